@@ -1,0 +1,86 @@
+# Two targets do all the set-up: run and test. See README.md.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+TOOLS := tools/go.mod
+
+# The real thing, for run-openclaw and test: Node.js and OpenClaw as npm has
+# them, in the user's cache, one folder for each pair of versions.
+NODE_VERSION := 24.21.0
+OPENCLAW_VERSION := 2026.9.6
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/openclaw-gateway
+OPENCLAW := $(CACHE)/openclaw-$(OPENCLAW_VERSION)-node-$(NODE_VERSION)
+NODE_PACKAGE := node-linux-$(if $(filter aarch64,$(shell uname -m)),arm64,x64)
+NODE := $(OPENCLAW)/node_modules/$(NODE_PACKAGE)/bin/node
+OPENCLAW_ENTRY := $(OPENCLAW)/node_modules/openclaw/dist/index.js
+NPM_INSTALL := npm install --no-audit --no-fund --loglevel=error
+
+.PHONY: help
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/gateway
+	@go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gateway ./cmd/gateway
+
+.PHONY: run
+run: build ## run the launcher by hand, with the built-in hello server
+	@bin/gateway run --config config.example.yaml
+
+.PHONY: run-openclaw
+run-openclaw: build openclaw ## run the launcher by hand, with the real OpenClaw
+	@mkdir -p -m 0700 .run .run/home
+	@umask 077; test -s .run/openclaw.env || \
+		echo "OPENCLAW_GATEWAY_TOKEN=$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')" > .run/openclaw.env
+	@sed -e 's|@NODE@|$(NODE)|; s|@ENTRY@|$(OPENCLAW_ENTRY)|; s|@RUN@|$(CURDIR)/.run|' \
+		test/openclaw/config.yaml.in > .run/openclaw.yaml
+	@echo "The gateway's token is in .run/openclaw.env."
+	@bin/gateway run --config .run/openclaw.yaml
+
+.PHONY: openclaw
+openclaw: $(OPENCLAW)/complete ## fetch Node.js and OpenClaw into the user's cache
+
+$(OPENCLAW)/complete:
+	@command -v npm >/dev/null || { echo "npm is missing: on Debian, apt-get install npm" >&2; exit 1; }
+	@echo "Fetching Node.js $(NODE_VERSION) and OpenClaw $(OPENCLAW_VERSION) (once, about 850 MB)"
+	@mkdir -p $(OPENCLAW)
+	@$(NPM_INSTALL) --prefix $(OPENCLAW) $(NODE_PACKAGE)@$(NODE_VERSION)
+	@PATH=$(dir $(NODE)):$$PATH $(NPM_INSTALL) --prefix $(OPENCLAW) openclaw@$(OPENCLAW_VERSION)
+	@touch $@
+
+.PHONY: test
+test: root packages check openclaw ## test everything, on a real systemd and with the real OpenClaw (needs root)
+	@NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) go test -race -count=1 -timeout 20m ./...
+
+.PHONY: root
+root:
+	@test "$$(id -u)" = 0 || { \
+		echo "make test needs root: it boots a systemd of its own, in namespaces and cgroups of its own." >&2; \
+		echo "Run: sudo env PATH=\"\$$PATH\" make test" >&2; exit 1; }
+
+# program:package, where a program of that name is not there.
+NEEDS := /lib/systemd/systemd:systemd dbus-daemon:dbus /lib/systemd/systemd-logind:systemd \
+	unshare:util-linux nsenter:util-linux runuser:util-linux ip:iproute2 python3:python3 gcc:gcc npm:npm
+.PHONY: packages
+packages:
+	@missing=(); for need in $(NEEDS); do \
+		command -v "$${need%%:*}" >/dev/null || missing+=("$${need##*:}"); done; \
+	find /lib/*-linux-gnu*/security /usr/lib/*/security -name pam_systemd.so 2>/dev/null | grep -q . || missing+=(libpam-systemd); \
+	if [ $${#missing[@]} -gt 0 ]; then \
+		command -v apt-get >/dev/null || { echo "Install: $${missing[*]}" >&2; exit 1; }; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$${missing[@]}"; fi
+
+.PHONY: check
+check: ## formatting, vet, staticcheck, the import rules
+	@unformatted=$$(go tool -modfile=$(TOOLS) gofumpt -l .); \
+		test -z "$$unformatted" || { echo "gofumpt would change:" $$unformatted >&2; exit 1; }
+	@go vet ./...
+	@go tool -modfile=$(TOOLS) staticcheck ./...
+	@go test ./test/imports
+
+.PHONY: fmt
+fmt: ## format
+	@go tool -modfile=$(TOOLS) gofumpt -w .

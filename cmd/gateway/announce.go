@@ -1,0 +1,128 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker"
+)
+
+// startJobLimit is how long the start job waits for a worker that neither
+// serves nor fails.
+const startJobLimit = 90 * time.Second
+
+// announcer tells systemd the truth: READY=1 while the worker answers or sleeps
+// until somebody connects, RELOADING=1 while it does not answer, and STATUS= in
+// words. Before the first READY=1 the start job runs; it ends also when the
+// first generation fails, so that no boot hangs on a worker.
+type announcer struct {
+	addresses []netip.AddrPort
+
+	mu     sync.Mutex
+	ready  bool // READY=1 was said, so the start job has ended
+	up     bool // and it still holds
+	status string
+}
+
+func (a *announcer) observe(status worker.Status) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch status.State {
+	case worker.Waiting, worker.Ready:
+		if !a.up {
+			notify(daemon.SdNotifyReady)
+			a.ready, a.up = true, true
+		}
+	case worker.Stopped:
+		return
+	default:
+		failed := status.State == worker.BackingOff || status.State == worker.Failed
+		if a.ready || failed {
+			a.down()
+		}
+	}
+	if text := a.describe(status); text != a.status {
+		a.status = text
+		notify("STATUS=" + text)
+	}
+}
+
+// giveUp ends the start job.
+func (a *announcer) giveUp() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.ready {
+		a.down()
+	}
+}
+
+func (a *announcer) down() {
+	if !a.ready {
+		notify(daemon.SdNotifyReady)
+		a.ready, a.up = true, true
+	}
+	if a.up {
+		notify(reloading())
+		a.up = false
+	}
+}
+
+// reloading returns the message for "does not answer". systemd 253 and later
+// want the time with it (sd_notify(3)).
+func reloading() string {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return daemon.SdNotifyReloading
+	}
+	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000)
+}
+
+// describe says in a line what the worker does.
+func (a *announcer) describe(s worker.Status) string {
+	where := joinAddresses(a.addresses)
+	switch s.State {
+	case worker.Waiting:
+		return "waiting for the first client on " + where
+	case worker.Starting:
+		text := fmt.Sprintf("generation %d is starting (pid %d)", s.Generation, s.PID)
+		if s.Problem != "" {
+			text += "; " + s.Problem
+		}
+		return text
+	case worker.Ready:
+		return fmt.Sprintf("generation %d serves %s (pid %d, ready after %s)", s.Generation, where, s.PID, roundDuration(s.ReadyAfter))
+	case worker.Stopping:
+		return fmt.Sprintf("generation %d is stopping (pid %d)", s.Generation, s.PID)
+	case worker.BackingOff:
+		return fmt.Sprintf("%s; %s; next start at %s", s.Problem, failuresInARow(s.Failures), s.NextStart.Format("15:04:05"))
+	default:
+		return s.Problem
+	}
+}
+
+func failuresInARow(n int) string {
+	if n == 1 {
+		return "1 failure"
+	}
+	return fmt.Sprintf("%d failures in a row", n)
+}
+
+func roundDuration(d time.Duration) time.Duration {
+	if d < time.Second {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(100 * time.Millisecond)
+}
+
+// notify sends a message to the service manager, if there is one.
+func notify(message string) {
+	if _, err := daemon.SdNotify(false, message); err != nil {
+		slog.Warn("cannot tell systemd", "message", message, "error", err)
+	}
+}

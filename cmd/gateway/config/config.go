@@ -1,0 +1,242 @@
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Config is the whole configuration, complete with defaults and valid if it comes from [Load]. What each key means to
+// a user stands in config.example.yaml ([Example]).
+type Config struct {
+	Path      string           `mapstructure:"-"` // the file it was read from; empty without one
+	Listen    []netip.AddrPort `mapstructure:"listen"`
+	Worker    Worker           `mapstructure:"worker"`
+	Ready     Ready            `mapstructure:"ready"`
+	Stop      Stop             `mapstructure:"stop"`
+	Restart   Restart          `mapstructure:"restart"`
+	FrontDesk bool             `mapstructure:"front_desk"`
+	Log       Log              `mapstructure:"log"`
+
+	// Source says for each key where its value comes from: "FILE:LINE" or the name of a variable. A key that is
+	// missing here has its default.
+	Source map[string]string `mapstructure:"-"`
+}
+
+// Worker says which program is started, and how.
+type Worker struct {
+	Command         []string      `mapstructure:"command"` // empty: the built-in hello server
+	Directory       string        `mapstructure:"directory"`
+	Environment     []string      `mapstructure:"environment"`
+	EnvironmentFile string        `mapstructure:"environment_file"` // may begin with "-"; see [ReadEnvironmentFile]
+	Handoff         Handoff       `mapstructure:"handoff"`
+	Start           Start         `mapstructure:"start"`
+	IdleStop        time.Duration `mapstructure:"idle_stop"` // 0: never
+}
+
+// Ready says when a generation counts as ready.
+type Ready struct {
+	Probe   Probe         `mapstructure:"probe"`
+	Path    string        `mapstructure:"path"` // begins with "/", or is an http or https URL
+	Timeout time.Duration `mapstructure:"timeout"`
+}
+
+// Stop says how a generation is ended.
+type Stop struct {
+	Signal  syscall.Signal `mapstructure:"signal"`
+	Timeout time.Duration  `mapstructure:"timeout"`
+}
+
+// Restart says what happens between one generation and the next.
+type Restart struct {
+	Mode           string        `mapstructure:"mode"` // ModeExclusive
+	BackoffMin     time.Duration `mapstructure:"backoff_min"`
+	BackoffMax     time.Duration `mapstructure:"backoff_max"`
+	ResetAfter     time.Duration `mapstructure:"reset_after"`
+	FatalExitCodes []int         `mapstructure:"fatal_exit_codes"`
+}
+
+// Log says what is logged, and in which form.
+type Log struct {
+	Level  slog.Level `mapstructure:"level"`
+	Format string     `mapstructure:"format"` // FormatAuto, FormatJournal, FormatText or FormatJSON
+}
+
+// Handoff is how the worker comes by the sockets.
+type Handoff string
+
+// The handoffs.
+const (
+	HandoffAuto      Handoff = "auto"
+	HandoffListenFDs Handoff = "listen-fds"
+	HandoffPreload   Handoff = "preload"
+	HandoffIntercept Handoff = "intercept"
+)
+
+// Start is when the first generation starts.
+type Start string
+
+// The times to start.
+const (
+	StartOnDemand Start = "on-demand"
+	StartAtOnce   Start = "at-once"
+)
+
+// Probe is how readiness is found out.
+type Probe string
+
+// The probes.
+const (
+	ProbeAuto    Probe = "auto"
+	ProbeHTTP    Probe = "http"
+	ProbeNotify  Probe = "notify"
+	ProbeAdopted Probe = "adopted"
+)
+
+// ModeExclusive is the restart mode in which the old generation is gone before the next one starts.
+const ModeExclusive = "exclusive"
+
+// The forms of the log.
+const (
+	FormatAuto    = "auto"
+	FormatJournal = "journal"
+	FormatText    = "text"
+	FormatJSON    = "json"
+)
+
+// Default returns the built-in defaults. config.example.yaml shows the same values; a test holds the two equal.
+func Default() *Config {
+	return &Config{
+		Listen: []netip.AddrPort{
+			netip.MustParseAddrPort("127.0.0.1:18789"),
+			netip.MustParseAddrPort("[::1]:18789"),
+		},
+		Worker: Worker{
+			Command:     []string{},
+			Environment: []string{},
+			Handoff:     HandoffAuto,
+			Start:       StartOnDemand,
+		},
+		Ready: Ready{Probe: ProbeAuto, Timeout: 5 * time.Minute},
+		Stop:  Stop{Signal: unix.SIGTERM, Timeout: 327 * time.Second},
+		Restart: Restart{
+			Mode:           ModeExclusive,
+			BackoffMin:     time.Second,
+			BackoffMax:     2 * time.Minute,
+			ResetAfter:     5 * time.Minute,
+			FatalExitCodes: []int{78},
+		},
+		FrontDesk: true,
+		Log:       Log{Level: slog.LevelInfo, Format: FormatAuto},
+	}
+}
+
+// field is one key and a pointer to the field it fills.
+type field struct {
+	key     string
+	pointer any
+}
+
+// fields lists every key, in the order of config.example.yaml.
+func (c *Config) fields() []field {
+	return []field{
+		{"listen", &c.Listen},
+		{"worker.command", &c.Worker.Command},
+		{"worker.directory", &c.Worker.Directory},
+		{"worker.environment", &c.Worker.Environment},
+		{"worker.environment_file", &c.Worker.EnvironmentFile},
+		{"worker.handoff", &c.Worker.Handoff},
+		{"worker.start", &c.Worker.Start},
+		{"worker.idle_stop", &c.Worker.IdleStop},
+		{"ready.probe", &c.Ready.Probe},
+		{"ready.path", &c.Ready.Path},
+		{"ready.timeout", &c.Ready.Timeout},
+		{"stop.signal", &c.Stop.Signal},
+		{"stop.timeout", &c.Stop.Timeout},
+		{"restart.mode", &c.Restart.Mode},
+		{"restart.backoff_min", &c.Restart.BackoffMin},
+		{"restart.backoff_max", &c.Restart.BackoffMax},
+		{"restart.reset_after", &c.Restart.ResetAfter},
+		{"restart.fatal_exit_codes", &c.Restart.FatalExitCodes},
+		{"front_desk", &c.FrontDesk},
+		{"log.level", &c.Log.Level},
+		{"log.format", &c.Log.Format},
+	}
+}
+
+// Value is one key with its effective value.
+type Value struct {
+	Key    string
+	Value  any    // as it is written in the file: a string, a bool, a []string or a []int
+	Source string // "FILE:LINE", the name of a variable, or "default"
+}
+
+// Values returns every key with its effective value and where that comes from, in the order of config.example.yaml.
+// The entries of worker.environment may be secrets.
+func (c *Config) Values() []Value {
+	var values []Value
+	for _, f := range c.fields() {
+		source, ok := c.Source[f.key]
+		if !ok {
+			source = "default"
+		}
+		values = append(values, Value{Key: f.key, Value: plain(f.pointer), Source: source})
+	}
+	return values
+}
+
+// Changed returns the keys whose values differ, in the order of config.example.yaml, and nothing if c and other mean
+// the same. Where the values come from does not count.
+func (c *Config) Changed(other *Config) []string {
+	var keys []string
+	theirs := other.fields()
+	for i, f := range c.fields() {
+		if !reflect.DeepEqual(plain(f.pointer), plain(theirs[i].pointer)) {
+			keys = append(keys, f.key)
+		}
+	}
+	return keys
+}
+
+// plain returns the value of a field as it is written in the file.
+func plain(pointer any) any {
+	switch p := pointer.(type) {
+	case *[]netip.AddrPort:
+		list := []string{}
+		for _, address := range *p {
+			list = append(list, address.String())
+		}
+		return list
+	case *[]string:
+		return append([]string{}, *p...)
+	case *[]int:
+		return append([]int{}, *p...)
+	case *time.Duration:
+		return durationText(*p)
+	case *syscall.Signal:
+		return unix.SignalName(*p)
+	case *slog.Level:
+		return strings.ToLower(p.String())
+	case *bool:
+		return *p
+	default: // a string, or an enumeration
+		return reflect.ValueOf(pointer).Elem().String()
+	}
+}
+
+// durationText writes 5m where time.Duration writes 5m0s.
+func durationText(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}

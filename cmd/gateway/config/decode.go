@@ -1,0 +1,164 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// decodeHook turns a value of the file into a value of the type to is of, and refuses what mapstructure would bend into
+// shape: it makes 5 ns of "timeout: 5", and a list of one of a text. It has the signature that
+// mapstructure.DecodeHookFuncValue asks for, and sees each entry of a list after the list.
+func decodeHook(from, to reflect.Value) (any, error) {
+	if from.Type() == to.Type() {
+		return from.Interface(), nil // a default
+	}
+	text, isText := from.Interface().(string)
+	switch to.Interface().(type) {
+	case time.Duration:
+		return parseDuration(from)
+	case netip.AddrPort:
+		if !isText {
+			return nil, fmt.Errorf("want an address such as \"127.0.0.1:18789\", not %s", typeOf(from))
+		}
+		return parseAddress(text)
+	case syscall.Signal:
+		if !isText {
+			return nil, fmt.Errorf("want the name of a signal such as SIGTERM, not %s", typeOf(from))
+		}
+		return parseSignal(text)
+	case slog.Level:
+		for _, level := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+			if isText && text == strings.ToLower(level.String()) {
+				return level, nil
+			}
+		}
+		return nil, fmt.Errorf("%v is not one of debug, info, warn, error", quoted(from))
+	}
+	switch to.Kind() {
+	case reflect.String:
+		if !isText && from.Kind() != reflect.Slice {
+			return nil, fmt.Errorf("want a text, not %s: put it in quotes", typeOf(from))
+		}
+		if !isText {
+			return nil, fmt.Errorf("want a text, not %s", typeOf(from))
+		}
+	case reflect.Slice:
+		if from.Kind() != reflect.Slice {
+			return nil, fmt.Errorf("want a list such as %s, not %s", listExample(to), typeOf(from))
+		}
+	case reflect.Bool:
+		if from.Kind() != reflect.Bool {
+			return nil, fmt.Errorf("want true or false, not %v", quoted(from))
+		}
+	case reflect.Int:
+		if from.Kind() != reflect.Int {
+			return nil, fmt.Errorf("want a whole number, not %s", typeOf(from))
+		}
+	}
+	return from.Interface(), nil
+}
+
+// parseDuration accepts what time.ParseDuration does, if it is not negative: 300ms, 10s, 5m, 1h30m.
+func parseDuration(from reflect.Value) (any, error) {
+	const units = "units are ms, s, m and h"
+	text, isText := from.Interface().(string)
+	if !isText && !from.CanInt() && !from.CanUint() && !from.CanFloat() {
+		return nil, fmt.Errorf("want a duration such as 10s, not %s (%s)", typeOf(from), units)
+	}
+	if !isText {
+		text = fmt.Sprint(from.Interface())
+	}
+	d, err := time.ParseDuration(text)
+	switch {
+	case err == nil && d < 0:
+		return nil, fmt.Errorf("%s is negative", text)
+	case err == nil && (isText || d != 0):
+		return d, nil
+	}
+	if _, err := time.ParseDuration(text + "s"); err == nil {
+		return nil, fmt.Errorf("%s has no unit: %ss? (%s)", text, text, units)
+	}
+	return nil, fmt.Errorf("%q is not a duration such as 10s or 1h30m (%s)", text, units)
+}
+
+// parseAddress accepts an IP address and a port. Names are refused: what they stand for can change, and one name can
+// stand for several addresses, while each address is one socket.
+func parseAddress(text string) (any, error) {
+	address, err := netip.ParseAddrPort(text)
+	if err != nil {
+		port := text[strings.LastIndex(text, ":")+1:]
+		if _, err := netip.ParseAddrPort("[::1]:" + port); err != nil {
+			port = "18789"
+		}
+		return nil, fmt.Errorf("%q is not an IP address with a port from 1 to 65535: use 127.0.0.1:%s or [::1]:%s",
+			text, port, port)
+	}
+	if address.Port() == 0 {
+		return nil, fmt.Errorf("%q has port 0: choose one from 1 to 65535", text)
+	}
+	if address.Addr().Is4In6() {
+		return nil, fmt.Errorf("%q is an IPv4 address in the form of IPv6: write %s",
+			text, netip.AddrPortFrom(address.Addr().Unmap(), address.Port()))
+	}
+	return address, nil
+}
+
+// parseSignal accepts the names of signal(7), in either case and with or without SIG. SIGKILL is among them, for a worker
+// that has nothing to save; SIGSTOP is not, because it ends nothing.
+func parseSignal(text string) (any, error) {
+	name := "SIG" + strings.TrimPrefix(strings.ToUpper(text), "SIG")
+	signal := unix.SignalNum(name)
+	switch signal {
+	case 0:
+		return nil, fmt.Errorf("%q is not the name of a signal such as SIGTERM or SIGINT", text)
+	case unix.SIGSTOP:
+		return nil, fmt.Errorf("%s only suspends the worker: use SIGTERM, or what your worker stops at", name)
+	}
+	return signal, nil
+}
+
+// typeOf says what a value is, for a person, without the value: it may be a secret.
+func typeOf(value reflect.Value) string {
+	switch {
+	case value.Kind() == reflect.String:
+		return "a text"
+	case value.Kind() == reflect.Bool:
+		return "true or false"
+	case value.CanInt(), value.CanUint():
+		return "a number"
+	case value.CanFloat():
+		return "a number with a fraction"
+	case value.Kind() == reflect.Slice:
+		return "a list"
+	case value.Type() == reflect.TypeFor[time.Time]():
+		return "a date"
+	default:
+		return "a mapping"
+	}
+}
+
+// quoted is the value itself where it is a scalar.
+func quoted(value reflect.Value) string {
+	if text, ok := value.Interface().(string); ok {
+		return fmt.Sprintf("%q", text)
+	}
+	return typeOf(value)
+}
+
+func listExample(to reflect.Value) string {
+	switch to.Interface().(type) {
+	case []netip.AddrPort:
+		return `["127.0.0.1:18789"]`
+	case []int:
+		return "[78]"
+	default:
+		return `["one", "two"]`
+	}
+}

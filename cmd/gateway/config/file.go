@@ -1,0 +1,205 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// readFile puts the values in the file into l.given and reports whether it was a file at all.
+//
+// Whatever may be left over from a write that was cut short is refused: an empty file, one that has come no further
+// than its leading comments, and a section without keys would all be valid, and mean the defaults. Whoever means the
+// defaults writes {}.
+func (l *loader) readFile(content []byte) bool {
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	var document yaml.Node
+	err := decoder.Decode(&document)
+	switch {
+	case errors.Is(err, io.EOF) && len(bytes.TrimSpace(content)) == 0:
+		l.reportAt(1, "", "the file is empty: write {} if all defaults are meant")
+		return false
+	case errors.Is(err, io.EOF) || err == nil && isNull(document.Content[0]):
+		l.reportAt(1, "", "the file holds no key: write {} if all defaults are meant")
+		return false
+	case err != nil:
+		l.reportSyntax(content, err)
+		return false
+	}
+	var second yaml.Node
+	switch err := decoder.Decode(&second); {
+	case errors.Is(err, io.EOF):
+	case err != nil:
+		l.reportSyntax(content, err)
+		return false
+	default:
+		l.reportAt(second.Line, "", "a second YAML document begins here: keep one")
+		return false
+	}
+	root := resolve(document.Content[0])
+	if root.Kind != yaml.MappingNode {
+		l.reportAt(root.Line, "", "the file holds %s instead of keys such as listen:", kindOf(root))
+		return false
+	}
+	l.readSection("", root)
+	return true
+}
+
+// readSection takes the keys of a mapping; section is "" or a section's name.
+func (l *loader) readSection(section string, mapping *yaml.Node) {
+	lines := map[string]int{}
+	for i := 0; i < len(mapping.Content); i += 2 {
+		name, node := resolve(mapping.Content[i]), resolve(mapping.Content[i+1])
+		line := mapping.Content[i].Line
+		if name.Kind != yaml.ScalarNode {
+			l.reportAt(line, section, "%s cannot be the name of a key", kindOf(name))
+			continue
+		}
+		if name.Tag == "!!merge" {
+			l.reportAt(line, section, "merge keys (<<) are not understood: write the keys out")
+			continue
+		}
+		key := name.Value
+		if section != "" {
+			key = section + "." + key
+		}
+		if first, twice := lines[key]; twice {
+			l.reportAt(line, key, "is set twice: remove this one or the one on line %d", first)
+			continue
+		}
+		lines[key] = line
+		switch {
+		case section == "" && slices.Contains(sections(), key):
+			switch {
+			case isNull(node):
+				l.reportAt(line, key, "has no keys below it: remove the line, or write {} if the defaults are meant")
+			case node.Kind != yaml.MappingNode:
+				l.reportAt(line, key, "is a section: its keys go below it, indented, instead of %s", kindOf(node))
+			default:
+				l.readSection(key, node)
+			}
+		case !slices.Contains(keys(), key):
+			// Quoted only where it must be: a key may hold what a terminal obeys.
+			if strings.ContainsFunc(key, func(r rune) bool { return !strconv.IsPrint(r) }) {
+				key = strconv.Quote(key)
+			}
+			l.reportAt(line, key, "unknown key%s", suggestion(key))
+		default:
+			l.take(key, line, node)
+		}
+	}
+}
+
+// take keeps the value of a known key.
+func (l *loader) take(key string, line int, node *yaml.Node) {
+	if at, mistake := shapeMistake(node); mistake != "" {
+		if at == 0 {
+			at = line
+		}
+		l.reportAt(at, key, "%s", mistake)
+		return
+	}
+	l.given[key] = given{node: node, line: line}
+}
+
+// shapeMistake says what is wrong with a value that is neither a scalar nor a list of scalars. viper would flatten the one
+// and pass over the other. The line is that of the entry of the list, or 0.
+func shapeMistake(node *yaml.Node) (line int, mistake string) {
+	switch {
+	case isNull(node):
+		return 0, "has no value: give it one, or remove the line"
+	case node.Kind == yaml.MappingNode:
+		return 0, "wants a value, not keys of its own"
+	}
+	for i, entry := range node.Content {
+		switch value := resolve(entry); {
+		case value.Kind != yaml.ScalarNode:
+			return entry.Line, fmt.Sprintf("entry %d is %s: put it in quotes if it is a text", i+1, kindOf(value))
+		case isNull(value):
+			return entry.Line, fmt.Sprintf("entry %d has no value", i+1)
+		}
+	}
+	return 0, ""
+}
+
+// reportSyntax says where a file stops being YAML.
+func (l *loader) reportSyntax(content []byte, err error) {
+	l.reportAt(syntaxLine(content), "", "not valid YAML: %s", yamlMessage(err))
+}
+
+// syntaxLine returns the line after the longest beginning of the file that is valid. The line in the library's errors is
+// often that of the mapping around the mistake, or off by one; this also finds the line where a quote or a bracket was
+// opened that is never closed.
+func syntaxLine(content []byte) int {
+	const most = 1000 // it costs the square of the lines, and no configuration has so many
+	lines := bytes.SplitAfterN(content, []byte("\n"), most)
+	for n := len(lines) - 1; n > 0; n-- {
+		decoder := yaml.NewDecoder(bytes.NewReader(bytes.Join(lines[:n], nil)))
+		var err error
+		for err == nil {
+			err = decoder.Decode(new(yaml.Node))
+		}
+		if errors.Is(err, io.EOF) {
+			return n + 1
+		}
+	}
+	return 1
+}
+
+var yamlPrefix = regexp.MustCompile(`^yaml: (unmarshal errors:\s+)?(line \d+: )?`)
+
+// yamlMessage is an error of the YAML library without its line.
+func yamlMessage(err error) string {
+	return yamlPrefix.ReplaceAllString(err.Error(), "")
+}
+
+// resolve follows an alias to what it stands for.
+func resolve(node *yaml.Node) *yaml.Node {
+	if node.Kind == yaml.AliasNode {
+		return node.Alias
+	}
+	return node
+}
+
+func isNull(node *yaml.Node) bool {
+	return node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null"
+}
+
+// kindOf says what a node is, for a person.
+func kindOf(node *yaml.Node) string {
+	switch node.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	default:
+		return "a plain value" // without it: it may be a secret
+	}
+}
+
+// keys returns every known key.
+func keys() []string {
+	var names []string
+	for _, f := range new(Config).fields() {
+		names = append(names, f.key)
+	}
+	return names
+}
+
+// sections returns the keys that hold keys.
+func sections() []string {
+	var names []string
+	for _, key := range keys() {
+		if section, _, nested := strings.Cut(key, "."); nested && !slices.Contains(names, section) {
+			names = append(names, section)
+		}
+	}
+	return names
+}

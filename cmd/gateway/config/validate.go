@@ -1,0 +1,205 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// validate checks what no type can say. A key that is known to be wrong already is left alone.
+func (l *loader) validate() {
+	c := l.config
+	l.check("listen", l.checkListen)
+	l.check("worker.command", l.checkCommand)
+	l.check("worker.directory", l.checkDirectory)
+	l.check("worker.environment", l.checkEnvironment)
+	l.check("worker.environment_file", l.checkEnvironmentFile)
+	l.check("worker.handoff", l.checkHandoff)
+	checkChoice(l, "worker.start", c.Worker.Start, StartOnDemand, StartAtOnce)
+	l.check("worker.idle_stop", l.checkIdleStop)
+	checkChoice(l, "ready.probe", c.Ready.Probe, ProbeAuto, ProbeHTTP, ProbeNotify, ProbeAdopted)
+	l.check("ready.path", l.checkReadyPath)
+	l.checkPositive("ready.timeout", c.Ready.Timeout)
+	l.checkPositive("stop.timeout", c.Stop.Timeout)
+	checkChoice(l, "restart.mode", c.Restart.Mode, ModeExclusive)
+	l.checkPositive("restart.backoff_min", c.Restart.BackoffMin)
+	l.checkPositive("restart.backoff_max", c.Restart.BackoffMax)
+	l.check("restart.fatal_exit_codes", l.checkFatalExitCodes)
+	checkChoice(l, "log.format", c.Log.Format, FormatAuto, FormatJournal, FormatText, FormatJSON)
+	l.checkCombinations()
+}
+
+func (l *loader) check(key string, rule func(key string)) {
+	if l.ok(key) {
+		rule(key)
+	}
+}
+
+func checkChoice[T ~string](l *loader, key string, got T, choices ...T) {
+	if !l.ok(key) || slices.Contains(choices, got) {
+		return
+	}
+	names := make([]string, len(choices))
+	for i, choice := range choices {
+		names[i] = string(choice)
+	}
+	l.report(key, "%q is not one of %s", got, strings.Join(names, ", "))
+}
+
+func (l *loader) checkPositive(key string, d time.Duration) {
+	if l.ok(key) && d == 0 {
+		l.report(key, "must be more than 0")
+	}
+}
+
+func (l *loader) checkListen(key string) {
+	if len(l.config.Listen) == 0 {
+		l.report(key, `is empty: name at least one address, such as ["127.0.0.1:18789"]`)
+	}
+	for i, address := range l.config.Listen {
+		for _, earlier := range l.config.Listen[:i] {
+			switch {
+			case address == earlier:
+				l.report(element(key, i), "%s is there twice", address)
+			case clash(address, earlier):
+				l.report(element(key, i), "%s and %s cannot be bound together: the one for all addresses holds the other",
+					address, earlier)
+			}
+		}
+	}
+}
+
+// clash says whether the kernel refuses to bind b beside a: one is the wildcard of the same family and port. IPv4 and
+// IPv6 do not meet, because the sockets are IPv6 only.
+func clash(a, b netip.AddrPort) bool {
+	return a.Port() == b.Port() && a.Addr().Is4() == b.Addr().Is4() &&
+		(a.Addr().IsUnspecified() || b.Addr().IsUnspecified())
+}
+
+func (l *loader) checkCommand(key string) {
+	for i, argument := range l.config.Worker.Command {
+		switch {
+		case i == 0 && strings.TrimSpace(argument) == "":
+			l.report(element(key, i), "the first entry is empty: it is the program")
+		case hasNUL(argument):
+			l.report(element(key, i), "entry %d holds a NUL byte", i+1)
+		}
+	}
+}
+
+func (l *loader) checkDirectory(key string) {
+	directory := l.config.Worker.Directory
+	switch {
+	case directory == "":
+	case !filepath.IsAbs(directory):
+		l.report(key, "%q does not begin with /: write the whole path", directory)
+	case hasNUL(directory):
+		l.report(key, "holds a NUL byte")
+	}
+}
+
+// checkEnvironment names entries by their number or their name, never by their value: it may be a secret.
+func (l *loader) checkEnvironment(key string) {
+	seen := map[string]bool{}
+	for i, entry := range l.config.Worker.Environment {
+		name, value, assigned := strings.Cut(entry, "=")
+		switch {
+		case !assigned:
+			l.report(element(key, i), "entry %d has no =: write NAME=value", i+1)
+		case !validName(name):
+			l.report(element(key, i), "entry %d has a name that is none: letters, digits and _, no digit first", i+1)
+		case Reserved(name):
+			l.report(element(key, i), "%s is set by the launcher: remove it", name)
+		case seen[name]:
+			l.report(element(key, i), "%s is set twice", name)
+		case hasNUL(value):
+			l.report(element(key, i), "the value of %s holds a NUL byte", name)
+		}
+		seen[name] = true
+	}
+}
+
+func (l *loader) checkEnvironmentFile(key string) {
+	path := l.config.Worker.EnvironmentFile
+	switch {
+	case path == "":
+	case !filepath.IsAbs(strings.TrimPrefix(path, "-")):
+		l.report(key, "%q does not begin with / (after a - that lets it be missing): write the whole path", path)
+	case hasNUL(path):
+		l.report(key, "holds a NUL byte")
+	}
+}
+
+func (l *loader) checkHandoff(key string) {
+	worker := l.config.Worker
+	checkChoice(l, key, worker.Handoff, HandoffAuto, HandoffListenFDs, HandoffPreload, HandoffIntercept)
+	if worker.Handoff == HandoffIntercept {
+		l.report(key, "intercept is not built yet: use preload for Node.js, listen-fds for a worker that speaks it")
+	}
+}
+
+func (l *loader) checkIdleStop(key string) {
+	if l.config.Worker.IdleStop > 0 {
+		l.report(key, "stopping an idle worker is not built yet: write 0s or remove the line")
+	}
+}
+
+func (l *loader) checkReadyPath(key string) {
+	path := l.config.Ready.Path
+	if path == "" {
+		return
+	}
+	u, err := url.Parse(path)
+	switch {
+	case err != nil || strings.ContainsAny(path, " \t"):
+		l.report(key, "%q is neither a path nor a URL", path)
+	case (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "":
+	case u.Scheme == "" && u.Host == "" && strings.HasPrefix(path, "/"):
+	default:
+		l.report(key, "%q neither begins with / nor is an http:// or https:// URL", path)
+	}
+}
+
+func (l *loader) checkFatalExitCodes(key string) {
+	for i, code := range l.config.Restart.FatalExitCodes {
+		switch {
+		case code == 0:
+			l.report(element(key, i), "0 is success, and OpenClaw's way to ask for a restart: it cannot be fatal")
+		case code < 0 || code > 255:
+			l.report(element(key, i), "%d is not an exit code: they go from 1 to 255", code)
+		}
+	}
+}
+
+// checkCombinations looks at keys that are right by themselves.
+func (l *loader) checkCombinations() {
+	c := l.config
+	if l.ok("ready.probe", "ready.path") && c.Ready.Probe == ProbeHTTP && c.Ready.Path == "" {
+		l.report("ready.probe", "http needs ready.path, such as /startupz")
+	}
+	if l.ok("worker.command", "worker.handoff") && len(c.Worker.Command) == 0 && c.Worker.Handoff == HandoffPreload {
+		l.report("worker.handoff", "preload is for Node.js, and without worker.command the built-in hello server runs: "+
+			"set worker.command, or write auto")
+	}
+	if l.ok("restart.backoff_min", "restart.backoff_max") && c.Restart.BackoffMin > c.Restart.BackoffMax {
+		key := "restart.backoff_min"
+		if _, given := l.given[key]; !given {
+			key = "restart.backoff_max" // the line to change is the one that is there
+		}
+		l.report(key, "backoff_min (%s) is longer than backoff_max (%s)",
+			durationText(c.Restart.BackoffMin), durationText(c.Restart.BackoffMax))
+	}
+}
+
+func element(key string, index int) string {
+	return fmt.Sprintf("%s[%d]", key, index)
+}
+
+// hasNUL: no string with a NUL byte can be handed to the kernel, but YAML can write one.
+func hasNUL(text string) bool {
+	return strings.ContainsRune(text, 0)
+}

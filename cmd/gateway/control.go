@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// control is the launcher's end of the control socket: HTTP and JSON for those
+// who may signal the launcher anyway, the same user and root.
+type control struct {
+	server http.Server
+	path   string
+}
+
+// answer is what /restart and /reload say.
+type answer struct {
+	Error string `json:"error,omitempty"`
+}
+
+type peerKey struct{}
+
+// serveControl listens on the control socket in directory until it is closed.
+func serveControl(directory string, l *launcher) (*control, error) {
+	path := filepath.Join(directory, controlSocket)
+	if conn, err := net.Dial("unix", path); err == nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("another launcher answers on %s: stop it (gateway status says what it is), "+
+			"or set RUNTIME_DIRECTORY for a second one", path)
+	}
+	// One that a killed launcher left.
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("make the control socket: %w", err)
+	}
+	sockets, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("make the control socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("make the control socket: %w", err), sockets.Close())
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, l.status())
+	})
+	mux.HandleFunc("POST /restart", func(w http.ResponseWriter, r *http.Request) { outcome(w, l.restart(r.Context())) })
+	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) { outcome(w, l.reload(r.Context())) })
+	c := &control{path: path}
+	c.server = http.Server{
+		Handler:           permit(mux),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			uid, err := peerUID(conn)
+			if err != nil {
+				return ctx
+			}
+			return context.WithValue(ctx, peerKey{}, uid)
+		},
+	}
+	go func() {
+		if err := c.server.Serve(sockets); !errors.Is(err, http.ErrServerClosed) {
+			l.log.Error("the control socket has failed", "path", path, "error", err)
+		}
+	}()
+	return c, nil
+}
+
+// Close ends the control socket, when those who wait for an outcome have it.
+func (c *control) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := c.server.Shutdown(ctx); err != nil {
+		_ = c.server.Close()
+	}
+}
+
+// permit lets the launcher's own user and root in: the mode of the socket says
+// the same, but a mode can be changed.
+func permit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		uid, known := r.Context().Value(peerKey{}).(uint32)
+		if !known || (uid != 0 && int(uid) != os.Geteuid()) {
+			reply(w, http.StatusForbidden, answer{Error: "only the launcher's own user and root may use the control socket"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func peerUID(conn net.Conn) (uint32, error) {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var credentials *unix.Ucred
+	var option error
+	err = raw.Control(func(fd uintptr) {
+		credentials, option = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(err, option); err != nil {
+		return 0, err
+	}
+	return credentials.Uid, nil
+}
+
+func outcome(w http.ResponseWriter, err error) {
+	if err != nil {
+		reply(w, http.StatusConflict, answer{Error: err.Error()})
+		return
+	}
+	reply(w, http.StatusOK, answer{})
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// A client that has gone needs no answer.
+	_ = json.NewEncoder(w).Encode(body)
+}

@@ -1,0 +1,552 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/units"
+)
+
+// installer is what "gateway install" and "gateway uninstall" were asked for. The functions stand for the operating
+// system, so that a test can be somebody else.
+type installer struct {
+	executable func() (string, error)
+	euid       func() int
+
+	system, user bool
+	runAs        string
+	config       string
+	root         string
+	now, atBoot  bool
+	dryRun       bool
+
+	out, notes io.Writer // results, and everything else
+}
+
+func newInstallCommand() *cobra.Command {
+	return (&installer{executable: os.Executable, euid: os.Geteuid}).installCommand()
+}
+
+func newUninstallCommand() *cobra.Command {
+	return (&installer{executable: os.Executable, euid: os.Geteuid}).uninstallCommand()
+}
+
+func (in *installer) installCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "install --system [--run-as USER] | --user",
+		Short: "write the systemd units, and a configuration if there is none",
+		Long: `Writes openclaw-gateway.socket and openclaw-gateway.service, and a configuration if there is none, and reloads
+systemd. Run it again after a change of "listen" or "stop.timeout", or with a new program: it writes only what
+differs, keeps the user and the configuration of the installed service unless you name others, never restarts
+anything, and leaves alone every unit that it has not written.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			in.out, in.notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return in.install(cmd.Context())
+		},
+	}
+	in.scopeFlags(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&in.runAs, "run-as", "", "run the service as this `USER` (with --system; at first root)")
+	flags.StringVar(&in.config, "config", "", "the configuration, written if there is none (`FILE`; at first the scope's)")
+	flags.BoolVar(&in.now, "now", false, "enable and start the socket, and with --at-boot the service")
+	flags.BoolVar(&in.atBoot, "at-boot", false, "enable the service too: start it at boot, not at the first connection")
+	flags.BoolVar(&in.dryRun, "dry-run", false, "print the differences and change nothing")
+	return cmd
+}
+
+func (in *installer) uninstallCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "uninstall --system | --user",
+		Short: "stop and disable the units, and remove them; the configuration stays",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			in.out, in.notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return in.uninstall(cmd.Context())
+		},
+	}
+	in.scopeFlags(cmd)
+	return cmd
+}
+
+func (in *installer) scopeFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.BoolVar(&in.system, "system", false, "the units of the machine, in /etc/systemd/system")
+	flags.BoolVar(&in.user, "user", false, "your own units, in ~/.config/systemd/user")
+	flags.StringVar(&in.root, "root", "", "work below this `DIR` instead of /, and call no systemctl")
+}
+
+// installation is what is about to be installed, after everything that can be refused without asking systemd.
+type installation struct {
+	scope   units.Scope
+	account *user.User // the user the service runs as; nil: whoever runs the manager, or one of another system
+	program string
+	config  string // its path, and whether it is there
+	found   bool
+	changes []units.Change
+}
+
+func (in *installer) install(ctx context.Context) error {
+	to, err := in.prepare()
+	if err != nil {
+		return err
+	}
+	if in.dryRun {
+		return in.printDiffs(to)
+	}
+	active, err := in.active(ctx, to.scope)
+	if err != nil {
+		return err
+	}
+	if in.now && active.service && !active.socket {
+		return fmt.Errorf("%s runs without its socket, which systemd cannot start meanwhile: stop it with %q, then run this again",
+			units.Service, systemctlLine(to.scope, "stop", units.Service))
+	}
+	if err := in.write(to); err != nil {
+		return err
+	}
+	if to.account != nil {
+		in.noteAccess(to.account, to.config, unix.R_OK, "read the configuration")
+		in.noteAccess(to.account, to.program, unix.X_OK, "run the program")
+	}
+	if err := in.activate(ctx, to.scope); err != nil {
+		return err
+	}
+	in.noteEffects(to, active)
+	in.noteLinger(to.scope)
+	if !in.now {
+		fmt.Fprintf(in.out, "next: %s\n", systemctlLine(to.scope, "enable", "--now", units.Socket))
+	}
+	return nil
+}
+
+func (in *installer) prepare() (to installation, err error) {
+	if to.scope, err = in.scope("install"); err != nil {
+		return to, err
+	}
+	dir, err := units.Dir(to.scope)
+	if err != nil {
+		return to, err
+	}
+	// To run it again must not turn the service into root's, nor to another configuration.
+	runAs, configuration, err := units.Chosen(in.root, dir)
+	if err != nil {
+		return to, err
+	}
+	in.runAs, in.config = cmp.Or(in.runAs, runAs), cmp.Or(in.config, configuration)
+	if to.account, err = in.account(to.scope); err != nil {
+		return to, err
+	}
+	if to.config, err = in.configPath(to.scope); err != nil {
+		return to, err
+	}
+	settings, found, err := in.loadConfig(to.config)
+	if err != nil {
+		return to, err
+	}
+	to.found = found
+	if to.program, err = in.program(); err != nil {
+		return to, err
+	}
+	files, err := units.Render(units.Params{
+		Scope:      to.scope,
+		Executable: to.program,
+		// Always by name: a launcher that runs as somebody would prefer a configuration in that user's home.
+		Config:      to.config,
+		RunAs:       in.runAs,
+		Listen:      settings.Listen,
+		StopTimeout: settings.Stop.Timeout,
+	})
+	if err != nil {
+		return to, err
+	}
+	to.changes, err = units.Plan(in.root, dir, files)
+	return to, err
+}
+
+func (in *installer) write(to installation) error {
+	if !to.found {
+		if err := in.writeConfig(to.config, to.account); err != nil {
+			return err
+		}
+		fmt.Fprintf(in.out, "created %s\n", in.below(to.config))
+	}
+	if err := units.Apply(in.root, to.changes); err != nil {
+		return err
+	}
+	done := map[units.Kind]string{units.Create: "created", units.Update: "updated", units.Unchanged: "unchanged"}
+	for _, change := range to.changes {
+		fmt.Fprintf(in.out, "%s %s\n", done[change.Kind], in.below(change.Path))
+	}
+	return nil
+}
+
+func (in *installer) uninstall(ctx context.Context) error {
+	scope, err := in.scope("uninstall")
+	if err != nil {
+		return err
+	}
+	dir, err := units.Dir(scope)
+	if err != nil {
+		return err
+	}
+	installed, foreign := units.Installed(in.root, dir)
+	if len(installed) == 0 {
+		if foreign == nil {
+			fmt.Fprintf(in.notes, "there are no units of the %s scope in %s\n", scope, in.below(dir))
+		}
+		return foreign
+	}
+	_, configuration, err := units.Chosen(in.root, dir)
+	if err != nil {
+		configuration = "" // the service is foreign and stays; Remove says so
+	}
+	if in.root == "" {
+		// Only what is ours: a foreign service of that name goes on running.
+		args := []string{"disable", "--now"}
+		for _, path := range installed {
+			args = append(args, filepath.Base(path))
+		}
+		if err := units.Systemctl(ctx, scope, args...); err != nil {
+			return fmt.Errorf("nothing is removed: %w", err)
+		}
+	}
+	removed, removeErr := units.Remove(in.root, dir)
+	for _, path := range removed {
+		fmt.Fprintf(in.out, "removed %s\n", in.below(path))
+	}
+	if in.root == "" {
+		if err := units.Systemctl(ctx, scope, "daemon-reload"); err != nil {
+			removeErr = errors.Join(removeErr, err)
+		}
+	}
+	fmt.Fprintf(in.notes, "the configuration stays: %s\n", in.below(cmp.Or(configuration, config.DefaultPath(scope == units.User))))
+	return removeErr
+}
+
+// scope says which scope was asked for, and refuses a caller who cannot change it.
+func (in *installer) scope(verb string) (units.Scope, error) {
+	if in.system == in.user {
+		return "", fmt.Errorf("say which units: gateway %s --system for the machine's, or gateway %s --user for your own", verb, verb)
+	}
+	if in.root != "" {
+		root, err := filepath.Abs(in.root)
+		if err != nil {
+			return "", fmt.Errorf("find --root: %w", err)
+		}
+		in.root = root
+	}
+	changesHost := in.root == "" && !in.dryRun
+	if in.user {
+		if changesHost && in.euid() == 0 && os.Getenv("SUDO_USER") != "" {
+			return "", fmt.Errorf("--user under sudo is about root's own units: run \"gateway %s --user\" without sudo", verb)
+		}
+		return units.User, nil
+	}
+	if changesHost && in.euid() != 0 {
+		return "", fmt.Errorf("the machine's units are root's: run \"sudo gateway %s --system\", or use --user for your own", verb)
+	}
+	return units.System, nil
+}
+
+// below returns where a path of the system really lies.
+func (in *installer) below(path string) string {
+	return filepath.Join("/", in.root, path)
+}
+
+// account finds the user that the service runs as; nil if that is whoever runs the manager. Below --root the users are
+// those of another system.
+func (in *installer) account(scope units.Scope) (*user.User, error) {
+	if in.runAs == "" {
+		return nil, nil
+	}
+	if scope != units.System {
+		return nil, errors.New("--run-as goes with --system only: a user's own units run as that user")
+	}
+	if in.root != "" {
+		return nil, nil
+	}
+	account, err := user.Lookup(in.runAs)
+	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
+		if _, notNumber := strconv.Atoi(in.runAs); notNumber == nil {
+			account, err = user.LookupId(in.runAs)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--run-as %s: %w; create the user first, or name another", in.runAs, err)
+	}
+	return account, nil
+}
+
+func (in *installer) configPath(scope units.Scope) (string, error) {
+	if in.config != "" {
+		path, err := filepath.Abs(in.config)
+		if err != nil {
+			return "", fmt.Errorf("find --config: %w", err)
+		}
+		return path, nil
+	}
+	path := config.DefaultPath(scope == units.User)
+	if path == "" {
+		return "", errors.New("you have no home directory in which the configuration could lie: set HOME, or name a file with --config")
+	}
+	return path, nil
+}
+
+// loadConfig reads the configuration on which the units depend. Without one they are made for the example that is about
+// to be written, which shows the defaults.
+func (in *installer) loadConfig(path string) (settings *config.Config, found bool, err error) {
+	full := in.below(path)
+	switch _, err := os.Stat(full); {
+	case errors.Is(err, fs.ErrNotExist):
+		return config.Default(), false, nil
+	case err != nil:
+		return nil, false, fmt.Errorf("look at the configuration: %w", err)
+	}
+	settings, err = config.Load(full)
+	if err != nil {
+		return nil, false, fmt.Errorf("nothing is installed, because the configuration has to be right first: %w", err)
+	}
+	return settings, true, nil
+}
+
+// goCache is the directory of a program in the cache of the go command: $GOCACHE/ab/abcdef…-d.
+var goCache = regexp.MustCompile(`/[0-9a-f]{2}/[0-9a-f]{64}-d/[^/]+$`)
+
+// program returns the path that goes into the units: this program, where it really lies.
+func (in *installer) program() (string, error) {
+	path, err := in.executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program's own file: %w", err)
+	}
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", fmt.Errorf("find this program's own file: %w", err)
+	}
+	isGoBuild := func(part string) bool { return strings.HasPrefix(part, "go-build") }
+	if goCache.MatchString(resolved) || slices.ContainsFunc(strings.Split(resolved, "/"), isGoBuild) {
+		return "", fmt.Errorf("this program lies in %s, which the go command removes: build it with \"go build -o gateway ./cmd/gateway\", move it to a lasting place such as /usr/local/bin, and run it from there",
+			filepath.Dir(resolved))
+	}
+	return resolved, nil
+}
+
+func (in *installer) printDiffs(to installation) error {
+	changes := to.changes
+	if !to.found {
+		changes = append([]units.Change{{Path: to.config, Kind: units.Create, New: config.Example}}, changes...)
+	}
+	changed := false
+	for _, change := range changes {
+		if change.Kind == units.Unchanged {
+			continue
+		}
+		changed = true
+		if _, err := io.WriteString(in.out, change.Diff()); err != nil {
+			return fmt.Errorf("print the difference: %w", err)
+		}
+	}
+	if !changed {
+		fmt.Fprintln(in.notes, "nothing would change")
+	}
+	return nil
+}
+
+// activeUnits says which of the units systemd has running before anything is changed.
+type activeUnits struct{ socket, service bool }
+
+func (in *installer) active(ctx context.Context, scope units.Scope) (activeUnits, error) {
+	if in.root != "" {
+		return activeUnits{}, nil
+	}
+	socket, err := unitIsActive(ctx, scope, units.Socket)
+	if err != nil {
+		return activeUnits{}, err
+	}
+	service, err := unitIsActive(ctx, scope, units.Service)
+	return activeUnits{socket: socket, service: service}, err
+}
+
+func unitIsActive(ctx context.Context, scope units.Scope, unit string) (bool, error) {
+	err := units.Systemctl(ctx, scope, "is-active", "--quiet", unit)
+	if err == nil {
+		return true, nil
+	}
+	// systemctl(1), "Exit status": 3 is not active, 4 is no such unit; systemctl cannot reach its manager with 1.
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && (exit.ExitCode() == 3 || exit.ExitCode() == 4) {
+		return false, nil
+	}
+	return false, fmt.Errorf("nothing is changed, because systemd cannot be asked: %w; to write the files alone use --root /", err)
+}
+
+// writeConfig writes the example for the service's user alone, because worker.environment may come to hold secrets. It
+// never replaces a file.
+func (in *installer) writeConfig(path string, account *user.User) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write the configuration %s: %w", path, err)
+		}
+	}()
+	dir, err := units.OpenDir(in.root, filepath.Dir(path), true)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	name := filepath.Base(path)
+	file, err := dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err = errors.Join(err, file.Close()); err != nil {
+			err = errors.Join(err, dir.Remove(name))
+		}
+	}()
+	if account != nil {
+		uid, err := strconv.Atoi(account.Uid)
+		if err != nil {
+			return err
+		}
+		gid, err := strconv.Atoi(account.Gid)
+		if err != nil {
+			return err
+		}
+		if err := file.Chown(uid, gid); err != nil {
+			return err
+		}
+	} else if in.runAs != "" {
+		fmt.Fprintf(in.notes, "give %s to the user %s on the system where it will be used; it is readable by its owner only\n", path, in.runAs)
+	}
+	_, err = file.Write(config.Example)
+	return err
+}
+
+// activate makes systemd read the units, and enables and starts what was asked for.
+func (in *installer) activate(ctx context.Context, scope units.Scope) error {
+	if in.root != "" {
+		return nil
+	}
+	verb := []string{"enable"}
+	if in.now {
+		verb = append(verb, "--now")
+	}
+	calls := [][]string{{"daemon-reload"}}
+	if in.now {
+		calls = append(calls, append(slices.Clone(verb), units.Socket))
+	}
+	if in.atBoot {
+		calls = append(calls, append(slices.Clone(verb), units.Service))
+	}
+	for _, args := range calls {
+		if err := units.Systemctl(ctx, scope, args...); err != nil {
+			return fmt.Errorf("the units are written, but %w; see %q", err, "gateway logs --"+string(scope))
+		}
+	}
+	return nil
+}
+
+// noteEffects says what has to be done for a change to reach what is running. Nothing is restarted here: a restart of the
+// socket closes the port, and one of the service interrupts the worker.
+func (in *installer) noteEffects(to installation, active activeUnits) {
+	for _, change := range to.changes {
+		if change.Kind == units.Unchanged {
+			continue
+		}
+		switch name := filepath.Base(change.Path); {
+		case name == units.Socket && active.socket && !slices.Equal(listenLines(change.Old), listenLines(change.New)):
+			fmt.Fprintf(in.notes, "the addresses have changed, and systemd has let go of those that are no longer listed: run %q now; clients are refused for a moment, and the service restarts too\n",
+				systemctlLine(to.scope, "restart", units.Socket))
+		case name == units.Socket && active.socket:
+			fmt.Fprintln(in.notes, "the socket stays open as it is; its new settings take effect when it is next started, at a boot for instance")
+		case name == units.Service && active.service:
+			fmt.Fprintf(in.notes, "the running launcher goes on as it was started until %q; its socket stays open meanwhile, and clients wait\n",
+				systemctlLine(to.scope, "restart", units.Service))
+		}
+	}
+}
+
+func listenLines(unit []byte) []string {
+	var lines []string
+	for scanner := bufio.NewScanner(bytes.NewReader(unit)); scanner.Scan(); {
+		if address, ok := strings.CutPrefix(scanner.Text(), "ListenStream="); ok {
+			lines = append(lines, address)
+		}
+	}
+	return lines
+}
+
+// noteLinger warns of what ends a user's service: without lingering, its manager ends with the last session.
+func (in *installer) noteLinger(scope units.Scope) {
+	if scope != units.User || in.root != "" {
+		return
+	}
+	me, err := user.Current()
+	if err != nil {
+		return // it is only advice
+	}
+	if _, err := os.Stat(filepath.Join("/var/lib/systemd/linger", me.Username)); errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(in.notes, "your units end when you log out, unless you run: loginctl enable-linger %s\n", me.Username)
+	}
+}
+
+// noteAccess warns if the service's user, going by the modes of the path, may not do what it has to: the service would
+// start again and again, and the reason stand only in the journal. An access control list may say otherwise.
+func (in *installer) noteAccess(account *user.User, path string, access uint32, what string) {
+	var groups []string
+	if account.Uid == "0" {
+		return
+	}
+	if ids, err := account.GroupIds(); err == nil {
+		groups = ids
+	}
+	for at, want := path, access; ; at, want = filepath.Dir(at), unix.X_OK {
+		info, err := os.Stat(at)
+		if err != nil {
+			return // it is only advice
+		}
+		owner, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			return
+		}
+		bits := uint32(info.Mode().Perm())
+		switch {
+		case strconv.Itoa(int(owner.Uid)) == account.Uid:
+			bits >>= 6
+		case slices.Contains(groups, strconv.Itoa(int(owner.Gid))):
+			bits >>= 3
+		}
+		if bits&want == 0 {
+			fmt.Fprintf(in.notes, "the user %s cannot %s: change the owner or the mode of %s\n", account.Username, what, at)
+			return
+		}
+		if at == "/" {
+			return
+		}
+	}
+}
+
+func systemctlLine(scope units.Scope, args ...string) string {
+	if scope == units.User {
+		args = append([]string{"--user"}, args...)
+	}
+	return "systemctl " + strings.Join(args, " ")
+}

@@ -1,0 +1,479 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/units"
+)
+
+const (
+	systemConfig  = "etc/openclaw-gateway/config.yaml"
+	systemSocket  = "etc/systemd/system/openclaw-gateway.socket"
+	systemService = "etc/systemd/system/openclaw-gateway.service"
+)
+
+// installableProgram makes a file that stands for the installed gateway, because the test's own lies in a directory of go's.
+func installableProgram(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "gateway")
+	if err := os.WriteFile(path, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// executeInstaller runs "gateway install …" or "gateway uninstall …" as the user with this uid.
+func executeInstaller(t *testing.T, program string, euid int, args ...string) (out, notes string, err error) {
+	t.Helper()
+	in := &installer{
+		executable: func() (string, error) { return program, nil },
+		euid:       func() int { return euid },
+	}
+	cmd := in.installCommand()
+	if args[0] == "uninstall" {
+		cmd = in.uninstallCommand()
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.SetOut(&stdout)
+	cmd.SetErr(&stderr)
+	cmd.SetArgs(args[1:])
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	err = cmd.ExecuteContext(t.Context())
+	return stdout.String(), stderr.String(), err
+}
+
+func TestInstallBelowRoot(t *testing.T) {
+	root, program := t.TempDir(), installableProgram(t)
+	out, notes, err := executeInstaller(t, program, 1000, "install", "--system", "--root", root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "created " + root + "/" + systemConfig + "\n" +
+		"created " + root + "/" + systemSocket + "\n" +
+		"created " + root + "/" + systemService + "\n" +
+		"next: systemctl enable --now openclaw-gateway.socket\n"
+	if diff := cmp.Diff(want, out); diff != "" {
+		t.Errorf("standard output (-want +got):\n%s", diff)
+	}
+	if notes != "" {
+		t.Errorf("notes: %s", notes)
+	}
+	if diff := cmp.Diff(string(config.Example), readBelow(t, root, systemConfig)); diff != "" {
+		t.Errorf("the configuration (-example +written):\n%s", diff)
+	}
+	info, err := os.Stat(filepath.Join(root, systemConfig))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode() != 0o600 {
+		t.Errorf("the configuration has mode %v", info.Mode())
+	}
+	service := readBelow(t, root, systemService)
+	for _, line := range []string{
+		"\nExecStart=" + program + " run --config /etc/openclaw-gateway/config.yaml\n",
+		"\nTimeoutStopSec=330\n",
+	} {
+		if !strings.Contains(service, line) {
+			t.Errorf("the service lacks %q:\n%s", line, service)
+		}
+	}
+	socket := readBelow(t, root, systemSocket)
+	if !strings.Contains(socket, "\nListenStream=127.0.0.1:18789\nListenStream=[::1]:18789\n") {
+		t.Errorf("the socket does not listen where the example says:\n%s", socket)
+	}
+
+	// Only the service depends on the stop timeout. The configuration is the user's now.
+	edited := "listen: [\"127.0.0.1:18789\", \"[::1]:18789\"]\nstop: {timeout: 10s}\n"
+	if err := os.WriteFile(filepath.Join(root, systemConfig), []byte(edited), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _, err = executeInstaller(t, program, 1000, "install", "--system", "--root", root, "--run-as", "nobody-here")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = "unchanged " + root + "/" + systemSocket + "\n" +
+		"updated " + root + "/" + systemService + "\n" +
+		"next: systemctl enable --now openclaw-gateway.socket\n"
+	if diff := cmp.Diff(want, out); diff != "" {
+		t.Errorf("standard output of the second time (-want +got):\n%s", diff)
+	}
+	service = readBelow(t, root, systemService)
+	if !strings.Contains(service, "\nTimeoutStopSec=13\n") || !strings.Contains(service, "\nUser=nobody-here\n") {
+		t.Errorf("the service is not updated:\n%s", service)
+	}
+	if got := readBelow(t, root, systemConfig); got != edited {
+		t.Errorf("the configuration was written over:\n%s", got)
+	}
+
+	// What was chosen is kept, and not only as long as the flags are repeated.
+	if _, _, err = executeInstaller(t, program, 1000, "install", "--system", "--root", root); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(service, readBelow(t, root, systemService)); diff != "" {
+		t.Errorf("the service without the flags (-before +after):\n%s", diff)
+	}
+
+	out, notes, err = executeInstaller(t, program, 1000, "uninstall", "--system", "--root", root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = "removed " + root + "/" + systemSocket + "\nremoved " + root + "/" + systemService + "\n"
+	if diff := cmp.Diff(want, out); diff != "" {
+		t.Errorf("standard output of uninstall (-want +got):\n%s", diff)
+	}
+	if !strings.Contains(notes, "the configuration stays") || readBelow(t, root, systemConfig) != edited {
+		t.Errorf("the configuration does not stay, or nobody says so: %q", notes)
+	}
+	out, notes, err = executeInstaller(t, program, 1000, "uninstall", "--system", "--root", root)
+	if err != nil || out != "" || !strings.Contains(notes, "there are no units") {
+		t.Errorf("uninstalled twice: %q, %q, %v", out, notes, err)
+	}
+}
+
+func TestInstallKeepsConfig(t *testing.T) {
+	root, program := t.TempDir(), installableProgram(t)
+	if _, _, err := executeInstaller(t, program, 0, "install", "--system", "--config", "/srv/a b/%gateway.yaml", "--root", root); err != nil {
+		t.Fatal(err)
+	}
+	out, _, err := executeInstaller(t, program, 0, "install", "--system", "--root", root)
+	if err != nil || !strings.Contains(out, "unchanged "+root+"/"+systemService) {
+		t.Errorf("installed again: %q, %v", out, err)
+	}
+	if _, err := os.Stat(filepath.Join(root, systemConfig)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a second configuration: %v", err)
+	}
+	_, notes, err := executeInstaller(t, program, 0, "uninstall", "--system", "--root", root)
+	if want := "the configuration stays: " + root + "/srv/a b/%gateway.yaml\n"; err != nil || notes != want {
+		t.Errorf("notes of uninstall %q, %v; want %q", notes, err, want)
+	}
+}
+
+func TestInstallRunAsBelowRoot(t *testing.T) {
+	root := t.TempDir()
+	_, notes, err := executeInstaller(t, installableProgram(t), 0, "install", "--system", "--run-as", "alice", "--root", root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(notes, "give /etc/openclaw-gateway/config.yaml to the user alice") {
+		t.Errorf("nobody says who has to own the configuration: %q", notes)
+	}
+}
+
+func TestInstallDryRun(t *testing.T) {
+	root, program := t.TempDir(), installableProgram(t)
+	dry := []string{"install", "--system", "--root", root, "--dry-run"}
+	out, _, err := executeInstaller(t, program, 1000, dry...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"--- /dev/null\n+++ /" + systemConfig + "\n", "--- /dev/null\n+++ /" + systemSocket + "\n", "\n+Restart=always\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the differences lack %q:\n%s", want, out)
+		}
+	}
+	if entries, err := os.ReadDir(root); err != nil || len(entries) != 0 {
+		t.Errorf("the dry run has made %v, %v", entries, err)
+	}
+
+	if _, _, err := executeInstaller(t, program, 1000, dry[:4]...); err != nil {
+		t.Fatal(err)
+	}
+	out, notes, err := executeInstaller(t, program, 1000, dry...)
+	if err != nil || out != "" || notes != "nothing would change\n" {
+		t.Errorf("after the installation: %q, %q, %v", out, notes, err)
+	}
+	if err := os.WriteFile(filepath.Join(root, systemConfig), []byte("listen: [\"127.0.0.1:8080\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := readBelow(t, root, systemSocket)
+	out, _, err = executeInstaller(t, program, 1000, dry...)
+	if err != nil || !strings.Contains(out, "\n-ListenStream=127.0.0.1:18789\n-ListenStream=[::1]:18789\n+ListenStream=127.0.0.1:8080\n") {
+		t.Errorf("another address: %v\n%s", err, out)
+	}
+	if readBelow(t, root, systemSocket) != before {
+		t.Error("the dry run has changed the socket")
+	}
+}
+
+func TestInstallRefuses(t *testing.T) {
+	goRun := filepath.Join(t.TempDir(), "go-build123/b001/exe")
+	cached := filepath.Join(t.TempDir(), "cache/ab", strings.Repeat("0a", 32)+"-d")
+	for _, dir := range []string{goRun, cached} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "gateway"), nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	openclaw := filepath.Join(t.TempDir(), "openclaw-launcher")
+	if err := os.Rename(installableProgram(t), openclaw); err != nil {
+		t.Fatal(err)
+	}
+	good := installableProgram(t)
+	link := filepath.Join(t.TempDir(), "gateway")
+	if err := os.Symlink(openclaw, link); err != nil {
+		t.Fatal(err)
+	}
+
+	tests := map[string]struct {
+		program string
+		euid    int
+		sudo    string
+		args    []string // R stands for an empty directory
+		config  string
+		want    string
+	}{
+		"no scope":                {good, 0, "", []string{"install", "--root", "R"}, "", "gateway install --system for the machine's, or gateway install --user"},
+		"both scopes":             {good, 0, "", []string{"install", "--system", "--user", "--root", "R"}, "", "say which units"},
+		"uninstall without scope": {good, 0, "", []string{"uninstall", "--root", "R"}, "", "gateway uninstall --system"},
+		"not root":                {good, 1000, "", []string{"install", "--system"}, "", "sudo gateway install --system"},
+		"uninstall not root":      {good, 1000, "", []string{"uninstall", "--system"}, "", "sudo gateway uninstall --system"},
+		"user scope under sudo":   {good, 0, "alice", []string{"install", "--user"}, "", "without sudo"},
+		"run as in user scope":    {good, 0, "", []string{"install", "--user", "--run-as", "alice", "--root", "R"}, "", "--system only"},
+		"run as nobody known":     {good, 0, "", []string{"install", "--system", "--run-as", "no-such-user", "--dry-run"}, "", "create the user first"},
+		"run as no name":          {good, 0, "", []string{"install", "--system", "--run-as", "a b", "--root", "R"}, "", "not a user name"},
+		"go run":                  {goRun + "/gateway", 0, "", []string{"install", "--system", "--root", "R"}, "", "go build -o gateway"},
+		"go run from the cache":   {cached + "/gateway", 0, "", []string{"install", "--system", "--root", "R"}, "", "go build -o gateway"},
+		"named as OpenClaw":       {openclaw, 0, "", []string{"install", "--system", "--root", "R"}, "", "rename it"},
+		"in truth named so":       {link, 0, "", []string{"install", "--system", "--root", "R"}, "", "rename it"},
+		"bad configuration":       {good, 0, "", []string{"install", "--system", "--root", "R"}, "lisen: []\n", "config.yaml:1"},
+		"an argument":             {good, 0, "", []string{"install", "--system", "--root", "R", "now"}, "", "now"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("SUDO_USER", test.sudo)
+			root := t.TempDir()
+			if test.config != "" {
+				writeBelow(t, root, systemConfig, test.config)
+			}
+			args := strings.Split(strings.ReplaceAll(strings.Join(test.args, "\n"), "\nR", "\n"+root), "\n")
+			out, _, err := executeInstaller(t, test.program, test.euid, args...)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want one with %q", err, test.want)
+			}
+			if out != "" {
+				t.Errorf("printed beside the error: %q", out)
+			}
+			if _, err := os.Stat(filepath.Join(root, "etc/systemd")); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("something was written: %v", err)
+			}
+		})
+	}
+}
+
+func TestInstallLeavesForeignUnit(t *testing.T) {
+	root := t.TempDir()
+	text := "[Unit]\nDescription=OpenClaw Gateway\n"
+	writeBelow(t, root, systemService, text)
+	for _, verb := range []string{"install", "uninstall"} {
+		_, _, err := executeInstaller(t, installableProgram(t), 0, verb, "--system", "--root", root)
+		if !errors.Is(err, units.ErrForeign) {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+	if got := readBelow(t, root, systemService); got != text {
+		t.Errorf("the foreign unit is now:\n%s", got)
+	}
+	if _, err := os.Stat(filepath.Join(root, systemConfig)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a refused installation has left a configuration: %v", err)
+	}
+}
+
+// TestInstallSystemctl installs in a user's home with a systemctl that writes down what it is called with, and answers
+// is-active by the files that lie beside it.
+func TestInstallSystemctl(t *testing.T) {
+	const fake = `#!/bin/sh
+here=${0%/*}
+case "$*" in
+*is-active*) for unit; do :; done; test -e "$here/$unit" || exit 3;;
+*) echo "$*" >>"$here/calls"; test ! -e "$here/broken" || { echo "Failed to do that." >&2; exit 1; };;
+esac
+`
+	program := installableProgram(t)
+	newHome := func(t *testing.T) (home, bin string) {
+		home, bin = t.TempDir(), t.TempDir()
+		if err := os.WriteFile(filepath.Join(bin, "systemctl"), []byte(fake), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("HOME", home)
+		t.Setenv("XDG_CONFIG_HOME", "")
+		t.Setenv("SUDO_USER", "")
+		t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+		return home, bin
+	}
+
+	tests := map[string]struct {
+		args  []string
+		calls string
+		last  string
+	}{
+		"plain": {nil, "--user daemon-reload\n", "next: systemctl --user enable --now openclaw-gateway.socket\n"},
+		"now": {
+			[]string{"--now"},
+			"--user daemon-reload\n--user enable --now openclaw-gateway.socket\n", "openclaw-gateway.service\n",
+		},
+		"at boot": {
+			[]string{"--at-boot"},
+			"--user daemon-reload\n--user enable openclaw-gateway.service\n", "next: systemctl --user enable --now openclaw-gateway.socket\n",
+		},
+		"now and at boot": {
+			[]string{"--now", "--at-boot"},
+			"--user daemon-reload\n--user enable --now openclaw-gateway.socket\n--user enable --now openclaw-gateway.service\n",
+			"openclaw-gateway.service\n",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, bin := newHome(t)
+			out, _, err := executeInstaller(t, program, 1000, append([]string{"install", "--user"}, test.args...)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.calls, readBelow(t, bin, "calls")); diff != "" {
+				t.Errorf("calls (-want +got):\n%s", diff)
+			}
+			if !strings.HasSuffix(out, test.last) {
+				t.Errorf("the output does not end with %q:\n%s", test.last, out)
+			}
+		})
+	}
+
+	t.Run("while it runs", func(t *testing.T) {
+		home, bin := newHome(t)
+		if _, _, err := executeInstaller(t, program, 1000, "install", "--user"); err != nil {
+			t.Fatal(err)
+		}
+		writeBelow(t, bin, units.Socket, "")
+		writeBelow(t, bin, units.Service, "")
+		tests := []struct {
+			config      string
+			want, never string
+		}{
+			{"stop: {timeout: 1s}\n", `until "systemctl --user restart openclaw-gateway.service"`, "restart openclaw-gateway.socket"},
+			{"listen: [\"127.0.0.1:1\"]\nstop: {timeout: 1s}\n", `run "systemctl --user restart openclaw-gateway.socket" now`, "restart openclaw-gateway.service"},
+		}
+		for _, test := range tests {
+			writeBelow(t, home, ".config/openclaw-gateway/config.yaml", test.config)
+			_, notes, err := executeInstaller(t, program, 1000, "install", "--user", "--now")
+			if err != nil || !strings.Contains(notes, test.want) || strings.Contains(notes, test.never) {
+				t.Errorf("%s%v, notes %q: want %q and not %q", test.config, err, notes, test.want, test.never)
+			}
+		}
+		if calls := readBelow(t, bin, "calls"); strings.Contains(calls, "restart") {
+			t.Errorf("something was restarted:\n%s", calls)
+		}
+	})
+
+	t.Run("service without socket", func(t *testing.T) {
+		home, bin := newHome(t)
+		writeBelow(t, bin, units.Service, "")
+		_, _, err := executeInstaller(t, program, 1000, "install", "--user", "--now")
+		if err == nil || !strings.Contains(err.Error(), `"systemctl --user stop openclaw-gateway.service"`) {
+			t.Errorf("error %v", err)
+		}
+		if entries, err := os.ReadDir(home); err != nil || len(entries) != 0 {
+			t.Errorf("written all the same: %v, %v", entries, err)
+		}
+	})
+
+	t.Run("systemd refuses", func(t *testing.T) {
+		_, bin := newHome(t)
+		writeBelow(t, bin, "broken", "")
+		_, _, err := executeInstaller(t, program, 1000, "install", "--user")
+		if err == nil || !strings.Contains(err.Error(), "systemctl --user daemon-reload: exit status 1: Failed to do that.") {
+			t.Errorf("error %v", err)
+		}
+	})
+
+	t.Run("uninstall", func(t *testing.T) {
+		home, bin := newHome(t)
+		if _, _, err := executeInstaller(t, program, 1000, "install", "--user"); err != nil {
+			t.Fatal(err)
+		}
+		out, notes, err := executeInstaller(t, program, 1000, "uninstall", "--user")
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := home + "/.config/systemd/user/"
+		if want := "removed " + dir + units.Socket + "\nremoved " + dir + units.Service + "\n"; out != want {
+			t.Errorf("output %q, want %q", out, want)
+		}
+		if !strings.Contains(notes, "the configuration stays: "+home+"/.config/openclaw-gateway/config.yaml") {
+			t.Errorf("notes %q", notes)
+		}
+		want := "--user daemon-reload\n--user disable --now openclaw-gateway.socket openclaw-gateway.service\n--user daemon-reload\n"
+		if diff := cmp.Diff(want, readBelow(t, bin, "calls")); diff != "" {
+			t.Errorf("calls (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func readBelow(t *testing.T, dir, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func writeBelow(t *testing.T, dir, name, text string) {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestInstallNotesAccess(t *testing.T) {
+	// Nobody has this uid, nor these groups.
+	account := &user.User{Uid: "4000000001", Gid: "4000000001", Username: "alice"}
+	tests := map[string]struct {
+		dir, file os.FileMode
+		blame     string // what the note names, below the directory of the test
+	}{
+		"open":              {0o755, 0o644, ""},
+		"the owner's file":  {0o755, 0o600, "closed/config.yaml"},
+		"a closed way":      {0o700, 0o644, "closed"},
+		"a way without x":   {0o744, 0o644, "closed"},
+		"for a group alone": {0o755, 0o640, "closed/config.yaml"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			base := t.TempDir()
+			writeBelow(t, base, "closed/config.yaml", "")
+			path := filepath.Join(base, "closed/config.yaml")
+			// The testing package makes the directory above for its owner alone.
+			if err := errors.Join(os.Chmod(path, test.file), os.Chmod(filepath.Dir(path), test.dir), os.Chmod(filepath.Dir(base), 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			var notes bytes.Buffer
+			in := &installer{notes: &notes}
+			in.noteAccess(account, path, unix.R_OK, "read the configuration")
+			want := ""
+			if test.blame != "" {
+				want = "the user alice cannot read the configuration: change the owner or the mode of " + filepath.Join(base, test.blame) + "\n"
+			}
+			if notes.String() != want {
+				t.Errorf("notes %q, want %q", notes.String(), want)
+			}
+		})
+	}
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/listener"
+	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/handoff"
+)
+
+// launcher is "gateway run": it ties the held sockets, the configuration and
+// the supervisor together, and is what the control socket speaks to.
+type launcher struct {
+	log        *slog.Logger
+	level      *slog.LevelVar
+	files      configFile
+	held       listener.Set
+	holder     holder
+	since      time.Time
+	supervisor *worker.Supervisor
+	observed   atomic.Pointer[worker.Status]
+
+	// mu makes one reload wait for the other.
+	mu sync.Mutex
+	// applied is the configuration that the worker runs with; nil before the
+	// first good one.
+	applied *config.Config
+	spec    worker.Spec
+
+	report atomic.Pointer[configReport]
+}
+
+// configReport is what the status says about the configuration.
+type configReport struct {
+	path     string
+	err      string   // why the file was rejected; "" when it was applied
+	problems []string // what is wrong although it was applied
+}
+
+// adopt takes the first configuration, or the reason why there is none.
+func (l *launcher) adopt(cfg *config.Config, err error) worker.Spec {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.spec, err = l.prepare(cfg)
+	}
+	if err != nil {
+		l.reject(err)
+		return worker.Spec{Refused: fmt.Errorf("no worker can be started: %w", err)}
+	}
+	l.accept(cfg)
+	return l.spec
+}
+
+// atOnce reports whether the first generation should not wait for a client:
+// because it was configured so, or because one waits already.
+func (l *launcher) atOnce() bool {
+	if l.applied == nil {
+		return false
+	}
+	if l.applied.Worker.Start == config.StartAtOnce {
+		return true
+	}
+	queued, err := l.held.Queued()
+	return err == nil && queued > 0
+}
+
+// restart starts the next generation and returns when it is ready, or with the
+// reason why it is not.
+func (l *launcher) restart(ctx context.Context) error {
+	return await(ctx, l.supervisor.Restart())
+}
+
+// reload applies the configuration as it is now, and returns when the worker
+// that it asks for is ready, or with the reason why it is not.
+func (l *launcher) reload(ctx context.Context) error {
+	outcome, err := l.apply()
+	if err != nil {
+		return err
+	}
+	if err := await(ctx, outcome); err != nil {
+		return fmt.Errorf("the configuration was applied, but the worker is not ready: %w", err)
+	}
+	return nil
+}
+
+// apply reads the configuration and hands what it asks for to the supervisor.
+// The lock keeps the order of two calls; the outcome is awaited without it, so
+// that a better configuration need not wait for the failure of a bad one.
+func (l *launcher) apply() (<-chan error, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	cfg, err := l.files.load()
+	var spec worker.Spec
+	if err == nil {
+		spec, err = l.prepare(cfg)
+	}
+	if err != nil {
+		l.reject(err)
+		return nil, err
+	}
+	first := l.applied == nil
+	var changed []string
+	if !first {
+		changed = l.applied.Changed(cfg)
+		if !slices.Equal(spec.Environment, l.spec.Environment) && !slices.Contains(changed, "worker.environment") {
+			changed = append(changed, "worker.environment_file")
+		}
+	}
+	l.spec = spec
+	l.accept(cfg)
+	l.level.Set(cfg.Log.Level)
+	if !first && len(changed) == 0 {
+		l.log.Info("the configuration has not changed")
+		nothing := make(chan error, 1)
+		nothing <- nil
+		return nothing, nil
+	}
+	restart := first || slices.ContainsFunc(changed, needsGeneration)
+	l.log.Info("configuration applied", "changed", strings.Join(changed, " "), "next_generation", restart)
+	return l.supervisor.Apply(spec, restart), nil
+}
+
+func await(ctx context.Context, outcome <-chan error) error {
+	select {
+	case err := <-outcome:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the next generation: %w", ctx.Err())
+	}
+}
+
+// needsGeneration reports whether a changed key concerns the worker that runs.
+func needsGeneration(key string) bool {
+	section, _, _ := strings.Cut(key, ".")
+	return slices.Contains([]string{"listen", "worker", "ready", "stop"}, section) && key != "worker.start"
+}
+
+func (l *launcher) accept(cfg *config.Config) {
+	l.applied = cfg
+	report := configReport{path: cfg.Path}
+	if _, missing, unwanted := l.held.Select(cfg.Listen); l.holder.kind == bySystemd {
+		if len(missing) > 0 {
+			report.problems = append(report.problems, fmt.Sprintf(
+				"listen has %s, but systemd does not hold it: %s", joinAddresses(missing), renderAgain))
+		}
+		if len(unwanted) > 0 {
+			report.problems = append(report.problems, fmt.Sprintf(
+				"systemd holds %s, which is not in listen and is not handed to the worker: %s", joinAddresses(unwanted), renderAgain))
+		}
+	}
+	for _, problem := range report.problems {
+		l.log.Warn(problem)
+	}
+	for _, refused := range l.holder.refused {
+		report.problems = append(report.problems, refused.Error())
+	}
+	l.report.Store(&report)
+}
+
+const renderAgain = "run \"gateway install\" again, then restart openclaw-gateway.socket"
+
+func (l *launcher) reject(err error) {
+	l.log.Error("configuration rejected", "error", err)
+	l.report.Store(&configReport{path: l.files.name(), err: err.Error()})
+}
+
+// prepare makes the spec of the next generation.
+func (l *launcher) prepare(cfg *config.Config) (worker.Spec, error) {
+	selected, missing, _ := l.held.Select(cfg.Listen)
+	if len(selected) == 0 {
+		return worker.Spec{}, fmt.Errorf("listen is %s, but %s holds %s: %s",
+			joinAddresses(cfg.Listen), l.holder.kind, joinAddresses(l.held.Addresses()), renderAgain)
+	}
+	if l.holder.kind == byItself && l.applied != nil && !slices.Equal(l.applied.Listen, cfg.Listen) {
+		return worker.Spec{}, fmt.Errorf("listen has changed to %s: stop \"gateway run\" and start it again (missing: %s)",
+			joinAddresses(cfg.Listen), joinAddresses(missing))
+	}
+	spec := worker.Spec{
+		Queues: selected, Command: cfg.Worker.Command, Directory: cfg.Worker.Directory,
+		Environment: slices.Clone(cfg.Worker.Environment), Handoff: handoff.Kind(cfg.Worker.Handoff),
+		Probe: worker.Probe(cfg.Ready.Probe), ReadyPath: cfg.Ready.Path, ReadyTimeout: cfg.Ready.Timeout,
+		StopSignal: cfg.Stop.Signal, StopTimeout: cfg.Stop.Timeout,
+		Backoff:        worker.Backoff{Min: cfg.Restart.BackoffMin, Max: cfg.Restart.BackoffMax, ResetAfter: cfg.Restart.ResetAfter},
+		FatalExitCodes: cfg.Restart.FatalExitCodes,
+	}
+	for _, socket := range selected {
+		spec.Sockets = append(spec.Sockets, handoff.Socket{File: socket.File, Address: socket.Address})
+	}
+	if len(spec.Command) == 0 {
+		executable, err := os.Executable()
+		if err != nil {
+			return worker.Spec{}, fmt.Errorf("find the program of the hello server: %w", err)
+		}
+		spec.Command = []string{executable, helloArgument}
+		spec.Environment = append(spec.Environment, "GATEWAY_CONFIG="+l.files.name())
+	}
+	if spec.Directory == "" {
+		spec.Directory = homeDirectory()
+	}
+	if info, err := os.Stat(spec.Directory); err != nil || !info.IsDir() {
+		return worker.Spec{}, errors.Join(fmt.Errorf("worker.directory: %s is not a directory that can be entered", spec.Directory), err)
+	}
+	if file := cfg.Worker.EnvironmentFile; file != "" {
+		// After worker.environment, so that the file wins, as in a unit.
+		entries, err := config.ReadEnvironmentFile(file)
+		if err != nil {
+			return worker.Spec{}, fmt.Errorf("worker.environment_file: %w", err)
+		}
+		spec.Environment = append(spec.Environment, entries...)
+	}
+	return spec, nil
+}
+
+// homeDirectory returns the home of the user that the launcher runs as. systemd
+// sets HOME only where a unit says User= (systemd.exec(5)).
+func homeDirectory() string {
+	if home, err := os.UserHomeDir(); err == nil {
+		return home
+	}
+	if self, err := user.Current(); err == nil && self.HomeDir != "" {
+		return self.HomeDir
+	}
+	return "/"
+}
+
+// configFile is where the configuration comes from.
+type configFile struct {
+	path string // as given with --config; "" looks for it, each time anew
+}
+
+func (f configFile) name() string {
+	if f.path != "" {
+		return f.path
+	}
+	return config.Find()
+}
+
+func (f configFile) load() (*config.Config, error) { return config.Load(f.name()) }

@@ -1,0 +1,73 @@
+// Command gateway is a socket-activated launcher: it holds the listening
+// sockets that systemd passes, starts the real server at the first connection,
+// and hands the same sockets to every successor.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"openclaw-gateway/worker/handoff"
+)
+
+func main() {
+	if handoff.IsShim() {
+		os.Exit(handoff.RunShim())
+	}
+	os.Exit(execute(newRootCommand()))
+}
+
+// execute runs the command line and returns the exit status.
+func execute(root *cobra.Command) int {
+	err := root.Execute()
+	if err == nil {
+		return 0
+	}
+	status := 1
+	var exit *exitStatus
+	if errors.As(err, &exit) {
+		status, err = exit.status, exit.err
+	}
+	if err != nil {
+		fmt.Fprintf(root.ErrOrStderr(), "gateway: %v\n", err)
+	}
+	return status
+}
+
+// exitStatus is an error with an exit status other than 1; err may be nil when
+// everything has been said.
+type exitStatus struct {
+	status int
+	err    error
+}
+
+func (e *exitStatus) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.err.Error()
+}
+
+func (e *exitStatus) Unwrap() error { return e.err }
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "gateway",
+		Short: "keep a port open and start the server behind it, again and again",
+		Long: `A socket-activated launcher for a server that must never lose its port, first of all the OpenClaw gateway.
+systemd holds the port; the launcher starts the server at the first connection and hands it the same sockets
+after every restart, so that nobody is refused and nobody can take the port.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(
+		newRunCommand(), newWrapperCommand(), newHelloCommand(),
+		newInstallCommand(), newUninstallCommand(),
+		newStatusCommand(), newRestartCommand(), newReloadCommand(),
+		newConfigCommand(), newVersionCommand(),
+	)
+	return root
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/listener"
+	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/worker"
+)
+
+func newRunCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "run [--config FILE]",
+		Short: "be the launcher, in the foreground",
+		Long: `Takes the listening sockets that systemd passes, starts the worker at the first connection, and goes on to the
+next generation when it ends. Without passed sockets, and not under systemd, it binds the addresses of "listen"
+itself. SIGTERM and SIGINT stop the worker and end it, a second one without waiting for the worker; SIGHUP applies
+the configuration.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return run(cmd.Context(), path)
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "", "configuration file (default: the user's, else /etc/openclaw-gateway/config.yaml)")
+	return cmd
+}
+
+// newWrapperCommand is "run" in the form in which a unit calls it that OpenClaw
+// wrote with its own install --wrapper: PATH gateway --port N.
+func newWrapperCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:                "gateway",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return run(cmd.Context(), "")
+		},
+	}
+}
+
+// run is the way of the sockets: inherit or bind them, supervise the worker that
+// gets them, report what it does.
+func run(ctx context.Context, path string) error {
+	sockets, holder, err := inherit()
+	if err != nil {
+		return err
+	}
+	files := configFile{path: path}
+	cfg, rejected := files.load()
+	if rejected != nil && holder.kind != bySystemd {
+		return rejected
+	}
+	level := new(slog.LevelVar)
+	format := config.FormatAuto
+	if cfg != nil {
+		level.Set(cfg.Log.Level)
+		format = cfg.Log.Format
+	}
+	log := newLogger(format, level, os.Stderr)
+	slog.SetDefault(log)
+	for _, refused := range holder.refused {
+		log.Error("socket refused", "error", refused)
+	}
+	if holder.kind == byItself {
+		if sockets, err = bind(cfg.Listen, log); err != nil {
+			return err
+		}
+	}
+	directory, err := ownRuntimeDirectory()
+	if err != nil {
+		return err
+	}
+
+	l := &launcher{log: log, level: level, files: files, held: sockets, holder: holder, since: time.Now()}
+	spec := l.adopt(cfg, rejected)
+	announce := &announcer{addresses: sockets.Addresses()}
+	options := worker.Options{
+		Log: log, Directory: directory, AtOnce: l.atOnce(),
+		Observe: func(status worker.Status) {
+			l.observed.Store(&status)
+			announce.observe(status)
+		},
+		ListensOn: listensOn,
+	}
+	if interval, err := daemon.SdWatchdogEnabled(false); err == nil && interval > 0 {
+		options.HeartbeatEvery = interval / 2
+		options.Heartbeat = func() { notify(daemon.SdNotifyWatchdog) }
+	}
+	l.supervisor = worker.New(spec, options)
+
+	control, err := serveControl(directory, l)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+
+	// systemctl start and a boot do not wait longer than this for the worker.
+	patience := time.AfterFunc(startJobLimit, announce.giveUp)
+	defer patience.Stop()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	hurry := make(chan struct{}, 1)
+	go l.obey(ctx, stop, hurry)
+	if holder.kind == byItself {
+		fmt.Printf("gateway: open http://%s/\n", sockets[0].Address)
+	}
+	l.supervisor.Run(ctx, hurry)
+	return nil
+}
+
+// holder is who keeps the listening sockets open while the launcher is away.
+type holder struct {
+	kind    holderKind
+	pid     int // of the manager that passed the sockets
+	refused []error
+}
+
+type holderKind string
+
+const (
+	bySystemd holderKind = "systemd"
+	byItself  holderKind = "self"
+)
+
+// inherit takes the sockets that systemd passed. Without any, the launcher has
+// to bind them itself, which under systemd would bring back the race that the
+// socket unit ends.
+func inherit() (listener.Set, holder, error) {
+	sockets, refused, err := listener.Inherit()
+	switch {
+	case errors.Is(err, listener.ErrNoSockets) && underSystemd():
+		return nil, holder{}, errors.New("systemd passed no sockets to this service: enable the socket unit, " +
+			"\"systemctl enable --now openclaw-gateway.socket\" (with --user for a user's), which \"gateway install\" writes")
+	case errors.Is(err, listener.ErrNoSockets):
+		return nil, holder{kind: byItself}, nil
+	case err != nil:
+		return nil, holder{}, err
+	case len(sockets) == 0:
+		return nil, holder{}, errors.Join(refused...)
+	}
+	return sockets, holder{kind: bySystemd, pid: os.Getppid(), refused: refused}, nil
+}
+
+// underSystemd reports whether a service manager executed this very process
+// (SYSTEMD_EXEC_PID, systemd.exec(5)): a shell in a systemd session has many of
+// a service's other variables too.
+func underSystemd() bool {
+	return os.Getenv("SYSTEMD_EXEC_PID") == fmt.Sprint(os.Getpid())
+}
+
+// bind listens on the addresses itself. One that the machine does not have is
+// no reason to give up the others: ::1 is missing where IPv6 is switched off.
+func bind(addresses []netip.AddrPort, log *slog.Logger) (listener.Set, error) {
+	var sockets listener.Set
+	var absent []error
+	for _, address := range addresses {
+		socket, err := listener.Bind(address)
+		switch {
+		case err == nil:
+			sockets = append(sockets, socket)
+		case errors.Is(err, unix.EADDRINUSE):
+			return nil, fmt.Errorf("%w: %s", err, holders.InUse(address))
+		case listener.Absent(err):
+			absent = append(absent, err)
+		default:
+			return nil, err
+		}
+	}
+	if len(sockets) == 0 {
+		return nil, errors.Join(absent...)
+	}
+	for _, err := range absent {
+		log.Warn("this machine does not have the address, going on with the others", "error", err)
+	}
+	return sockets, nil
+}
+
+// obey turns signals into requests until the launcher ends.
+func (l *launcher) obey(ctx context.Context, stop context.CancelFunc, hurry chan<- struct{}) {
+	signals := make(chan os.Signal, 4)
+	// SIGPIPE as well: a journal that restarts must not end the launcher. It is
+	// caught and not ignored because the worker would inherit that.
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
+	defer signal.Stop(signals)
+	for received := range signals {
+		switch received {
+		case unix.SIGPIPE:
+		case unix.SIGHUP:
+			l.log.Info("applying the configuration", "signal", "SIGHUP")
+			go func() {
+				// The outcome is in the log.
+				_ = l.reload(ctx)
+			}()
+		default:
+			if ctx.Err() != nil {
+				hurry <- struct{}{}
+				return
+			}
+			l.log.Info("stopping", "signal", unix.SignalName(received.(unix.Signal)))
+			notify(daemon.SdNotifyStopping)
+			stop()
+		}
+	}
+}
+
+// joinAddresses lists addresses for a sentence.
+func joinAddresses(addresses []netip.AddrPort) string {
+	words := make([]string, 0, len(addresses))
+	for _, address := range addresses {
+		words = append(words, address.String())
+	}
+	return strings.Join(words, " and ")
+}

@@ -1,0 +1,80 @@
+package listener
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bind listens on an address, as systemd would for the socket unit: blocking,
+// IPv6 without IPv4, the full backlog. An address in use is unix.EADDRINUSE; an
+// address that this machine does not have is unix.EADDRNOTAVAIL or, where IPv6
+// is switched off, unix.EAFNOSUPPORT.
+func Bind(address netip.AddrPort) (*Socket, error) {
+	file, err := bind(address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	socket, err := newSocket(file)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: the new socket %w", address, errors.Join(err, file.Close()))
+	}
+	return socket, nil
+}
+
+// Absent reports whether err says that the machine does not have the address.
+func Absent(err error) bool {
+	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)
+}
+
+func bind(address netip.AddrPort) (file *os.File, err error) {
+	name, family, err := sockaddr(address)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	file = os.NewFile(uintptr(fd), address.String())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, file.Close())
+		}
+	}()
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return nil, os.NewSyscallError("setsockopt SO_REUSEADDR", err)
+	}
+	if family == unix.AF_INET6 {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return nil, os.NewSyscallError("setsockopt IPV6_V6ONLY", err)
+		}
+	}
+	if err := unix.Bind(fd, name); err != nil {
+		return nil, os.NewSyscallError("bind", err)
+	}
+	if err := unix.Listen(fd, Backlog); err != nil {
+		return nil, os.NewSyscallError("listen", err)
+	}
+	return file, nil
+}
+
+func sockaddr(address netip.AddrPort) (name unix.Sockaddr, family int, err error) {
+	ip, port := address.Addr(), int(address.Port())
+	if ip.Is4() {
+		return &unix.SockaddrInet4{Port: port, Addr: ip.As4()}, unix.AF_INET, nil
+	}
+	zone := 0
+	if ip.Zone() != "" {
+		device, err := net.InterfaceByName(ip.Zone())
+		if err != nil {
+			return nil, 0, fmt.Errorf("network interface %q: %w", ip.Zone(), err)
+		}
+		zone = device.Index
+	}
+	return &unix.SockaddrInet6{Port: port, ZoneId: uint32(zone), Addr: ip.As16()}, unix.AF_INET6, nil
+}

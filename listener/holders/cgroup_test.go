@@ -1,0 +1,48 @@
+package holders
+
+import (
+	"testing"
+
+	"github.com/prometheus/procfs"
+)
+
+func TestCgroupPath(t *testing.T) {
+	memory := procfs.Cgroup{HierarchyID: 4, Controllers: []string{"memory"}, Path: "/elsewhere"}
+	named := procfs.Cgroup{HierarchyID: 9, Controllers: []string{"name=systemd"}, Path: "/legacy"}
+	for _, tc := range []struct {
+		name string
+		in   []procfs.Cgroup
+		want string
+	}{
+		{"unified", []procfs.Cgroup{{Path: "/system.slice/a.service"}}, "/system.slice/a.service"},
+		{"hybrid", []procfs.Cgroup{named, memory, {Path: "/unified"}}, "/unified"},
+		{"legacy", []procfs.Cgroup{named, memory}, "/legacy"},
+		{"deleted", []procfs.Cgroup{{Path: "/a.service/generation-1 (deleted)"}}, "/a.service/generation-1"},
+		{"none", nil, ""},
+	} {
+		if got := cgroupPath(tc.in); got != tc.want {
+			t.Errorf("%s: got %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestUnitOf(t *testing.T) {
+	for _, tc := range []struct {
+		path, unit string
+		user       bool
+	}{
+		{"/", "", false},
+		{"/init.scope", "init.scope", false},
+		{"/system.slice/openclaw-gateway.service/generation-3", "openclaw-gateway.service", false},
+		{"/user.slice/user-1000.slice/session-3.scope", "session-3.scope", false},
+		{"/user.slice/user-1000.slice/user@1000.service/init.scope", "init.scope", true},
+		{"/user.slice/user-1000.slice/user@1000.service/app.slice/openclaw-gateway.service", "openclaw-gateway.service", true},
+		{"/user.slice/user-1000.slice/user@1000.service", "user@1000.service", false},
+		{"/system.slice/_cpu.service", "cpu.service", false},
+		{"/docker/0123456789ab", "", false},
+	} {
+		if unit, user := unitOf(tc.path); unit != tc.unit || user != tc.user {
+			t.Errorf("%s: got %q, %t, want %q, %t", tc.path, unit, user, tc.unit, tc.user)
+		}
+	}
+}

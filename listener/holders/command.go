@@ -1,0 +1,60 @@
+package holders
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	secretName  = `[\w.-]*(?:token|passw|passphrase|secret|api[_-]?key|credential)[\w.-]*`
+	longCommand = 200 // characters: what a person still reads in a line of `gateway status`
+)
+
+var (
+	secretFlag = regexp.MustCompile(`(?i)^--?` + secretName + `$`)
+	// A shell's -c has flags within one argument, and a process that sets its title leaves all of them in one.
+	secretValue = regexp.MustCompile(`(?i)(` + secretName + `=|--?` + secretName + `\s+)("[^"]*"|'[^']*'|\S+)`)
+)
+
+// command joins argv for people. What stands behind a name that looks like a secret's is masked, what could
+// disturb a terminal is quoted, and the end of a long one is cut off. Without argv (a process can erase it) it is the
+// kernel's name for the process in brackets, as ps(1) shows it.
+func command(name string, argv []string) string {
+	if strings.Join(argv, "") == "" {
+		return quote("[" + name + "]")
+	}
+	words := make([]string, len(argv))
+	masked := false
+	for i, arg := range argv {
+		if masked && !strings.HasPrefix(arg, "--") {
+			words[i], masked = "***", false
+			continue
+		}
+		masked = secretFlag.MatchString(arg)
+		words[i] = quote(maskValues(arg))
+	}
+	joined := strings.Join(words, " ")
+	if utf8.RuneCountInString(joined) > longCommand {
+		joined = string([]rune(joined)[:longCommand]) + "…"
+	}
+	return joined
+}
+
+func maskValues(arg string) string {
+	// `--token=two words` is one argument, so all that follows is its value.
+	if name, _, ok := strings.Cut(arg, "="); ok && secretFlag.MatchString(name) {
+		return name + "=***"
+	}
+	return secretValue.ReplaceAllString(arg, "${1}***")
+}
+
+func quote(arg string) string {
+	plain := func(r rune) bool { return unicode.IsPrint(r) && r != utf8.RuneError }
+	if arg == "" || strings.ContainsFunc(arg, func(r rune) bool { return !plain(r) || r == ' ' || r == '"' }) {
+		return strconv.Quote(arg)
+	}
+	return arg
+}

@@ -1,0 +1,193 @@
+package holders
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// InUse explains EADDRINUSE to a person in one sentence: which process holds addr, or the port without listening, and the
+// command that ends it. It fits behind the error of a failed bind.
+func InUse(addr netip.AddrPort) string {
+	sockets, err := Listening(addr)
+	if err == nil && len(sockets) == 0 {
+		// A connection or a socket that is only bound keeps a port as well. Bit 13 is TCP_BOUND_INACTIVE, since Linux 6.7.
+		var entries []entry
+		entries, err = find(1<<14-1, addr.Port())
+		sockets = conflicting(entries, addr)
+	}
+	if err != nil {
+		return fmt.Sprintf("%s is in use, but by whom could not be found out (%v): look with `%s`", addr, err, ss(addr))
+	}
+	inodes := make([]uint64, len(sockets))
+	for i, s := range sockets {
+		inodes[i] = s.Inode
+	}
+	byInode, unseen, err := Of(inodes...)
+	if err != nil {
+		return fmt.Sprintf("%s is in use, but by whom could not be found out (%v): look with `%s`", addr, err, ss(addr))
+	}
+	return explain(addr, sockets, byInode, unseen)
+}
+
+func explain(addr netip.AddrPort, sockets []Socket, byInode map[uint64][]Process, unseen int) string {
+	var processes []Process
+	var others []string
+	owner, held := uint32(0), false
+	for _, s := range sockets {
+		if s.Inode != 0 && !held {
+			owner, held = s.UID, true
+		}
+		if address := s.Address.String(); !s.Exact && !slices.Contains(others, address) {
+			others = append(others, address)
+		}
+		for _, p := range byInode[s.Inode] {
+			if !slices.ContainsFunc(processes, func(other Process) bool { return other.PID == p.PID }) {
+				processes = append(processes, p)
+			}
+		}
+	}
+	// The one that gave the socket to the others has to let go first.
+	slices.SortStableFunc(processes, func(a, b Process) int {
+		switch {
+		case manager(a) == manager(b):
+			return a.PID - b.PID
+		case manager(a):
+			return -1
+		default:
+			return 1
+		}
+	})
+
+	subject := addr.String()
+	if len(others) > 0 {
+		subject += " conflicts with " + list(others) + ", which"
+	}
+	switch {
+	case !held:
+		return addr.String() + " is free again, or only waits for the remains of closed connections: try once more in a minute"
+	case len(processes) > 0:
+		sentence := subject + " is held by " + names(processes) + ": " + remedy(processes)
+		if unseen > 0 {
+			sentence += fmt.Sprintf(" (more may hold it: %s could not be looked into, %s)", count(unseen), privilege())
+		}
+		return sentence
+	case unseen > 0:
+		return fmt.Sprintf("%s is held by a process of user %s that cannot be seen from here, as %s could not be looked into: %s",
+			subject, userName(owner), count(unseen), privilege())
+	default:
+		return fmt.Sprintf("%s is held by a process of user %s outside this PID namespace, or by the kernel: look on the host with `%s`",
+			subject, userName(owner), ss(addr))
+	}
+}
+
+// names lists the processes, three at most.
+func names(processes []Process) string {
+	var each []string
+	for i, p := range processes {
+		if i == 3 {
+			each = append(each, fmt.Sprintf("%d more", len(processes)-i))
+			break
+		}
+		one := fmt.Sprintf("pid %d (%s)", p.PID, p.Command)
+		if p.PID == os.Getpid() {
+			one = fmt.Sprintf("this very process (pid %d)", p.PID)
+		}
+		if p.Unit != "" {
+			one += " in " + p.Unit
+		}
+		if p.UserUnit {
+			one += " of user " + userName(p.UID)
+		}
+		each = append(each, one)
+	}
+	return list(each)
+}
+
+// remedy says how to make the processes let go: systemd by its socket unit, a service by systemctl, as it would be
+// started again otherwise, and all others by kill. A scope is no service: a login session's would take everything
+// in it along.
+func remedy(processes []Process) string {
+	var steps, pids []string
+	for _, p := range processes {
+		step := ""
+		switch {
+		case p.PID == os.Getpid():
+			return "name the address only once, and not beside a wildcard"
+		case manager(p):
+			step = fmt.Sprintf("stop the socket unit that `%s` shows for it", systemctl(p, "list-sockets"))
+		case strings.HasSuffix(p.Unit, ".service"):
+			step = fmt.Sprintf("run `%s`", systemctl(p, "stop", p.Unit))
+		default:
+			pids = append(pids, strconv.Itoa(p.PID))
+			continue
+		}
+		if !slices.Contains(steps, step) {
+			steps = append(steps, step)
+		}
+	}
+	if len(pids) > 0 {
+		steps = append(steps, fmt.Sprintf("run `kill %s`", strings.Join(pids, " ")))
+	}
+	return "to free it, " + strings.Join(steps, ", then ")
+}
+
+// manager reports whether a process is systemd itself, the system's or a user's: it holds sockets for socket units.
+func manager(p Process) bool {
+	return p.Name == "systemd" && (p.PID == 1 || p.Unit == "init.scope")
+}
+
+func systemctl(p Process, arguments ...string) string {
+	words := []string{"systemctl"}
+	if p.UserUnit {
+		words = append(words, "--user")
+		if int(p.UID) != os.Geteuid() {
+			words = append(words, "--machine="+userName(p.UID)+"@.host")
+		}
+	}
+	for _, a := range arguments {
+		if strings.Contains(a, `\`) { // systemd escapes with \x2d and the like, which a shell would eat
+			a = "'" + a + "'"
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
+}
+
+func privilege() string {
+	if os.Geteuid() == 0 {
+		return "run this with CAP_SYS_PTRACE to see all"
+	}
+	return "run this as root to see all"
+}
+
+func ss(addr netip.AddrPort) string {
+	return fmt.Sprintf("ss -tanp 'sport = :%d'", addr.Port())
+}
+
+// userName is the name for a uid, or the number where there is none.
+func userName(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
+}
+
+func count(processes int) string {
+	if processes == 1 {
+		return "1 process"
+	}
+	return fmt.Sprintf("%d processes", processes)
+}
+
+func list(parts []string) string {
+	if len(parts) < 2 {
+		return strings.Join(parts, "")
+	}
+	return strings.Join(parts[:len(parts)-1], ", ") + " and " + parts[len(parts)-1]
+}

@@ -1,0 +1,151 @@
+package holders
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+// The test binary is its own child: TestMain looks here for what it is to do.
+const (
+	childKey = "HOLDERS_TEST_CHILD"
+	hold     = "hold"   // keeps descriptor 3 until its standard input ends
+	report   = "report" // prints what it sees of HOLDERS_TEST_INODE and HOLDERS_TEST_ADDRESS as JSON
+
+	nobody = 65534
+)
+
+type seen struct {
+	Processes []Process
+	Unseen    int
+	Sentence  string
+	Denied    bool // it may not look into the process HOLDERS_TEST_PID
+}
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(childKey) {
+	case hold:
+		io.Copy(io.Discard, os.Stdin)
+	case report:
+		if err := reportSeen(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+func reportSeen() error {
+	inode, err := strconv.ParseUint(os.Getenv("HOLDERS_TEST_INODE"), 10, 64)
+	if err != nil {
+		return err
+	}
+	addr, err := netip.ParseAddrPort(os.Getenv("HOLDERS_TEST_ADDRESS"))
+	if err != nil {
+		return err
+	}
+	byInode, unseen, err := Of(inode)
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(os.Getenv("HOLDERS_TEST_PID"))
+	if err != nil {
+		return err
+	}
+	_, err = descriptors(pid, nil)
+	return json.NewEncoder(os.Stdout).Encode(seen{byInode[inode], unseen, InUse(addr), errors.Is(err, fs.ErrPermission)})
+}
+
+// child prepares the test binary to run again. /proc/self/exe, because another user cannot pass through the directory in
+// which `go test` puts it.
+func child(mode string, argv ...string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = argv
+	// The race detector sleeps for a second at the end of a process, and several tests wait for the child's.
+	cmd.Env = append(os.Environ(), childKey+"="+mode, "GORACE=atexit_sleep_ms=0")
+	cmd.Stderr = os.Stderr
+	cmd.Dir = "/"
+	return cmd
+}
+
+// startHolder starts a child that inherits the listener, and returns it with what ends it and waits for it.
+func startHolder(t *testing.T, l *net.TCPListener, argv ...string) (*exec.Cmd, func()) {
+	t.Helper()
+	cmd := child(hold, argv...)
+	return cmd, startHolderAs(t, l, cmd)
+}
+
+func startHolderAs(t *testing.T, l *net.TCPListener, cmd *exec.Cmd) func() {
+	t.Helper()
+	file, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	cmd.ExtraFiles = []*os.File{file}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := false
+	end := func() {
+		if !ended {
+			ended = true
+			stdin.Close()
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("the child that holds the listener: %v", err)
+			}
+		}
+	}
+	t.Cleanup(end)
+	return end
+}
+
+// unprivileged makes cmd run as a user who may not look into this process or PID 1. Who is not root is one already.
+func unprivileged(cmd *exec.Cmd) {
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+}
+
+func listen(t testing.TB, network, address string) (*net.TCPListener, netip.AddrPort) {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	addr := l.Addr().(*net.TCPAddr).AddrPort()
+	return l.(*net.TCPListener), netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+}
+
+// inodeOf is the inode by another way than that of the package: fstat(2).
+func inodeOf(t testing.TB, conn syscall.Conn) uint64 {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stat syscall.Stat_t
+	var statErr error
+	if err := raw.Control(func(fd uintptr) { statErr = syscall.Fstat(int(fd), &stat) }); err != nil {
+		t.Fatal(err)
+	}
+	if statErr != nil {
+		t.Fatal(statErr)
+	}
+	return stat.Ino
+}

@@ -1,0 +1,168 @@
+package holders
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
+)
+
+// Process is a process that has a socket open.
+type Process struct {
+	PID, PPID int
+	// StartTime is in clock ticks since boot: field 22 of /proc/PID/stat, proc(5). With the PID it names one process for
+	// ever.
+	StartTime uint64
+	// UID is the effective user.
+	UID uint32
+	// Name is the kernel's short name for it, "systemd" for a manager whatever its argv says.
+	Name string
+	// Argv is as the process gives it, and may hold secrets.
+	Argv []string
+	// Command is Argv for people, see command.
+	Command string
+	// Cgroup is the path in the unified hierarchy, or in systemd's own where that is empty.
+	Cgroup string
+	// Unit is the last .service or .scope in Cgroup, "" if there is none. UserUnit: it belongs to a user's manager, and
+	// systemctl needs --user for it.
+	Unit     string
+	UserUnit bool
+}
+
+// Of returns, for each inode, the processes that have it open, in the order of their PIDs. Threads are not looked at: they
+// share the descriptors of their process.
+//
+// Unseen is how many processes could not be looked into: it takes the same user and no lesser capabilities, or
+// CAP_SYS_PTRACE (proc(5), ptrace(2)). As long as it is not 0 there may be more holders than those returned. A process
+// in another PID namespace is neither found nor counted.
+func Of(inodes ...uint64) (byInode map[uint64][]Process, unseen int, err error) {
+	all, err := procfs.AllProcs()
+	if err != nil {
+		return nil, 0, fmt.Errorf("list the processes: %w", err)
+	}
+	return among(all, inodes)
+}
+
+func among(processes procfs.Procs, inodes []uint64) (byInode map[uint64][]Process, unseen int, err error) {
+	byInode = make(map[uint64][]Process, len(inodes))
+	wanted := make(map[string]uint64, len(inodes))
+	for _, inode := range inodes {
+		if inode != 0 { // a socket that belongs to no file: still in an accept queue, or in TIME_WAIT
+			wanted[fmt.Sprintf("socket:[%d]", inode)] = inode
+		}
+	}
+	if len(wanted) == 0 {
+		return byInode, 0, nil
+	}
+
+	slices.SortFunc(processes, func(a, b procfs.Proc) int { return a.PID - b.PID })
+	if len(processes) == 0 || processes[0].PID != 1 {
+		unseen++ // mounted with hidepid=, proc(5): what is hidden cannot be counted, but PID 1 always exists
+	}
+	for _, p := range processes {
+		found, err := descriptors(p.PID, wanted)
+		var described Process
+		if err == nil && len(found) > 0 {
+			described, err = describe(p)
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH):
+			continue // it has ended
+		case errors.Is(err, fs.ErrPermission):
+			unseen++
+			continue
+		default:
+			return nil, 0, fmt.Errorf("look into process %d: %w", p.PID, err)
+		}
+		for link, path := range found {
+			// Looked at again: between the two the process may have ended, and another have got its number.
+			if now, _ := os.Readlink(path); now == link {
+				byInode[wanted[link]] = append(byInode[wanted[link]], described)
+			}
+		}
+	}
+	return byInode, unseen, nil
+}
+
+// descriptors returns which of the wanted links a process has among its descriptors, each with the path of one of them. A
+// descriptor that may not be read is an error here, unlike in procfs: the directory of a process of the same user with
+// more capabilities can be listed, but not one link in it read.
+func descriptors(pid int, wanted map[string]uint64) (map[string]string, error) {
+	directory := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+	d, err := os.Open(directory)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+
+	var found map[string]string
+	buffer := make([]byte, 64) // longer than any "socket:[…]"; a longer path is cut off, and is no socket
+	for {
+		names, err := d.Readdirnames(512)
+		if errors.Is(err, io.EOF) {
+			return found, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			n, err := unix.Readlinkat(int(d.Fd()), name, buffer)
+			if errors.Is(err, unix.ENOENT) {
+				continue // closed meanwhile
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read %s/%s: %w", directory, name, err)
+			}
+			if _, ok := wanted[string(buffer[:n])]; !ok {
+				continue
+			}
+			if found == nil {
+				found = make(map[string]string, len(wanted))
+			}
+			found[string(buffer[:n])] = filepath.Join(directory, name)
+			if len(found) == len(wanted) {
+				return found, nil
+			}
+		}
+	}
+}
+
+func describe(p procfs.Proc) (Process, error) {
+	stat, err := p.Stat()
+	if err != nil {
+		return Process{}, err
+	}
+	status, err := p.NewStatus()
+	if err != nil {
+		return Process{}, err
+	}
+	argv, err := p.CmdLine()
+	if err != nil {
+		return Process{}, err
+	}
+	// Without cgroups in the kernel there is no such file, which is no reason to lose the process.
+	cgroups, _ := p.Cgroups()
+
+	path := cgroupPath(cgroups)
+	unit, user := unitOf(path)
+	return Process{
+		PID:       p.PID,
+		PPID:      stat.PPID,
+		StartTime: stat.Starttime,
+		UID:       uint32(status.UIDs[1]),
+		Name:      stat.Comm,
+		Argv:      argv,
+		Command:   command(stat.Comm, argv),
+		Cgroup:    path,
+		Unit:      unit,
+		UserUnit:  user,
+	}, nil
+}

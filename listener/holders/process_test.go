@@ -1,0 +1,196 @@
+package holders
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
+)
+
+func TestOf(t *testing.T) {
+	l, _ := listen(t, "tcp4", "127.0.0.1:0")
+	other, _ := listen(t, "tcp4", "127.0.0.1:0")
+	shared, own := inodeOf(t, l), inodeOf(t, other)
+	duplicate, err := l.File() // a second descriptor is no second holder
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer duplicate.Close()
+	cmd, end := startHolder(t, l, "gateway", "--token", "hunter2", "--port=1")
+
+	byInode, _, err := Of(shared, own, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[uint64][]int{shared: {os.Getpid(), cmd.Process.Pid}, own: {os.Getpid()}}
+	if diff := cmp.Diff(want, pids(byInode)); diff != "" {
+		t.Fatalf("pids by inode, -want +got\n%s", diff)
+	}
+
+	got := byInode[shared][1]
+	path, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(got.PID), "cgroup"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(path), ":"+got.Cgroup+"\n") || got.Cgroup == "" {
+		t.Errorf("got cgroup %q, want one of\n%s", got.Cgroup, path)
+	}
+	wantProcess := Process{
+		PID:       cmd.Process.Pid,
+		PPID:      os.Getpid(),
+		StartTime: startTime(t, got.PID),
+		UID:       uint32(os.Geteuid()),
+		Name:      "exe", // the last part of /proc/self/exe, which is what was executed
+		Argv:      []string{"gateway", "--token", "hunter2", "--port=1"},
+		Command:   "gateway --token *** --port=1",
+		Cgroup:    got.Cgroup, Unit: got.Unit, UserUnit: got.UserUnit,
+	}
+	if diff := cmp.Diff(wantProcess, got); diff != "" {
+		t.Errorf("the child, -want +got\n%s", diff)
+	}
+
+	end()
+	byInode, _, err = Of(shared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[uint64][]int{shared: {os.Getpid()}}, pids(byInode)); diff != "" {
+		t.Errorf("after the child has gone, -want +got\n%s", diff)
+	}
+}
+
+// A process can have no argv that says anything; the kernel still has a name for it.
+func TestOfWithoutArgv(t *testing.T) {
+	l, _ := listen(t, "tcp4", "127.0.0.1:0")
+	inode := inodeOf(t, l)
+	startHolder(t, l, "")
+	l.Close()
+	byInode, _, err := Of(inode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := byInode[inode]; len(got) != 1 || got[0].Command != "[exe]" {
+		t.Errorf("got %+v, want one process shown as [exe]", got)
+	}
+}
+
+// A process that ends between the listing and the look is neither an error nor unseen.
+func TestAmongProcessGone(t *testing.T) {
+	l, _ := listen(t, "tcp4", "127.0.0.1:0")
+	inode := inodeOf(t, l)
+	cmd, end := startHolder(t, l, "gateway")
+	self, err := procfs.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	init, err := procfs.NewProc(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, err := procfs.NewProc(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, before, err := among(procfs.Procs{init, self}, []uint64{inode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end()
+	byInode, unseen, err := among(procfs.Procs{gone, self, init}, []uint64{inode})
+	if err != nil || unseen != before {
+		t.Errorf("got %d unseen, %v, want %d and no error", unseen, err, before)
+	}
+	if diff := cmp.Diff(map[uint64][]int{inode: {os.Getpid()}}, pids(byInode)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// With hidepid= the processes of others do not even show in /proc.
+func TestAmongHiddenProcesses(t *testing.T) {
+	self, err := procfs.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, unseen, err := among(procfs.Procs{self}, []uint64{1}); err != nil || unseen != 1 {
+		t.Errorf("without PID 1 in the list: got %d unseen, %v, want 1", unseen, err)
+	}
+}
+
+func TestUnprivileged(t *testing.T) {
+	l, addr := listen(t, "tcp4", "127.0.0.1:0")
+	got := reportOf(t, addr, inodeOf(t, l), 1)
+	if got.Unseen == 0 || !got.Denied {
+		t.Errorf("got %+v, want some unseen, and PID 1 among them", got)
+	}
+	if !strings.Contains(got.Sentence, "run this as root") || strings.Contains(got.Sentence, "free again") {
+		t.Errorf("got %q, want advice to run it as root", got.Sentence)
+	}
+	if os.Geteuid() != 0 {
+		return // the reporter is the same user, and sees this process
+	}
+	// Without the number: it is counted twice, and processes come and go.
+	want := fmt.Sprintf("%s is held by a process of user root that cannot be seen from here, as ", addr)
+	if len(got.Processes) > 0 || !strings.HasPrefix(got.Sentence, want) {
+		t.Errorf("got processes %v and\n%s\nwant none and\n%s…", got.Processes, got.Sentence, want)
+	}
+
+	// The descriptors of a process of the same user with one capability more can be listed, but not read.
+	cmd := child(hold, "gateway")
+	unprivileged(cmd)
+	cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_NET_BIND_SERVICE}
+	startHolderAs(t, l, cmd)
+	if got := reportOf(t, addr, inodeOf(t, l), cmd.Process.Pid); !got.Denied || len(got.Processes) > 0 {
+		t.Errorf("same user, more capable: got %+v, want it denied and no process", got)
+	}
+}
+
+// reportOf runs the reporter as an ordinary user.
+func reportOf(t *testing.T, addr netip.AddrPort, inode uint64, pid int) seen {
+	t.Helper()
+	cmd := child(report, "reporter")
+	cmd.Env = append(cmd.Env, fmt.Sprintf("HOLDERS_TEST_INODE=%d", inode), fmt.Sprintf("HOLDERS_TEST_PID=%d", pid),
+		"HOLDERS_TEST_ADDRESS="+addr.String())
+	unprivileged(cmd)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got seen
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatalf("%v in %q", err, out)
+	}
+	return got
+}
+
+func pids(byInode map[uint64][]Process) map[uint64][]int {
+	m := map[uint64][]int{}
+	for inode, processes := range byInode {
+		for _, p := range processes {
+			m[inode] = append(m[inode], p.PID)
+		}
+	}
+	return m
+}
+
+// startTime is field 22 of stat, counted after the name in parentheses, which is field 2.
+func startTime(t *testing.T, pid int) uint64 {
+	t.Helper()
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	ticks, err := strconv.ParseUint(strings.Fields(rest)[22-3], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ticks
+}

@@ -1,0 +1,149 @@
+package holders
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The structures of linux/inet_diag.h; x/sys/unix does not have them. The request and its answer are all that is needed
+// of the protocol, which is less than any netlink library brings.
+type (
+	inetDiagSockID struct {
+		SourcePort, DestinationPort [2]byte // network byte order, as both addresses
+		Source, Destination         [16]byte
+		Interface                   uint32
+		Cookie                      [2]uint32
+	}
+
+	inetDiagRequest struct { // struct inet_diag_req_v2
+		Family, Protocol, Extensions, _ uint8
+		States                          uint32
+		ID                              inetDiagSockID
+	}
+
+	inetDiagMessage struct { // struct inet_diag_msg
+		Family, State, Timer, Retransmits uint8
+		ID                                inetDiagSockID
+		Expires, RQueue, WQueue           uint32
+		UID, Inode                        uint32
+	}
+)
+
+const (
+	// States of linux/tcp_states.h that are asked for by name.
+	tcpEstablished = 1
+	tcpListen      = 10
+
+	skV6Only = 11 // INET_DIAG_SKV6ONLY of linux/inet_diag.h, an attribute of one byte
+)
+
+// sockDiag asks the kernel, with sock_diag(7), for the TCP sockets of one address family whose local port and state are
+// those wanted. The bits of states are 1<<state. The answer covers the network namespace of the calling thread.
+func sockDiag(family uint8, states uint32, port uint16) ([]entry, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil, fmt.Errorf("open a sock_diag socket: %w", err)
+	}
+	defer unix.Close(fd)
+
+	request := inetDiagRequest{Family: family, Protocol: unix.IPPROTO_TCP, States: states}
+	binary.BigEndian.PutUint16(request.ID.SourcePort[:], port)
+	header := unix.NlMsghdr{
+		Len:   uint32(unix.SizeofNlMsghdr + binary.Size(request)),
+		Type:  unix.SOCK_DIAG_BY_FAMILY,
+		Flags: unix.NLM_F_REQUEST | unix.NLM_F_DUMP,
+	}
+	message, err := binary.Append(nil, binary.NativeEndian, header)
+	if err == nil {
+		message, err = binary.Append(message, binary.NativeEndian, request)
+	}
+	if err == nil {
+		err = unix.Sendto(fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask sock_diag for port %d: %w", port, err)
+	}
+
+	var entries []entry
+	buffer := make([]byte, 64<<10) // the kernel fills at most 32 KiB at a time (netlink_dump)
+	for {
+		n, _, err := unix.Recvfrom(fd, buffer, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, os.NewSyscallError("recvfrom sock_diag", err)
+		}
+		messages, err := syscall.ParseNetlinkMessage(buffer[:n])
+		if err != nil {
+			return nil, fmt.Errorf("parse the answer of sock_diag: %w", err)
+		}
+		for _, m := range messages {
+			switch m.Header.Type {
+			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
+				if errno := errnoOf(m.Data); errno != 0 {
+					return nil, fmt.Errorf("ask sock_diag for port %d: %w", port, errno)
+				}
+				return entries, nil
+			case unix.SOCK_DIAG_BY_FAMILY:
+				e, err := parseInetDiag(m.Data)
+				if err != nil {
+					return nil, err
+				}
+				entries = append(entries, e)
+			}
+		}
+	}
+}
+
+// errnoOf reads the negative errno with which the last message of an answer begins, netlink(7); 0 is success.
+func errnoOf(data []byte) unix.Errno {
+	if len(data) < 4 {
+		return unix.EBADMSG
+	}
+	return unix.Errno(-int32(binary.NativeEndian.Uint32(data)))
+}
+
+func parseInetDiag(data []byte) (entry, error) {
+	const size = int(unsafe.Sizeof(inetDiagMessage{}))
+	if len(data) < size {
+		return entry{}, fmt.Errorf("sock_diag answered with %d bytes instead of %d", len(data), size)
+	}
+	// A cast and not binary.Decode: there can be tens of thousands of these.
+	m := (*inetDiagMessage)(unsafe.Pointer(unsafe.SliceData(data)))
+
+	ip := netip.AddrFrom16(m.ID.Source)
+	if m.Family == unix.AF_INET {
+		ip = netip.AddrFrom4([4]byte(m.ID.Source[:4]))
+	}
+	e := entry{
+		Socket: Socket{
+			Address: netip.AddrPortFrom(ip.Unmap(), binary.BigEndian.Uint16(m.ID.SourcePort[:])),
+			Inode:   uint64(m.Inode),
+			UID:     m.UID,
+		},
+		ipv6: m.Family == unix.AF_INET6,
+	}
+	if m.State == tcpListen {
+		e.Queued, e.Backlog = int(m.RQueue), int(m.WQueue)
+	}
+	for rest := data[size:]; len(rest) >= unix.SizeofNlAttr; {
+		length := int(binary.NativeEndian.Uint16(rest))
+		if length < unix.SizeofNlAttr || length > len(rest) {
+			break
+		}
+		if binary.NativeEndian.Uint16(rest[2:]) == skV6Only && length > unix.SizeofNlAttr {
+			e.v6only = rest[unix.SizeofNlAttr] != 0
+		}
+		aligned := (length + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1)
+		rest = rest[min(aligned, len(rest)):]
+	}
+	return e, nil
+}

@@ -1,0 +1,137 @@
+package holders
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is a TCP socket of this network namespace.
+type Socket struct {
+	// Address is where it is bound. An IPv4-mapped IPv6 address is given as the IPv4 address that it is; a zone is left
+	// out.
+	Address netip.AddrPort
+	// Exact tells a socket on the very address that was asked for from one on another address that keeps it from being
+	// bound.
+	Exact bool
+	// Inode is the number in the "socket:[…]" of a /proc/PID/fd.
+	Inode uint64
+	// UID is the user who made the socket, and may be another than the one who uses it now.
+	UID uint32
+	// Queued is how many connections wait to be accepted. Backlog is how many may, and 0 where the kernel has no
+	// sock_diag for TCP.
+	Queued, Backlog int
+}
+
+// entry is a socket with what is needed to compare its address with another.
+type entry struct {
+	Socket
+	ipv6   bool // an AF_INET6 socket, whatever its address
+	v6only bool // IPV6_V6ONLY, see ipv6(7)
+}
+
+// Listening returns the sockets in state LISTEN that have the address addr or that conflict with it: a wildcard with every
+// address of its family, and an IPv6 wildcard that is not IPV6_V6ONLY with every IPv4 address too. When addr itself is
+// the IPv6 wildcard it is taken for one that is not V6ONLY. Zones are ignored. The exact ones come first. Nobody listening
+// is no error.
+func Listening(addr netip.AddrPort) ([]Socket, error) {
+	entries, err := findOn(1<<tcpListen, addr.Port())
+	if err != nil {
+		return nil, fmt.Errorf("look for listeners on %s: %w", addr, err)
+	}
+	return conflicting(entries, addr), nil
+}
+
+// Connections returns how many connections in state ESTABLISHED have the local address addr, those that wait in the
+// accept queue included. A wildcard counts every connection that a listener on it can have been given.
+func Connections(addr netip.AddrPort) (int, error) {
+	entries, err := findOn(1<<tcpEstablished, addr.Port())
+	if err != nil {
+		return 0, fmt.Errorf("count connections on %s: %w", addr, err)
+	}
+	wanted := addr.Addr().Unmap().WithZone("")
+	count := 0
+	for _, e := range entries {
+		local := e.Address.Addr()
+		switch wanted {
+		case netip.IPv4Unspecified():
+			if local.Is4() {
+				count++
+			}
+		case netip.IPv6Unspecified():
+			if e.ipv6 {
+				count++
+			}
+		case local:
+			count++
+		}
+	}
+	return count, nil
+}
+
+// findOn returns the TCP sockets of both families with this local port.
+func findOn(states uint32, port uint16) ([]entry, error) {
+	if port == 0 {
+		return nil, errors.New("port 0 is no port to look for: give the one that was bound")
+	}
+	return find(states, port)
+}
+
+// find is findOn, for which port 0 is every port.
+func find(states uint32, port uint16) ([]entry, error) {
+	var all []entry
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		entries, err := sockDiag(family, states, port)
+		if err != nil {
+			var second error
+			if entries, second = netTCP(family, states, port); second != nil {
+				return nil, errors.Join(err, second)
+			}
+		}
+		all = append(all, entries...)
+	}
+	return all, nil
+}
+
+func conflicting(entries []entry, addr netip.AddrPort) []Socket {
+	var sockets []Socket
+	for _, e := range entries {
+		if e.conflicts(addr) {
+			s := e.Socket
+			s.Exact = s.Address.Addr() == addr.Addr().Unmap().WithZone("")
+			sockets = append(sockets, s)
+		}
+	}
+	slices.SortStableFunc(sockets, func(a, b Socket) int {
+		if a.Exact != b.Exact {
+			if a.Exact {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(a.Address.Compare(b.Address), cmp.Compare(a.Inode, b.Inode))
+	})
+	return sockets
+}
+
+// conflicts reports whether addr cannot be bound while e listens, as the kernel decides it (ipv6_rcv_saddr_equal in
+// net/ipv4/inet_connection_sock.c).
+func (e entry) conflicts(addr netip.AddrPort) bool {
+	ip, other := e.Address.Addr(), addr.Addr().Unmap().WithZone("")
+	switch {
+	case e.Address.Port() != addr.Port():
+		return false
+	case ip == other:
+		return true
+	case ip.Is4() == other.Is4():
+		return ip.IsUnspecified() || other.IsUnspecified()
+	case ip.Is4():
+		return other.IsUnspecified()
+	default:
+		return ip.IsUnspecified() && !e.v6only
+	}
+}

@@ -1,0 +1,63 @@
+package listener
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+)
+
+// Set is the sockets that one worker serves.
+type Set []*Socket
+
+// Addresses returns the addresses of the sockets, in their order.
+func (sockets Set) Addresses() []netip.AddrPort {
+	addresses := make([]netip.AddrPort, 0, len(sockets))
+	for _, socket := range sockets {
+		addresses = append(addresses, socket.Address)
+	}
+	return addresses
+}
+
+// Select returns the sockets whose addresses are in listen, in that order, the
+// addresses that nobody holds, and the held ones that are not in listen.
+func (sockets Set) Select(listen []netip.AddrPort) (selected Set, missing, unwanted []netip.AddrPort) {
+	for _, address := range listen {
+		i := slices.IndexFunc(sockets, func(s *Socket) bool { return s.Address == address })
+		if i < 0 {
+			missing = append(missing, address)
+			continue
+		}
+		selected = append(selected, sockets[i])
+	}
+	for _, address := range sockets.Addresses() {
+		if !slices.Contains(listen, address) {
+			unwanted = append(unwanted, address)
+		}
+	}
+	return selected, missing, unwanted
+}
+
+// Restore restores each socket; see Socket.Restore.
+func (sockets Set) Restore() error { return sockets.each((*Socket).Restore) }
+
+// Listen gives each socket the full backlog; see Socket.Listen.
+func (sockets Set) Listen() error { return sockets.each((*Socket).Listen) }
+
+// Queued returns how many clients wait to be accepted, on all sockets together.
+func (sockets Set) Queued() (int, error) {
+	total := 0
+	err := sockets.each(func(s *Socket) error {
+		queued, _, err := s.Queue()
+		total += queued
+		return err
+	})
+	return total, err
+}
+
+func (sockets Set) each(do func(*Socket) error) error {
+	var errs []error
+	for _, socket := range sockets {
+		errs = append(errs, do(socket))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,151 @@
+package listener
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Backlog is the length of the accept queue that every listening socket is
+// given, in connections; the kernel caps it at net.core.somaxconn (listen(2)).
+// The socket unit asks systemd for the same number.
+const Backlog = 4096
+
+// Socket is one listening TCP socket.
+type Socket struct {
+	// File keeps the descriptor open. It stays reachable for as long as the
+	// launcher lives: the garbage collector closes a file that nobody holds.
+	File *os.File
+	// Address is the local address, as the kernel tells it.
+	Address netip.AddrPort
+	// Inode identifies the socket on this machine: every process that holds
+	// it shows the same number in /proc/PID/fd.
+	Inode uint64
+
+	nonblocking bool
+}
+
+// newSocket verifies that file is a listening TCP socket and takes note of the
+// mode in which it came. The error says what it is instead.
+func newSocket(file *os.File) (*Socket, error) {
+	s := &Socket{File: file}
+	err := s.control(func(fd int) error {
+		kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+		if errors.Is(err, unix.ENOTSOCK) {
+			return errors.New("is not a socket")
+		}
+		if err != nil {
+			return fmt.Errorf("cannot be examined: %w", err)
+		}
+		name, err := unix.Getsockname(fd)
+		if err != nil {
+			return fmt.Errorf("has no address: %w", err)
+		}
+		address, tcp := addrPort(name)
+		switch {
+		case !tcp:
+			return fmt.Errorf("is a socket of another family (%T), not of IPv4 or IPv6", name)
+		case kind != unix.SOCK_STREAM:
+			return fmt.Errorf("is not a stream socket (%s)", address)
+		}
+		listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		if err != nil {
+			return fmt.Errorf("cannot be examined: %w", err)
+		}
+		if listening == 0 {
+			return fmt.Errorf("is not a listening socket (%s)", address)
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		if err != nil {
+			return fmt.Errorf("cannot be examined: %w", err)
+		}
+		var stat unix.Stat_t
+		if err := unix.Fstat(fd, &stat); err != nil {
+			return fmt.Errorf("cannot be examined: %w", err)
+		}
+		s.Address, s.Inode, s.nonblocking = address, stat.Ino, flags&unix.O_NONBLOCK != 0
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Restore puts the socket back into the mode in which it came and gives it the
+// full backlog. It is called before each generation: a worker's runtime may
+// have made the shared description non-blocking (Node.js and Go do), may have
+// shrunk the backlog (Node.js listens with 511), or may have called shutdown(2)
+// on it, after which only listen(2) makes the kernel queue clients again.
+func (s *Socket) Restore() error {
+	err := s.control(func(fd int) error { return unix.SetNonblock(fd, s.nonblocking) })
+	if err != nil {
+		return fmt.Errorf("restore the mode of %s: %w", s.Address, err)
+	}
+	return s.Listen()
+}
+
+// Listen gives the socket the full backlog; the queue keeps its clients.
+func (s *Socket) Listen() error {
+	if err := s.control(func(fd int) error { return unix.Listen(fd, Backlog) }); err != nil {
+		return fmt.Errorf("listen on %s: %w", s.Address, err)
+	}
+	return nil
+}
+
+// Queue returns how many clients wait to be accepted and how many may wait.
+// For a listening socket the kernel reports both in tcp_info, as tcpi_unacked
+// and tcpi_sacked (tcp_get_info in net/ipv4/tcp.c).
+func (s *Socket) Queue() (queued, backlog int, err error) {
+	err = s.control(func(fd int) error {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return fmt.Errorf("read the queue of %s: %w", s.Address, err)
+		}
+		queued, backlog = int(info.Unacked), int(info.Sacked)
+		return nil
+	})
+	return queued, backlog, err
+}
+
+// control runs f with the descriptor, which cannot be closed meanwhile.
+func (s *Socket) control(f func(fd int) error) error {
+	raw, err := s.File.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var result error
+	if err := raw.Control(func(fd uintptr) { result = f(int(fd)) }); err != nil {
+		return err
+	}
+	return result
+}
+
+func addrPort(name unix.Sockaddr) (address netip.AddrPort, ip bool) {
+	switch name := name.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(name.Addr), uint16(name.Port)), true
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr).WithZone(zone(name.ZoneId)), uint16(name.Port)), true
+	default:
+		return netip.AddrPort{}, false
+	}
+}
+
+// zone names the network interface of a link-local address; all other addresses
+// have index 0 and no zone.
+func zone(index uint32) string {
+	if index == 0 {
+		return ""
+	}
+	device, err := net.InterfaceByIndex(int(index))
+	if err != nil {
+		return strconv.FormatUint(uint64(index), 10)
+	}
+	return device.Name
+}

@@ -1,0 +1,198 @@
+package machine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// The roles are the first argument of a test binary that executes itself; go test never gives it such a one.
+	keeperRole = "machine-keeper"
+	initRole   = "machine-init"
+	dialerRole = "machine-dialer"
+	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// plan is what the test binary tells the keeper, and the keeper PID 1.
+type plan struct {
+	Cgroup2     string // where the host has cgroup2 mounted
+	Systemd     string
+	Console     string // the terminal that becomes /dev/console
+	Users       bool
+	DisableIPv6 bool
+	Binds       map[string]string
+}
+
+func (p *plan) marshal() (string, error) {
+	raw, err := json.Marshal(p)
+	return string(raw), err
+}
+
+// init is where the test binary, executed again, becomes what its first argument says: so it works in every package that
+// imports this one, without a TestMain. It matters that it runs on the process's first thread, the only one that is sure to
+// stay: the parent-death signal is sent at the death of a thread.
+func init() {
+	if len(os.Args) != 3 {
+		return
+	}
+	roles := map[string]func(string) error{keeperRole: withPlan(keep), initRole: withPlan(becomeInit), dialerRole: dial}
+	run, ok := roles[os.Args[1]]
+	if !ok {
+		return
+	}
+	if err := run(os.Args[2]); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func withPlan(run func(*plan) error) func(string) error {
+	return func(arg string) error {
+		p := &plan{}
+		if err := json.Unmarshal([]byte(arg), p); err != nil {
+			return fmt.Errorf("parse the plan: %w", err)
+		}
+		return run(p)
+	}
+}
+
+// keep makes the machine's cgroup and its PID 1, and removes both when the lifeline (standard input) closes, a signal
+// comes, or PID 1 ends.
+func keep(p *plan) (err error) {
+	// When the test binary has died, writing to it must not end the keeper.
+	signal.Ignore(unix.SIGPIPE, unix.SIGHUP)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+
+	dir, err := os.MkdirTemp(p.Cgroup2, "machine-")
+	if err != nil {
+		return fmt.Errorf("make a cgroup: %w: is cgroup2 mounted read-only here?", err)
+	}
+	defer func() { err = errors.Join(err, removeCgroup(dir)) }()
+	// Users of the machine walk through its root cgroup.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(dir, commandsCgroup), 0o755); err != nil {
+		return err
+	}
+	cgroup, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer cgroup.Close()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	pid1 := &exec.Cmd{
+		Path:   self,
+		Args:   []string{self, initRole, os.Args[2]},
+		Env:    selfEnv(),
+		Stdin:  os.NewFile(3, "start"),
+		Stdout: os.Stdout,
+		Stderr: os.Stderr,
+		SysProcAttr: &syscall.SysProcAttr{
+			Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET,
+			// Not among the clone flags: there the namespace's root would be the cgroup of the parent.
+			Unshareflags: unix.CLONE_NEWCGROUP,
+			UseCgroupFD:  true,
+			CgroupFD:     int(cgroup.Fd()),
+			Setsid:       true,
+			Pdeathsig:    unix.SIGKILL,
+		},
+	}
+	if err := pid1.Start(); err != nil {
+		return fmt.Errorf("start PID 1 in namespaces of its own: %w", err)
+	}
+	fmt.Printf("cgroup %s\npid %d\n", dir, pid1.Process.Pid)
+
+	closed := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(closed)
+	}()
+	ended := make(chan error, 1)
+	go func() { ended <- pid1.Wait() }()
+	select {
+	case <-closed:
+	case <-signals:
+	case err := <-ended:
+		// The test may have asked for it (systemctl poweroff): said, not held against it.
+		fmt.Printf("the machine ended by itself: %v\n", err)
+		return nil
+	}
+	if err := pid1.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill PID 1 of the machine, pid %d: %w", pid1.Process.Pid, err)
+	}
+	// PID 1 is gone only when everything in its PID namespace is: pid_namespaces(7).
+	<-ended
+	return nil
+}
+
+// removeCgroup kills what is left in a cgroup, waits until it is empty, and removes it.
+func removeCgroup(dir string) error {
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0); err != nil {
+		return fmt.Errorf("kill what is left of the machine: %w: kernel 5.14 or later is needed", err)
+	}
+	if err := awaitEmpty(dir); err != nil {
+		return err
+	}
+	var dirs []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return err
+	})
+	for _, path := range slices.Backward(dirs) {
+		err = errors.Join(err, unix.Rmdir(path))
+	}
+	if err != nil {
+		return fmt.Errorf("remove the machine's cgroup %s: %w", dir, err)
+	}
+	return nil
+}
+
+// awaitEmpty returns when no process is in a cgroup or below. The kernel says so with a POLLPRI on cgroup.events:
+// Documentation/admin-guide/cgroup-v2.rst.
+func awaitEmpty(dir string) error {
+	events, err := os.Open(filepath.Join(dir, "cgroup.events"))
+	if err != nil {
+		return err
+	}
+	defer events.Close()
+	for {
+		populated, err := isPopulated(events)
+		if err != nil || !populated {
+			return err
+		}
+		poll := []unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}
+		n, err := unix.Poll(poll, int(tearDownBound.Milliseconds()))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return fmt.Errorf("wait on %s: %w", events.Name(), err)
+		case n == 0:
+			return fmt.Errorf("cgroup %s still has processes after %v", dir, tearDownBound)
+		}
+	}
+}
+
+// selfEnv is the environment of the test binary when it executes itself. Built with the race detector, it would sleep a
+// second at each exit.
+func selfEnv() []string {
+	return []string{"PATH=" + searchPath, "GORACE=atexit_sleep_ms=0"}
+}

@@ -1,0 +1,335 @@
+package machine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	bootBound = time.Minute
+	// tearDownBound is far above what killing a cgroup takes, for machines with thousands of processes.
+	tearDownBound = 30 * time.Second
+)
+
+// Options says how a machine differs from the default: multi-user.target with journald and nothing else.
+type Options struct {
+	// Users starts dbus and logind too, which user managers ([Machine.AddUser]) and systemd-run need.
+	Users bool
+	// Binds shows host files and directories, keyed by their path in the machine, read-only. Put a program below
+	// /usr/local/bin: there an unprivileged user reaches it even when its directory on the host is root's alone.
+	Binds map[string]string
+	// DisableIPv6 leaves the machine without IPv6 addresses, as the sysctl net.ipv6.conf.all.disable_ipv6 does. (Sockets of
+	// the family can still be made; a kernel booted with ipv6.disable=1 refuses even that.)
+	DisableIPv6 bool
+	// Prepare runs when the file systems are mounted and systemd has not started yet: for units enabled at boot. Files and
+	// Command work in it, systemctl only where it needs no manager ("systemctl enable").
+	Prepare func(*Machine)
+}
+
+// Machine is a booted systemd. Its Scope is the system's manager.
+type Machine struct {
+	*Scope
+	pid      int    // of systemd, as the host counts
+	cgroup   string // the directory that is / in the machine
+	netns    *os.File
+	console  *console
+	commands atomic.Int64
+}
+
+// Boot starts a machine and returns when systemd has finished its start-up. The machine ends with the test. When the
+// test has failed by then, the journal of the openclaw-gateway units and systemctl status are logged first.
+func Boot(t testing.TB, opts Options) *Machine {
+	t.Helper()
+	plan, err := newPlan(opts)
+	if err != nil {
+		t.Fatalf("boot a machine: %v", err)
+	}
+	m := &Machine{}
+	m.Scope = &Scope{machine: m}
+	if m.console, err = openConsole(); err != nil {
+		t.Fatalf("boot a machine: %v", err)
+	}
+	t.Cleanup(m.console.close)
+	plan.Console = m.console.path
+
+	k, err := startKeeper(plan)
+	if err != nil {
+		t.Fatalf("boot a machine: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := k.end(); err != nil {
+			t.Errorf("tear down the machine: %v", err)
+		}
+	})
+	fail := func(step string, err error) {
+		t.Helper()
+		t.Fatalf("boot a machine: %s: %v\nkeeper: %s\nconsole:\n%s", step, err, k.stderr.String(), m.console)
+	}
+	if err := k.awaitMounts(m, bootBound); err != nil {
+		fail("mount its file systems", err)
+	}
+	if m.netns, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", m.pid)); err != nil {
+		fail("open its network namespace", err)
+	}
+	t.Cleanup(func() { m.netns.Close() })
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.Root() + notifyPath, Net: "unixgram"})
+	if err != nil {
+		fail("listen for its readiness", err)
+	}
+	defer notify.Close()
+	if opts.Prepare != nil {
+		opts.Prepare(m)
+	}
+	// Cleanups run last in, first out: this one sees the machine alive.
+	t.Cleanup(func() {
+		if t.Failed() {
+			m.report(t)
+		}
+	})
+	if err := k.release(notify, bootBound); err != nil {
+		fail("wait until it is up", err)
+	}
+	return m
+}
+
+// newPlan checks what a machine needs of the host.
+func newPlan(opts Options) (*plan, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("only root may make its namespaces: run the tests with sudo")
+	}
+	if _, err := exec.LookPath("nsenter"); err != nil {
+		return nil, fmt.Errorf("%w: install util-linux", err)
+	}
+	p := &plan{Users: opts.Users, Binds: opts.Binds, DisableIPv6: opts.DisableIPv6}
+	systemds := []string{"/usr/lib/systemd/systemd", "/lib/systemd/systemd"}
+	found := slices.IndexFunc(systemds, func(path string) bool {
+		_, err := os.Stat(path)
+		return err == nil
+	})
+	if found < 0 {
+		return nil, fmt.Errorf("none of %s exists: install systemd", strings.Join(systemds, ", "))
+	}
+	p.Systemd = systemds[found]
+	if opts.Users {
+		if _, err := exec.LookPath("dbus-daemon"); err != nil {
+			return nil, fmt.Errorf("%w: install dbus for Options.Users", err)
+		}
+	}
+	for inside, host := range opts.Binds {
+		if _, err := os.Stat(host); err != nil {
+			return nil, fmt.Errorf("bind to %s: %w", inside, err)
+		}
+		if !filepath.IsAbs(inside) || !filepath.IsAbs(host) {
+			return nil, fmt.Errorf("bind %q to %q: both paths must be absolute", host, inside)
+		}
+	}
+	var err error
+	p.Cgroup2, err = cgroup2Mount()
+	return p, err
+}
+
+// Root is the machine's root directory as the host sees it. Absolute symbolic links below it lead astray, to the host's
+// files: use ReadFile and WriteFile where one may be on the way.
+func (m *Machine) Root() string { return fmt.Sprintf("/proc/%d/root", m.pid) }
+
+// WriteFile writes a file in the machine, as root, with exactly that mode, and makes the directories it needs (0755).
+func (m *Machine) WriteFile(t testing.TB, path, content string, mode os.FileMode) {
+	t.Helper()
+	root, err := os.OpenRoot(m.Root())
+	if err != nil {
+		t.Fatalf("open the machine's root: %v", err)
+	}
+	defer root.Close()
+	name := strings.TrimPrefix(path, "/")
+	err = root.MkdirAll(filepath.Dir(name), 0o755)
+	if err == nil {
+		err = root.WriteFile(name, []byte(content), mode)
+	}
+	if err == nil {
+		err = root.Chmod(name, mode)
+	}
+	if err != nil {
+		t.Fatalf("write %s in the machine: %v", path, err)
+	}
+}
+
+// ReadFile returns the content of a file in the machine.
+func (m *Machine) ReadFile(t testing.TB, path string) string {
+	t.Helper()
+	root, err := os.OpenRoot(m.Root())
+	if err != nil {
+		t.Fatalf("open the machine's root: %v", err)
+	}
+	defer root.Close()
+	content, err := root.ReadFile(strings.TrimPrefix(path, "/"))
+	if err != nil {
+		t.Fatalf("read %s in the machine: %v", path, err)
+	}
+	return string(content)
+}
+
+// report logs what a person asks first when a test of the gateway has failed.
+func (m *Machine) report(t testing.TB) {
+	ctx, cancel := context.WithTimeout(context.Background(), commandBound)
+	defer cancel()
+	var matches []string
+	for _, unit := range []string{"openclaw-gateway.service", "openclaw-gateway.socket"} {
+		for _, field := range []string{"_SYSTEMD_UNIT", "UNIT", "_SYSTEMD_USER_UNIT", "USER_UNIT"} {
+			matches = append(matches, field+"="+unit, "+")
+		}
+	}
+	journal := append([]string{"journalctl", "--no-pager", "--output=short-precise"}, matches[:len(matches)-1]...)
+	for _, args := range [][]string{journal, {"systemctl", "status", "--no-pager", "--lines=0"}} {
+		out, err := m.Command(ctx, args[0], args[1:]...).CombinedOutput()
+		t.Logf("machine: %s (%v)\n%s", strings.Join(args[:2], " "), err, out)
+	}
+}
+
+// keeperProcess is the test's end of its keeper.
+type keeperProcess struct {
+	cmd      *exec.Cmd
+	stderr   bytes.Buffer
+	lifeline io.Closer // its other end is the keeper's standard input
+	start    *os.File  // one byte lets the machine go on from its mounts to systemd
+	status   *os.File
+	lines    *bufio.Scanner // of status
+}
+
+func startKeeper(p *plan) (*keeperProcess, error) {
+	arg, err := p.marshal()
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	statusR, statusW, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer statusW.Close()
+	startR, startW, err := os.Pipe()
+	if err != nil {
+		statusR.Close()
+		return nil, err
+	}
+	defer startR.Close()
+	k := &keeperProcess{status: statusR, lines: bufio.NewScanner(statusR), start: startW}
+	k.cmd = &exec.Cmd{
+		Path:       self,
+		Args:       []string{self, keeperRole, arg},
+		Env:        selfEnv(),
+		Stdout:     statusW,
+		Stderr:     &k.stderr,
+		ExtraFiles: []*os.File{startR},
+		// A terminal's ^C goes to the whole foreground group, and the keeper must outlive the test binary.
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if k.lifeline, err = k.cmd.StdinPipe(); err == nil {
+		err = k.cmd.Start()
+	}
+	if err != nil {
+		statusR.Close()
+		startW.Close()
+		return nil, fmt.Errorf("start the keeper: %w", err)
+	}
+	return k, nil
+}
+
+// awaitMounts reads the keeper's and the machine's first words and completes m with them.
+func (k *keeperProcess) awaitMounts(m *Machine, bound time.Duration) error {
+	if err := k.status.SetReadDeadline(time.Now().Add(bound)); err != nil {
+		return err
+	}
+	// The keeper and its child write to the same pipe: their order is open.
+	for mounted := false; !mounted || m.pid == 0; {
+		if !k.lines.Scan() {
+			return errors.Join(errors.New("the keeper said no more"), k.lines.Err())
+		}
+		word, rest, _ := strings.Cut(k.lines.Text(), " ")
+		switch word {
+		case "cgroup":
+			m.cgroup = rest
+		case "pid":
+			if _, err := fmt.Sscan(rest, &m.pid); err != nil {
+				return fmt.Errorf("pid %q of the machine: %w", rest, err)
+			}
+		case "mounted":
+			mounted = true
+		default:
+			return errors.New(k.lines.Text())
+		}
+	}
+	return k.status.SetReadDeadline(time.Time{})
+}
+
+// release starts systemd and waits for the READY=1 that it sends when its start-up is finished (sd_notify(3); as PID 1 of
+// a container: systemd(1), NOTIFY_SOCKET).
+func (k *keeperProcess) release(notify *net.UnixConn, bound time.Duration) error {
+	if err := notify.SetReadDeadline(time.Now().Add(bound)); err != nil {
+		return err
+	}
+	if _, err := k.start.Write([]byte{1}); err != nil {
+		return err
+	}
+	died := make(chan string, 1)
+	go func() {
+		// Only the keeper has this pipe now, and it writes to it when the machine has ended.
+		if k.lines.Scan() {
+			died <- k.lines.Text()
+			_ = notify.SetReadDeadline(time.Now())
+		}
+	}()
+	var seen []string
+	message := make([]byte, 4096)
+	for {
+		n, err := notify.Read(message)
+		if err != nil {
+			select {
+			case reason := <-died:
+				return errors.New(reason)
+			default:
+				return fmt.Errorf("systemd sent no READY=1, only %q: %w", seen, err)
+			}
+		}
+		said := string(message[:n])
+		if slices.Contains(strings.Split(said, "\n"), "READY=1") {
+			return nil
+		}
+		seen = append(seen, said)
+	}
+}
+
+// end closes the lifeline and waits until the keeper has removed the machine.
+func (k *keeperProcess) end() error {
+	k.lifeline.Close()
+	k.start.Close()
+	defer k.status.Close()
+	gone := make(chan error, 1)
+	go func() { gone <- k.cmd.Wait() }()
+	select {
+	case err := <-gone:
+		if err != nil {
+			return fmt.Errorf("keeper: %w: %s", err, k.stderr.String())
+		}
+		return nil
+	case <-time.After(tearDownBound):
+		return fmt.Errorf("keeper, pid %d, still busy after %v: look below its cgroup directory for what does not die",
+			k.cmd.Process.Pid, tearDownBound)
+	}
+}

@@ -1,0 +1,97 @@
+package machine
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Scope is one service manager of a machine, the system's or a user's, and what one can ask of it. A test that must hold
+// in both takes a *Scope.
+type Scope struct {
+	// User is the user's name, "" for the system's manager, whose commands run as root.
+	User string
+	// UID is the user's.
+	UID int
+
+	machine *Machine
+}
+
+// AddUser makes a user who lingers (loginctl(1)), and returns when their manager is up. It needs Options.Users.
+func (m *Machine) AddUser(t testing.TB, name string) *Scope {
+	t.Helper()
+	m.Run(t, "useradd", "--create-home", "--shell", "/bin/sh", name)
+	id := strings.TrimSpace(m.Run(t, "id", "-u", name))
+	uid, err := strconv.Atoi(id)
+	if err != nil {
+		t.Fatalf("uid of %s: %v", name, err)
+	}
+	m.Run(t, "loginctl", "enable-linger", name)
+	m.WaitUnit(t, fmt.Sprintf("user@%d.service", uid), 30*time.Second, Active)
+	return &Scope{User: name, UID: uid, machine: m}
+}
+
+// Home is the home directory of the scope's user.
+func (s *Scope) Home() string {
+	if s.User == "" {
+		return "/root"
+	}
+	return "/home/" + s.User
+}
+
+// RuntimeDir is where the scope's units have their runtime directories.
+func (s *Scope) RuntimeDir() string {
+	if s.User == "" {
+		return "/run"
+	}
+	return fmt.Sprintf("/run/user/%d", s.UID)
+}
+
+func (s *Scope) environment() []string {
+	env := []string{"PATH=" + searchPath, "LANG=C.UTF-8", "TERM=dumb", "HOME=" + s.Home()}
+	if s.User == "" {
+		return append(env, "USER=root", "LOGNAME=root", "SHELL=/bin/sh")
+	}
+	return append(
+		env, "USER="+s.User, "LOGNAME="+s.User, "SHELL=/bin/sh",
+		"XDG_RUNTIME_DIR="+s.RuntimeDir(), "DBUS_SESSION_BUS_ADDRESS=unix:path="+s.RuntimeDir()+"/bus",
+	)
+}
+
+// Systemctl runs systemctl on the scope's manager; it must succeed.
+func (s *Scope) Systemctl(t testing.TB, args ...string) string {
+	t.Helper()
+	return s.Run(t, "systemctl", s.flags(args...)...)
+}
+
+// Property is one property of a unit as systemctl show prints it.
+func (s *Scope) Property(t testing.TB, unit, name string) string {
+	t.Helper()
+	return strings.TrimSuffix(s.Systemctl(t, "show", "--property="+name, "--value", "--", unit), "\n")
+}
+
+// Journal is what a unit, and its manager about it, have logged until now.
+func (s *Scope) Journal(t testing.TB, unit string) string {
+	t.Helper()
+	// What has been written to a unit's standard output may still wait to be read by journald: journalctl(1), --sync.
+	s.machine.Run(t, "journalctl", "--sync")
+	return s.machine.Run(t, "journalctl", append([]string{"--no-pager", "--quiet", "--output=short-precise"}, s.matches(unit)...)...)
+}
+
+// matches selects a unit's entries: systemd.journal-fields(7). journalctl's own --user-unit would take the caller's uid.
+func (s *Scope) matches(unit string) []string {
+	if s.User == "" {
+		return []string{"--unit=" + unit}
+	}
+	uid := fmt.Sprintf("_UID=%d", s.UID)
+	return []string{"_SYSTEMD_USER_UNIT=" + unit, uid, "+", "USER_UNIT=" + unit, uid}
+}
+
+func (s *Scope) flags(args ...string) []string {
+	if s.User == "" {
+		return args
+	}
+	return append([]string{"--user"}, args...)
+}

@@ -1,0 +1,41 @@
+package units
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+)
+
+// Chosen returns the user and the configuration that our service in dir below root (see [OpenDir]) was rendered with,
+// each empty if it was not given or if there is no service: so that whoever renders it again can keep them. It fails if
+// the service is not ours ([ErrForeign]).
+func Chosen(root, dir string) (runAs, config string, err error) {
+	opened, err := OpenDir(root, dir, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", err
+	}
+	defer opened.Close()
+	text, err := readOurs(opened, filepath.Join(dir, Service))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		if name, ok := strings.CutPrefix(line, "User="); ok {
+			runAs = name
+		}
+		if command, ok := strings.CutPrefix(line, "ExecStart="); ok {
+			if _, path, ok := strings.Cut(command, " run --config "); ok {
+				config = unquoteArgument(path)
+			}
+		}
+	}
+	return runAs, config, nil
+}

@@ -1,0 +1,139 @@
+package units
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/aymanbagabas/go-udiff"
+	"github.com/google/renameio/v2"
+)
+
+// ErrForeign is wrapped by the error about a file that has the name of one of our units but was not written by us.
+var ErrForeign = errors.New("not written by this program")
+
+// fileMode lets everybody read the units, as systemctl cat does for every user.
+const fileMode = 0o644
+
+// A Kind says what a [Change] does to its file.
+type Kind string
+
+// The kinds of changes.
+const (
+	Create    Kind = "create"
+	Update    Kind = "update"
+	Unchanged Kind = "unchanged"
+)
+
+// A Change is the difference between a unit file as it lies there and as it should be. Old is nil when there is none.
+type Change struct {
+	Path     string // absolute, without the root
+	Kind     Kind
+	Old, New []byte
+}
+
+// Diff returns the change as a unified diff, empty if there is nothing to change.
+func (c Change) Diff() string {
+	from := c.Path
+	if c.Kind == Create {
+		from = "/dev/null"
+	}
+	return udiff.Unified(from, c.Path, string(c.Old), string(c.New))
+}
+
+// Plan compares files with what lies in dir below root (see [OpenDir]) and changes nothing. It fails if one of the files
+// is there and is not ours ([ErrForeign]), with a sentence for each that says what to do.
+func Plan(root, dir string, files []File) ([]Change, error) {
+	opened, err := OpenDir(root, dir, false)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err == nil {
+		defer opened.Close()
+	}
+	var changes []Change
+	var refused []error
+	for _, file := range files {
+		change := Change{Path: filepath.Join(dir, file.Name), Kind: Create, New: file.Content}
+		if opened != nil {
+			old, err := readOurs(opened, change.Path)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+			case err != nil:
+				refused = append(refused, err)
+				continue
+			case bytes.Equal(old, file.Content):
+				change.Kind, change.Old = Unchanged, old
+			default:
+				change.Kind, change.Old = Update, old
+			}
+		}
+		changes = append(changes, change)
+	}
+	if err := errors.Join(refused...); err != nil {
+		return nil, err
+	}
+	return changes, nil
+}
+
+// Apply writes the changes below root (see [OpenDir]): each file in one step, by a rename, so that systemd never reads
+// half a unit, and never through a symbolic link. It refuses a file that is no longer as it was planned.
+func Apply(root string, changes []Change) error {
+	for _, change := range changes {
+		if change.Kind == Unchanged {
+			continue
+		}
+		if err := write(root, change); err != nil {
+			return fmt.Errorf("write %s: %w", change.Path, err)
+		}
+	}
+	return nil
+}
+
+func write(root string, change Change) error {
+	dir, err := OpenDir(root, filepath.Dir(change.Path), true)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	now, err := readOurs(dir, change.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		now = nil
+	} else if err != nil {
+		return err
+	}
+	if !bytes.Equal(now, change.Old) {
+		return errors.New("somebody has changed it meanwhile; run the command again")
+	}
+	return renameio.WriteFile(filepath.Base(change.Path), change.New, fileMode,
+		renameio.WithRoot(dir), renameio.WithStaticPermissions(fileMode))
+}
+
+// readOurs returns the text of the unit at path, which lies in dir. The error wraps [fs.ErrNotExist] or [ErrForeign].
+func readOurs(dir *os.Root, path string) ([]byte, error) {
+	name := filepath.Base(path)
+	info, err := dir.Lstat(name)
+	if err != nil {
+		return nil, fmt.Errorf("look at %s: %w", path, err)
+	}
+	if info.Mode().Type() == fs.ModeSymlink {
+		target, _ := dir.Readlink(name)
+		return nil, fmt.Errorf("%s is a symbolic link to %q, %w: if systemctl mask made it, run systemctl unmask %s, else move it away; then run this again",
+			path, target, ErrForeign, name)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file and %w: move it away, then run this again", path, ErrForeign)
+	}
+	text, err := dir.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if !bytes.HasPrefix(text, []byte(marker)) {
+		return nil, fmt.Errorf("%s was %w (OpenClaw's own unit has the same name): stop it, remove it with \"openclaw gateway uninstall\" if it is OpenClaw's or else move it away, then run this again",
+			path, ErrForeign)
+	}
+	return text, nil
+}

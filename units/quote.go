@@ -1,0 +1,41 @@
+package units
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// quoteArgument quotes a word of an Exec line other than the first: besides specifiers, systemd expands variables in it
+// (systemd.service(5), "Command lines").
+func quoteArgument(word string) (string, error) {
+	return quote(strings.ReplaceAll(word, "$", "$$"))
+}
+
+// quote makes one word of a command line out of text, with specifiers escaped (systemd.syntax(7), "Quoting";
+// systemd.unit(5), "Specifiers"). A line break would begin another setting, and a line that is not UTF-8 is ignored.
+func quote(text string) (string, error) {
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+		return "", fmt.Errorf("%q has characters that a unit file cannot hold", text)
+	}
+	text = strings.ReplaceAll(text, "%", "%%")
+	if !strings.ContainsFunc(text, special) {
+		return text, nil
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`, nil
+}
+
+// special tells what makes quotes necessary: what separates or quotes words, and a semicolon, which alone is a separator
+// of commands.
+func special(r rune) bool {
+	return unicode.IsSpace(r) || strings.ContainsRune("\"'\\;", r)
+}
+
+// unquoteArgument undoes quoteArgument.
+func unquoteArgument(word string) string {
+	if inner, ok := strings.CutPrefix(word, `"`); ok {
+		word = strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(strings.TrimSuffix(inner, `"`))
+	}
+	return strings.NewReplacer("%%", "%", "$$", "$").Replace(word)
+}

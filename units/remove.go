@@ -1,0 +1,55 @@
+package units
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+)
+
+// Installed returns the paths, without the root, of those of our units that lie in dir below root (see [OpenDir]), the
+// socket first. A file that is not ours is left out, and named in an error that wraps [ErrForeign]; the paths are
+// valid beside the error.
+func Installed(root, dir string) ([]string, error) {
+	opened, err := OpenDir(root, dir, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close()
+	var paths []string
+	var foreign []error
+	for _, name := range []string{Socket, Service} {
+		path := filepath.Join(dir, name)
+		switch _, err := readOurs(opened, path); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			foreign = append(foreign, err)
+		default:
+			paths = append(paths, path)
+		}
+	}
+	return paths, errors.Join(foreign...)
+}
+
+// Remove removes those of our units that lie in dir below root, and returns their paths without the root. What is not
+// ours stays, and is named in the error as [Installed] does; the paths are valid beside the error.
+func Remove(root, dir string) ([]string, error) {
+	paths, foreign := Installed(root, dir)
+	if len(paths) == 0 {
+		return nil, foreign
+	}
+	opened, err := OpenDir(root, dir, false)
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close()
+	for i, path := range paths {
+		if err := opened.Remove(filepath.Base(path)); err != nil {
+			return paths[:i], fmt.Errorf("remove %s: %w", path, err)
+		}
+	}
+	return paths, foreign
+}

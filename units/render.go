@@ -1,0 +1,175 @@
+package units
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"text/template"
+	"time"
+)
+
+//go:embed *.tmpl
+var templateFiles embed.FS
+
+var templates = template.Must(template.ParseFS(templateFiles, "*.tmpl"))
+
+// marker begins the first line of each file that we write. By it a later version knows its own files, so it stays as it is.
+const marker = `# Written by "gateway install"`
+
+// stopMargin is what the launcher needs after the worker's stop timeout to kill the rest and to exit. OpenClaw ends
+// itself 5 s before the unit's TimeoutStopSec, so it is ready before its own timeout has passed.
+const stopMargin = 3 * time.Second
+
+// Params is what the units depend on.
+type Params struct {
+	Scope       Scope
+	Executable  string           // absolute path of the gateway program
+	Config      string           // absolute path of the configuration; empty: the scope's default, found by the launcher
+	RunAs       string           // user name or uid, in system scope only; empty: root
+	Listen      []netip.AddrPort // one ListenStream each, at least one
+	StopTimeout time.Duration    // how long the worker has to stop; the unit's limit is 3 s more
+}
+
+// A File is a unit file: its name, which is [Socket] or [Service], and its text.
+type File struct {
+	Name    string
+	Content []byte
+}
+
+// Render returns the socket unit and the service unit, in this order. Nothing in the parameters can become a setting or
+// a specifier of its own: what cannot be quoted is an error, and so are a name that OpenClaw would take for its own
+// process, and an empty or repeated listen address.
+func Render(p Params) ([]File, error) {
+	view, err := newView(p)
+	if err != nil {
+		return nil, fmt.Errorf("render the units: %w", err)
+	}
+	var files []File
+	for _, name := range []string{Socket, Service} {
+		var text bytes.Buffer
+		if err := templates.ExecuteTemplate(&text, name+".tmpl", view); err != nil {
+			return nil, fmt.Errorf("render %s: %w", name, err)
+		}
+		files = append(files, File{Name: name, Content: text.Bytes()})
+	}
+	return files, nil
+}
+
+// view is Params as the templates print it: every string is quoted for the place where it stands.
+type view struct {
+	Marker, Systemctl string
+	Scope             Scope
+	Executable        string
+	Config            string
+	RunAs             string
+	Listen            []string
+	TimeoutStop       string
+}
+
+func newView(p Params) (view, error) {
+	v := view{Marker: marker, Scope: p.Scope, RunAs: p.RunAs}
+	switch p.Scope {
+	case System:
+		v.Systemctl = "systemctl"
+	case User:
+		v.Systemctl = "systemctl --user"
+	default:
+		return view{}, unknownScope(p.Scope)
+	}
+	var err error
+	if v.Executable, err = quoteExecutable(p.Executable); err != nil {
+		return view{}, err
+	}
+	if p.Config != "" {
+		if v.Config, err = quoteArgument(p.Config); err != nil {
+			return view{}, fmt.Errorf("the config's path: %w", err)
+		}
+		if !filepath.IsAbs(p.Config) {
+			return view{}, fmt.Errorf("the config's path %q is not absolute", p.Config)
+		}
+	}
+	if err := checkRunAs(p.Scope, p.RunAs); err != nil {
+		return view{}, err
+	}
+	if v.Listen, err = listenStreams(p.Listen); err != nil {
+		return view{}, err
+	}
+	if p.StopTimeout < 0 {
+		return view{}, fmt.Errorf("the stop timeout %v is negative", p.StopTimeout)
+	}
+	v.TimeoutStop = seconds(p.StopTimeout + stopMargin)
+	return v, nil
+}
+
+// quoteExecutable quotes the first word of an Exec line. systemd refuses quotes and backslashes in it however they are
+// written ("Executable name contains special characters"), and expands a variable in argv[0] but not in the path.
+func quoteExecutable(path string) (string, error) {
+	if !filepath.IsAbs(path) {
+		return "", fmt.Errorf("the program's path %q is not absolute", path)
+	}
+	if strings.Contains(strings.ToLower(filepath.Base(path)), "openclaw") {
+		return "", fmt.Errorf("the program's name %q contains \"openclaw\": a second OpenClaw would take the launcher for a stale gateway and kill it; rename it, for instance to gateway",
+			filepath.Base(path))
+	}
+	if strings.ContainsAny(path, `"'\$`) {
+		return "", fmt.Errorf("the program's path %q has a quote, a backslash or a dollar sign in it, which systemd does not take: move it elsewhere", path)
+	}
+	quoted, err := quote(path)
+	if err != nil {
+		return "", fmt.Errorf("the program's path: %w", err)
+	}
+	return quoted, nil
+}
+
+// userName is stricter than systemd, which takes what it can; shadow-utils create no other names.
+var userName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]*\$?$`)
+
+func checkRunAs(scope Scope, name string) error {
+	switch {
+	case name == "":
+		return nil
+	case scope != System:
+		return fmt.Errorf("user %q: a user's own manager cannot run a service as somebody else", name)
+	case !userName.MatchString(name):
+		return fmt.Errorf("%q is not a user name", name)
+	}
+	return nil
+}
+
+// listenStreams writes addresses the way systemd.socket(5) wants them.
+func listenStreams(addresses []netip.AddrPort) ([]string, error) {
+	if len(addresses) == 0 {
+		return nil, errors.New("no address to listen on: set \"listen\" in the config")
+	}
+	seen := make(map[netip.AddrPort]bool)
+	var streams []string
+	for _, address := range addresses {
+		addr := address.Addr()
+		switch {
+		case !address.IsValid() || address.Port() == 0:
+			return nil, fmt.Errorf("cannot listen on %q: give an address and a port", address)
+		case addr.Is4In6():
+			return nil, fmt.Errorf("cannot listen on %s: write it as %s", address, netip.AddrPortFrom(addr.Unmap(), address.Port()))
+		case addr.Zone() != "":
+			// "Failed to parse address value …, ignoring: No such device" (systemd 252)
+			return nil, fmt.Errorf("cannot listen on %s: systemd drops an address whose interface is not there when it reads the unit; listen on [::]:%d instead",
+				address, address.Port())
+		case seen[address]:
+			return nil, fmt.Errorf("%s is listed twice to listen on: the second could not be bound", address)
+		}
+		seen[address] = true
+		streams = append(streams, address.String())
+	}
+	return streams, nil
+}
+
+// seconds writes a duration for systemd.time(7), which takes fractions but has no use for less than a millisecond.
+func seconds(d time.Duration) string {
+	return strconv.FormatFloat(d.Round(time.Millisecond).Seconds(), 'f', -1, 64)
+}

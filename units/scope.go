@@ -1,0 +1,43 @@
+package units
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// The names of the units, the same in both scopes.
+const (
+	Socket  = "openclaw-gateway.socket"
+	Service = "openclaw-gateway.service"
+)
+
+// A Scope says which service manager runs the units.
+type Scope string
+
+// System is the manager that is PID 1, User the one of a single user (systemd --user).
+const (
+	System Scope = "system"
+	User   Scope = "user"
+)
+
+// Dir returns the directory in which an administrator's units of the scope lie: /etc/systemd/system, or systemd/user
+// below $XDG_CONFIG_HOME, which is ~/.config unless set (systemd.unit(5), "Unit File Load Path"). It fails when a user's
+// directory cannot be told because neither variable is set, or because XDG_CONFIG_HOME is not absolute.
+func Dir(scope Scope) (string, error) {
+	switch scope {
+	case System:
+		return "/etc/systemd/system", nil
+	case User:
+		base, err := os.UserConfigDir()
+		if err != nil {
+			return "", fmt.Errorf("find the directory of the user's units: %w", err)
+		}
+		return filepath.Join(base, "systemd/user"), nil
+	}
+	return "", unknownScope(scope)
+}
+
+func unknownScope(scope Scope) error {
+	return fmt.Errorf("unknown scope %q: use %q or %q", string(scope), System, User)
+}

@@ -1,0 +1,29 @@
+package units
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+)
+
+// Systemctl runs systemctl with the arguments, for the manager of the scope, and waits for it: a verb that stops the
+// service takes up to its TimeoutStopSec, so the bound comes from ctx. The error holds the command line and what systemctl
+// said, and wraps the [exec.ExitError], whose exit code tells the answers of is-active apart (systemctl(1)).
+func Systemctl(ctx context.Context, scope Scope, args ...string) error {
+	if scope == User {
+		args = append([]string{"--user"}, args...)
+	}
+	cmd := exec.CommandContext(ctx, "systemctl", args...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Run(); err != nil {
+		line := "systemctl " + strings.Join(args, " ")
+		if text := strings.TrimSpace(said.String()); text != "" {
+			return fmt.Errorf("%s: %w: %s", line, err, text)
+		}
+		return fmt.Errorf("%s: %w", line, err)
+	}
+	return nil
+}

@@ -1,0 +1,326 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/handoff"
+)
+
+// generation is one life of the worker. The supervisor's goroutine owns it; the
+// goroutines that watch it send events.
+type generation struct {
+	number  int
+	spec    Spec
+	handoff handoff.Kind
+	process *os.Process
+	started time.Time
+	// cancel ends what watches the generation, but not the wait for its end.
+	cancel context.CancelCauseFunc
+
+	// What a reporting handoff has told.
+	listening map[netip.AddrPort]bool
+	elsewhere []netip.AddrPort // fixed ports that are not the launcher's
+	clash     netip.AddrPort   // an address in use that it wanted besides
+	adopted   chan struct{}    // closed when it listens on every held address
+
+	probed string // what the last probe was answered with
+	why    Reason // why it was told to end
+	detail string
+}
+
+// kind of an event.
+type kind int
+
+const (
+	clientWaits  kind = iota
+	restartAsked      // by somebody, or by a new spec
+	stopAsked         // the launcher ends
+	hurryAsked        // the launcher ends, and somebody is tired of waiting
+	becameReady       // the generation serves
+	lost              // the generation cannot serve: it must be replaced
+	reported          // the handoff tells what the worker listens on
+	probed            // a probe was answered with something else than ready
+	ended             // the last process of the generation has gone
+	timeUp            // the timer of the state
+)
+
+type event struct {
+	kind       kind
+	generation int // whose it is; 0: nobody's
+	report     handoff.Report
+	exit       Exit
+	err        error
+	text       string
+}
+
+// newGeneration starts the worker. What it does from now on comes as events.
+func newGeneration(number int, spec Spec, o Options, spawn spawner, events chan<- event) (_ *generation, err error) {
+	g := &generation{
+		number: number, spec: spec, listening: map[netip.AddrPort]bool{}, adopted: make(chan struct{}), started: time.Now(),
+	}
+	if err := spec.Queues.Restore(); err != nil {
+		return nil, err
+	}
+	var undo []func() error
+	defer func() {
+		if err != nil {
+			for _, f := range slices.Backward(undo) {
+				err = errors.Join(err, f())
+			}
+		}
+	}()
+
+	environ := environment(os.Environ(), slices.Concat(spec.Environment, []string{"GATEWAY_GENERATION=" + strconv.Itoa(number)})...)
+	path, err := lookup(spec.Command[0], spec.Directory, environ)
+	if err != nil {
+		return nil, fmt.Errorf("worker.command: %w", err)
+	}
+	if g.handoff, err = handoff.Choose(spec.Handoff, path, spec.Command); err != nil {
+		return nil, fmt.Errorf("worker.handoff: %w", err)
+	}
+	var notify *notifySocket
+	if spec.Probe == ProbeAuto || spec.Probe == ProbeNotify {
+		if notify, err = newNotifySocket(o.Directory, number); err != nil {
+			return nil, err
+		}
+		undo = append(undo, notify.Close)
+		environ = append(environ, "NOTIFY_SOCKET="+notify.path)
+	}
+	parcel, err := handoff.Pack(g.handoff, spec.Sockets, environ, o.Directory)
+	if err != nil {
+		return nil, err
+	}
+	defer parcel.Close()
+	if parcel.Reports != nil {
+		undo = append(undo, parcel.Reports.Close)
+	}
+	control, remote, err := handoff.ShimControl()
+	if err != nil {
+		return nil, err
+	}
+	defer remote.Close()
+	undo = append(undo, control.Close)
+	if g.process, err = spawn.shim(spec.Directory, append(slices.Clone(parcel.Files), remote), environ); err != nil {
+		return nil, fmt.Errorf("start the worker: %w", err)
+	}
+
+	ctx, cancel := context.WithCancelCause(context.Background())
+	g.cancel = cancel
+	send := func(e event) {
+		e.generation = number
+		select {
+		case events <- e:
+		case <-ctx.Done():
+		}
+	}
+	command := handoff.Command{
+		Path: path, Argv: spec.Command, Env: environment(environ, parcel.Env...), ListenPID: parcel.ListenPID,
+	}
+	reportsEnd := make(chan struct{})
+	if parcel.Reports != nil {
+		go g.readReports(parcel.Reports, send, reportsEnd)
+	} else {
+		close(reportsEnd)
+	}
+	if notify != nil {
+		go func() {
+			if notify.awaitReady(g.process.Pid) == nil {
+				send(event{kind: becameReady})
+			}
+		}()
+		context.AfterFunc(ctx, func() { _ = notify.Close() })
+	}
+	go g.probe(ctx, send)
+	go func() {
+		spawned := handoff.Send(control, command)
+		_ = control.Close()
+		exit := g.await()
+		if spawned != nil {
+			exit.Detail = spawned.Error()
+		}
+		// The last report, why it could not listen perhaps, belongs before the
+		// end; a stray that holds the pipe open must not delay it for long.
+		select {
+		case <-reportsEnd:
+		case <-time.After(time.Second):
+		}
+		cancel(nil)
+		if parcel.Reports != nil {
+			_ = parcel.Reports.Close()
+		}
+		events <- event{kind: ended, generation: number, exit: exit}
+	}()
+	return g, nil
+}
+
+// probe waits, in the way that ready.probe asks for, until the worker is ready.
+// READY=1 of the worker is awaited elsewhere, at the same time.
+func (g *generation) probe(ctx context.Context, send func(event)) {
+	if g.spec.Probe == ProbeNotify {
+		return
+	}
+	path := g.spec.Probe == ProbeHTTP || (g.spec.Probe == ProbeAuto && g.spec.ReadyPath != "")
+	if g.handoff == handoff.Preload {
+		select {
+		case <-g.adopted:
+		case <-ctx.Done():
+			return
+		}
+	} else if !path {
+		if err := awaitAnswers(ctx, g.spec); err != nil {
+			send(event{kind: probed, text: err.Error()})
+			return
+		}
+	}
+	if path {
+		said := func(text string) { send(event{kind: probed, text: text}) }
+		if err := awaitPath(ctx, g.spec, said); err != nil {
+			said(err.Error())
+			return
+		}
+	}
+	send(event{kind: becameReady})
+}
+
+func (g *generation) readReports(reports *handoff.Reports, send func(event), end chan<- struct{}) {
+	defer close(end)
+	for {
+		report, err := reports.Next()
+		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
+			return
+		}
+		if err != nil {
+			send(event{kind: lost, err: err})
+			return
+		}
+		send(event{kind: reported, report: report})
+	}
+}
+
+// note takes in what the handoff reports. It returns an error when the worker
+// can no longer serve.
+func (g *generation) note(report handoff.Report) error {
+	switch report.Event {
+	case handoff.Listening:
+		switch {
+		case report.Held:
+			g.listening[report.Address] = true
+		case !report.Ephemeral && !slices.Contains(g.elsewhere, report.Address):
+			g.elsewhere = append(g.elsewhere, report.Address)
+		}
+	case handoff.Closed:
+		delete(g.listening, report.Address)
+	case handoff.Failed:
+		if report.Code == "EADDRINUSE" && g.clashes(report.Address) {
+			g.clash = report.Address
+		}
+	case handoff.Exhausted:
+		return fmt.Errorf("the worker has listened on %s so often that this process has no socket left for it", report.Address)
+	}
+	select {
+	case <-g.adopted:
+	default:
+		if len(g.listening) == len(g.spec.Sockets) {
+			close(g.adopted)
+		}
+	}
+	return nil
+}
+
+// clashes reports whether address is not one of the held ones but overlaps one.
+func (g *generation) clashes(address netip.AddrPort) bool {
+	return slices.ContainsFunc(g.spec.Sockets, func(s handoff.Socket) bool {
+		return s.Address != address && s.Address.Port() == address.Port()
+	})
+}
+
+// explain says what kept the worker from serving, as far as is known; listens
+// holds the addresses on which its processes were seen to listen.
+func (g *generation) explain(listens []netip.AddrPort) string {
+	held := join(addresses(g.spec.Sockets))
+	var elsewhere, adopted, missing []netip.AddrPort
+	for _, address := range slices.Concat(g.elsewhere, listens) {
+		if !slices.Contains(elsewhere, address) {
+			elsewhere = append(elsewhere, address)
+		}
+	}
+	for _, address := range addresses(g.spec.Sockets) {
+		if g.listening[address] {
+			adopted = append(adopted, address)
+		} else {
+			missing = append(missing, address)
+		}
+	}
+	switch {
+	case g.clash.IsValid():
+		return fmt.Sprintf("it wanted to listen on %s, which overlaps %s that the launcher holds: make the worker listen on %s, or set listen to %s",
+			g.clash, held, held, g.clash)
+	case len(elsewhere) > 0 && len(adopted) == 0:
+		return fmt.Sprintf("it listens on %s, not on %s: set its port in worker.command, or set listen to %s", join(elsewhere), held, join(elsewhere))
+	case g.handoff == handoff.Preload && len(missing) > 0 && len(adopted) > 0:
+		return fmt.Sprintf("it listens on %s only: make it listen on %s too, or take that out of listen", join(adopted), join(missing))
+	case g.handoff == handoff.Preload && len(missing) > 0:
+		return fmt.Sprintf("it has not listened on %s", held)
+	case g.probed != "":
+		return g.probed
+	default:
+		return fmt.Sprintf("it has not taken a connection on %s: does it accept sockets by the listen-fds protocol? (worker.handoff)", held)
+	}
+}
+
+// await waits for the end of the main process, ends what it leaves in its
+// session's process group, and reaps it.
+func (g *generation) await() Exit {
+	pid := g.process.Pid
+	waited := g.process.WithHandle(func(handle uintptr) {
+		for {
+			// Not reaped yet, so that its pid, which is also the name of the
+			// group, cannot be given to another process before the signal.
+			err := unix.Waitid(unix.P_PIDFD, int(handle), nil, unix.WEXITED|unix.WNOWAIT, nil)
+			if !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+		_ = unix.Kill(-pid, unix.SIGKILL)
+	})
+	state, err := g.process.Wait()
+	exit := Exit{Generation: g.number, Code: -1, At: time.Now(), Lived: time.Since(g.started)}
+	if err != nil {
+		exit.Detail = errors.Join(waited, err).Error()
+		return exit
+	}
+	if status := state.Sys().(syscall.WaitStatus); status.Signaled() {
+		exit.Signal = status.Signal()
+	} else {
+		exit.Code = status.ExitStatus()
+	}
+	return exit
+}
+
+func addresses(sockets []handoff.Socket) []netip.AddrPort {
+	result := make([]netip.AddrPort, 0, len(sockets))
+	for _, socket := range sockets {
+		result = append(result, socket.Address)
+	}
+	return result
+}
+
+func join(addresses []netip.AddrPort) string {
+	words := make([]string, 0, len(addresses))
+	for _, address := range addresses {
+		words = append(words, address.String())
+	}
+	return strings.Join(words, " and ")
+}

@@ -1,0 +1,102 @@
+package handoff
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// Kind names a way to hand over the sockets.
+type Kind string
+
+// The kinds, as the configuration names them.
+const (
+	Auto      Kind = "auto"
+	ListenFDs Kind = "listen-fds"
+	Preload   Kind = "preload"
+	Intercept Kind = "intercept"
+)
+
+// ErrIntercept says that the intercept handoff was asked for.
+var ErrIntercept = errors.New("handoff intercept is not available in this version: use preload for Node.js, listen-fds for anything else")
+
+// Choose resolves Auto for the program at path, an absolute path: Preload when
+// it is Node.js or a script for Node.js, else ListenFDs.
+func Choose(asked Kind, path string, argv []string) (Kind, error) {
+	switch asked {
+	case ListenFDs, Preload:
+		return asked, nil
+	case Intercept:
+		return "", ErrIntercept
+	case Auto:
+		node, err := runsNode(path, argv)
+		if err != nil {
+			return "", err
+		}
+		if node {
+			return Preload, nil
+		}
+		return ListenFDs, nil
+	default:
+		return "", fmt.Errorf("unknown handoff %q", asked)
+	}
+}
+
+// Distributions call it node, nodejs or node-24.
+var nodeName = regexp.MustCompile(`^node(js)?(-?[0-9.]+)?$`)
+
+func runsNode(path string, argv []string) (bool, error) {
+	if filepath.Base(path) == "env" {
+		for _, argument := range argv[1:] {
+			if !strings.HasPrefix(argument, "-") && !strings.Contains(argument, "=") {
+				return nodeName.MatchString(filepath.Base(argument)), nil
+			}
+		}
+		return false, nil
+	}
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return false, fmt.Errorf("examine the worker's program: %w", err)
+	}
+	if nodeName.MatchString(filepath.Base(path)) || nodeName.MatchString(filepath.Base(target)) {
+		return true, nil
+	}
+	interpreter, err := shebang(target)
+	if err != nil {
+		return false, fmt.Errorf("examine the worker's program: %w", err)
+	}
+	for _, word := range strings.Fields(interpreter) {
+		if nodeName.MatchString(filepath.Base(word)) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// shebang returns the interpreter line of a script without its "#!", or "". A
+// program that may be executed but not read has none that we could know of.
+func shebang(path string) (string, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, os.ErrPermission) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	// The kernel looks at no more than 256 bytes (BINPRM_BUF_SIZE).
+	line, err := bufio.NewReaderSize(io.LimitReader(file, 256), 256).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	interpreter, script := strings.CutPrefix(line, "#!")
+	if !script {
+		return "", nil
+	}
+	return strings.TrimSpace(interpreter), nil
+}

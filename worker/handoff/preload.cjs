@@ -1,0 +1,158 @@
+// Makes net.Server.listen() use a listening socket that the gateway launcher
+// holds, when the call is for the address of one; every other call is left
+// alone. Loaded with --require from NODE_OPTIONS, so in every Node.js process
+// and worker thread below the launcher: only the first process acts, because
+// Node.js does not pass the descriptors on to its children.
+'use strict';
+
+const { isMainThread } = require('node:worker_threads');
+
+// The launcher's own: the queue is shared by all that hold the socket, and
+// Node's 511, or what the program asks for, would shrink it for everybody.
+const backlog = 4096;
+
+const order = process.env.GATEWAY_PRELOAD;
+if (isMainThread && order !== undefined) {
+  const { option, report, sockets } = JSON.parse(order);
+  delete process.env.GATEWAY_PRELOAD;
+  const options = (process.env.NODE_OPTIONS ?? '').replace(option, '').trim();
+  if (options === '') delete process.env.NODE_OPTIONS;
+  else process.env.NODE_OPTIONS = options;
+  install(report, sockets);
+}
+
+function install(reportFD, sockets) {
+  const dns = require('node:dns');
+  const { errorMonitor } = require('node:events');
+  const fs = require('node:fs');
+  const net = require('node:net');
+
+  const key = (host, port) => {
+    const family = net.isIP(host);
+    if (family === 4) return `${host}:${port}`;
+    if (family !== 6) return '';
+    const [plain, zone] = host.split('%');
+    // SocketAddress gives every spelling of an address the same form.
+    const { address } = new net.SocketAddress({ address: plain, family: 'ipv6' });
+    return zone === undefined ? `[${address}]:${port}` : `[${address}%${zone}]:${port}`;
+  };
+  const held = new Map(sockets.map(({ host, port, fds }) => [key(host, port), fds]));
+  const heldPorts = new Set(sockets.map(({ port }) => port));
+
+  const tell = (event) => {
+    try {
+      fs.writeSync(reportFD, `${JSON.stringify(event)}\n`);
+    } catch {
+      // The launcher has gone: there is nobody to tell.
+    }
+  };
+
+  const { listen, close } = net.Server.prototype;
+  const busy = new Set(); // the held addresses that a server of this process listens on
+  const resolving = new WeakMap(); // server -> the listen() that waits for a name
+  const following = new WeakMap(); // server -> what ends the following of its listen()
+
+  // Reads the forms of listen() that mean a TCP port; null for all others.
+  const tcp = (args) => {
+    const callback = typeof args.at(-1) === 'function' ? args.at(-1) : undefined;
+    const [first, second] = args;
+    if (first !== null && typeof first === 'object') {
+      const special = first._handle || first.handle || (typeof first.fd === 'number' && first.fd >= 0);
+      if (special || first.port === undefined || first.port === null) return null;
+      return { port: Number(first.port), host: first.host, signal: first.signal, callback };
+    }
+    const numeric = typeof first === 'number' || (typeof first === 'string' && first !== '' && !Number.isNaN(Number(first)));
+    if (!numeric) return null;
+    return { port: Number(first), host: typeof second === 'string' ? second : undefined, callback };
+  };
+
+  // Follows a listen() call to its end without being seen by the program: an
+  // 'error' listener would keep an unhandled error from ending the process.
+  const follow = (server, ephemeral) => {
+    const done = () => {
+      following.delete(server);
+      server.removeListener('listening', onListening);
+      server.removeListener(errorMonitor, onError);
+    };
+    const onListening = () => {
+      done();
+      const bound = server.address();
+      if (bound === null || typeof bound !== 'object') return;
+      const address = key(bound.address, bound.port);
+      tell({ event: 'listening', address, held: held.has(address), ephemeral });
+    };
+    const onError = (error) => {
+      done();
+      const address = key(error?.address, error?.port);
+      tell({ event: 'failed', address, held: held.has(address), code: `${error?.code ?? ''}` });
+    };
+    following.set(server, done);
+    server.on('listening', onListening);
+    server.on(errorMonitor, onError);
+  };
+
+  // What a new call of listen() or close() makes void.
+  const forget = (server) => {
+    resolving.delete(server);
+    following.get(server)?.();
+  };
+
+  const pass = (server, args, ephemeral) => {
+    listen.apply(server, args);
+    follow(server, ephemeral);
+    return server;
+  };
+
+  const adopt = (server, args, { callback, signal }, address) => {
+    // One server listens on an address; the kernel refuses the next one.
+    if (busy.has(address)) return pass(server, args, false);
+    const fd = held.get(address).shift();
+    if (fd === undefined) {
+      tell({ event: 'exhausted', address, held: true });
+      return pass(server, args, false);
+    }
+    listen.call(server, { fd, signal }, backlog, callback);
+    follow(server, false);
+    const handle = server._handle;
+    if (handle === null) return server; // it failed
+    busy.add(address);
+    // Here, because not every end of a listener is a call of server.close():
+    // the cluster module keeps the handle alone.
+    handle.close = (...rest) => {
+      delete handle.close;
+      busy.delete(address);
+      tell({ event: 'closed', address, held: true });
+      return handle.close(...rest);
+    };
+    return server;
+  };
+
+  net.Server.prototype.listen = function (...args) {
+    const call = tcp(args);
+    if (this.listening) return listen.apply(this, args); // which refuses it
+    forget(this);
+    if (call === null) return listen.apply(this, args);
+    const { port, host } = call;
+    if (!heldPorts.has(port)) return pass(this, args, port === 0);
+    // Without a host Node.js tries the IPv6 wildcard, then the IPv4 one.
+    const hosts = host ? [host] : ['::', '0.0.0.0'];
+    const address = hosts.map((candidate) => key(candidate, port)).find((candidate) => held.has(candidate));
+    if (address !== undefined) return adopt(this, args, call, address);
+    if (typeof host !== 'string' || host === '' || net.isIP(host) !== 0) return pass(this, args, false);
+    // A host name: resolved as Node.js would, to see whether we hold it.
+    resolving.set(this, call);
+    dns.lookup(host, (error, ip) => {
+      if (resolving.get(this) !== call) return; // closed meanwhile
+      resolving.delete(this);
+      const resolved = error ? '' : key(ip, port);
+      if (held.has(resolved)) adopt(this, args, call, resolved);
+      else pass(this, args, false);
+    });
+    return this;
+  };
+
+  net.Server.prototype.close = function (...args) {
+    forget(this);
+    return close.apply(this, args);
+  };
+}

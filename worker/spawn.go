@@ -1,0 +1,121 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"openclaw-gateway/worker/handoff"
+)
+
+// protocol lists what systemd tells the launcher and no worker may mistake for
+// its own: the sockets and the notify socket (sd_listen_fds(3), sd_notify(3)),
+// the watchdog (sd_watchdog_enabled(3)), the descriptor store, and the pid of
+// the process that systemd executed (systemd.exec(5)).
+var protocol = []string{
+	"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID",
+	"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE", "MAINPID", "SYSTEMD_EXEC_PID",
+}
+
+// environment returns the launcher's environment without systemd's protocol,
+// with the entries of more on top: the last of each key counts.
+func environment(launcher []string, more ...string) []string {
+	var result []string
+	place := map[string]int{}
+	for _, entry := range slices.Concat(slices.DeleteFunc(slices.Clone(launcher), isProtocol), more) {
+		key, _, _ := strings.Cut(entry, "=")
+		if at, known := place[key]; known {
+			result[at] = entry
+			continue
+		}
+		place[key] = len(result)
+		result = append(result, entry)
+	}
+	return result
+}
+
+func isProtocol(entry string) bool {
+	key, _, _ := strings.Cut(entry, "=")
+	return slices.Contains(protocol, key)
+}
+
+// lookup finds the program as a shell in the worker's directory would.
+func lookup(name, directory string, environ []string) (string, error) {
+	if strings.Contains(name, "/") {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(directory, name)
+		}
+		return exec.LookPath(name)
+	}
+	path := ""
+	for _, entry := range environ {
+		if value, ok := strings.CutPrefix(entry, "PATH="); ok {
+			path = value
+		}
+	}
+	for _, folder := range filepath.SplitList(path) {
+		if found, err := exec.LookPath(filepath.Join(folder, name)); err == nil && filepath.IsAbs(found) {
+			return found, nil
+		}
+	}
+	return "", fmt.Errorf("%q is not in the PATH of the worker (%s): give the whole path in worker.command", name, path)
+}
+
+// spawner starts processes from one thread that lives as long as the launcher:
+// the parent-death signal of a process is sent when the thread that forked it
+// ends (PR_SET_PDEATHSIG(2const)), and Go ends threads as it likes.
+type spawner chan func()
+
+func newSpawner(ctx context.Context) spawner {
+	jobs := make(spawner)
+	go func() {
+		runtime.LockOSThread() // never unlocked
+		for {
+			select {
+			case job := <-jobs:
+				job()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return jobs
+}
+
+// shim starts the shim in a session of its own; control is the last of files.
+func (s spawner) shim(directory string, files []*os.File, environ []string) (*os.Process, error) {
+	descriptor := strconv.Itoa(2 + len(files))
+	attributes := &os.ProcAttr{
+		Dir:   directory,
+		Env:   environ,
+		Files: slices.Concat([]*os.File{nil, os.Stdout, os.Stderr}, files),
+		Sys: &syscall.SysProcAttr{
+			Setsid: true,
+			// The worker's main process never outlives a launcher that was
+			// killed: it would go on serving with nobody who watches it.
+			Pdeathsig: syscall.SIGKILL,
+		},
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	attributes.Files[0] = null
+	var process *os.Process
+	done := make(chan struct{})
+	s <- func() {
+		defer close(done)
+		// The program that runs now, also when its file has been replaced.
+		process, err = os.StartProcess("/proc/self/exe", []string{"gateway", handoff.ShimArgument, descriptor}, attributes)
+	}
+	<-done
+	return process, err
+}

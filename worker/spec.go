@@ -1,0 +1,68 @@
+package worker
+
+import (
+	"context"
+	"syscall"
+	"time"
+
+	"openclaw-gateway/worker/handoff"
+)
+
+// Spec is what the next generation is made from.
+type Spec struct {
+	// Refused says why no worker can be started with the present
+	// configuration; everything else is empty then.
+	Refused error
+
+	// Sockets are the held listening sockets.
+	Sockets []handoff.Socket
+	// Queues are the same sockets, as their holder sees them.
+	Queues Queues
+	// Command is the program and its arguments. A name without a slash is
+	// looked up in the PATH of the worker's environment.
+	Command []string
+	// Directory is the working directory, an absolute path.
+	Directory string
+	// Environment holds KEY=value entries on top of the launcher's environment.
+	Environment []string
+	Handoff     handoff.Kind
+
+	Probe        Probe
+	ReadyPath    string        // a path on the first socket, or a URL
+	ReadyTimeout time.Duration // from start to ready
+
+	StopSignal  syscall.Signal // sent to the worker's main process
+	StopTimeout time.Duration  // from the signal to SIGKILL
+
+	Backoff        Backoff
+	FatalExitCodes []int
+}
+
+// Queues is what the supervisor wants of whoever holds the sockets.
+type Queues interface {
+	// AwaitClient returns nil when a client waits to be accepted, and an error
+	// when the context is done.
+	AwaitClient(context.Context) error
+	// Restore puts the sockets into the state in which they came.
+	Restore() error
+	// Listen gives the sockets the full backlog again.
+	Listen() error
+}
+
+// Backoff says how long to wait before the next generation.
+type Backoff struct {
+	Min        time.Duration // after the first failure in a row
+	Max        time.Duration // doubled up to this
+	ResetAfter time.Duration // ready for so long: the row is broken
+}
+
+// Probe names a way to see that a worker is ready.
+type Probe string
+
+// The probes, as the configuration names them.
+const (
+	ProbeAuto    Probe = "auto"    // notify once the worker says READY=1, else http if a path is set, else adopted
+	ProbeHTTP    Probe = "http"    // GET answers 2xx or 3xx
+	ProbeNotify  Probe = "notify"  // READY=1 on the notify socket, as sd_notify(3) has it
+	ProbeAdopted Probe = "adopted" // the worker listens on every held address
+)

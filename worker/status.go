@@ -1,0 +1,77 @@
+package worker
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"openclaw-gateway/worker/handoff"
+)
+
+// State is where the supervisor stands.
+type State int
+
+// The states; doc.go draws them.
+const (
+	Waiting    State = iota // no generation; a client starts one
+	Starting                // a generation has started and does not serve yet
+	Ready                   // the generation serves
+	Stopping                // the generation has been told to end
+	BackingOff              // no generation; the next one starts when the time has come
+	Failed                  // no generation; the next one starts when somebody asks
+	Stopped                 // the supervisor has ended
+)
+
+func (s State) String() string {
+	return [...]string{"waiting", "starting", "ready", "stopping", "backoff", "failed", "stopped"}[s]
+}
+
+// Reason says why a generation ended.
+type Reason string
+
+// The reasons, as the status shows them.
+const (
+	ReasonCrash   Reason = "crash"   // by itself
+	ReasonConfig  Reason = "config"  // for a new configuration
+	ReasonRestart Reason = "restart" // somebody asked, or the worker itself by exit code 0
+	ReasonUnready Reason = "unready" // it did not become ready, or could not stay so
+	ReasonStop    Reason = "stop"    // the launcher ends
+)
+
+// Exit is the end of a generation.
+type Exit struct {
+	Generation int
+	Code       int            // exit code; -1 when a signal ended it or it never ran
+	Signal     syscall.Signal // 0 when it exited
+	Reason     Reason
+	Detail     string // a sentence where more is known
+	At         time.Time
+	Lived      time.Duration
+}
+
+// String says in words how the worker ended, without the reason.
+func (e Exit) String() string {
+	switch {
+	case e.Signal != 0:
+		return fmt.Sprintf("killed by %s", signalName(e.Signal))
+	case e.Code >= 0:
+		return fmt.Sprintf("exit code %d", e.Code)
+	default:
+		return "never ran"
+	}
+}
+
+// Status is a snapshot of the supervisor.
+type Status struct {
+	State      State
+	Generation int       // of the present worker, or of the last one; 0 before the first
+	PID        int       // of the worker's main process; 0 without one
+	Since      time.Time // when this state was entered
+	ReadyAfter time.Duration
+	Handoff    handoff.Kind
+	Restarts   int
+	Failures   int // generations in a row that failed
+	LastExit   *Exit
+	NextStart  time.Time // in BackingOff; zero otherwise
+	Problem    string    // what is wrong, in a sentence; "" when nothing is
+}

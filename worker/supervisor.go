@@ -1,0 +1,489 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"golang.org/x/sys/unix"
+)
+
+// jitter spreads each backoff by this part of it to either side.
+const jitter = 0.2
+
+// promptRestarts is how many failures in a row still leave a worker that ends
+// with exit code 0 its restart without backoff: it asked for one.
+const promptRestarts = 3
+
+// Options are what a supervisor needs besides the spec.
+type Options struct {
+	Log *slog.Logger
+	// Directory is the launcher's runtime directory, an absolute path that
+	// nobody but the launcher's user can write to.
+	Directory string
+	// AtOnce starts the first generation without waiting for a client.
+	AtOnce bool
+	// Observe is called with each change, by the goroutine that owns the
+	// state: it must not block. nil: nobody watches.
+	Observe func(Status)
+	// ListensOn returns the addresses on which a process and its descendants
+	// listen, to explain a worker that does not become ready. nil: unknown.
+	ListensOn func(pid int) []netip.AddrPort
+	// Heartbeat is called at this interval by the goroutine that owns the
+	// state, to prove that it is alive. 0: never.
+	Heartbeat      func()
+	HeartbeatEvery time.Duration
+}
+
+// Supervisor runs one generation of the worker after the other.
+type Supervisor struct {
+	options  Options
+	requests chan request
+	events   chan event
+	done     chan struct{} // closed when Run has returned
+
+	// Owned by the goroutine of Run.
+	log      *slog.Logger
+	spawn    spawner
+	spec     Spec
+	state    State
+	since    time.Time
+	timer    *time.Timer
+	present  *generation
+	number   int
+	backoff  *backoff.ExponentialBackOff
+	failures int
+	last     *Exit
+	problem  string
+	next     func(*Supervisor, event) // what follows when the present generation has ended
+	nextAt   time.Time
+	readyAt  time.Time
+	waiters  []chan<- error
+	unwatch  context.CancelFunc // ends the wait for a client
+}
+
+type request struct {
+	spec    *Spec // nil: as it is
+	restart bool
+	reply   chan<- error
+}
+
+// New returns a supervisor that does nothing until Run.
+func New(spec Spec, options Options) *Supervisor {
+	return &Supervisor{
+		options: options, log: options.Log, spec: spec,
+		requests: make(chan request), events: make(chan event), done: make(chan struct{}), unwatch: func() {},
+	}
+}
+
+// ErrStopping says that the launcher ends, so that nothing is started any more.
+var ErrStopping = errors.New("the launcher is stopping")
+
+// Restart starts the next generation. What it returns yields nil when that is
+// ready, or the reason why it is not, once.
+func (s *Supervisor) Restart() <-chan error {
+	return s.ask(request{restart: true})
+}
+
+// Apply makes spec what the next generation is made from. With restart that
+// generation starts now, unless the supervisor waits for a first client; the
+// outcome comes as with Restart. Of two calls the later one counts.
+func (s *Supervisor) Apply(spec Spec, restart bool) <-chan error {
+	return s.ask(request{spec: &spec, restart: restart})
+}
+
+func (s *Supervisor) ask(r request) <-chan error {
+	reply := make(chan error, 1)
+	r.reply = reply
+	select {
+	case s.requests <- r:
+	case <-s.done:
+		reply <- ErrStopping
+	}
+	return reply
+}
+
+// Run supervises until the context is done; then it stops the worker and
+// returns when nothing of it is left. A receive from hurry meanwhile ends the
+// worker without waiting for its stop.timeout.
+func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) {
+	defer close(s.done)
+	spawning, end := context.WithCancel(context.Background())
+	defer end()
+	s.spawn = newSpawner(spawning)
+	s.timer = time.NewTimer(0)
+	s.timer.Stop()
+	s.resetBackoff()
+	var heartbeat <-chan time.Time
+	if s.options.HeartbeatEvery > 0 {
+		ticker := time.NewTicker(s.options.HeartbeatEvery)
+		defer ticker.Stop()
+		heartbeat = ticker.C
+	}
+	stop := ctx.Done()
+
+	switch {
+	case s.spec.Refused != nil:
+		s.problem = s.spec.Refused.Error()
+		s.enter(Failed, 0)
+	case s.options.AtOnce:
+		s.start(event{})
+	default:
+		s.wait()
+	}
+	for s.state != Stopped {
+		s.publish()
+		select {
+		case e := <-s.events:
+			if e.generation == 0 || (s.present != nil && e.generation == s.present.number) {
+				s.handle(e)
+			}
+		case r := <-s.requests:
+			s.serve(r)
+		case <-s.timer.C:
+			s.handle(event{kind: timeUp})
+		case <-stop:
+			stop = nil // once
+			s.handle(event{kind: stopAsked})
+		case <-hurry:
+			s.handle(event{kind: hurryAsked})
+		case <-heartbeat:
+			s.options.Heartbeat()
+		}
+	}
+	s.settle(ErrStopping)
+	s.publish()
+}
+
+type action func(*Supervisor, event)
+
+// table says what each event means in each state. What is not in it means
+// nothing there: an answer of a worker that is being stopped, for one.
+var table map[State]map[kind]action
+
+func init() {
+	// Not in the declaration: the actions refer to the table.
+	table = map[State]map[kind]action{
+		Waiting: {
+			clientWaits:  (*Supervisor).start,
+			restartAsked: (*Supervisor).start,
+			stopAsked:    (*Supervisor).finish,
+		},
+		Starting: {
+			becameReady:  (*Supervisor).serveClients,
+			reported:     (*Supervisor).note,
+			probed:       (*Supervisor).noteProbe,
+			lost:         (*Supervisor).giveUp,
+			timeUp:       (*Supervisor).tooLate,
+			ended:        (*Supervisor).crashed,
+			restartAsked: (*Supervisor).replace,
+			stopAsked:    (*Supervisor).halt,
+		},
+		Ready: {
+			reported:     (*Supervisor).note,
+			lost:         (*Supervisor).giveUp,
+			timeUp:       (*Supervisor).proven,
+			ended:        (*Supervisor).crashed,
+			restartAsked: (*Supervisor).replace,
+			stopAsked:    (*Supervisor).halt,
+		},
+		Stopping: {
+			timeUp:       (*Supervisor).kill,
+			hurryAsked:   (*Supervisor).kill,
+			ended:        (*Supervisor).gone,
+			restartAsked: (*Supervisor).startNext,
+			stopAsked:    (*Supervisor).finishNext,
+		},
+		BackingOff: {
+			timeUp:       (*Supervisor).start,
+			restartAsked: (*Supervisor).start,
+			stopAsked:    (*Supervisor).finish,
+		},
+		Failed: {
+			restartAsked: (*Supervisor).start,
+			stopAsked:    (*Supervisor).finish,
+		},
+	}
+}
+
+func (s *Supervisor) handle(e event) {
+	if act := table[s.state][e.kind]; act != nil {
+		act(s, e)
+	}
+}
+
+// serve takes a request of somebody who waits for the outcome.
+func (s *Supervisor) serve(r request) {
+	reason := ReasonRestart
+	if r.spec != nil {
+		reason = ReasonConfig
+		s.spec = *r.spec
+		s.resetBackoff()
+		// A waiting launcher has nothing to restart: the first client gets the
+		// new worker.
+		if !r.restart || s.state == Waiting {
+			if s.state == Waiting {
+				s.unwatch()
+				s.wait()
+			}
+			r.reply <- nil
+			return
+		}
+	}
+	if s.spec.Refused != nil {
+		r.reply <- s.spec.Refused
+		return
+	}
+	s.waiters = append(s.waiters, r.reply)
+	s.failures = 0
+	s.backoff.Reset()
+	s.handle(event{kind: restartAsked, exit: Exit{Reason: reason}})
+}
+
+// enter changes the state; after limit, if it is not 0, timeUp comes.
+func (s *Supervisor) enter(state State, limit time.Duration) {
+	s.unwatch()
+	s.unwatch = func() {}
+	s.state, s.since, s.nextAt = state, time.Now(), time.Time{}
+	s.timer.Stop()
+	if limit > 0 {
+		s.timer.Reset(limit)
+	}
+}
+
+// wait waits for the first client.
+func (s *Supervisor) wait() {
+	s.enter(Waiting, 0)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.unwatch = cancel
+	queues := s.spec.Queues
+	go func() {
+		err := queues.AwaitClient(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			// Better a worker that nobody needs yet than clients that nobody serves.
+			s.log.Error("cannot notice a waiting client, starting the worker now", "error", err)
+		}
+		select {
+		case s.events <- event{kind: clientWaits}:
+		case <-ctx.Done():
+		}
+	}()
+}
+
+// start starts the next generation.
+func (s *Supervisor) start(event) {
+	s.number++
+	s.enter(Starting, s.spec.ReadyTimeout)
+	generation, err := newGeneration(s.number, s.spec, s.options, s.spawn, s.events)
+	if err != nil {
+		s.present = nil
+		s.crashed(event{exit: Exit{Generation: s.number, Code: -1, At: time.Now(), Detail: err.Error()}})
+		return
+	}
+	s.present = generation
+	s.log.Info("worker started", "generation", s.number, "worker_pid", generation.process.Pid, "handoff", generation.handoff)
+}
+
+func (s *Supervisor) serveClients(event) {
+	// Node.js has shrunk the queue by listening with a backlog of its own.
+	if err := s.spec.Queues.Listen(); err != nil {
+		s.log.Error("cannot give the sockets their full backlog again", "error", err)
+	}
+	s.problem = ""
+	s.enter(Ready, s.spec.Backoff.ResetAfter)
+	s.readyAt = s.since
+	s.log.Info("worker ready", "generation", s.number, "worker_pid", s.present.process.Pid,
+		"after_ms", s.readyAt.Sub(s.present.started).Milliseconds())
+	s.settle(nil)
+}
+
+func (s *Supervisor) note(e event) {
+	before := len(s.present.elsewhere)
+	if err := s.present.note(e.report); err != nil {
+		s.giveUp(event{err: err})
+		return
+	}
+	if len(s.present.elsewhere) > before && s.state == Starting && len(s.present.listening) == 0 {
+		s.problem = s.present.explain(nil)
+		s.log.Info("worker listens on another address", "generation", s.number, "address", e.report.Address)
+	}
+}
+
+func (s *Supervisor) noteProbe(e event) {
+	s.present.probed = e.text
+	s.log.Debug("worker is not ready yet", "generation", s.number, "probe", e.text)
+}
+
+// proven breaks the row of failures: the generation has served for long enough.
+func (s *Supervisor) proven(event) {
+	s.failures = 0
+	s.backoff.Reset()
+}
+
+// tooLate ends a generation that did not become ready in time.
+func (s *Supervisor) tooLate(event) {
+	var listens []netip.AddrPort
+	if s.options.ListensOn != nil {
+		held := addresses(s.spec.Sockets)
+		listens = slices.DeleteFunc(s.options.ListensOn(s.present.process.Pid), func(address netip.AddrPort) bool {
+			return slices.Contains(held, address)
+		})
+	}
+	s.giveUp(event{err: fmt.Errorf("not ready after %s (ready.timeout): %s", s.spec.ReadyTimeout, s.present.explain(listens))})
+}
+
+// giveUp ends a generation that cannot serve.
+func (s *Supervisor) giveUp(e event) {
+	s.problem = fmt.Sprintf("generation %d: %v", s.number, e.err)
+	s.log.Error("worker does not serve", "generation", s.number, "worker_pid", s.present.process.Pid, "error", e.err)
+	s.end(ReasonUnready, e.err.Error(), (*Supervisor).failed)
+}
+
+// replace ends the generation for the next one.
+func (s *Supervisor) replace(e event) {
+	s.end(e.exit.Reason, "", (*Supervisor).start)
+}
+
+// halt ends the generation because the launcher ends.
+func (s *Supervisor) halt(event) {
+	s.end(ReasonStop, "", (*Supervisor).finish)
+}
+
+func (s *Supervisor) end(why Reason, detail string, next action) {
+	s.present.why, s.present.detail = why, detail
+	s.next = next
+	s.present.cancel(nil)
+	s.enter(Stopping, s.present.spec.StopTimeout)
+	s.log.Info("stopping the worker", "generation", s.number, "worker_pid", s.present.process.Pid, "reason", why,
+		"signal", signalName(s.present.spec.StopSignal))
+	if err := s.present.process.Signal(s.present.spec.StopSignal); err != nil {
+		s.log.Debug("the worker has ended already", "generation", s.number, "error", err)
+	}
+}
+
+func (s *Supervisor) startNext(event) {
+	// A launcher that ends starts nothing any more.
+	if s.present.why != ReasonStop {
+		s.next = (*Supervisor).start
+	}
+}
+
+func (s *Supervisor) finishNext(event) {
+	s.present.why = ReasonStop
+	s.next = (*Supervisor).finish
+}
+
+func (s *Supervisor) kill(event) {
+	s.log.Warn("the worker has not ended in its time, killing it", "generation", s.number,
+		"worker_pid", s.present.process.Pid, "stop_timeout", s.present.spec.StopTimeout)
+	if err := s.present.process.Kill(); err != nil {
+		s.log.Debug("the worker has ended already", "generation", s.number, "error", err)
+	}
+}
+
+// gone is the end of a generation that was told to end.
+func (s *Supervisor) gone(e event) {
+	exit := e.exit
+	exit.Reason, exit.Detail = s.present.why, s.present.detail
+	s.record(exit)
+	next := s.next
+	next(s, event{exit: exit})
+}
+
+// crashed is the end of a generation that nobody told to end.
+func (s *Supervisor) crashed(e event) {
+	exit, served := e.exit, s.state == Ready
+	exit.Reason = ReasonCrash
+	asked := exit.Code == 0 && served
+	if asked {
+		exit.Reason = ReasonRestart
+	}
+	if exit.Detail == "" && s.present != nil && s.present.clash.IsValid() {
+		exit.Detail = s.present.explain(nil)
+	}
+	s.record(exit)
+	if asked && s.failures < promptRestarts {
+		s.failures++
+		s.start(event{})
+		return
+	}
+	s.problem = fmt.Sprintf("generation %d ended: %s", exit.Generation, exit)
+	if exit.Detail != "" {
+		s.problem += ": " + exit.Detail
+	}
+	s.failed(event{exit: exit})
+}
+
+// failed decides what follows a generation that failed.
+func (s *Supervisor) failed(e event) {
+	s.failures++
+	s.settle(errors.New(s.problem))
+	if e.exit.Reason == ReasonCrash && slices.Contains(s.spec.FatalExitCodes, e.exit.Code) {
+		s.enter(Failed, 0)
+		s.problem += " (in restart.fatal_exit_codes: no retry until the config changes or somebody runs gateway restart)"
+		s.log.Error("worker failed for good", "generation", s.number, "exit", e.exit.String())
+		return
+	}
+	pause := s.backoff.NextBackOff()
+	s.enter(BackingOff, pause)
+	s.nextAt = s.since.Add(pause)
+	s.log.Warn("worker failed, next generation after a pause", "generation", s.number, "exit", e.exit.String(),
+		"failures_in_a_row", s.failures, "pause", pause.Round(time.Millisecond))
+}
+
+func (s *Supervisor) finish(event) { s.enter(Stopped, 0) }
+
+func (s *Supervisor) record(exit Exit) {
+	s.present = nil
+	s.last = &exit
+	s.log.Info("worker ended", "generation", exit.Generation, "exit", exit.String(), "reason", exit.Reason,
+		"lived_ms", exit.Lived.Milliseconds(), "detail", exit.Detail)
+}
+
+// settle tells everybody who waits for the outcome of a start.
+func (s *Supervisor) settle(err error) {
+	for _, waiter := range s.waiters {
+		waiter <- err
+	}
+	s.waiters = nil
+}
+
+func (s *Supervisor) resetBackoff() {
+	s.failures = 0
+	s.backoff = backoff.NewExponentialBackOff()
+	s.backoff.InitialInterval, s.backoff.MaxInterval = s.spec.Backoff.Min, s.spec.Backoff.Max
+	s.backoff.Multiplier, s.backoff.RandomizationFactor = 2, jitter
+	s.backoff.Reset()
+}
+
+func (s *Supervisor) publish() {
+	if s.options.Observe == nil {
+		return
+	}
+	status := Status{
+		State: s.state, Generation: s.number, Since: s.since, Restarts: max(0, s.number-1), Failures: s.failures,
+		LastExit: s.last, NextStart: s.nextAt, Problem: s.problem,
+	}
+	if s.present != nil {
+		status.PID, status.Handoff = s.present.process.Pid, s.present.handoff
+		if s.state == Ready {
+			status.ReadyAfter = s.readyAt.Sub(s.present.started)
+		}
+	}
+	s.options.Observe(status)
+}
+
+func signalName(signal unix.Signal) string {
+	if name := unix.SignalName(signal); name != "" {
+		return name
+	}
+	return fmt.Sprintf("signal %d", int(signal))
+}
