@@ -105,12 +105,15 @@ func (s *Socket) Queue() (queued, backlog int, err error) {
 	err = s.control(func(fd int) error {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
-			return fmt.Errorf("read the queue of %s: %w", s.Address, err)
+			return err
 		}
 		queued, backlog = int(info.Unacked), int(info.Sacked)
 		return nil
 	})
-	return queued, backlog, err
+	if err != nil {
+		return 0, 0, fmt.Errorf("read the queue of %s: %w", s.Address, err)
+	}
+	return queued, backlog, nil
 }
 
 // control runs f with the descriptor, which cannot be closed meanwhile.

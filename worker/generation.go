@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,8 @@ type generation struct {
 	clash     netip.AddrPort   // an address in use that it wanted besides
 	adopted   chan struct{}    // closed when it listens on every held address
 
+	executed chan struct{} // closed when the shim has become the worker, or could not
+
 	probed string // what the last probe was answered with
 	why    Reason // why it was told to end
 	detail string
@@ -68,7 +71,8 @@ type event struct {
 // newGeneration starts the worker. What it does from now on comes as events.
 func newGeneration(number int, spec Spec, o Options, spawn spawner, events chan<- event) (_ *generation, err error) {
 	g := &generation{
-		number: number, spec: spec, listening: map[netip.AddrPort]bool{}, adopted: make(chan struct{}), started: time.Now(),
+		number: number, spec: spec, listening: map[netip.AddrPort]bool{},
+		adopted: make(chan struct{}), executed: make(chan struct{}), started: time.Now(),
 	}
 	if err := spec.Queues.Restore(); err != nil {
 		return nil, err
@@ -82,7 +86,14 @@ func newGeneration(number int, spec Spec, o Options, spawn spawner, events chan<
 		}
 	}()
 
-	environ := environment(os.Environ(), slices.Concat(spec.Environment, []string{"GATEWAY_GENERATION=" + strconv.Itoa(number)})...)
+	// The error of the start would not tell which file it misses.
+	if info, err := os.Stat(spec.Directory); err != nil {
+		return nil, fmt.Errorf("worker.directory: %w", err)
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("worker.directory: %s is not a directory", spec.Directory)
+	}
+	given, own := slices.Concat(os.Environ(), spec.Environment), []string{"GATEWAY_GENERATION=" + strconv.Itoa(number)}
+	environ := environment(given, own...)
 	path, err := lookup(spec.Command[0], spec.Directory, environ)
 	if err != nil {
 		return nil, fmt.Errorf("worker.command: %w", err)
@@ -96,7 +107,7 @@ func newGeneration(number int, spec Spec, o Options, spawn spawner, events chan<
 			return nil, err
 		}
 		undo = append(undo, notify.Close)
-		environ = append(environ, "NOTIFY_SOCKET="+notify.path)
+		own = append(own, "NOTIFY_SOCKET="+notify.path)
 	}
 	parcel, err := handoff.Pack(g.handoff, spec.Sockets, environ, o.Directory)
 	if err != nil {
@@ -113,7 +124,7 @@ func newGeneration(number int, spec Spec, o Options, spawn spawner, events chan<
 	defer remote.Close()
 	undo = append(undo, control.Close)
 	if g.process, err = spawn.shim(spec.Directory, append(slices.Clone(parcel.Files), remote), environ); err != nil {
-		return nil, fmt.Errorf("start the worker: %w", err)
+		return nil, fmt.Errorf("start the worker in %s: %w", spec.Directory, err)
 	}
 
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -126,7 +137,7 @@ func newGeneration(number int, spec Spec, o Options, spawn spawner, events chan<
 		}
 	}
 	command := handoff.Command{
-		Path: path, Argv: spec.Command, Env: environment(environ, parcel.Env...), ListenPID: parcel.ListenPID,
+		Path: path, Argv: spec.Command, Env: environment(given, slices.Concat(own, parcel.Env)...), ListenPID: parcel.ListenPID,
 	}
 	reportsEnd := make(chan struct{})
 	if parcel.Reports != nil {
@@ -135,17 +146,14 @@ func newGeneration(number int, spec Spec, o Options, spawn spawner, events chan<
 		close(reportsEnd)
 	}
 	if notify != nil {
-		go func() {
-			if notify.awaitReady(g.process.Pid) == nil {
-				send(event{kind: becameReady})
-			}
-		}()
+		go notify.watch(g.process.Pid, func() { send(event{kind: becameReady}) })
 		context.AfterFunc(ctx, func() { _ = notify.Close() })
 	}
-	go g.probe(ctx, send)
+	go g.probe(ctx, cmp.Or(o.patience, defaultPatience), send)
 	go func() {
 		spawned := handoff.Send(control, command)
 		_ = control.Close()
+		close(g.executed)
 		exit := g.await()
 		if spawned != nil {
 			exit.Detail = spawned.Error()
@@ -167,10 +175,11 @@ func newGeneration(number int, spec Spec, o Options, spawn spawner, events chan<
 
 // probe waits, in the way that ready.probe asks for, until the worker is ready.
 // READY=1 of the worker is awaited elsewhere, at the same time.
-func (g *generation) probe(ctx context.Context, send func(event)) {
+func (g *generation) probe(ctx context.Context, patience time.Duration, send func(event)) {
 	if g.spec.Probe == ProbeNotify {
 		return
 	}
+	said := func(text string) { send(event{kind: probed, text: text}) }
 	path := g.spec.Probe == ProbeHTTP || (g.spec.Probe == ProbeAuto && g.spec.ReadyPath != "")
 	if g.handoff == handoff.Preload {
 		select {
@@ -178,18 +187,11 @@ func (g *generation) probe(ctx context.Context, send func(event)) {
 		case <-ctx.Done():
 			return
 		}
-	} else if !path {
-		if err := awaitAnswers(ctx, g.spec); err != nil {
-			send(event{kind: probed, text: err.Error()})
-			return
-		}
+	} else if !path && awaitAnswers(ctx, g.spec, patience, said) != nil {
+		return
 	}
-	if path {
-		said := func(text string) { send(event{kind: probed, text: text}) }
-		if err := awaitPath(ctx, g.spec, said); err != nil {
-			said(err.Error())
-			return
-		}
+	if path && awaitPath(ctx, g.spec, patience, said) != nil {
+		return
 	}
 	send(event{kind: becameReady})
 }
@@ -239,10 +241,12 @@ func (g *generation) note(report handoff.Report) error {
 	return nil
 }
 
-// clashes reports whether address is not one of the held ones but overlaps one.
+// clashes reports whether address is not one of the held ones but overlaps one:
+// the same port, and one of the two is for all addresses of the machine.
 func (g *generation) clashes(address netip.AddrPort) bool {
 	return slices.ContainsFunc(g.spec.Sockets, func(s handoff.Socket) bool {
-		return s.Address != address && s.Address.Port() == address.Port()
+		return s.Address != address && s.Address.Port() == address.Port() &&
+			(s.Address.Addr().IsUnspecified() || address.Addr().IsUnspecified())
 	})
 }
 
@@ -267,8 +271,11 @@ func (g *generation) explain(listens []netip.AddrPort) string {
 	case g.clash.IsValid():
 		return fmt.Sprintf("it wanted to listen on %s, which overlaps %s that the launcher holds: make the worker listen on %s, or set listen to %s",
 			g.clash, held, held, g.clash)
-	case len(elsewhere) > 0 && len(adopted) == 0:
+	// With an answer to the probe, another port is not what is wrong.
+	case len(elsewhere) > 0 && len(adopted) == 0 && g.probed == "":
 		return fmt.Sprintf("it listens on %s, not on %s: set its port in worker.command, or set listen to %s", join(elsewhere), held, join(elsewhere))
+	case g.spec.Probe == ProbeNotify:
+		return "it has not said READY=1 to its NOTIFY_SOCKET, as ready.probe asks of it"
 	case g.handoff == handoff.Preload && len(missing) > 0 && len(adopted) > 0:
 		return fmt.Sprintf("it listens on %s only: make it listen on %s too, or take that out of listen", join(adopted), join(missing))
 	case g.handoff == handoff.Preload && len(missing) > 0:
@@ -281,24 +288,29 @@ func (g *generation) explain(listens []netip.AddrPort) string {
 }
 
 // await waits for the end of the main process, ends what it leaves in its
-// session's process group, and reaps it.
+// process group, and returns when the last of that has gone.
 func (g *generation) await() Exit {
 	pid := g.process.Pid
-	waited := g.process.WithHandle(func(handle uintptr) {
-		for {
-			// Not reaped yet, so that its pid, which is also the name of the
-			// group, cannot be given to another process before the signal.
-			err := unix.Waitid(unix.P_PIDFD, int(handle), nil, unix.WEXITED|unix.WNOWAIT, nil)
-			if !errors.Is(err, unix.EINTR) {
-				break
-			}
+	for {
+		// Not reaped yet, so that its pid, which is also the name of the group,
+		// cannot be given to another process before the signal.
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if err == nil {
+			_ = unix.Kill(-pid, unix.SIGKILL)
 		}
-		_ = unix.Kill(-pid, unix.SIGKILL)
-	})
-	state, err := g.process.Wait()
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
 	exit := Exit{Generation: g.number, Code: -1, At: time.Now(), Lived: time.Since(g.started)}
+	state, err := g.process.Wait()
+	if err == nil {
+		err = awaitGroup(pid)
+	}
 	if err != nil {
-		exit.Detail = errors.Join(waited, err).Error()
+		exit.Detail = err.Error()
+	}
+	if state == nil {
 		return exit
 	}
 	if status := state.Sys().(syscall.WaitStatus); status.Signaled() {

@@ -44,22 +44,20 @@ func newNotifySocket(directory string, generation int) (*notifySocket, error) {
 	return n, nil
 }
 
-// awaitReady returns nil when the process or one that descends from it has said
-// READY=1, and an error when the socket has been closed.
-func (n *notifySocket) awaitReady(pid int) error {
+// watch calls ready when the process or one that descends from it says READY=1,
+// until the socket is closed. It reads on for as long as there is a worker: a
+// sender blocks when a few messages stand unread (net.unix.max_dgram_qlen), and
+// systemd-notify(1) waits until its last one, BARRIER=1, has been taken.
+func (n *notifySocket) watch(pid int, ready func()) {
 	message, control := make([]byte, 4096), make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	for {
 		size, controlSize, _, _, err := n.conn.ReadMsgUnix(message, control)
 		if err != nil {
-			return fmt.Errorf("read the worker's notify socket: %w", err)
+			return
 		}
-		sender, err := senderOf(control[:controlSize])
-		if err != nil {
-			return err
-		}
-		ready := slices.Contains(strings.Split(string(message[:size]), "\n"), "READY=1")
-		if ready && descends(sender, pid) {
-			return nil
+		says := slices.Contains(strings.Split(string(message[:size]), "\n"), "READY=1")
+		if says && descends(senderOf(control[:controlSize]), pid) {
+			ready()
 		}
 	}
 }
@@ -69,18 +67,18 @@ func (n *notifySocket) Close() error {
 	return errors.Join(n.conn.Close(), os.Remove(n.path))
 }
 
-func senderOf(control []byte) (pid int, err error) {
+// senderOf returns the pid that the kernel attests, 0 when it is not known.
+func senderOf(control []byte) int {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
-		return 0, fmt.Errorf("read who wrote to the worker's notify socket: %w", err)
+		return 0
 	}
 	for _, message := range messages {
-		credentials, err := unix.ParseUnixCredentials(&message)
-		if err == nil {
-			return int(credentials.Pid), nil
+		if credentials, err := unix.ParseUnixCredentials(&message); err == nil {
+			return int(credentials.Pid)
 		}
 	}
-	return 0, nil
+	return 0
 }
 
 // descends reports whether pid is ancestor or one of its descendants. Of a

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -17,27 +16,31 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// patience is how long a request of the launcher's may go unanswered once the
-// worker has taken it from the queue.
-const patience = 5 * time.Second
+// defaultPatience is how long a request of the launcher's may go unanswered once
+// the worker has taken it from the queue.
+const defaultPatience = 3 * time.Second
 
 // awaitAnswers returns nil when the worker has taken a request from the queue
 // of every socket: the only way to see that a worker has adopted sockets when
 // its handoff does not tell. One request at a time, because it stands in the
-// same queue as the clients.
-func awaitAnswers(ctx context.Context, spec Spec) error {
+// same queue as the clients. said is called with what came instead.
+func awaitAnswers(ctx context.Context, spec Spec, patience time.Duration, said func(string)) error {
 	for _, socket := range spec.Sockets {
-		target := "http://" + dialAddress(socket.Address).String() + "/"
-		_, err := exchange(ctx, http.MethodHead, target)
-		if err := context.Cause(ctx); err != nil {
+		target := url.URL{Scheme: "http", Host: dialAddress(socket.Address).String(), Path: "/"}
+		err := insist(ctx, said, func() string {
+			_, err := exchange(ctx, http.MethodHead, target.String(), patience)
+			// Whatever came back came from a worker that accepted the
+			// connection: an answer, one that is not HTTP, a closed connection,
+			// or silence after the connection had left the queue. Only a
+			// connection that could not be made says nothing: the queue is
+			// full, or somebody has shut the socket down.
+			if dial := new(net.OpError); errors.As(err, &dial) && dial.Op == "dial" {
+				return fmt.Sprintf("cannot connect to %s: %v", socket.Address, err)
+			}
+			return ""
+		})
+		if err != nil {
 			return err
-		}
-		// Whatever came back came from a worker that accepted the connection:
-		// an answer, one that is not HTTP, a closed connection, or silence
-		// after the connection had left the queue. Only a connection that
-		// could not be made says nothing.
-		if dial := new(net.OpError); errors.As(err, &dial) && dial.Op == "dial" {
-			return fmt.Errorf("see whether the worker accepts on %s: %w", socket.Address, err)
 		}
 	}
 	return nil
@@ -45,28 +48,36 @@ func awaitAnswers(ctx context.Context, spec Spec) error {
 
 // awaitPath returns nil when GET has been answered with 2xx or 3xx. said is
 // called with what came instead.
-func awaitPath(ctx context.Context, spec Spec, said func(string)) error {
-	target, err := readyURL(spec)
-	if err != nil {
-		return err
-	}
+func awaitPath(ctx context.Context, spec Spec, patience time.Duration, said func(string)) error {
+	target := readyURL(spec)
+	return insist(ctx, said, func() string {
+		answer, err := exchange(ctx, http.MethodGet, target, patience)
+		switch {
+		case err != nil:
+			return fmt.Sprintf("GET %s: %v", target, err)
+		case answer.StatusCode < 200 || answer.StatusCode >= 400:
+			return fmt.Sprintf("GET %s was answered with %s", target, answer.Status)
+		default:
+			return ""
+		}
+	})
+}
+
+// insist tries until there is nothing to complain of, or the context is done. A
+// worker that answers and is not ready yet has nothing that could be waited for,
+// so it is asked again, while it starts and no longer.
+func insist(ctx context.Context, said func(string), try func() (complaint string)) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 50*time.Millisecond, time.Second
 	for {
-		answer, err := exchange(ctx, http.MethodGet, target)
-		switch {
-		case context.Cause(ctx) != nil:
-			return context.Cause(ctx)
-		case err != nil:
-			said(fmt.Sprintf("GET %s: %v", target, err))
-		default:
-			if answer.StatusCode >= 200 && answer.StatusCode < 400 {
-				return nil
-			}
-			said(fmt.Sprintf("GET %s was answered with %s", target, answer.Status))
+		complaint := try()
+		if err := context.Cause(ctx); err != nil {
+			return err
 		}
-		// A worker that accepts and is not ready yet has nothing that could be
-		// waited for, so it is asked again, while it starts and no longer.
+		if complaint == "" {
+			return nil
+		}
+		said(complaint)
 		select {
 		case <-time.After(pause.NextBackOff()):
 		case <-ctx.Done():
@@ -77,57 +88,66 @@ func awaitPath(ctx context.Context, spec Spec, said func(string)) error {
 
 // exchange makes one request on a connection of its own and waits for the head
 // of the answer for as long as the connection stands in the queue: one that is
-// given up would stay there, in front of the clients.
-func exchange(ctx context.Context, method, target string) (*http.Response, error) {
+// given up would stay there, in front of the clients. When it returns, the
+// connection is closed.
+func exchange(ctx context.Context, method, target string, patience time.Duration) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	connected := make(chan net.Conn, 1)
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn: func(got httptrace.GotConnInfo) { connected <- got.Conn },
-	})
 	req, err := http.NewRequestWithContext(ctx, method, target, nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("User-Agent", "gateway-ready-probe")
 	req.Close = true
+	silent := fmt.Errorf("accepted, and not answered in %s", patience)
 	transport := &http.Transport{
+		// The transport's own context outlives the request: it would go on
+		// dialing, and keep the connection for a request that never comes.
+		DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			context.AfterFunc(ctx, func() { _ = conn.Close() })
+			go func() {
+				if stayedSilent(ctx, conn, patience) {
+					cancel(silent)
+				}
+			}()
+			return conn, nil
+		},
 		// A certificate for the public name does not fit 127.0.0.1, and this
 		// is the socket that the launcher itself holds; nothing secret is sent.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: loopback(req.URL)},
 	}
-	go func() {
-		select {
-		case conn := <-connected:
-			cancelWhenSilent(ctx, conn, cancel)
-		case <-ctx.Done():
-		}
-	}()
 	answer, err := transport.RoundTrip(req)
 	if err != nil {
-		if errors.Is(context.Cause(ctx), errSilent) {
-			return nil, errSilent
+		if errors.Is(context.Cause(ctx), silent) {
+			return nil, silent
 		}
 		return nil, err
 	}
-	// The body is of no interest, and the connection ends with the context.
 	return answer, answer.Body.Close()
 }
 
-// cancelWhenSilent gives up a request patience after it was made, but never
-// while the connection is still in the queue.
-func cancelWhenSilent(ctx context.Context, conn net.Conn, cancel context.CancelCauseFunc) {
+// stayedSilent returns true when the connection has been out of the queue for
+// patience, and false when the context is done before.
+func stayedSilent(ctx context.Context, conn net.Conn, patience time.Duration) bool {
 	ticker := time.NewTicker(patience)
 	defer ticker.Stop()
-	for {
+	for accepted := false; ; {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return
+			return false
 		}
-		if waiting, err := inQueue(conn); err != nil || !waiting {
-			cancel(errSilent)
-			return
+		waiting, err := inQueue(conn)
+		if err != nil || !waiting {
+			if accepted {
+				return true
+			}
+			// Perhaps only just now.
+			accepted = true
 		}
 	}
 }
@@ -157,16 +177,13 @@ func inQueue(conn net.Conn) (bool, error) {
 	return false, nil
 }
 
-var errSilent = errors.New("accepted, and not answered in 5 s")
-
-func readyURL(spec Spec) (string, error) {
-	if strings.HasPrefix(spec.ReadyPath, "/") {
-		return "http://" + dialAddress(spec.Sockets[0].Address).String() + spec.ReadyPath, nil
+func readyURL(spec Spec) string {
+	if !strings.HasPrefix(spec.ReadyPath, "/") {
+		return spec.ReadyPath
 	}
-	if _, err := url.Parse(spec.ReadyPath); err != nil {
-		return "", fmt.Errorf("ready.path: %w", err)
-	}
-	return spec.ReadyPath, nil
+	// Through URL, which escapes the zone of a link-local address.
+	server := url.URL{Scheme: "http", Host: dialAddress(spec.Sockets[0].Address).String()}
+	return server.String() + spec.ReadyPath
 }
 
 func loopback(u *url.URL) bool {

@@ -24,12 +24,12 @@ var protocol = []string{
 	"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE", "MAINPID", "SYSTEMD_EXEC_PID",
 }
 
-// environment returns the launcher's environment without systemd's protocol,
-// with the entries of more on top: the last of each key counts.
-func environment(launcher []string, more ...string) []string {
+// environment returns the given entries without systemd's protocol, with the
+// launcher's own on top: the last of each key counts.
+func environment(given []string, own ...string) []string {
 	var result []string
 	place := map[string]int{}
-	for _, entry := range slices.Concat(slices.DeleteFunc(slices.Clone(launcher), isProtocol), more) {
+	for _, entry := range slices.Concat(slices.DeleteFunc(slices.Clone(given), isProtocol), own) {
 		key, _, _ := strings.Cut(entry, "=")
 		if at, known := place[key]; known {
 			result[at] = entry
@@ -61,7 +61,10 @@ func lookup(name, directory string, environ []string) (string, error) {
 		}
 	}
 	for _, folder := range filepath.SplitList(path) {
-		if found, err := exec.LookPath(filepath.Join(folder, name)); err == nil && filepath.IsAbs(found) {
+		if !filepath.IsAbs(folder) {
+			continue
+		}
+		if found, err := exec.LookPath(filepath.Join(folder, name)); err == nil {
 			return found, nil
 		}
 	}

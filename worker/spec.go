@@ -14,7 +14,7 @@ type Spec struct {
 	// configuration; everything else is empty then.
 	Refused error
 
-	// Sockets are the held listening sockets.
+	// Sockets are the held listening sockets, at least one.
 	Sockets []handoff.Socket
 	// Queues are the same sockets, as their holder sees them.
 	Queues Queues
@@ -24,6 +24,7 @@ type Spec struct {
 	// Directory is the working directory, an absolute path.
 	Directory string
 	// Environment holds KEY=value entries on top of the launcher's environment.
+	// Neither passes systemd's protocol on: LISTEN_FDS, NOTIFY_SOCKET and so on.
 	Environment []string
 	Handoff     handoff.Kind
 
@@ -53,7 +54,7 @@ type Queues interface {
 type Backoff struct {
 	Min        time.Duration // after the first failure in a row
 	Max        time.Duration // doubled up to this
-	ResetAfter time.Duration // ready for so long: the row is broken
+	ResetAfter time.Duration // ready for so long: the row is broken; 0: at once
 }
 
 // Probe names a way to see that a worker is ready.

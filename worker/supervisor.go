@@ -38,6 +38,8 @@ type Options struct {
 	// state, to prove that it is alive. 0: never.
 	Heartbeat      func()
 	HeartbeatEvery time.Duration
+
+	patience time.Duration // 0: defaultPatience
 }
 
 // Supervisor runs one generation of the worker after the other.
@@ -65,6 +67,7 @@ type Supervisor struct {
 	readyAt  time.Time
 	waiters  []chan<- error
 	unwatch  context.CancelFunc // ends the wait for a client
+	seen     Status             // what Observe was called with last
 }
 
 type request struct {
@@ -91,8 +94,10 @@ func (s *Supervisor) Restart() <-chan error {
 }
 
 // Apply makes spec what the next generation is made from. With restart that
-// generation starts now, unless the supervisor waits for a first client; the
-// outcome comes as with Restart. Of two calls the later one counts.
+// generation starts now, unless the supervisor waits for a first client; without,
+// it starts now only where a generation has failed for good. The outcome comes
+// as with Restart. Of two calls the later one counts. A spec that is refused
+// changes nothing, and its reason is the outcome.
 func (s *Supervisor) Apply(spec Spec, restart bool) <-chan error {
 	return s.ask(request{spec: &spec, restart: restart})
 }
@@ -126,6 +131,7 @@ func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) {
 		heartbeat = ticker.C
 	}
 	stop := ctx.Done()
+	var hurried <-chan struct{} // of no meaning before
 
 	switch {
 	case s.spec.Refused != nil:
@@ -148,9 +154,9 @@ func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) {
 		case <-s.timer.C:
 			s.handle(event{kind: timeUp})
 		case <-stop:
-			stop = nil // once
+			stop, hurried = nil, hurry // once
 			s.handle(event{kind: stopAsked})
-		case <-hurry:
+		case <-hurried:
 			s.handle(event{kind: hurryAsked})
 		case <-heartbeat:
 			s.options.Heartbeat()
@@ -219,28 +225,32 @@ func (s *Supervisor) handle(e event) {
 
 // serve takes a request of somebody who waits for the outcome.
 func (s *Supervisor) serve(r request) {
-	reason := ReasonRestart
+	reason, next := ReasonRestart, &s.spec
 	if r.spec != nil {
-		reason = ReasonConfig
+		reason, next = ReasonConfig, r.spec
+	}
+	if next.Refused != nil {
+		r.reply <- next.Refused
+		return
+	}
+	if r.spec != nil {
 		s.spec = *r.spec
 		s.resetBackoff()
 		// A waiting launcher has nothing to restart: the first client gets the
 		// new worker.
-		if !r.restart || s.state == Waiting {
-			if s.state == Waiting {
-				s.unwatch()
-				s.wait()
-			}
+		if s.state == Waiting {
+			s.wait()
+			r.reply <- nil
+			return
+		}
+		if !r.restart && s.state != Failed {
 			r.reply <- nil
 			return
 		}
 	}
-	if s.spec.Refused != nil {
-		r.reply <- s.spec.Refused
-		return
-	}
 	s.waiters = append(s.waiters, r.reply)
 	s.failures = 0
+	s.problem = ""
 	s.backoff.Reset()
 	s.handle(event{kind: restartAsked, exit: Exit{Reason: reason}})
 }
@@ -294,12 +304,15 @@ func (s *Supervisor) start(event) {
 
 func (s *Supervisor) serveClients(event) {
 	// Node.js has shrunk the queue by listening with a backlog of its own.
-	if err := s.spec.Queues.Listen(); err != nil {
+	if err := s.present.spec.Queues.Listen(); err != nil {
 		s.log.Error("cannot give the sockets their full backlog again", "error", err)
 	}
 	s.problem = ""
 	s.enter(Ready, s.spec.Backoff.ResetAfter)
 	s.readyAt = s.since
+	if s.spec.Backoff.ResetAfter == 0 {
+		s.proven(event{})
+	}
 	s.log.Info("worker ready", "generation", s.number, "worker_pid", s.present.process.Pid,
 		"after_ms", s.readyAt.Sub(s.present.started).Milliseconds())
 	s.settle(nil)
@@ -332,18 +345,20 @@ func (s *Supervisor) proven(event) {
 func (s *Supervisor) tooLate(event) {
 	var listens []netip.AddrPort
 	if s.options.ListensOn != nil {
-		held := addresses(s.spec.Sockets)
+		held := addresses(s.present.spec.Sockets)
 		listens = slices.DeleteFunc(s.options.ListensOn(s.present.process.Pid), func(address netip.AddrPort) bool {
 			return slices.Contains(held, address)
 		})
 	}
-	s.giveUp(event{err: fmt.Errorf("not ready after %s (ready.timeout): %s", s.spec.ReadyTimeout, s.present.explain(listens))})
+	s.giveUp(event{err: fmt.Errorf("not ready after %s (ready.timeout): %s", s.present.spec.ReadyTimeout, s.present.explain(listens))})
 }
 
 // giveUp ends a generation that cannot serve.
 func (s *Supervisor) giveUp(e event) {
 	s.problem = fmt.Sprintf("generation %d: %v", s.number, e.err)
 	s.log.Error("worker does not serve", "generation", s.number, "worker_pid", s.present.process.Pid, "error", e.err)
+	// Now: who asks while it ends asks for the next one.
+	s.settle(errors.New(s.problem))
 	s.end(ReasonUnready, e.err.Error(), (*Supervisor).failed)
 }
 
@@ -362,9 +377,17 @@ func (s *Supervisor) end(why Reason, detail string, next action) {
 	s.next = next
 	s.present.cancel(nil)
 	s.enter(Stopping, s.present.spec.StopTimeout)
+	signal := s.present.spec.StopSignal
+	select {
+	case <-s.present.executed:
+	default:
+		// Still the shim, which has nothing to put in order and might swallow
+		// another signal.
+		signal = unix.SIGKILL
+	}
 	s.log.Info("stopping the worker", "generation", s.number, "worker_pid", s.present.process.Pid, "reason", why,
-		"signal", signalName(s.present.spec.StopSignal))
-	if err := s.present.process.Signal(s.present.spec.StopSignal); err != nil {
+		"signal", signalName(signal))
+	if err := s.present.process.Signal(signal); err != nil {
 		s.log.Debug("the worker has ended already", "generation", s.number, "error", err)
 	}
 }
@@ -406,7 +429,7 @@ func (s *Supervisor) crashed(e event) {
 	if asked {
 		exit.Reason = ReasonRestart
 	}
-	if exit.Detail == "" && s.present != nil && s.present.clash.IsValid() {
+	if exit.Detail == "" && !served && s.present != nil && s.present.clash.IsValid() {
 		exit.Detail = s.present.explain(nil)
 	}
 	s.record(exit)
@@ -425,14 +448,17 @@ func (s *Supervisor) crashed(e event) {
 // failed decides what follows a generation that failed.
 func (s *Supervisor) failed(e event) {
 	s.failures++
-	s.settle(errors.New(s.problem))
-	if e.exit.Reason == ReasonCrash && slices.Contains(s.spec.FatalExitCodes, e.exit.Code) {
-		s.enter(Failed, 0)
+	fatal := e.exit.Reason == ReasonCrash && slices.Contains(s.spec.FatalExitCodes, e.exit.Code)
+	if fatal {
 		s.problem += " (in restart.fatal_exit_codes: no retry until the config changes or somebody runs gateway restart)"
+	}
+	s.settle(errors.New(s.problem))
+	if fatal {
+		s.enter(Failed, 0)
 		s.log.Error("worker failed for good", "generation", s.number, "exit", e.exit.String())
 		return
 	}
-	pause := s.backoff.NextBackOff()
+	pause := min(s.backoff.NextBackOff(), s.spec.Backoff.Max)
 	s.enter(BackingOff, pause)
 	s.nextAt = s.since.Add(pause)
 	s.log.Warn("worker failed, next generation after a pause", "generation", s.number, "exit", e.exit.String(),
@@ -457,7 +483,6 @@ func (s *Supervisor) settle(err error) {
 }
 
 func (s *Supervisor) resetBackoff() {
-	s.failures = 0
 	s.backoff = backoff.NewExponentialBackOff()
 	s.backoff.InitialInterval, s.backoff.MaxInterval = s.spec.Backoff.Min, s.spec.Backoff.Max
 	s.backoff.Multiplier, s.backoff.RandomizationFactor = 2, jitter
@@ -478,7 +503,10 @@ func (s *Supervisor) publish() {
 			status.ReadyAfter = s.readyAt.Sub(s.present.started)
 		}
 	}
-	s.options.Observe(status)
+	if status != s.seen {
+		s.seen = status
+		s.options.Observe(status)
+	}
 }
 
 func signalName(signal unix.Signal) string {

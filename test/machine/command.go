@@ -42,7 +42,7 @@ func (s *Scope) command(ctx context.Context, name string, args ...string) (cmd *
 		argv = append(argv, "runuser", "-u", s.User, "--")
 	}
 	cmd = exec.CommandContext(ctx, "nsenter", append(append(argv, name), args...)...)
-	cmd.Env = s.environment()
+	cmd.Dir, cmd.Env = "/", s.environment()
 	if err := os.Mkdir(cgroup, 0o755); err != nil {
 		cmd.Err = err
 		return cmd, cgroup

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -52,7 +53,7 @@ func init() {
 		return
 	}
 	if err := run(os.Args[2]); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
+		fmt.Println(strings.ReplaceAll(fmt.Sprintf("%s: %v", os.Args[1], err), "\n", "; "))
 		os.Exit(1)
 	}
 	os.Exit(0)

@@ -1,12 +1,9 @@
 package machine
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -14,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -66,18 +62,18 @@ func Boot(t testing.TB, opts Options) *Machine {
 	t.Cleanup(m.console.close)
 	plan.Console = m.console.path
 
-	k, err := startKeeper(plan)
+	k, err := startKeeper(plan, m.console.slave)
 	if err != nil {
 		t.Fatalf("boot a machine: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := k.end(); err != nil {
-			t.Errorf("tear down the machine: %v", err)
+			t.Errorf("tear down the machine: %v\nconsole:\n%s", err, m.console)
 		}
 	})
 	fail := func(step string, err error) {
 		t.Helper()
-		t.Fatalf("boot a machine: %s: %v\nkeeper: %s\nconsole:\n%s", step, err, k.stderr.String(), m.console)
+		t.Fatalf("boot a machine: %s: %v\nconsole:\n%s", step, err, m.console)
 	}
 	if err := k.awaitMounts(m, bootBound); err != nil {
 		fail("mount its file systems", err)
@@ -196,140 +192,5 @@ func (m *Machine) report(t testing.TB) {
 	for _, args := range [][]string{journal, {"systemctl", "status", "--no-pager", "--lines=0"}} {
 		out, err := m.Command(ctx, args[0], args[1:]...).CombinedOutput()
 		t.Logf("machine: %s (%v)\n%s", strings.Join(args[:2], " "), err, out)
-	}
-}
-
-// keeperProcess is the test's end of its keeper.
-type keeperProcess struct {
-	cmd      *exec.Cmd
-	stderr   bytes.Buffer
-	lifeline io.Closer // its other end is the keeper's standard input
-	start    *os.File  // one byte lets the machine go on from its mounts to systemd
-	status   *os.File
-	lines    *bufio.Scanner // of status
-}
-
-func startKeeper(p *plan) (*keeperProcess, error) {
-	arg, err := p.marshal()
-	if err != nil {
-		return nil, err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	statusR, statusW, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer statusW.Close()
-	startR, startW, err := os.Pipe()
-	if err != nil {
-		statusR.Close()
-		return nil, err
-	}
-	defer startR.Close()
-	k := &keeperProcess{status: statusR, lines: bufio.NewScanner(statusR), start: startW}
-	k.cmd = &exec.Cmd{
-		Path:       self,
-		Args:       []string{self, keeperRole, arg},
-		Env:        selfEnv(),
-		Stdout:     statusW,
-		Stderr:     &k.stderr,
-		ExtraFiles: []*os.File{startR},
-		// A terminal's ^C goes to the whole foreground group, and the keeper must outlive the test binary.
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
-	if k.lifeline, err = k.cmd.StdinPipe(); err == nil {
-		err = k.cmd.Start()
-	}
-	if err != nil {
-		statusR.Close()
-		startW.Close()
-		return nil, fmt.Errorf("start the keeper: %w", err)
-	}
-	return k, nil
-}
-
-// awaitMounts reads the keeper's and the machine's first words and completes m with them.
-func (k *keeperProcess) awaitMounts(m *Machine, bound time.Duration) error {
-	if err := k.status.SetReadDeadline(time.Now().Add(bound)); err != nil {
-		return err
-	}
-	// The keeper and its child write to the same pipe: their order is open.
-	for mounted := false; !mounted || m.pid == 0; {
-		if !k.lines.Scan() {
-			return errors.Join(errors.New("the keeper said no more"), k.lines.Err())
-		}
-		word, rest, _ := strings.Cut(k.lines.Text(), " ")
-		switch word {
-		case "cgroup":
-			m.cgroup = rest
-		case "pid":
-			if _, err := fmt.Sscan(rest, &m.pid); err != nil {
-				return fmt.Errorf("pid %q of the machine: %w", rest, err)
-			}
-		case "mounted":
-			mounted = true
-		default:
-			return errors.New(k.lines.Text())
-		}
-	}
-	return k.status.SetReadDeadline(time.Time{})
-}
-
-// release starts systemd and waits for the READY=1 that it sends when its start-up is finished (sd_notify(3); as PID 1 of
-// a container: systemd(1), NOTIFY_SOCKET).
-func (k *keeperProcess) release(notify *net.UnixConn, bound time.Duration) error {
-	if err := notify.SetReadDeadline(time.Now().Add(bound)); err != nil {
-		return err
-	}
-	if _, err := k.start.Write([]byte{1}); err != nil {
-		return err
-	}
-	died := make(chan string, 1)
-	go func() {
-		// Only the keeper has this pipe now, and it writes to it when the machine has ended.
-		if k.lines.Scan() {
-			died <- k.lines.Text()
-			_ = notify.SetReadDeadline(time.Now())
-		}
-	}()
-	var seen []string
-	message := make([]byte, 4096)
-	for {
-		n, err := notify.Read(message)
-		if err != nil {
-			select {
-			case reason := <-died:
-				return errors.New(reason)
-			default:
-				return fmt.Errorf("systemd sent no READY=1, only %q: %w", seen, err)
-			}
-		}
-		said := string(message[:n])
-		if slices.Contains(strings.Split(said, "\n"), "READY=1") {
-			return nil
-		}
-		seen = append(seen, said)
-	}
-}
-
-// end closes the lifeline and waits until the keeper has removed the machine.
-func (k *keeperProcess) end() error {
-	k.lifeline.Close()
-	k.start.Close()
-	defer k.status.Close()
-	gone := make(chan error, 1)
-	go func() { gone <- k.cmd.Wait() }()
-	select {
-	case err := <-gone:
-		if err != nil {
-			return fmt.Errorf("keeper: %w: %s", err, k.stderr.String())
-		}
-		return nil
-	case <-time.After(tearDownBound):
-		return fmt.Errorf("keeper, pid %d, still busy after %v: look below its cgroup directory for what does not die",
-			k.cmd.Process.Pid, tearDownBound)
 	}
 }

@@ -35,7 +35,6 @@ func TestExampleIsCommented(t *testing.T) {
 			t.Errorf("no comment above:\n%s", block)
 		}
 	}
-	// All defaults, each in a comment, are a file without keys.
 	for i, line := range strings.Split(string(Example), "\n") {
 		if len([]rune(line)) > 140 {
 			t.Errorf("line %d is too long to read", i+1)

@@ -140,7 +140,7 @@ func (l *loader) place(key string) Problem {
 		problem.File = variable(key)
 	case !ok && l.path == "":
 		problem.File = "default"
-	case isElement && index < len(given.node.Content):
+	case isElement && ok && index < len(given.node.Content):
 		problem.Line = given.node.Content[index].Line
 	}
 	return problem

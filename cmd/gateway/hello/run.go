@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -35,6 +36,15 @@ func Run(ctx context.Context) error {
 		IdleTimeout:       2 * time.Minute,
 	}
 	defer server.Close()
+	var connections sync.WaitGroup
+	server.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			connections.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			connections.Done()
+		}
+	}
 
 	failed := make(chan error, len(listeners))
 	for _, listener := range listeners {
@@ -49,9 +59,27 @@ func Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 
+	// Shutdown alone would close a connection that was accepted before it and whose request is read after it, unanswered
+	// (conn.serve in net/http). So: no more connections, then the end of those that are there, and only then the rest.
+	for _, listener := range listeners {
+		listener.Close()
+	}
+	for range listeners {
+		<-failed
+	}
+	server.SetKeepAlivesEnabled(false)
+	answered := make(chan struct{})
+	go func() {
+		connections.Wait()
+		close(answered)
+	}()
 	bounded, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	sockets.stop() // Shutdown does not know them
+	select {
+	case <-answered:
+	case <-bounded.Done():
+	}
 	if err := errors.Join(server.Shutdown(bounded), sockets.wait(bounded)); err != nil {
 		// No failure of this server: a client that does not end must not make a stop that was asked for look like a crash.
 		slog.Warn("clients were cut off", "after", stopTimeout, "error", err)

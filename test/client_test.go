@@ -1,0 +1,136 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/test/load"
+	"openclaw-gateway/test/machine"
+)
+
+func tryGet(ctx context.Context, m *machine.Machine, address, path string) (int, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*bound)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	response, err := m.HTTP().Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(body), err
+}
+
+// loops is how many clients connect at the same time.
+const loops = 4
+
+// underLoad runs f while clients connect anew for each request, and fails the
+// test if one was refused or hung. inFlight is how many may lose an answer that
+// a worker was about to give when it was killed; every other one gets a 200.
+func underLoad(t *testing.T, m *machine.Machine, address, path string, inFlight int, f func(l *load.Load)) {
+	t.Helper()
+	l := load.Start(t.Context(), load.Options{URL: "http://" + address + path, Dial: m.DialContext, Loops: loops, Limit: bound})
+	answered(t, l)
+	f(l)
+	answered(t, l)
+	report := l.Stop()
+	t.Logf("%s", report)
+	if report.Refused > 0 || report.Hung > 0 || len(report.Status) > 0 || report.Lost() > inFlight {
+		t.Errorf("want nobody refused or hung, and at most %d answers lost in flight: %s", inFlight, report)
+	}
+}
+
+// answered waits until further requests have been answered, so that what comes
+// next happens to clients that are there.
+func answered(t *testing.T, l *load.Load) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*bound)
+	defer cancel()
+	if err := l.WaitOK(ctx, 20); err != nil {
+		t.Fatalf("waiting for answered clients: %v", err)
+	}
+}
+
+// inodes returns the inode of each listening socket of the machine's port, and
+// who holds it, by host pid.
+func inodes(t testing.TB, m *machine.Machine) map[string]uint64 {
+	t.Helper()
+	found := map[string]uint64{}
+	err := m.InNet(func() error {
+		for _, address := range []string{"0.0.0.0:18789", "[::]:18789"} {
+			sockets, err := holders.Listening(netip.MustParseAddrPort(address))
+			if err != nil {
+				return err
+			}
+			for _, socket := range sockets {
+				found[socket.Address.String()] = socket.Inode
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// holding returns the machine's processes that have the socket open, by the
+// pids of the machine.
+func holding(t testing.TB, m *machine.Machine, inode uint64) []int {
+	t.Helper()
+	want := "socket:[" + strconv.FormatUint(inode, 10) + "]"
+	var pids []int
+	for _, process := range m.Processes(t) {
+		folder := filepath.Join("/proc", strconv.Itoa(process.HostPID), "fd")
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			continue // it has ended
+		}
+		if slices.ContainsFunc(entries, func(entry os.DirEntry) bool {
+			target, err := os.Readlink(filepath.Join(folder, entry.Name()))
+			return err == nil && target == want
+		}) {
+			pids = append(pids, process.PID)
+		}
+	}
+	return pids
+}
+
+// process finds a process of the machine by the machine's pid.
+func process(t testing.TB, m *machine.Machine, pid int) machine.Process {
+	t.Helper()
+	for _, process := range m.Processes(t) {
+		if process.PID == pid {
+			return process
+		}
+	}
+	t.Fatalf("no process %d in the machine", pid)
+	return machine.Process{}
+}
+
+// kill sends SIGKILL to a process of the machine.
+func kill(t testing.TB, m *machine.Machine, pid int) {
+	t.Helper()
+	if pid <= 1 {
+		t.Fatalf("refusing to kill pid %d", pid)
+	}
+	m.Run(t, "kill", "-KILL", strconv.Itoa(pid))
+}
+
+func generationOf(body string) (generation int) {
+	_, _ = fmt.Sscanf(strings.TrimSpace(body), "generation %d", &generation)
+	return generation
+}

@@ -1,0 +1,147 @@
+package handoff_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"openclaw-gateway/worker/handoff"
+)
+
+// chooseEnv names the program for which the test's own program, started once
+// more, chooses a handoff.
+const chooseEnv = "TEST_HANDOFF_CHOOSE"
+
+func TestChoose(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	write := func(name, content string) string {
+		path := filepath.Join(directory, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	link := func(name, target string) string {
+		path := filepath.Join(directory, name)
+		if err := os.Symlink(target, path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const binary = "\x7fELF\x02\x01\x01\x00"
+	real := write("bin/node", binary)
+	script := write("bin/openclaw.mjs", "#!/usr/bin/env node\nimport 'node:net';\n")
+	for _, test := range []struct {
+		name  string
+		asked handoff.Kind
+		path  string
+		argv  []string
+		want  handoff.Kind
+	}{
+		{"asked for listen-fds", handoff.ListenFDs, real, nil, handoff.ListenFDs},
+		{"asked for preload", handoff.Preload, "/bin/sh", nil, handoff.Preload},
+		{"node", handoff.Auto, real, []string{"node", "server.js"}, handoff.Preload},
+		{"nodejs", handoff.Auto, write("nodejs", binary), nil, handoff.Preload},
+		{"node-24", handoff.Auto, write("node-24", binary), nil, handoff.Preload},
+		{"node22", handoff.Auto, write("node22", binary), nil, handoff.Preload},
+		{"node-24.1.0", handoff.Auto, write("node-24.1.0", binary), nil, handoff.Preload},
+		{"node_exporter", handoff.Auto, write("node_exporter", binary), nil, handoff.ListenFDs},
+		{"nodemon", handoff.Auto, write("nodemon", binary), nil, handoff.ListenFDs},
+		{"symlink to node", handoff.Auto, link("js", real), nil, handoff.Preload},
+		{"symlink called node", handoff.Auto, link("node", write("launcher", binary)), nil, handoff.Preload},
+		{"script for node", handoff.Auto, script, nil, handoff.Preload},
+		{"symlink to a script for node", handoff.Auto, link("openclaw", script), nil, handoff.Preload},
+		{"script with a path", handoff.Auto, write("a", "#!/opt/bin/node --no-warnings\n"), nil, handoff.Preload},
+		{"script with spaces", handoff.Auto, write("b", "#! \t/usr/bin/env -S node --no-warnings\n"), nil, handoff.Preload},
+		{"script of one line without an end", handoff.Auto, write("c", "#!/usr/bin/node"), nil, handoff.Preload},
+		{"script for the shell", handoff.Auto, write("d", "#!/bin/sh\nexec node server.js\n"), nil, handoff.ListenFDs},
+		{"script for python", handoff.Auto, write("e", "#!/usr/bin/env python3\n# node\n"), nil, handoff.ListenFDs},
+		{"long first line", handoff.Auto, write("f", "#!"+strings.Repeat("x", 300)+" node\n"), nil, handoff.ListenFDs},
+		{"empty file", handoff.Auto, write("g", ""), nil, handoff.ListenFDs},
+		{"python", handoff.Auto, write("python3", binary), nil, handoff.ListenFDs},
+		{"env node", handoff.Auto, "/usr/bin/env", []string{"env", "node", "server.js"}, handoff.Preload},
+		{"env with options", handoff.Auto, "/usr/bin/env", []string{"env", "-i", "A=node", "/opt/node-24", "x"}, handoff.Preload},
+		{"env python", handoff.Auto, "/usr/bin/env", []string{"env", "A=1", "python3", "node"}, handoff.ListenFDs},
+		{"env alone", handoff.Auto, "/usr/bin/env", []string{"env"}, handoff.ListenFDs},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := handoff.Choose(test.asked, test.path, test.argv)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != test.want {
+				t.Errorf("chose %q, not %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestChooseRefuses(t *testing.T) {
+	t.Parallel()
+	if _, err := handoff.Choose(handoff.Intercept, "/bin/sh", nil); !errors.Is(err, handoff.ErrIntercept) {
+		t.Errorf("intercept: %v", err)
+	}
+	if _, err := handoff.Choose("proxy", "/bin/sh", nil); err == nil || !strings.Contains(err.Error(), `"proxy"`) {
+		t.Errorf("an unknown kind: %v", err)
+	}
+	missing := filepath.Join(t.TempDir(), "missing")
+	if _, err := handoff.Choose(handoff.Auto, missing, []string{missing}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), missing) {
+		t.Errorf("a program that does not exist: %v", err)
+	}
+}
+
+// A program may be executable without being readable. Root can read all, so the
+// choice is made by a process of somebody else.
+func TestChooseUnreadable(t *testing.T) {
+	t.Parallel()
+	directory, err := os.MkdirTemp("", "unreadable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(directory) })
+	if err := os.Chmod(directory, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(directory, "server")
+	if err := os.WriteFile(program, []byte("#!/usr/bin/env node\n"), 0o111); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = []string{chooseEnv + "=" + program}
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		cmd.Dir = "/"
+	}
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	if got := handoff.Kind(strings.TrimSpace(string(output))); got != handoff.ListenFDs {
+		t.Errorf("chose %q, not %q", got, handoff.ListenFDs)
+	}
+}
+
+// chooseAsAnybody is the other process of TestChooseUnreadable.
+func chooseAsAnybody(path string) (code int) {
+	if _, err := os.ReadFile(path); !errors.Is(err, os.ErrPermission) {
+		fmt.Printf("%s can be read: %v\n", path, err)
+		return 1
+	}
+	kind, err := handoff.Choose(handoff.Auto, path, []string{path})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println(kind)
+	return 0
+}
