@@ -21,7 +21,8 @@ func passTo(t *testing.T, files []*os.File, environ ...string) inherited {
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
 	cmd.ExtraFiles = files
 	cmd.Stderr = os.Stderr
-	cmd.Env = append(environ, inheritEnv+"="+strconv.Itoa(len(files)), "LISTEN_PIDFDID=4711")
+	// The race detector lets a process linger for a second otherwise.
+	cmd.Env = append(environ, "GORACE=atexit_sleep_ms=0", inheritEnv+"="+strconv.Itoa(len(files)), "LISTEN_PIDFDID=4711")
 	output, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)

@@ -142,7 +142,8 @@ func newPlan(opts Options) (*plan, error) {
 // files: use ReadFile and WriteFile where one may be on the way.
 func (m *Machine) Root() string { return fmt.Sprintf("/proc/%d/root", m.pid) }
 
-// WriteFile writes a file in the machine, as root, with exactly that mode, and makes the directories it needs (0755).
+// WriteFile writes a file in the machine, as root, with exactly that mode, and makes the directories it needs (0755). A path
+// over an absolute symbolic link is refused: it would lead to the host's files.
 func (m *Machine) WriteFile(t testing.TB, path, content string, mode os.FileMode) {
 	t.Helper()
 	root, err := os.OpenRoot(m.Root())
@@ -180,6 +181,10 @@ func (m *Machine) ReadFile(t testing.TB, path string) string {
 
 // report logs what a person asks first when a test of the gateway has failed.
 func (m *Machine) report(t testing.TB) {
+	if _, err := os.Stat(m.cgroup); err != nil {
+		t.Logf("machine: no journal, it has ended: %v\nconsole:\n%s", err, m.console)
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), commandBound)
 	defer cancel()
 	var matches []string

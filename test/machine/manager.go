@@ -37,14 +37,16 @@ func (s *Scope) dialManager(ctx context.Context) (conn *dbus.Conn, hangUp func()
 	dialer := exec.Command("nsenter", "--target", strconv.Itoa(s.machine.pid), "--pid", "--", self, dialerRole, path)
 	dialer.Stdin = theirs
 	dialer.Env = selfEnv()
-	if err := dialer.Start(); err != nil {
-		return nil, nil, err
-	}
-	theirs.Close()
 	lifeline, err := net.FileConn(ours)
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := dialer.Start(); err != nil {
+		lifeline.Close()
+		return nil, nil, err
+	}
+	// Else the end of the dialer could not be seen.
+	theirs.Close()
 	stop := context.AfterFunc(ctx, func() { lifeline.Close() })
 	hangUp = func() {
 		stop()
@@ -52,6 +54,9 @@ func (s *Scope) dialManager(ctx context.Context) (conn *dbus.Conn, hangUp func()
 			conn.Close()
 		}
 		lifeline.Close()
+		// The dialer ends by itself, but nsenter may not see it: when systemd stops all processes (systemctl poweroff), nsenter
+		// stops itself as its child did.
+		_ = dialer.Process.Kill()
 		_ = dialer.Wait()
 	}
 	private, err := receive(lifeline.(*net.UnixConn))

@@ -117,7 +117,7 @@ func TestChooseUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = []string{chooseEnv + "=" + program}
+	cmd.Env = []string{quick, chooseEnv + "=" + program}
 	if os.Geteuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		cmd.Dir = "/"

@@ -7,6 +7,9 @@ import (
 	"openclaw-gateway/worker/handoff"
 )
 
+// quick keeps the race detector from letting a process linger for a second.
+const quick = "GORACE=atexit_sleep_ms=0"
+
 // TestMain makes the test's own program the shim, as the launcher's is.
 func TestMain(m *testing.M) {
 	if handoff.IsShim() {

@@ -198,7 +198,7 @@ func TestShimWithoutLauncher(t *testing.T) {
 		t.Fatal(err)
 	}
 	process, err := os.StartProcess("/proc/self/exe", []string{"gateway", handoff.ShimArgument, "3"},
-		&os.ProcAttr{Files: []*os.File{nil, nil, os.Stderr, remote}})
+		&os.ProcAttr{Files: []*os.File{nil, nil, os.Stderr, remote}, Env: []string{quick}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,6 +215,7 @@ func TestShimWithoutLauncher(t *testing.T) {
 func TestShimByHand(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command("/proc/self/exe", handoff.ShimArgument, "x")
+	cmd.Env = []string{quick}
 	output, err := cmd.CombinedOutput()
 	if cmd.ProcessState.ExitCode() != 126 {
 		t.Errorf("the shim ended with %v", err)

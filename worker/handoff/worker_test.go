@@ -74,7 +74,7 @@ func (s start) run(t *testing.T) *worker {
 	if s.directory == "" {
 		s.directory = t.TempDir()
 	}
-	environ := slices.Concat([]string{"PATH=" + os.Getenv("PATH"), "HOME=/"}, s.environ)
+	environ := slices.Concat([]string{"PATH=" + os.Getenv("PATH"), "HOME=/", quick}, s.environ)
 	parcel, err := handoff.Pack(s.kind, s.sockets, environ, s.directory)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,172 @@
+package test
+
+import (
+	"bufio"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"openclaw-gateway/test/machine"
+)
+
+// byHand runs "gateway run" as somebody in a terminal would, and returns when
+// it has printed its address. The lines that it logs can be read meanwhile.
+type byHand struct {
+	command *exec.Cmd
+	log     *os.File
+}
+
+func runByHand(t *testing.T, m *machine.Machine, arguments ...string) *byHand {
+	t.Helper()
+	log, err := os.Create(t.TempDir() + "/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := m.Command(t.Context(), gatewayPath, append([]string{"run"}, arguments...)...)
+	command.Stderr = log
+	output, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil || !strings.Contains(line, "http://127.0.0.1:18789") {
+		_ = command.Wait()
+		logged, _ := os.ReadFile(log.Name())
+		t.Fatalf("gateway run printed %q (%v)\n%s", line, err, logged)
+	}
+	return &byHand{command: command, log: log}
+}
+
+func (h *byHand) logged(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile(h.log.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// TestByHand: without systemd the launcher binds the addresses itself, and
+// everything else is the same.
+func TestByHand(t *testing.T) {
+	m := boot(t, machine.Options{})
+	h := runByHand(t, m)
+	for _, address := range []string{ipv4, ipv6} {
+		if code, body := get(t, m, address, "/healthz"); code != http.StatusOK {
+			t.Errorf("%s answered %d %s", address, code, body)
+		}
+	}
+	m.Run(t, gatewayPath, "restart")
+	s := gatewayStatus(t, m.Scope)
+	if s.Verdict != "ok" || s.Launcher.Holder != "self" || s.Worker.Generation != 2 || s.Unit.Scope != "none" {
+		t.Errorf("the status is %+v", s)
+	}
+
+	// A second one says who has the address.
+	output, err := m.Output("env", "RUNTIME_DIRECTORY=/run/second", gatewayPath, "run")
+	if err == nil {
+		t.Fatalf("a second gateway run succeeded: %s", output)
+	}
+	for _, word := range []string{ipv4, "address already in use", strconv.Itoa(s.Launcher.PID), "gateway run", "kill"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("the second gateway run says %v, which lacks %q", err, word)
+		}
+	}
+
+	m.Run(t, "kill", "-TERM", strconv.Itoa(s.Launcher.PID))
+	if err := h.command.Wait(); err != nil {
+		t.Errorf("gateway run ended with %v\n%s", err, h.logged(t))
+	}
+	if left := inodes(t, m); len(left) > 0 {
+		t.Errorf("somebody still listens: %v", left)
+	}
+	if code := exitCode(t, m.Command(t.Context(), gatewayPath, "status")); code != 3 {
+		t.Errorf("gateway status of nothing exits with %d, want 3", code)
+	}
+}
+
+// TestByHandWithoutIPv6: an address that the machine lacks is no reason to do
+// without the other one.
+func TestByHandWithoutIPv6(t *testing.T) {
+	m := boot(t, machine.Options{DisableIPv6: true})
+	h := runByHand(t, m)
+	if code, body := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
+		t.Errorf("%s answered %d %s", ipv4, code, body)
+	}
+	if log := h.logged(t); !strings.Contains(log, "[::1]:18789") || !strings.Contains(log, "level=WARN") {
+		t.Errorf("no warning about [::1]:18789 in\n%s", log)
+	}
+}
+
+// TestWrongSockets: what a unit passes is verified, and refused with a sentence.
+func TestWrongSockets(t *testing.T) {
+	m := boot(t, machine.Options{})
+	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "{}\n", 0o644)
+	tests := []struct {
+		name, socket, client string
+		words                []string
+	}{
+		{
+			"datagram", "ListenDatagram=127.0.0.1:18789", "s = socket.socket(type=socket.SOCK_DGRAM); s.connect(('127.0.0.1', 18789)); s.send(b'x')",
+			[]string{"is not a stream socket", ipv4},
+		},
+		{
+			"unix", "ListenStream=/run/some.sock", "socket.socket(socket.AF_UNIX).connect('/run/some.sock')",
+			[]string{"another family", "ListenStream="},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			unit := test.name + ".service"
+			m.WriteFile(t, "/run/systemd/system/"+unit, "[Service]\nExecStart="+gatewayPath+" run\n", 0o644)
+			m.WriteFile(t, "/run/systemd/system/"+test.name+".socket", "[Socket]\n"+test.socket+"\n", 0o644)
+			m.Systemctl(t, "daemon-reload")
+			m.Systemctl(t, "start", test.name+".socket")
+			m.Run(t, "/usr/bin/python3", "-c", "import socket; "+test.client)
+			m.WaitUnit(t, unit, bound, func(u machine.Unit) bool { return u.ActiveState == "failed" })
+			m.Systemctl(t, "stop", test.name+".socket")
+			for _, word := range test.words {
+				if journal := m.Journal(t, unit); !strings.Contains(journal, word) {
+					t.Errorf("the journal lacks %q:\n%s", word, journal)
+				}
+			}
+		})
+	}
+	t.Run("a service without sockets", func(t *testing.T) {
+		m.WriteFile(t, "/run/systemd/system/bare.service", "[Service]\nExecStart="+gatewayPath+" run\n", 0o644)
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "start", "bare.service")
+		m.WaitUnit(t, "bare.service", bound, func(u machine.Unit) bool { return u.ActiveState == "failed" })
+		if journal := m.Journal(t, "bare.service"); !strings.Contains(journal, "systemctl enable --now openclaw-gateway.socket") {
+			t.Errorf("the journal does not say which unit to enable:\n%s", journal)
+		}
+	})
+	t.Run("not in listen", func(t *testing.T) {
+		install(t, m.Scope, m, "{}\n")
+		m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "listen: ['127.0.0.1:18789']\n", 0o644)
+		if code, body := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
+			t.Errorf("%s answered %d %s", ipv4, code, body)
+		}
+		if s := gatewayStatus(t, m.Scope); s.Verdict != "degraded" || !strings.Contains(strings.Join(s.Problems, " "), "[::1]:18789, which is not in listen") {
+			t.Errorf("the status is %+v, want a problem with [::1]:18789", s)
+		}
+		m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "listen: ['127.0.0.1:9999']\n", 0o644)
+		m.Systemctl(t, "restart", service)
+		statusText(t, m.Scope, "listen is 127.0.0.1:9999", "systemd holds 127.0.0.1:18789", "gateway install")
+	})
+}
+
+func exitCode(t *testing.T, command *exec.Cmd) int {
+	t.Helper()
+	_ = command.Run()
+	if command.ProcessState == nil {
+		t.Fatalf("%v did not run", command.Args)
+	}
+	return command.ProcessState.ExitCode()
+}

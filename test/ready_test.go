@@ -1,0 +1,156 @@
+package test
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"openclaw-gateway/test/machine"
+)
+
+// TestSlowWorker: a worker that takes longer than usual is waited for, and so
+// are its clients.
+func TestSlowWorker(t *testing.T) {
+	m := boot(t, machine.Options{})
+	install(t, m.Scope, m, worker(nodePath, workersPath+"/server.js")+"  environment: [BOOT_MS=4000]\nready: {timeout: 30s}\n")
+	start := time.Now()
+	code, body := get(t, m, ipv4, "/")
+	if took := time.Since(start); code != http.StatusOK || generationOf(body) != 1 || took < 4*time.Second {
+		t.Errorf("answered %d %q after %s, want the first generation after its 4 s", code, body, took)
+	}
+	serving(t, m.Scope, 1)
+	if s := gatewayStatus(t, m.Scope); s.Worker.Generation != 1 || s.Worker.LastExit != nil {
+		t.Errorf("the worker is %+v, want the first generation", s.Worker)
+	}
+}
+
+// TestNeverReady: a worker that does not become ready is ended at ready.timeout,
+// with a sentence that says what it did instead, and is tried again.
+func TestNeverReady(t *testing.T) {
+	tests := []struct {
+		name, configuration string
+		words               []string
+	}{
+		{
+			"never listens",
+			worker(nodePath, "-e", "setInterval(() => {}, 1000)"),
+			[]string{"not ready after 2s (ready.timeout)", "has not listened on 127.0.0.1:18789 and [::1]:18789"},
+		},
+		{
+			"another port, preload",
+			worker(nodePath, workersPath+"/server.js") + "  environment: [PORT=9999]\n",
+			[]string{"it listens on 127.0.0.1:9999 and [::1]:9999, not on 127.0.0.1:18789 and [::1]:18789", "worker.command", "listen"},
+		},
+		{
+			"another port, listen-fds",
+			worker("/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "9999"),
+			[]string{"it listens on 127.0.0.1:9999, not on 127.0.0.1:18789 and [::1]:18789"},
+		},
+		{
+			"one address of two",
+			worker(nodePath, "-e", "require('http').createServer().listen(18789, '127.0.0.1')"),
+			[]string{"it listens on 127.0.0.1:18789 only", "[::1]:18789"},
+		},
+		{
+			"all interfaces",
+			worker(nodePath, "-e", "process.on('uncaughtException', () => {}); setInterval(() => {}, 1000); require('http').createServer().listen(18789, '0.0.0.0')"),
+			[]string{"it wanted to listen on 0.0.0.0:18789, which overlaps"},
+		},
+	}
+	m := boot(t, machine.Options{})
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			// Restarts the launcher, so that each case is a first generation.
+			install(t, m.Scope, m, test.configuration+"  start: at-once\nready: {timeout: 2s}\nstop: {timeout: 1s}\nrestart: {backoff_min: 10s}\n")
+			m.Systemctl(t, "restart", service)
+			unit := statusText(t, m.Scope, test.words...)
+			if unit.ActiveState != "reloading" {
+				t.Errorf("%s is %s, want reloading: the worker does not answer", service, unit.ActiveState)
+			}
+			s := gatewayStatus(t, m.Scope)
+			if s.Worker.State != "backoff" || s.Worker.LastExit == nil || s.Worker.LastExit.Reason != "unready" || s.Verdict != "degraded" {
+				t.Errorf("the status is %+v, want a generation that ended because it was not ready", s)
+			}
+		})
+	}
+}
+
+// TestBlockingWorker: O_NONBLOCK belongs to the socket that all share. A Python
+// worker that accepts with blocking calls serves after Node.js has used it.
+func TestBlockingWorker(t *testing.T) {
+	m := boot(t, machine.Options{})
+	python := worker("/usr/bin/python3", workersPath+"/listenfds.py")
+	install(t, m.Scope, m, python)
+	check := func(generation int, handoff string) {
+		t.Helper()
+		for _, address := range []string{ipv4, ipv6} {
+			for range 3 {
+				if code, body := get(t, m, address, "/"); code != http.StatusOK || generationOf(body) != generation {
+					t.Fatalf("%s answered %d %q, want generation %d", address, code, body, generation)
+				}
+			}
+		}
+		serving(t, m.Scope, generation)
+		s := gatewayStatus(t, m.Scope)
+		if s.Worker.Handoff != handoff || s.Worker.Generation != generation {
+			t.Errorf("the worker is %+v, want handoff %s", s.Worker, handoff)
+		}
+		for _, line := range s.Sockets {
+			if line.Backlog != 4096 {
+				t.Errorf("%s has a backlog of %d, want 4096", line.Address, line.Backlog)
+			}
+		}
+	}
+	check(1, "listen-fds")
+	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", worker(nodePath, workersPath+"/server.js"), 0o644)
+	m.Run(t, gatewayPath, "reload")
+	check(2, "preload")
+	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", python, 0o644)
+	m.Systemctl(t, "reload", service)
+	check(3, "listen-fds")
+}
+
+// TestEnvironment: a worker finds nothing of what systemd tells the launcher.
+func TestEnvironment(t *testing.T) {
+	m := boot(t, machine.Options{})
+	for name, command := range map[string][]string{
+		"node":   {nodePath, workersPath + "/server.js"},
+		"python": {"/usr/bin/python3", workersPath + "/listenfds.py"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// http, and so without a notify socket of the launcher's own.
+			install(t, m.Scope, m, worker(command...)+"  environment: [A=from the config, B=from the config]\n"+
+				"  environment_file: /etc/worker.env\nready: {probe: http, path: /}\n")
+			m.WriteFile(t, "/etc/worker.env", "B='from the file'\n", 0o600)
+			m.Systemctl(t, "restart", service)
+			_, body := get(t, m, ipv4, "/environment")
+			environment := map[string]string{}
+			if err := json.Unmarshal([]byte(body), &environment); err != nil {
+				t.Fatalf("%v: %s", err, body)
+			}
+			for key := range environment {
+				foreign := strings.HasPrefix(key, "WATCHDOG_") || slices.Contains([]string{
+					"NOTIFY_SOCKET", "LISTEN_PIDFDID", "SYSTEMD_EXEC_PID", "MAINPID", "FDSTORE", "GATEWAY_PRELOAD", "NODE_OPTIONS",
+				}, key)
+				if foreign || (strings.HasPrefix(key, "LISTEN_") && name == "node") {
+					t.Errorf("the worker got %s=%s", key, environment[key])
+				}
+			}
+			want := map[string]string{"A": "from the config", "B": "from the file", "GATEWAY_GENERATION": "1"}
+			if name == "python" {
+				want["LISTEN_FDS"], want["LISTEN_FDNAMES"] = "2", "gateway:gateway"
+			}
+			for key, value := range want {
+				if environment[key] != value {
+					t.Errorf("%s is %q, want %q", key, environment[key], value)
+				}
+			}
+			if environment["INVOCATION_ID"] == "" {
+				t.Error("INVOCATION_ID is missing, by which OpenClaw knows that it is supervised")
+			}
+		})
+	}
+}

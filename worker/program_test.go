@@ -1,0 +1,387 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/handoff"
+)
+
+// programArgument makes the test binary one of the programs below; the name of
+// the program follows, then options as key=value.
+const programArgument = "be"
+
+// command is the command line of a program.
+func command(t *testing.T, name string, options ...string) []string {
+	t.Helper()
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]string{executable, programArgument, name}, options...)
+}
+
+type options map[string]string
+
+func (o options) number(key string) int {
+	number, err := strconv.Atoi(o[key])
+	if err != nil && o[key] != "" {
+		panic(err)
+	}
+	return number
+}
+
+func runProgram(name string, arguments []string) int {
+	o := options{}
+	for _, argument := range arguments {
+		key, value, _ := strings.Cut(argument, "=")
+		o[key] = value
+	}
+	var err error
+	switch name {
+	case "serve": // HTTP on the passed sockets
+		err = serve(o)
+	case "accept": // accepts on the passed sockets and does what is asked with the connections
+		err = acceptOnly(o)
+	case "preload": // tells what a Node.js program with the preloaded script would
+		err = actPreloaded(o)
+	case "deaf": // runs, and that is all
+		err = prepare(o)
+		if err == nil {
+			_ = unix.Pause()
+		}
+	case "notify": // says what it is told to to the notify socket
+		err = notify(o["say"])
+	case "hold": // takes so many MiB of memory, says so, and stays: its end takes a while
+		var memory []byte
+		memory, err = unix.Mmap(-1, 0, o.number("mib")<<20, unix.PROT_READ|unix.PROT_WRITE,
+			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+		fmt.Println(len(memory))
+		_ = unix.Pause()
+	case "launch": // a launcher
+		err = launch()
+	default:
+		err = fmt.Errorf("no program %q", name)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, name, err)
+		return 99
+	}
+	return o.number("code")
+}
+
+// prepare does what every program can be asked to do before anything else.
+func prepare(o options) error {
+	// trap=SIGNAL:CODE exits with the code on the signal; code -1 does nothing.
+	if name, code, ok := strings.Cut(o["trap"], ":"); ok {
+		status, err := strconv.Atoi(code)
+		if err != nil {
+			return err
+		}
+		received := make(chan os.Signal, 1)
+		signal.Notify(received, unix.SignalNum(name))
+		go func() {
+			for range received {
+				if status >= 0 {
+					os.Exit(status)
+				}
+			}
+		}()
+	}
+	// leave=FIFO starts a process that stays, and tells its pid.
+	if path := o["leave"]; path != "" {
+		child := exec.Command("/proc/self/exe", programArgument, "hold", "mib="+o["mib"])
+		output, err := child.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		if err := child.Start(); err != nil {
+			return err
+		}
+		if _, err := output.Read(make([]byte, 1)); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(strconv.Itoa(child.Process.Pid)), 0); err != nil {
+			return err
+		}
+	}
+	// gate=FIFO waits until somebody opens it for writing.
+	if path := o["gate"]; path != "" {
+		if _, err := os.ReadFile(path); err != nil {
+			return err
+		}
+	}
+	switch o["notify"] {
+	case "":
+	case "self":
+		return notify("READY=1")
+	case "child":
+		return exec.Command("/proc/self/exe", programArgument, "notify", "say=READY=1").Run()
+	case "flood":
+		if err := notify("STATUS=here it comes\nREADY=1"); err != nil {
+			return err
+		}
+		for i := range 100 {
+			if err := notify(fmt.Sprintf("STATUS=%d", i)); err != nil {
+				return err
+			}
+		}
+	case "tool":
+		tool := exec.Command("systemd-notify", "--ready", "--status=at your service")
+		tool.Stderr = os.Stderr
+		return tool.Run()
+	}
+	return nil
+}
+
+func notify(text string) error {
+	conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = conn.Write([]byte(text))
+	return err
+}
+
+// passed returns the sockets as sd_listen_fds(3) would.
+func passed() (files []*os.File, err error) {
+	if pid := os.Getenv("LISTEN_PID"); pid != strconv.Itoa(os.Getpid()) {
+		return nil, fmt.Errorf("LISTEN_PID is %q and this is process %d", pid, os.Getpid())
+	}
+	count, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if err != nil {
+		return nil, err
+	}
+	for fd := 3; fd < 3+count; fd++ {
+		files = append(files, os.NewFile(uintptr(fd), "passed socket"))
+	}
+	return files, nil
+}
+
+func serve(o options) error {
+	files, err := passed()
+	if err != nil {
+		return err
+	}
+	if err := prepare(o); err != nil {
+		return err
+	}
+	if address := o["elsewhere"]; address != "" {
+		if _, err := net.Listen("tcp", address); err != nil {
+			return err
+		}
+	}
+	return serveFiles(files, o)
+}
+
+func serveFiles(files []*os.File, o options) error {
+	failed := make(chan error)
+	server := http.Server{Handler: handler(o.number("unready"))}
+	for _, file := range files {
+		listener, err := net.FileListener(file)
+		if err != nil {
+			return err
+		}
+		go func() { failed <- server.Serve(listener) }()
+	}
+	return <-failed
+}
+
+// handler answers the first so many requests for /ready with 503.
+func handler(unready int) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "generation %s, pid %d", os.Getenv("GATEWAY_GENERATION"), os.Getpid())
+	})
+	mux.HandleFunc("/environment", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(os.Environ())
+	})
+	mux.HandleFunc("/exit/{code}", func(_ http.ResponseWriter, r *http.Request) {
+		code, err := strconv.Atoi(r.PathValue("code"))
+		if err != nil {
+			panic(err)
+		}
+		os.Exit(code)
+	})
+	var asked atomic.Int64
+	mux.HandleFunc("/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) <= int64(unready) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	return mux
+}
+
+func acceptOnly(o options) error {
+	files, err := passed()
+	if err != nil {
+		return err
+	}
+	if err := prepare(o); err != nil {
+		return err
+	}
+	listener, err := net.FileListener(files[0])
+	if err != nil {
+		return err
+	}
+	var kept []net.Conn // the garbage collector would close them
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		switch o["then"] {
+		case "greet":
+			fmt.Fprint(conn, "220 not.http ESMTP\r\n")
+		case "close":
+			conn.Close()
+		case "silence":
+		default:
+			return errors.New("and then?")
+		}
+		kept = append(kept, conn)
+	}
+}
+
+// actPreloaded speaks to the launcher as worker/handoff/preload.cjs does.
+func actPreloaded(o options) error {
+	var order struct {
+		Report  int `json:"report"`
+		Sockets []struct {
+			Host string `json:"host"`
+			Port uint16 `json:"port"`
+			FDs  []int  `json:"fds"`
+		} `json:"sockets"`
+	}
+	if err := json.Unmarshal([]byte(os.Getenv("GATEWAY_PRELOAD")), &order); err != nil {
+		return err
+	}
+	pipe := json.NewEncoder(os.NewFile(uintptr(order.Report), "reports"))
+	tell := func(event handoff.Event, address string, held bool, code string) error {
+		return pipe.Encode(map[string]any{"event": event, "address": address, "held": held, "code": code})
+	}
+	var err error
+	if address := o["elsewhere"]; address != "" {
+		err = errors.Join(err, tell(handoff.Listening, address, false, ""))
+	}
+	if address := o["clash"]; address != "" {
+		err = errors.Join(err, tell(handoff.Failed, address, false, "EADDRINUSE"))
+	}
+	if o["nonsense"] != "" {
+		_, nonsense := os.NewFile(uintptr(order.Report), "reports").WriteString("nonsense\n")
+		err = errors.Join(err, nonsense)
+	}
+	var files []*os.File
+	for i, socket := range order.Sockets {
+		if i < o.number("listen") {
+			address := netip.AddrPortFrom(netip.MustParseAddr(socket.Host), socket.Port).String()
+			err = errors.Join(err, tell(handoff.Listening, address, true, ""))
+			files = append(files, os.NewFile(uintptr(socket.FDs[0]), address))
+		}
+	}
+	if err := errors.Join(err, prepare(o)); err != nil {
+		return err
+	}
+	if address := o["exhausted"]; address != "" {
+		if err := tell(handoff.Exhausted, address, true, ""); err != nil {
+			return err
+		}
+	}
+	if o["code"] != "" {
+		return nil
+	}
+	if len(files) == 0 {
+		_ = unix.Pause()
+	}
+	return serveFiles(files, o)
+}
+
+// launch is a launcher that says the pid of its worker, on a socket of its own.
+func launch() error {
+	socket, err := bindSocket(netip.MustParseAddr("127.0.0.1"))
+	if err != nil {
+		return err
+	}
+	directory, err := os.MkdirTemp("", "launch")
+	if err != nil {
+		return err
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	spec := Spec{
+		Sockets: []handoff.Socket{socket}, Queues: &testQueues{sockets: []handoff.Socket{socket}},
+		Command: []string{executable, programArgument, "serve"}, Directory: "/", Handoff: handoff.ListenFDs, Probe: ProbeAdopted,
+		ReadyTimeout: bound, StopSignal: unix.SIGTERM, StopTimeout: bound, Backoff: Backoff{Min: bound, Max: bound},
+	}
+	New(spec, Options{
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Directory: directory, AtOnce: true,
+		Observe: func(status Status) {
+			if status.State == Ready {
+				_ = os.RemoveAll(directory)
+				fmt.Println(status.PID)
+			}
+		},
+	}).Run(context.Background(), nil)
+	return nil
+}
+
+// TestLauncherKilled kills a launcher in a way that leaves it no last word.
+func TestLauncherKilled(t *testing.T) {
+	t.Parallel()
+	line := command(t, "launch")
+	launcher := exec.Command(line[0], line[1:]...)
+	launcher.Env = append(os.Environ(), quietRace)
+	launcher.Stderr = os.Stderr
+	output, err := launcher.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := launcher.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Fscan(output, &pid); err != nil {
+		t.Fatal(errors.Join(err, launcher.Process.Kill(), launcher.Wait()))
+	}
+	worker, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(worker)
+	if err := launcher.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = launcher.Wait() // killed
+	ended := []unix.PollFd{{Fd: int32(worker), Events: unix.POLLIN}}
+	for {
+		count, err := unix.Poll(ended, int(bound/time.Millisecond))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || count == 0 {
+			t.Errorf("worker %d has not ended with its launcher: %v", pid, err)
+			_ = unix.PidfdSendSignal(worker, unix.SIGKILL, nil, 0)
+		}
+		return
+	}
+}

@@ -1,0 +1,433 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/handoff"
+)
+
+// bound is how long a test waits for what has to happen.
+const bound = 30 * time.Second
+
+// quietRace keeps a program that is built with the race detector from sleeping
+// for a second at its end.
+const quietRace = "GORACE=atexit_sleep_ms=0"
+
+// rig is a supervisor with sockets of its own, and what it says.
+type rig struct {
+	*recorder
+	t          *testing.T
+	spec       Spec
+	options    Options
+	queues     *testQueues
+	log        *lockedBuffer
+	supervisor *Supervisor
+	stop       context.CancelFunc
+	hurry      chan struct{}
+	done       chan struct{} // closed when Run has returned
+}
+
+// newRig prepares a supervisor for a worker on one socket, with settings under
+// which nothing happens by time alone.
+func newRig(t *testing.T, command []string) *rig {
+	t.Helper()
+	sockets := []handoff.Socket{listen(t, "127.0.0.1")}
+	r := &rig{
+		recorder: newRecorder(), t: t, queues: &testQueues{sockets: sockets}, log: new(lockedBuffer),
+		hurry: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	r.spec = Spec{
+		Sockets: sockets, Queues: r.queues, Command: command, Directory: t.TempDir(), Environment: []string{quietRace},
+		Handoff: handoff.ListenFDs, Probe: ProbeAdopted, ReadyTimeout: time.Hour,
+		StopSignal: unix.SIGTERM, StopTimeout: time.Hour,
+		Backoff: Backoff{Min: time.Hour, Max: time.Hour, ResetAfter: time.Hour}, FatalExitCodes: []int{78},
+	}
+	r.options = Options{
+		Log:       slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Directory: t.TempDir(), AtOnce: true, Observe: r.observe, patience: 50 * time.Millisecond,
+	}
+	return r
+}
+
+func (r *rig) run() {
+	r.t.Helper()
+	var ctx context.Context
+	ctx, r.stop = context.WithCancel(context.Background())
+	r.supervisor = New(r.spec, r.options)
+	go func() {
+		defer close(r.done)
+		r.supervisor.Run(ctx, r.hurry)
+	}()
+	r.t.Cleanup(func() {
+		r.stop()
+		select {
+		case r.hurry <- struct{}{}:
+		default:
+		}
+		r.awaitEnd()
+		if r.t.Failed() {
+			r.t.Logf("statuses:\n%s\nlog:\n%s", r.recorder, r.log)
+		}
+	})
+}
+
+func (r *rig) awaitEnd() {
+	r.t.Helper()
+	select {
+	case <-r.done:
+	case <-time.After(bound):
+		r.t.Fatalf("Run has not returned after %s; statuses:\n%s\nlog:\n%s", bound, r.recorder, r.log)
+	}
+}
+
+// await returns the next status that is in the state.
+func (r *rig) await(state State) Status {
+	r.t.Helper()
+	return r.awaitThat(state.String(), func(s Status) bool { return s.State == state })
+}
+
+func (r *rig) awaitThat(what string, match func(Status) bool) Status {
+	r.t.Helper()
+	status, ok := r.next(match)
+	if !ok {
+		r.t.Fatalf("not %s within %s; statuses:\n%s\nlog:\n%s", what, bound, r.recorder, r.log)
+	}
+	return status
+}
+
+// outcome returns what a request led to.
+func (r *rig) outcome(reply <-chan error) error {
+	r.t.Helper()
+	select {
+	case err := <-reply:
+		return err
+	case <-time.After(bound):
+		r.t.Fatalf("no outcome within %s; statuses:\n%s\nlog:\n%s", bound, r.recorder, r.log)
+		return nil
+	}
+}
+
+// want fails when err does not say all of the texts; without any, err must be nil.
+func (r *rig) want(err error, texts ...string) {
+	r.t.Helper()
+	if len(texts) == 0 && err != nil {
+		r.t.Errorf("outcome: %v", err)
+	}
+	for _, text := range texts {
+		if err == nil || !strings.Contains(err.Error(), text) {
+			r.t.Errorf("outcome %v, want %q in it", err, text)
+		}
+	}
+}
+
+// get asks the worker, on a connection of its own.
+func (r *rig) get(path string) (string, error) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.spec.Sockets[0].Address.String()+path, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Close = true
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	return string(body), err
+}
+
+func (r *rig) wantAnswer(path, want string) {
+	r.t.Helper()
+	if got, err := r.get(path); err != nil || !strings.Contains(got, want) {
+		r.t.Fatalf("GET %s: %q, %v; want %q in it; statuses:\n%s\nlog:\n%s", path, got, err, want, r.recorder, r.log)
+	}
+}
+
+// exit makes the worker exit.
+func (r *rig) exit(code int) {
+	r.t.Helper()
+	_, _ = r.get(fmt.Sprintf("/exit/%d", code)) // it cannot answer
+}
+
+// recorder keeps every status.
+type recorder struct {
+	mu     sync.Mutex
+	seen   []Status
+	looked int           // how many of them next has looked at
+	more   chan struct{} // closed when there is another one
+}
+
+func newRecorder() *recorder { return &recorder{more: make(chan struct{})} }
+
+func (r *recorder) observe(status Status) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = append(r.seen, status)
+	close(r.more)
+	r.more = make(chan struct{})
+}
+
+// next waits for the next status that matches, after the one that it returned last.
+func (r *recorder) next(match func(Status) bool) (Status, bool) {
+	limit := time.After(bound)
+	for {
+		r.mu.Lock()
+		for r.looked < len(r.seen) {
+			status := r.seen[r.looked]
+			r.looked++
+			if match(status) {
+				r.mu.Unlock()
+				return status, true
+			}
+		}
+		more := r.more
+		r.mu.Unlock()
+		select {
+		case <-more:
+		case <-limit:
+			return Status{}, false
+		}
+	}
+}
+
+func (r *recorder) all() []Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]Status(nil), r.seen...)
+}
+
+// states returns the states in their order, one that repeats once.
+func (r *recorder) states() []State {
+	var states []State
+	for _, status := range r.all() {
+		if len(states) == 0 || states[len(states)-1] != status.State {
+			states = append(states, status.State)
+		}
+	}
+	return states
+}
+
+func (r *recorder) String() string {
+	var text strings.Builder
+	for _, s := range r.all() {
+		fmt.Fprintf(&text, "%s generation=%d pid=%d failures=%d last_exit=%+v problem=%q\n",
+			s.State, s.Generation, s.PID, s.Failures, s.LastExit, s.Problem)
+	}
+	return text.String()
+}
+
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}
+
+// listen holds a socket as systemd would: blocking, with a queue.
+func listen(t *testing.T, host string) handoff.Socket {
+	t.Helper()
+	socket, err := bindSocket(netip.MustParseAddr(host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { socket.File.Close() })
+	return socket
+}
+
+func bindSocket(host netip.Addr) (handoff.Socket, error) {
+	family, name := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Addr: netip.IPv4Unspecified().As4()})
+	if host.Is4() {
+		name = &unix.SockaddrInet4{Addr: host.As4()}
+	} else {
+		family, name = unix.AF_INET6, &unix.SockaddrInet6{Addr: host.As16()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return handoff.Socket{}, err
+	}
+	if err := errors.Join(unix.Bind(fd, name), unix.Listen(fd, 128)); err != nil {
+		return handoff.Socket{}, err
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		return handoff.Socket{}, err
+	}
+	var port int
+	switch bound := bound.(type) {
+	case *unix.SockaddrInet4:
+		port = bound.Port
+	case *unix.SockaddrInet6:
+		port = bound.Port
+	}
+	return handoff.Socket{File: os.NewFile(uintptr(fd), "socket"), Address: netip.AddrPortFrom(host, uint16(port))}, nil
+}
+
+// queued returns how many connections wait to be accepted.
+func queued(t *testing.T, socket handoff.Socket) int {
+	t.Helper()
+	info, err := unix.GetsockoptTCPInfo(int(socket.File.Fd()), unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(info.Unacked)
+}
+
+// dial queues a client.
+func dial(t *testing.T, socket handoff.Socket) net.Conn {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", socket.Address.String(), bound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// testQueues is a holder that knows how often it was asked.
+type testQueues struct {
+	sockets []handoff.Socket
+	// fail, where set, is what AwaitClient and Restore return.
+	failAwait, failRestore error
+
+	mu                sync.Mutex
+	restored, listens int
+}
+
+func (q *testQueues) AwaitClient(ctx context.Context) error {
+	if q.failAwait != nil {
+		return q.failAwait
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return err
+	}
+	defer unix.Close(pipe[0])
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		unix.Close(pipe[1])
+		close(closed)
+	})
+	defer func() {
+		if stop() {
+			unix.Close(pipe[1])
+		} else {
+			<-closed
+		}
+	}()
+	polled := []unix.PollFd{{Fd: int32(pipe[0]), Events: unix.POLLIN}}
+	for _, socket := range q.sockets {
+		polled = append(polled, unix.PollFd{Fd: int32(socket.File.Fd()), Events: unix.POLLIN})
+	}
+	for {
+		_, err := unix.Poll(polled, -1)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return ctx.Err()
+	}
+}
+
+func (q *testQueues) Restore() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.failRestore != nil {
+		return q.failRestore
+	}
+	q.restored++
+	var err error
+	for _, socket := range q.sockets {
+		err = errors.Join(err, unix.SetNonblock(int(socket.File.Fd()), false))
+	}
+	return err
+}
+
+func (q *testQueues) Listen() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.listens++
+	var err error
+	for _, socket := range q.sockets {
+		err = errors.Join(err, unix.Listen(int(socket.File.Fd()), 128))
+	}
+	return err
+}
+
+func (q *testQueues) counts() (restored, listens int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.restored, q.listens
+}
+
+// fifo makes a named pipe, at which a program waits or on which it tells.
+func fifo(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// open lets the program that waits at the gate pass. It returns when the program
+// has been there.
+func open(t *testing.T, gate string) {
+	t.Helper()
+	within(t, "a program waits at the gate", func() error { return os.WriteFile(gate, nil, 0) })
+}
+
+// hear returns what a program tells.
+func hear(t *testing.T, path string) string {
+	t.Helper()
+	var said []byte
+	within(t, "a program tells something", func() (err error) {
+		said, err = os.ReadFile(path)
+		return err
+	})
+	return string(said)
+}
+
+func within(t *testing.T, what string, do func() error) {
+	t.Helper()
+	result := make(chan error, 1)
+	go func() { result <- do() }()
+	select {
+	case err := <-result:
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	case <-time.After(bound):
+		t.Fatalf("not within %s: %s", bound, what)
+	}
+}
