@@ -31,7 +31,7 @@ func Absent(err error) bool {
 	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)
 }
 
-func bind(address netip.AddrPort) (file *os.File, err error) {
+func bind(address netip.AddrPort) (*os.File, error) {
 	name, family, err := sockaddr(address)
 	if err != nil {
 		return nil, err
@@ -40,27 +40,26 @@ func bind(address netip.AddrPort) (file *os.File, err error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	file = os.NewFile(uintptr(fd), address.String())
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, file.Close())
-		}
-	}()
+	file := os.NewFile(uintptr(fd), address.String())
+	if err := listen(fd, family, name); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+func listen(fd, family int, name unix.Sockaddr) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return nil, os.NewSyscallError("setsockopt SO_REUSEADDR", err)
+		return os.NewSyscallError("setsockopt SO_REUSEADDR", err)
 	}
 	if family == unix.AF_INET6 {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
-			return nil, os.NewSyscallError("setsockopt IPV6_V6ONLY", err)
+			return os.NewSyscallError("setsockopt IPV6_V6ONLY", err)
 		}
 	}
 	if err := unix.Bind(fd, name); err != nil {
-		return nil, os.NewSyscallError("bind", err)
+		return os.NewSyscallError("bind", err)
 	}
-	if err := unix.Listen(fd, Backlog); err != nil {
-		return nil, os.NewSyscallError("listen", err)
-	}
-	return file, nil
+	return os.NewSyscallError("listen", unix.Listen(fd, Backlog))
 }
 
 func sockaddr(address netip.AddrPort) (name unix.Sockaddr, family int, err error) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -266,9 +267,25 @@ func TestBindInUse(t *testing.T) {
 			t.Errorf("bound %s twice: %v", socket.Address, err)
 			continue
 		}
-		if !strings.Contains(err.Error(), "listen on "+socket.Address.String()) {
-			t.Errorf("the error does not name the address: %v", err)
+		if want := "listen on " + socket.Address.String() + ": bind: address already in use"; err.Error() != want {
+			t.Errorf("the error is %q, not %q", err, want)
 		}
+	}
+}
+
+// Not parallel: it counts what the whole process has.
+func TestBindLeaksNothing(t *testing.T) {
+	socket := listen(t, "127.0.0.1")
+	// The collector would close what was forgotten, some time.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	descriptors := openDescriptors(t)
+	for range 100 {
+		if _, err := listener.Bind(socket.Address); !errors.Is(err, unix.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+	if got := openDescriptors(t); got != descriptors {
+		t.Errorf("%d descriptors are open, not %d", got, descriptors)
 	}
 }
 

@@ -277,16 +277,16 @@ func bindSocket(host netip.Addr) (handoff.Socket, error) {
 	if err := errors.Join(unix.Bind(fd, name), unix.Listen(fd, 128)); err != nil {
 		return handoff.Socket{}, err
 	}
-	bound, err := unix.Getsockname(fd)
+	local, err := unix.Getsockname(fd)
 	if err != nil {
 		return handoff.Socket{}, err
 	}
 	var port int
-	switch bound := bound.(type) {
+	switch local := local.(type) {
 	case *unix.SockaddrInet4:
-		port = bound.Port
+		port = local.Port
 	case *unix.SockaddrInet6:
-		port = bound.Port
+		port = local.Port
 	}
 	return handoff.Socket{File: os.NewFile(uintptr(fd), "socket"), Address: netip.AddrPortFrom(host, uint16(port))}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
@@ -54,9 +55,11 @@ func (s *Scope) dialManager(ctx context.Context) (conn *dbus.Conn, hangUp func()
 			conn.Close()
 		}
 		lifeline.Close()
-		// The dialer ends by itself, but nsenter may not see it: when systemd stops all processes (systemctl poweroff), nsenter
-		// stops itself as its child did.
-		_ = dialer.Process.Kill()
+		// The dialer ends now, and nsenter with it: not sooner, or the dialer would go to the host's PID 1, and the machine could
+		// not end before that one reaps it. But when systemd stops all processes (systemctl poweroff), nsenter stops itself as its
+		// child did, and stays.
+		stuck := time.AfterFunc(5*time.Second, func() { _ = dialer.Process.Kill() })
+		defer stuck.Stop()
 		_ = dialer.Wait()
 	}
 	private, err := receive(lifeline.(*net.UnixConn))

@@ -1,0 +1,113 @@
+package test
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+
+	"openclaw-gateway/test/machine"
+)
+
+// TestInstall goes the way of a user: install, connect, look, restart, remove.
+// In both scopes, because most people run OpenClaw as themselves.
+func TestInstall(t *testing.T) {
+	m := boot(t, machine.Options{Users: true})
+	t.Run("system", func(t *testing.T) { testInstall(t, m, m.Scope, "--system") })
+	t.Run("user", func(t *testing.T) { testInstall(t, m, m.AddUser(t, "alice"), "--user") })
+}
+
+func testInstall(t *testing.T, m *machine.Machine, s *machine.Scope, scope string) {
+	output := s.Run(t, gatewayPath, "install", scope)
+	if !strings.Contains(output, "enable --now openclaw-gateway.socket") {
+		t.Errorf("gateway install does not say what comes next:\n%s", output)
+	}
+	s.Systemctl(t, "enable", "--now", socket)
+	if unit := s.Unit(t, service); unit.ActiveState != "inactive" {
+		t.Errorf("%s is %s before anybody connected", service, unit.ActiveState)
+	}
+	if status := gatewayStatus(t, s); status.Verdict != "waiting" {
+		t.Errorf("the status is %+v, want waiting", status)
+	}
+	if code, _ := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
+		t.Errorf("%s answered %d", ipv4, code)
+	}
+	serving(t, s, 1)
+	status := gatewayStatus(t, s)
+	if status.Verdict != "ok" || "--"+status.Unit.Scope != scope || status.Unit.MainPID != s.Unit(t, service).MainPID {
+		t.Errorf("the status is %+v, want ok", status)
+	}
+	for _, line := range status.Sockets {
+		var roles []string
+		for _, holder := range line.Holders {
+			roles = append(roles, holder.Role)
+		}
+		if got := strings.Join(roles, " "); got != "systemd launcher worker" {
+			t.Errorf("%s is held by %q, want systemd, launcher and worker", line.Address, got)
+		}
+	}
+	s.Run(t, gatewayPath, "restart")
+	serving(t, s, 2)
+	m.Run(t, "kill", "-HUP", strconv.Itoa(status.Launcher.PID))
+
+	// Again changes nothing, and restarts nothing.
+	if output := s.Run(t, gatewayPath, "install", scope); strings.Count(output, "unchanged ") != 2 {
+		t.Errorf("gateway install a second time:\n%s", output)
+	}
+	if now := s.Unit(t, service).MainPID; now != status.Launcher.PID {
+		t.Errorf("the launcher is %d, was %d: installing again restarted it", now, status.Launcher.PID)
+	}
+
+	s.Run(t, gatewayPath, "uninstall", scope)
+	for _, unit := range []string{socket, service} {
+		if state := s.Unit(t, unit).LoadState; state != "not-found" {
+			t.Errorf("%s is %s after uninstall", unit, state)
+		}
+	}
+	if left := inodes(t, m); len(left) > 0 {
+		t.Errorf("somebody still listens: %v", left)
+	}
+}
+
+// TestOtherUsers: the control socket is for the launcher's own user and root.
+func TestOtherUsers(t *testing.T) {
+	m := boot(t, machine.Options{})
+	m.Run(t, "useradd", "--create-home", "mallory")
+	install(t, m.Scope, m, "{}\n")
+	get(t, m, ipv4, "/healthz")
+	_, err := m.Output("runuser", "-u", "mallory", "--", gatewayPath, "restart")
+	if err == nil || !strings.Contains(err.Error(), "another user's") {
+		t.Errorf("another user's gateway restart: %v", err)
+	}
+	if s := gatewayStatus(t, m.Scope); s.Worker.Generation != 1 {
+		t.Errorf("the worker is %+v, want the first generation", s.Worker)
+	}
+}
+
+// TestWatchdog: the launcher's own loop answers for it. One that hangs is
+// replaced, and no client is refused meanwhile.
+func TestWatchdog(t *testing.T) {
+	m := boot(t, machine.Options{})
+	install(t, m.Scope, m, "{}\n")
+	m.WriteFile(t, "/etc/systemd/system/openclaw-gateway.service.d/watchdog.conf", "[Service]\nWatchdogSec=1s\nTimeoutAbortSec=1s\n", 0o644)
+	m.Systemctl(t, "daemon-reload")
+	get(t, m, ipv4, "/healthz")
+	serving(t, m.Scope, 1)
+	first := m.Unit(t, service)
+
+	// A whole watchdog period and more goes by in the life of a worker.
+	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", worker(nodePath, workersPath+"/server.js")+"  environment: [BOOT_MS=3000]\n", 0o644)
+	m.Run(t, gatewayPath, "reload")
+	if now := m.Unit(t, service); now.MainPID != first.MainPID || now.NRestarts != 0 {
+		t.Errorf("the watchdog ended a healthy launcher: main pid %d, then %d", first.MainPID, now.MainPID)
+	}
+
+	m.Run(t, "kill", "-STOP", strconv.Itoa(first.MainPID))
+	m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.MainPID != first.MainPID && u.MainPID != 0 })
+	if code, _ := get(t, m, ipv4, "/"); code != http.StatusOK {
+		t.Errorf("%s answered %d", ipv4, code)
+	}
+	if journal := m.Journal(t, service); !strings.Contains(journal, "Watchdog timeout") {
+		t.Errorf("no watchdog timeout in\n%s", journal)
+	}
+}

@@ -1,0 +1,193 @@
+package worker
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/handoff"
+)
+
+// preloadRig is a supervisor of a program that reports what it listens on.
+func preloadRig(t *testing.T, options ...string) *rig {
+	t.Helper()
+	r := newRig(t, command(t, "preload", options...))
+	r.spec.Handoff = handoff.Preload
+	r.spec.Probe = ProbeAuto
+	return r
+}
+
+func TestReports(t *testing.T) {
+	t.Parallel()
+	gate := fifo(t)
+	r := preloadRig(t, "listen=2", "elsewhere=127.0.0.1:9", "gate="+gate)
+	r.spec.Sockets = append(r.spec.Sockets, listen(t, "::1"))
+	r.run()
+	s := r.await(Ready)
+	if s.Handoff != handoff.Preload || s.Problem != "" {
+		t.Errorf("ready: %+v", s)
+	}
+	open(t, gate)
+	r.wantAnswer("/", "generation 1,")
+}
+
+// TestReportsThenHTTP: the path is asked only when the sockets are adopted.
+func TestReportsThenHTTP(t *testing.T) {
+	t.Parallel()
+	gate := fifo(t)
+	r := preloadRig(t, "listen=0", "gate="+gate)
+	r.spec.ReadyPath = "/ready"
+	r.run()
+	r.await(Starting)
+	open(t, gate)
+	if n := queued(t, r.spec.Sockets[0]); n != 0 {
+		t.Errorf("%d connections are in the queue of a worker that does not listen", n)
+	}
+	spec := r.spec
+	spec.Command = command(t, "preload", "listen=1", "unready=1")
+	r.want(r.outcome(r.supervisor.Apply(spec, true)))
+	if log := r.log.String(); strings.Count(log, "was answered with 503") != 1 {
+		t.Error("one request was answered with 503")
+	}
+}
+
+func TestReportsOfElsewhere(t *testing.T) {
+	t.Parallel()
+	r := preloadRig(t, "listen=0", "elsewhere=127.0.0.1:9")
+	r.run()
+	held := r.spec.Sockets[0].Address
+	want := fmt.Sprintf("it listens on 127.0.0.1:9, not on %s: set its port in worker.command, or set listen to 127.0.0.1:9", held)
+	s := r.awaitThat("explained", func(s Status) bool { return s.Problem != "" })
+	if s.State != Starting || s.Problem != want {
+		t.Errorf("%+v, want the problem %q", s, want)
+	}
+	// What was wrong with it is not wrong with the next one.
+	spec := r.spec
+	spec.Command = command(t, "preload", "listen=1")
+	r.want(r.outcome(r.supervisor.Apply(spec, true)))
+	for _, s := range r.all() {
+		if s.Generation == 2 && s.Problem != "" {
+			t.Errorf("problem of generation 2: %q", s.Problem)
+		}
+	}
+}
+
+func TestReportsBeforeTheEnd(t *testing.T) {
+	t.Parallel()
+	r := preloadRig(t)
+	clash := netip.AddrPortFrom(netip.IPv4Unspecified(), r.spec.Sockets[0].Address.Port())
+	r.spec.Command = command(t, "preload", "clash="+clash.String(), "code=1")
+	r.run()
+	want := fmt.Sprintf("generation 1 ended: exit code 1: it wanted to listen on %s, which overlaps %s", clash, r.spec.Sockets[0].Address)
+	if s := r.await(BackingOff); !strings.HasPrefix(s.Problem, want) {
+		t.Errorf("problem %q, want %q", s.Problem, want)
+	}
+}
+
+// TestClashOfReady: a generation that served does not end for an address that
+// it could do without.
+func TestClashOfReady(t *testing.T) {
+	t.Parallel()
+	r := preloadRig(t)
+	clash := netip.AddrPortFrom(netip.IPv4Unspecified(), r.spec.Sockets[0].Address.Port())
+	r.spec.Command = command(t, "preload", "clash="+clash.String(), "listen=1")
+	r.run()
+	r.await(Ready)
+	r.exit(3)
+	if s := r.await(BackingOff); s.Problem != "generation 1 ended: exit code 3" {
+		t.Errorf("problem %q", s.Problem)
+	}
+}
+
+func TestExhausted(t *testing.T) {
+	t.Parallel()
+	r := preloadRig(t, "listen=1", "exhausted=127.0.0.1:9")
+	r.run()
+	s := r.await(BackingOff)
+	if want := "generation 1: the worker has listened on 127.0.0.1:9 so often"; !strings.HasPrefix(s.Problem, want) {
+		t.Errorf("problem %q, want %q", s.Problem, want)
+	}
+	if s.LastExit.Reason != ReasonUnready {
+		t.Errorf("end of the generation: %+v", s.LastExit)
+	}
+}
+
+func TestNonsenseReports(t *testing.T) {
+	t.Parallel()
+	r := preloadRig(t, "nonsense=1")
+	r.run()
+	if s := r.await(BackingOff); !strings.Contains(s.Problem, "read what the worker listens on") || s.LastExit.Signal != unix.SIGTERM {
+		t.Errorf("backoff: %+v", s)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	v4, v6 := netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("[::1]:80")
+	sockets := []handoff.Socket{{Address: v4}, {Address: v6}}
+	other := netip.MustParseAddrPort("127.0.0.1:81")
+	for name, test := range map[string]struct {
+		generation generation
+		listens    []netip.AddrPort
+		want       string
+	}{
+		"one of two": {
+			generation{handoff: handoff.Preload, listening: map[netip.AddrPort]bool{v4: true}},
+			nil,
+			"it listens on 127.0.0.1:80 only: make it listen on [::1]:80 too, or take that out of listen",
+		},
+		"one of two, and another port": {
+			generation{handoff: handoff.Preload, listening: map[netip.AddrPort]bool{v4: true}},
+			[]netip.AddrPort{other},
+			"it listens on 127.0.0.1:80 only: make it listen on [::1]:80 too, or take that out of listen",
+		},
+		"none": {generation{handoff: handoff.Preload}, nil, "it has not listened on 127.0.0.1:80 and [::1]:80"},
+		"another port, told twice": {
+			generation{handoff: handoff.Preload, elsewhere: []netip.AddrPort{other}},
+			[]netip.AddrPort{other},
+			"it listens on 127.0.0.1:81, not on 127.0.0.1:80 and [::1]:80: set its port in worker.command, or set listen to 127.0.0.1:81",
+		},
+		"all, and the probe": {
+			generation{handoff: handoff.Preload, listening: map[netip.AddrPort]bool{v4: true, v6: true}, probed: "GET / was answered with 500"},
+			nil,
+			"GET / was answered with 500",
+		},
+		"all, and no READY=1": {
+			generation{handoff: handoff.Preload, listening: map[netip.AddrPort]bool{v4: true, v6: true}, spec: Spec{Probe: ProbeNotify}},
+			nil,
+			"it has not said READY=1 to its NOTIFY_SOCKET, as ready.probe asks of it",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := test.generation
+			g.spec.Sockets = sockets
+			if got := g.explain(test.listens); got != test.want {
+				t.Errorf("%s\nwant %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestClashes(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		held, wanted string
+		want         bool
+	}{
+		{"127.0.0.1:80", "0.0.0.0:80", true},
+		{"127.0.0.1:80", "[::]:80", true},
+		{"0.0.0.0:80", "127.0.0.1:80", true},
+		{"127.0.0.1:80", "127.0.0.1:80", false},
+		{"127.0.0.1:80", "[::1]:80", false},
+		{"127.0.0.1:80", "192.0.2.1:80", false},
+		{"127.0.0.1:80", "0.0.0.0:81", false},
+	} {
+		g := generation{spec: Spec{Sockets: []handoff.Socket{{Address: netip.MustParseAddrPort(test.held)}}}}
+		if got := g.clashes(netip.MustParseAddrPort(test.wanted)); got != test.want {
+			t.Errorf("%s held, %s wanted: %t", test.held, test.wanted, got)
+		}
+	}
+}

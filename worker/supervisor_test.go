@@ -1,0 +1,740 @@
+package worker
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/handoff"
+)
+
+func TestFirstClient(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.options.AtOnce = false
+	r.run()
+	if s := r.await(Waiting); s.PID != 0 || s.Generation != 0 || s.Restarts != 0 {
+		t.Errorf("waiting: %+v", s)
+	}
+	r.wantAnswer("/", "generation 1,")
+	s := r.await(Ready)
+	if s.Generation != 1 || s.PID == 0 || s.Handoff != handoff.ListenFDs || s.ReadyAfter <= 0 || s.Problem != "" || s.LastExit != nil {
+		t.Errorf("ready: %+v", s)
+	}
+	r.wantAnswer("/", fmt.Sprintf("pid %d", s.PID))
+	if diff := cmp.Diff([]State{Waiting, Starting, Ready}, r.states()); diff != "" {
+		t.Error(diff)
+	}
+	if restored, listens := r.queues.counts(); restored != 1 || listens != 1 {
+		t.Errorf("sockets restored %d times, given their backlog %d times; want each once", restored, listens)
+	}
+}
+
+func TestAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.run()
+	r.await(Ready)
+	if diff := cmp.Diff([]State{Starting, Ready}, r.states()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAwaitClientFails(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.options.AtOnce = false
+	r.queues.failAwait = errors.New("no poll")
+	r.run()
+	r.await(Ready)
+}
+
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.run()
+	first := r.await(Ready)
+	r.want(r.outcome(r.supervisor.Restart()))
+	second := r.await(Ready)
+	if second.Generation != 2 || second.PID == first.PID || second.Restarts != 1 || second.Failures != 0 {
+		t.Errorf("after a restart: %+v", second)
+	}
+	if e := second.LastExit; e == nil || e.Generation != 1 || e.Reason != ReasonRestart || e.Signal != unix.SIGTERM || e.Code != -1 || e.Lived <= 0 {
+		t.Errorf("end of the first generation: %+v", e)
+	}
+	r.wantAnswer("/", "generation 2,")
+}
+
+func TestRestartWhileWaiting(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.options.AtOnce = false
+	r.run()
+	r.await(Waiting)
+	r.want(r.outcome(r.supervisor.Restart()))
+	if s := r.await(Ready); s.Generation != 1 {
+		t.Errorf("ready: %+v", s)
+	}
+}
+
+func TestRestartWhileStarting(t *testing.T) {
+	t.Parallel()
+	gate := fifo(t)
+	r := newRig(t, command(t, "serve", "gate="+gate))
+	r.run()
+	r.await(Starting)
+	first, second := r.supervisor.Restart(), r.supervisor.Restart()
+	r.awaitThat("starting again", func(s Status) bool { return s.State == Starting && s.Generation == 2 })
+	open(t, gate)
+	r.want(r.outcome(first))
+	r.want(r.outcome(second))
+	if s := r.await(Ready); s.Generation != 2 || s.LastExit.Reason != ReasonRestart {
+		t.Errorf("ready: %+v", s)
+	}
+}
+
+// TestRestartInTheShim stops generations that are still the shim, which would
+// swallow the stop signal.
+func TestRestartInTheShim(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "deaf"))
+	r.spec.StopSignal = unix.SIGUSR1
+	r.run()
+	for generation := 1; generation <= 5; generation++ {
+		r.awaitThat("starting", func(s Status) bool { return s.State == Starting && s.Generation == generation })
+		r.supervisor.Restart()
+	}
+	r.awaitThat("starting", func(s Status) bool { return s.State == Starting && s.Generation == 6 })
+}
+
+func TestRestartWhileBackingOff(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "deaf", "code=3"))
+	r.spec.Command = command(t, "notify", "code=3") // fails: it has no notify socket
+	r.run()
+	r.await(BackingOff)
+	r.want(r.outcome(r.supervisor.Restart()), "generation 2 ended: exit code 99")
+	if s := r.await(BackingOff); s.Generation != 2 || s.Failures != 1 {
+		t.Errorf("backoff after a restart: %+v", s)
+	}
+}
+
+func TestRestartWhileStopping(t *testing.T) {
+	t.Parallel()
+	gate := fifo(t)
+	r := newRig(t, command(t, "serve", "trap=SIGTERM:-1"))
+	r.run()
+	pid := r.await(Ready).PID
+	first := r.supervisor.Restart()
+	r.await(Stopping)
+	second := r.supervisor.Restart()
+	spec := r.spec
+	spec.Command = command(t, "serve", "gate="+gate)
+	third := r.supervisor.Apply(spec, true)
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil { // it ignores SIGTERM
+		t.Fatal(err)
+	}
+	open(t, gate) // so it is the new command
+	for _, reply := range []<-chan error{first, second, third} {
+		r.want(r.outcome(reply))
+	}
+	if s := r.await(Ready); s.Generation != 2 || s.LastExit.Signal != unix.SIGKILL || s.LastExit.Reason != ReasonRestart {
+		t.Errorf("ready: %+v", s)
+	}
+}
+
+// TestRestartOfUnready asks for the next generation while one that has become
+// ready too late is being stopped: each request has an outcome of its own.
+func TestRestartOfUnready(t *testing.T) {
+	t.Parallel()
+	gate := fifo(t)
+	r := newRig(t, command(t, "deaf", "trap=SIGTERM:-1", "gate="+gate))
+	r.spec.Probe = ProbeNotify
+	r.options.AtOnce = false
+	r.spec.ReadyTimeout = 500 * time.Millisecond
+	r.run()
+	first := r.supervisor.Restart()
+	open(t, gate)
+	pid := r.await(Stopping).PID
+	r.want(r.outcome(first), "generation 1: not ready after 500ms", "READY=1")
+	spec := r.spec
+	spec.Command, spec.Probe, spec.ReadyTimeout = command(t, "serve"), ProbeAdopted, time.Hour
+	second := r.supervisor.Apply(spec, true)
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.want(r.outcome(second))
+	if s := r.await(Ready); s.LastExit.Reason != ReasonUnready || s.Failures != 0 || s.Problem != "" {
+		t.Errorf("ready: %+v", s)
+	}
+}
+
+func TestRequestsAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.run()
+	r.await(Ready)
+	r.stop()
+	r.awaitEnd()
+	if err := r.outcome(r.supervisor.Restart()); !errors.Is(err, ErrStopping) {
+		t.Errorf("outcome: %v", err)
+	}
+}
+
+func TestApply(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.run()
+	r.await(Ready)
+	marked := func(text string) Spec {
+		spec := r.spec
+		spec.Environment = append(slices.Clone(spec.Environment), "MARK="+text)
+		return spec
+	}
+	r.want(r.outcome(r.supervisor.Apply(marked("later"), false)))
+	r.wantAnswer("/", "generation 1,")
+	r.want(r.outcome(r.supervisor.Restart()))
+	r.wantAnswer("/environment", "MARK=later")
+	r.want(r.outcome(r.supervisor.Apply(marked("now"), true)))
+	r.wantAnswer("/environment", "MARK=now")
+	if s := r.awaitThat("generation 3", func(s Status) bool { return s.State == Ready && s.Generation == 3 }); s.LastExit.Reason != ReasonConfig {
+		t.Errorf("end of the generation that was replaced: %+v", s.LastExit)
+	}
+	bad := r.spec
+	bad.Command = []string{"no-such-program"}
+	r.want(r.outcome(r.supervisor.Apply(bad, true)), `"no-such-program" is not in the PATH`)
+	s := r.await(BackingOff)
+	if !strings.Contains(s.Problem, "generation 4") || s.LastExit.Code != -1 || s.PID != 0 {
+		t.Errorf("backoff: %+v", s)
+	}
+	// Clients wait meanwhile; the good configuration serves them.
+	client := dial(t, r.spec.Sockets[0])
+	r.want(r.outcome(r.supervisor.Apply(r.spec, true)))
+	if _, err := fmt.Fprint(client, "GET / HTTP/1.0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 64)
+	n, err := client.Read(answer)
+	if err != nil || !bytes.HasPrefix(answer[:n], []byte("HTTP/1.0 200")) {
+		t.Errorf("the client that had waited: %q, %v", answer[:n], err)
+	}
+}
+
+func TestApplyWhileWaiting(t *testing.T) {
+	t.Parallel()
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprint("restart ", restart), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, []string{"no-such-program"})
+			r.options.AtOnce = false
+			r.run()
+			r.await(Waiting)
+			spec := r.spec
+			// Another socket too: the wait has to be for a client of that one.
+			spec.Sockets = []handoff.Socket{listen(t, "127.0.0.1")}
+			spec.Queues = &testQueues{sockets: spec.Sockets}
+			spec.Command = command(t, "serve")
+			r.want(r.outcome(r.supervisor.Apply(spec, restart)))
+			if diff := cmp.Diff([]State{Waiting}, r.states()); diff != "" {
+				t.Fatal(diff)
+			}
+			r.spec = spec
+			r.wantAnswer("/", "generation 1,")
+		})
+	}
+}
+
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	refused := Spec{Refused: errors.New("worker.command: nothing to run")}
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprint("restart ", restart), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, command(t, "serve"))
+			good := r.spec
+			r.spec = refused
+			r.run()
+			if s := r.await(Failed); s.Problem != refused.Refused.Error() {
+				t.Errorf("failed: %+v", s)
+			}
+			r.want(r.outcome(r.supervisor.Restart()), "nothing to run")
+			r.want(r.outcome(r.supervisor.Apply(refused, true)), "nothing to run")
+			r.want(r.outcome(r.supervisor.Apply(good, restart)))
+			if s := r.await(Ready); s.Problem != "" || s.Generation != 1 {
+				t.Errorf("ready: %+v", s)
+			}
+		})
+	}
+	for _, atOnce := range []bool{false, true} {
+		t.Run(fmt.Sprint("changes nothing, at once ", atOnce), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, command(t, "serve"))
+			r.options.AtOnce = atOnce
+			r.run()
+			if atOnce {
+				r.await(Ready)
+			}
+			r.want(r.outcome(r.supervisor.Apply(refused, true)), "nothing to run")
+			r.want(r.outcome(r.supervisor.Apply(refused, false)), "nothing to run")
+			r.wantAnswer("/", "generation 1,")
+			r.want(r.outcome(r.supervisor.Restart()))
+		})
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "notify", "code=0")) // exits at once with 99
+	r.spec.Backoff = Backoff{Min: 10 * time.Millisecond, Max: 40 * time.Millisecond}
+	r.run()
+	for i, want := range []time.Duration{10, 20, 40, 40, 40} {
+		s := r.await(BackingOff)
+		pause, want := s.NextStart.Sub(s.Since), want*time.Millisecond
+		if pause < want*8/10 || pause > min(want*12/10, r.spec.Backoff.Max) {
+			t.Errorf("pause %d: %s, want %s more or less", i+1, pause, want)
+		}
+		if s.Failures != i+1 || s.Generation != i+1 || s.PID != 0 {
+			t.Errorf("backoff %d: %+v", i+1, s)
+		}
+		if e := s.LastExit; e.Generation != i+1 || e.Reason != ReasonCrash || e.Code != 99 || e.Signal != 0 {
+			t.Errorf("end of generation %d: %+v", i+1, e)
+		}
+		if want := fmt.Sprintf("generation %d ended: exit code 99", i+1); s.Problem != want {
+			t.Errorf("problem %q, want %q", s.Problem, want)
+		}
+		if next := r.await(Starting); next.Since.Sub(s.Since) < pause || !next.NextStart.IsZero() {
+			t.Errorf("%s after the end of generation %d: %+v; want a pause of %s", next.Since.Sub(s.Since), i+1, next, pause)
+		}
+	}
+}
+
+func TestCrashOfReady(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.spec.Backoff = Backoff{Min: time.Millisecond, Max: time.Hour, ResetAfter: time.Hour}
+	r.run()
+	for i := range 3 {
+		s := r.await(Ready)
+		if s.Failures != i || s.Problem != "" {
+			t.Errorf("ready: %+v", s)
+		}
+		if err := unix.Kill(s.PID, unix.SIGSEGV); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.await(BackingOff); s.LastExit.Signal != unix.SIGSEGV && s.LastExit.Code != 2 {
+			t.Errorf("backoff: %+v", s)
+		}
+	}
+	r.await(Ready)
+	// The row is broken.
+	spec := r.spec
+	spec.Backoff.ResetAfter = time.Millisecond
+	r.want(r.outcome(r.supervisor.Apply(spec, true)))
+	r.await(Ready)
+	r.exit(3)
+	r.await(BackingOff)
+	r.awaitThat("proven", func(s Status) bool { return s.State == Ready && s.Failures == 0 })
+	r.exit(3)
+	if s := r.await(BackingOff); s.Failures != 1 || s.NextStart.Sub(s.Since) > 2*time.Millisecond {
+		t.Errorf("backoff after a generation that had proven itself: %+v", s)
+	}
+}
+
+func TestResetAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.spec.Backoff = Backoff{Min: time.Millisecond, Max: time.Hour}
+	r.run()
+	for range 3 {
+		r.await(Ready)
+		r.exit(3)
+		if s := r.await(BackingOff); s.Failures != 1 {
+			t.Errorf("backoff: %+v", s)
+		}
+	}
+}
+
+// TestApplyWhileBackingOff: what does not concern the worker leaves the row of
+// failures as it is.
+func TestApplyWhileBackingOff(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "notify"))
+	r.run()
+	before := r.await(BackingOff)
+	r.want(r.outcome(r.supervisor.Apply(r.spec, false)))
+	r.want(r.outcome(r.supervisor.Restart()), "exit code 99")
+	if diff := cmp.Diff([]State{Starting, BackingOff, Starting, BackingOff}, r.states()); diff != "" {
+		t.Error(diff)
+	}
+	for _, s := range r.all() {
+		if s.State == BackingOff && (s.Failures != 1 || s.NextStart.IsZero() || s.Problem == "") {
+			t.Errorf("backoff: %+v, before: %+v", s, before)
+		}
+	}
+}
+
+func TestWorkerRestartsItself(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.run()
+	for generation := 1; generation <= promptRestarts; generation++ {
+		r.await(Ready)
+		r.exit(0)
+		if s := r.await(Starting); s.Generation != generation+1 || s.LastExit.Reason != ReasonRestart || s.LastExit.Code != 0 {
+			t.Errorf("after exit code 0: %+v", s)
+		}
+	}
+	r.await(Ready)
+	if slices.Contains(r.states(), BackingOff) {
+		t.Errorf("states: %v", r.states())
+	}
+	r.exit(0)
+	if s := r.await(BackingOff); s.Failures != promptRestarts+1 || !strings.Contains(s.Problem, "exit code 0") {
+		t.Errorf("after too many: %+v", s)
+	}
+}
+
+func TestExitBeforeReady(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "hold", "mib=0")) // mmap(2) refuses that
+	r.run()
+	if s := r.await(BackingOff); s.LastExit.Reason != ReasonCrash {
+		t.Errorf("backoff: %+v", s)
+	}
+}
+
+func TestFatalExitCode(t *testing.T) {
+	t.Parallel()
+	ways := map[string]func(*rig) <-chan error{
+		"restart":               func(r *rig) <-chan error { return r.supervisor.Restart() },
+		"apply":                 func(r *rig) <-chan error { return r.supervisor.Apply(r.spec, true) },
+		"apply without restart": func(r *rig) <-chan error { return r.supervisor.Apply(r.spec, false) },
+	}
+	for name, leave := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, command(t, "serve"))
+			r.run()
+			r.await(Ready)
+			r.exit(78)
+			s := r.await(Failed)
+			if s.Failures != 1 || !s.NextStart.IsZero() || s.LastExit.Code != 78 ||
+				!strings.HasPrefix(s.Problem, "generation 1 ended: exit code 78 (in restart.fatal_exit_codes") {
+				t.Errorf("failed: %+v", s)
+			}
+			r.want(r.outcome(leave(r)))
+			if s := r.await(Ready); s.Generation != 2 || s.Problem != "" || s.Failures != 0 {
+				t.Errorf("ready: %+v", s)
+			}
+		})
+	}
+}
+
+func TestFatalAtRestart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.run()
+	r.await(Ready)
+	spec := r.spec
+	spec.Command = command(t, "notify")
+	spec.FatalExitCodes = []int{99}
+	r.want(r.outcome(r.supervisor.Apply(spec, true)), "exit code 99", "no retry until")
+	r.await(Failed)
+}
+
+func TestCannotStart(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	write := func(name, content string, mode os.FileMode) string {
+		path := filepath.Join(directory, name)
+		if err := os.WriteFile(path, []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	file := write("file", "#!/bin/sh\n", 0o644)
+	for name, test := range map[string]struct {
+		change func(*rig)
+		code   int
+		says   []string
+	}{
+		"name not in PATH":     {func(r *rig) { r.spec.Command[0] = "no-such-program" }, -1, []string{"worker.command", `"no-such-program" is not in the PATH`}},
+		"program missing":      {func(r *rig) { r.spec.Command[0] = "/no/such/program" }, -1, []string{"worker.command", "/no/such/program", "no such file"}},
+		"relative and missing": {func(r *rig) { r.spec.Command[0] = "./program" }, -1, []string{"worker.command", filepath.Join(directory, "program")}},
+		"empty name":           {func(r *rig) { r.spec.Command[0] = "" }, -1, []string{"worker.command"}},
+		"not executable":       {func(r *rig) { r.spec.Command[0] = file }, -1, []string{"worker.command", file, "permission denied"}},
+		"interpreter missing": {
+			func(r *rig) { r.spec.Command = []string{write("orphan", "#!/no/such/interpreter\n", 0o755)} },
+			127,
+			[]string{"generation 1 ended: exit code 127: execute", "interpreter that it names is missing"},
+		},
+		"no program": {
+			func(r *rig) { r.spec.Command = []string{write("text", "hello\n", 0o755)} },
+			126,
+			[]string{"generation 1 ended: exit code 126: execute", "needs a first line"},
+		},
+		"directory missing": {func(r *rig) { r.spec.Directory = "/no/such/folder" }, -1, []string{"worker.directory", "/no/such/folder"}},
+		"directory a file":  {func(r *rig) { r.spec.Directory = file }, -1, []string{"worker.directory", file, "not a directory"}},
+		"handoff":           {func(r *rig) { r.spec.Handoff = handoff.Intercept }, -1, []string{"worker.handoff"}},
+		"runtime directory": {
+			func(r *rig) { r.options.Directory, r.spec.Probe = "/no/such/folder", ProbeNotify },
+			-1,
+			[]string{"notify socket", "/no/such/folder"},
+		},
+		"sockets": {func(r *rig) { r.queues.failRestore = errors.New("the sockets are gone") }, -1, []string{"the sockets are gone"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, command(t, "serve"))
+			r.spec.Directory = directory
+			r.options.AtOnce = false
+			test.change(r)
+			r.run()
+			r.want(r.outcome(r.supervisor.Restart()), test.says...)
+			s := r.await(BackingOff)
+			if s.LastExit == nil || s.LastExit.Code != test.code || s.LastExit.Reason != ReasonCrash || s.PID != 0 || s.Failures != 1 {
+				t.Errorf("backoff: %+v, last exit %+v", s, s.LastExit)
+			}
+			for _, text := range test.says {
+				if !strings.Contains(s.Problem, text) {
+					t.Errorf("problem %q, want %q in it", s.Problem, text)
+				}
+			}
+		})
+	}
+}
+
+func TestNotReadyInTime(t *testing.T) {
+	t.Parallel()
+	const elsewhere = "127.0.0.1:9"
+	for name, test := range map[string]struct {
+		command []string
+		change  func(*rig)
+		says    string
+	}{
+		"never accepts": {
+			command(t, "deaf"),
+			func(*rig) {},
+			"it has not taken a connection on HELD: does it accept sockets by the listen-fds protocol?",
+		},
+		"elsewhere": {
+			command(t, "deaf"),
+			func(r *rig) {
+				r.options.ListensOn = func(int) []netip.AddrPort {
+					return []netip.AddrPort{netip.MustParseAddrPort(elsewhere), r.spec.Sockets[0].Address}
+				}
+			},
+			"it listens on " + elsewhere + ", not on HELD: set its port in worker.command",
+		},
+		"only on the held one": {
+			command(t, "deaf"),
+			func(r *rig) {
+				r.options.ListensOn = func(int) []netip.AddrPort { return addresses(r.spec.Sockets) }
+			},
+			"it has not taken a connection on HELD",
+		},
+		"never says so": {
+			command(t, "serve"),
+			func(r *rig) { r.spec.Probe = ProbeNotify },
+			"it has not said READY=1",
+		},
+		"answers 503, and listens elsewhere too": {
+			command(t, "serve", "unready=1000000"),
+			func(r *rig) {
+				r.spec.Probe, r.spec.ReadyPath = ProbeHTTP, "/ready"
+				r.options.ListensOn = func(int) []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort(elsewhere)} }
+			},
+			"GET http://HELD/ready was answered with 503 Service Unavailable",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, test.command)
+			r.spec.ReadyTimeout = time.Second
+			r.options.AtOnce = false
+			test.change(r)
+			r.run()
+			says := strings.ReplaceAll(test.says, "HELD", r.spec.Sockets[0].Address.String())
+			r.want(r.outcome(r.supervisor.Restart()), "generation 1: not ready after 1s (ready.timeout): "+says)
+			s := r.await(BackingOff)
+			if s.LastExit.Reason != ReasonUnready || s.LastExit.Signal != unix.SIGTERM || s.Failures != 1 || !strings.Contains(s.Problem, says) ||
+				!strings.Contains(s.LastExit.Detail, says) {
+				t.Errorf("backoff: %+v, last exit %+v", s, s.LastExit)
+			}
+		})
+	}
+}
+
+// TestStaleEvents plays a goroutine of an old generation that comes too late.
+func TestStaleEvents(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.run()
+	r.await(Ready)
+	r.want(r.outcome(r.supervisor.Restart()))
+	r.await(Ready)
+	before := len(r.all())
+	for kind := becameReady; kind <= ended; kind++ {
+		r.supervisor.events <- event{kind: kind, generation: 1, err: errors.New("stale"), report: handoff.Report{Event: handoff.Exhausted}}
+	}
+	r.supervisor.events <- event{kind: probed, generation: 2} // so that the others have been taken
+	if after := r.all(); len(after) != before {
+		t.Errorf("events of generation 1 have changed generation 2:\n%s", r.recorder)
+	}
+	r.supervisor.events <- event{kind: lost, generation: 2, err: errors.New("fresh")}
+	if s := r.await(BackingOff); s.Problem != "generation 2: fresh" {
+		t.Errorf("backoff: %+v", s)
+	}
+	r.supervisor.events <- event{kind: ended, generation: 2}
+	r.want(r.outcome(r.supervisor.Restart()))
+}
+
+func TestHeartbeat(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	loop := func() string {
+		stack := make([]byte, 64)
+		id, _, _ := strings.Cut(string(stack[:runtime.Stack(stack, false)]), "[")
+		return id
+	}
+	observed, beats := make(chan string, 1), make(chan string)
+	r.options.Observe = func(s Status) {
+		select {
+		case observed <- loop():
+		default:
+		}
+		r.observe(s)
+	}
+	r.options.HeartbeatEvery = time.Millisecond
+	r.options.Heartbeat = func() { beats <- loop() }
+	r.run()
+	owner := <-observed
+	for range 5 {
+		select {
+		case id := <-beats:
+			if id != owner {
+				t.Errorf("heartbeat from %s, and %s owns the state", id, owner)
+			}
+		case <-time.After(bound):
+			t.Fatal("no heartbeat")
+		}
+	}
+	r.stop()
+	for {
+		select {
+		case <-beats:
+			continue
+		case <-r.done:
+		case <-time.After(bound):
+			t.Fatal("no end")
+		}
+		break
+	}
+}
+
+// TestEachChangeOnce: a status that is the same is not told again.
+func TestEachChangeOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve", "unready=3"))
+	r.spec.Probe, r.spec.ReadyPath = ProbeHTTP, "/ready"
+	r.run()
+	r.await(Ready)
+	seen := r.all()
+	for i := range seen[1:] {
+		if seen[i] == seen[i+1] {
+			t.Errorf("told twice: %+v", seen[i])
+		}
+	}
+}
+
+// TestEnvironment is not parallel: it sets what systemd would.
+func TestEnvironment(t *testing.T) {
+	for _, key := range protocol {
+		t.Setenv(key, "systemd's")
+	}
+	t.Setenv("ORDER", "launcher")
+	t.Setenv("LAUNCHER_ONLY", "yes")
+	r := newRig(t, command(t, "serve"))
+	second := listen(t, "127.0.0.1")
+	r.spec.Sockets = append(r.spec.Sockets, second)
+	r.queues.sockets = r.spec.Sockets
+	r.spec.Probe = ProbeAuto
+	r.spec.Environment = append(r.spec.Environment, "ORDER=first", "ORDER=spec", "GATEWAY_GENERATION=77", "LISTEN_FDS=9",
+		"LISTEN_PID=1", "WATCHDOG_USEC=1", "NOTIFY_SOCKET=/elsewhere", "EMPTY=")
+	r.run()
+	pid := r.await(Ready).PID
+	answer, err := r.get("/environment")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entries []string
+	if err := json.Unmarshal([]byte(answer), &entries); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, entry := range entries {
+		key, value, _ := strings.Cut(entry, "=")
+		if _, twice := got[key]; twice {
+			t.Errorf("%s twice", key)
+		}
+		got[key] = value
+	}
+	want := map[string]string{
+		"LISTEN_PID": strconv.Itoa(pid), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "gateway:gateway",
+		"NOTIFY_SOCKET":      filepath.Join(r.options.Directory, "notify-1.sock"),
+		"GATEWAY_GENERATION": "1", "ORDER": "spec", "LAUNCHER_ONLY": "yes", "EMPTY": "",
+	}
+	for key := range got {
+		if _, wanted := want[key]; !wanted && !slices.Contains(protocol, key) {
+			delete(got, key)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestNothingGrows is not parallel: it counts what the process has.
+func TestNothingGrows(t *testing.T) {
+	r := newRig(t, command(t, "serve", "notify=self"))
+	r.spec.Probe = ProbeAuto
+	r.run()
+	r.await(Ready)
+	count := func() (descriptors, goroutines, files int) {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sockets, err := os.ReadDir(r.options.Directory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries), runtime.NumGoroutine(), len(sockets)
+	}
+	r.want(r.outcome(r.supervisor.Restart()))
+	descriptors, goroutines, files := count()
+	const generations = 30
+	for range generations {
+		r.want(r.outcome(r.supervisor.Restart()))
+	}
+	// Some of the last generation's end a moment later.
+	const slack = generations / 2
+	descriptorsNow, goroutinesNow, filesNow := count()
+	if descriptorsNow > descriptors+slack || goroutinesNow > goroutines+slack || filesNow > files+slack {
+		stacks := make([]byte, 1<<20)
+		t.Errorf("after %d generations: %d descriptors, %d goroutines, %d files; before: %d, %d, %d\n%s", generations,
+			descriptorsNow, goroutinesNow, filesNow, descriptors, goroutines, files, stacks[:runtime.Stack(stacks, true)])
+	}
+}
