@@ -164,6 +164,7 @@ func TestProbeAdopted(t *testing.T) {
 	}
 }
 
+// accept takes a connection, which the caller closes.
 func accept(t *testing.T, socket handoff.Socket) int {
 	t.Helper()
 	var fd int
@@ -175,7 +176,6 @@ func accept(t *testing.T, socket handoff.Socket) int {
 			}
 		}
 	})
-	t.Cleanup(func() { unix.Close(fd) })
 	return fd
 }
 
@@ -218,13 +218,14 @@ func TestOneProbeInTheQueue(t *testing.T) {
 				}
 				quiet()
 				for range clients {
-					accept(t, socket)
+					defer unix.Close(accept(t, socket))
 				}
 				quiet()
 				if n := queued(t, socket); n != 1 {
 					t.Fatalf("%d connections are in the queue besides the clients', want 1", n)
 				}
 				fd := accept(t, socket)
+				defer unix.Close(fd)
 				if name == "https" {
 					cancel()
 				} else if _, err := unix.Write(fd, []byte("HTTP/1.1 204 No Content\r\n\r\n")); err != nil {
@@ -258,21 +259,11 @@ func TestProbeOfEachSocket(t *testing.T) {
 			t.Fatalf("before %s was accepted: %v", socket.Address, err)
 		default:
 		}
-		if err := unix.Close(accept1(t, socket)); err != nil {
+		if err := unix.Close(accept(t, socket)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	within(t, "both were accepted", func() error { return <-done })
-}
-
-// accept1 is accept for who closes the connection.
-func accept1(t *testing.T, socket handoff.Socket) int {
-	t.Helper()
-	duplicate, err := unix.FcntlInt(uintptr(accept(t, socket)), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return duplicate
 }
 
 // TestProbeOfClosedQueue: a connection that cannot be made says nothing about
@@ -284,7 +275,7 @@ func TestProbeOfClosedQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	refused := make(chan string, 1)
+	refused := make(chan string, 100)
 	go func() {
 		done <- awaitAnswers(t.Context(), Spec{Sockets: []handoff.Socket{socket}}, time.Hour, func(text string) { refused <- text })
 	}()
@@ -298,10 +289,13 @@ func TestProbeOfClosedQueue(t *testing.T) {
 	case <-time.After(bound):
 		t.Fatal("nothing said")
 	}
-	if err := unix.Listen(int(socket.File.Fd()), 128); err != nil {
+	// A port that the kernel had chosen is lost by shutdown(2).
+	name := unix.SockaddrInet4{Addr: socket.Address.Addr().As4(), Port: int(socket.Address.Port())}
+	if err := errors.Join(unix.Bind(int(socket.File.Fd()), &name), unix.Listen(int(socket.File.Fd()), 128)); err != nil {
 		t.Fatal(err)
 	}
 	fd := accept(t, socket)
+	defer unix.Close(fd)
 	if _, err := unix.Write(fd, []byte("HTTP/1.1 204 No Content\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -320,6 +314,7 @@ func TestProbeGivenUp(t *testing.T) {
 			done <- err
 		}()
 		fd := accept(t, socket)
+		defer unix.Close(fd)
 		cancel()
 		within(t, "the exchange ends with its context", func() error {
 			if err := <-done; !errors.Is(err, context.Canceled) {

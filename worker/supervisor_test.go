@@ -240,11 +240,12 @@ func TestApplyWhileWaiting(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, []string{"no-such-program"})
 			r.options.AtOnce = false
+			other := listen(t, "127.0.0.1")
 			r.run()
 			r.await(Waiting)
 			spec := r.spec
 			// Another socket too: the wait has to be for a client of that one.
-			spec.Sockets = []handoff.Socket{listen(t, "127.0.0.1")}
+			spec.Sockets = []handoff.Socket{other}
 			spec.Queues = &testQueues{sockets: spec.Sockets}
 			spec.Command = command(t, "serve")
 			r.want(r.outcome(r.supervisor.Apply(spec, restart)))
