@@ -58,6 +58,20 @@ func testInstall(t *testing.T, m *machine.Machine, s *machine.Scope, scope strin
 		t.Errorf("the launcher is %d, was %d: installing again restarted it", now, status.Launcher.PID)
 	}
 
+	s.Run(t, gatewayPath, "stop")
+	for _, unit := range []string{socket, service} {
+		if state := s.Unit(t, unit).ActiveState; state != "inactive" {
+			t.Errorf("%s is %s after gateway stop", unit, state)
+		}
+	}
+	if left := inodes(t, m); len(left) > 0 {
+		t.Errorf("somebody listens after gateway stop: %v", left)
+	}
+	s.Run(t, gatewayPath, "start")
+	if status := gatewayStatus(t, s); status.Verdict != "waiting" || status.Launcher.PID == 0 {
+		t.Errorf("the status after gateway start is %+v", status)
+	}
+
 	s.Run(t, gatewayPath, "uninstall", scope)
 	for _, unit := range []string{socket, service} {
 		if state := s.Unit(t, unit).LoadState; state != "not-found" {

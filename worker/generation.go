@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/worker/cgroup"
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -26,12 +27,18 @@ type generation struct {
 	spec    Spec
 	handoff handoff.Kind
 	process *os.Process
+	group   *cgroup.Group // nil where there is none
 	started time.Time
 	// cancel ends what watches the generation, but not the wait for its end.
 	cancel context.CancelCauseFunc
+	// over is closed by cancel.
+	over <-chan struct{}
+	// deserted runs while the worker lives on without a listener that it had.
+	deserted *time.Timer
 
 	// What a reporting handoff has told.
 	listening map[netip.AddrPort]bool
+	closed    []netip.AddrPort // held addresses on which it no longer listens
 	elsewhere []netip.AddrPort // fixed ports that are not the launcher's
 	clash     netip.AddrPort   // an address in use that it wanted besides
 	adopted   chan struct{}    // closed when it listens on every held address
@@ -69,7 +76,7 @@ type event struct {
 }
 
 // newGeneration starts the worker. What it does from now on comes as events.
-func newGeneration(number int, spec Spec, o Options, spawn spawner, events chan<- event) (_ *generation, err error) {
+func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner, events chan<- event) (_ *generation, err error) {
 	g := &generation{
 		number: number, spec: spec, listening: map[netip.AddrPort]bool{},
 		adopted: make(chan struct{}), executed: make(chan struct{}), started: time.Now(),
@@ -92,7 +99,9 @@ func newGeneration(number int, spec Spec, o Options, spawn spawner, events chan<
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("worker.directory: %s is not a directory", spec.Directory)
 	}
-	given, own := slices.Concat(os.Environ(), spec.Environment), []string{"GATEWAY_GENERATION=" + strconv.Itoa(number)}
+	given, own := slices.Concat(os.Environ(), spec.Environment), []string{
+		"GATEWAY_GENERATION=" + strconv.Itoa(number), markKey + "=" + trees.mark(),
+	}
 	environ := environment(given, own...)
 	path, err := lookup(spec.Command[0], spec.Directory, environ)
 	if err != nil {
@@ -123,12 +132,19 @@ func newGeneration(number int, spec Spec, o Options, spawn spawner, events chan<
 	}
 	defer remote.Close()
 	undo = append(undo, control.Close)
-	if g.process, err = spawn.shim(spec.Directory, append(slices.Clone(parcel.Files), remote), environ); err != nil {
+	if g.group, err = trees.make(number); err != nil {
+		return nil, err
+	}
+	if g.group != nil {
+		undo = append(undo, g.group.Remove)
+	}
+	files := append(slices.Clone(parcel.Files), remote)
+	if g.process, err = spawn.shim(spec.Directory, files, environ, g.group, trees.reaper); err != nil {
 		return nil, fmt.Errorf("start the worker in %s: %w", spec.Directory, err)
 	}
 
 	ctx, cancel := context.WithCancelCause(context.Background())
-	g.cancel = cancel
+	g.cancel, g.over = cancel, ctx.Done()
 	send := func(e event) {
 		e.generation = number
 		select {
@@ -154,7 +170,7 @@ func newGeneration(number int, spec Spec, o Options, spawn spawner, events chan<
 		spawned := handoff.Send(control, command)
 		_ = control.Close()
 		close(g.executed)
-		exit := g.await()
+		exit := g.await(trees)
 		if spawned != nil {
 			exit.Detail = spawned.Error()
 		}
@@ -219,11 +235,13 @@ func (g *generation) note(report handoff.Report) error {
 		switch {
 		case report.Held:
 			g.listening[report.Address] = true
+			g.closed = slices.DeleteFunc(g.closed, func(address netip.AddrPort) bool { return address == report.Address })
 		case !report.Ephemeral && !slices.Contains(g.elsewhere, report.Address):
 			g.elsewhere = append(g.elsewhere, report.Address)
 		}
 	case handoff.Closed:
 		delete(g.listening, report.Address)
+		g.closed = append(g.closed, report.Address)
 	case handoff.Failed:
 		if report.Code == "EADDRINUSE" && g.clashes(report.Address) {
 			g.clash = report.Address
@@ -287,27 +305,23 @@ func (g *generation) explain(listens []netip.AddrPort) string {
 	}
 }
 
-// await waits for the end of the main process, ends what it leaves in its
-// process group, and returns when the last of that has gone.
-func (g *generation) await() Exit {
+// await waits for the end of the main process, and returns when the last
+// process of the generation has gone.
+func (g *generation) await(trees *trees) Exit {
 	pid := g.process.Pid
 	for {
-		// Not reaped yet, so that its pid, which is also the name of the group,
-		// cannot be given to another process before the signal.
+		// Not reaped yet: its pid stays its own until the others have ended.
 		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if err == nil {
-			_ = unix.Kill(-pid, unix.SIGKILL)
-		}
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}
 	exit := Exit{Generation: g.number, Code: -1, At: time.Now(), Lived: time.Since(g.started)}
-	state, err := g.process.Wait()
-	if err == nil {
-		err = awaitGroup(pid)
-	}
-	if err != nil {
+	strays, err := trees.end(pid, g.group)
+	exit.Strays = strays
+	state, waitErr := g.process.Wait()
+	trees.reaper.waited(pid)
+	if err := errors.Join(err, waitErr); err != nil {
 		exit.Detail = err.Error()
 	}
 	if state == nil {

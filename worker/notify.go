@@ -82,7 +82,9 @@ func senderOf(control []byte) int {
 }
 
 // descends reports whether pid is ancestor or one of its descendants. Of a
-// process that has ended nothing is known, so it is nobody's.
+// process that has ended nothing is known, so it is nobody's: a helper of the
+// worker's has to wait until its message is taken (sd_notify_barrier(3)), as it
+// has to with systemd.
 func descends(pid, ancestor int) bool {
 	for pid > 1 {
 		if pid == ancestor {

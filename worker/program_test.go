@@ -67,8 +67,12 @@ func runProgram(name string, arguments []string) int {
 		if err == nil {
 			_ = unix.Pause()
 		}
-	case "notify": // says what it is told to to the notify socket
-		err = notify(o["say"])
+	case "exit": // exits with the code
+	case "notify": // says READY=1 to the notify socket, and ends when that is taken
+		err = notify("READY=1")
+		if err == nil {
+			err = barrier()
+		}
 	case "hold": // takes so many MiB of memory, says so, and stays: its end takes a while
 		var memory []byte
 		memory, err = unix.Mmap(-1, 0, o.number("mib")<<20, unix.PROT_READ|unix.PROT_WRITE,
@@ -133,7 +137,9 @@ func prepare(o options) error {
 	case "self":
 		return notify("READY=1")
 	case "child":
-		return exec.Command("/proc/self/exe", programArgument, "notify", "say=READY=1").Run()
+		child := exec.Command("/proc/self/exe", programArgument, "notify")
+		child.Stderr = os.Stderr
+		return child.Run()
 	case "flood":
 		if err := notify("STATUS=here it comes\nREADY=1"); err != nil {
 			return err
@@ -158,6 +164,28 @@ func notify(text string) error {
 	}
 	defer conn.Close()
 	_, err = conn.Write([]byte(text))
+	return err
+}
+
+// barrier is sd_notify_barrier(3): it sends a descriptor and waits until the
+// receiver has closed it.
+func barrier() error {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return err
+	}
+	conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, _, err := conn.(*net.UnixConn).WriteMsgUnix([]byte("BARRIER=1"), unix.UnixRights(pipe[1]), nil); err != nil {
+		return err
+	}
+	if err := unix.Close(pipe[1]); err != nil {
+		return err
+	}
+	_, err = io.ReadAll(os.NewFile(uintptr(pipe[0]), "barrier"))
 	return err
 }
 
@@ -242,7 +270,7 @@ func acceptOnly(o options) error {
 	if err != nil {
 		return err
 	}
-	var kept []net.Conn // the garbage collector would close them
+	kept := map[net.Conn]bool{} // the garbage collector would close them
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
@@ -257,7 +285,7 @@ func acceptOnly(o options) error {
 		default:
 			return errors.New("and then?")
 		}
-		kept = append(kept, conn)
+		kept[conn] = true
 	}
 }
 

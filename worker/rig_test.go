@@ -264,11 +264,9 @@ func listen(t *testing.T, host string) handoff.Socket {
 }
 
 func bindSocket(host netip.Addr) (handoff.Socket, error) {
-	family, name := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Addr: netip.IPv4Unspecified().As4()})
+	family, name := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: host.As16()})
 	if host.Is4() {
-		name = &unix.SockaddrInet4{Addr: host.As4()}
-	} else {
-		family, name = unix.AF_INET6, &unix.SockaddrInet6{Addr: host.As16()}
+		family, name = unix.AF_INET, &unix.SockaddrInet4{Addr: host.As4()}
 	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

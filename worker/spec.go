@@ -35,6 +35,9 @@ type Spec struct {
 	StopSignal  syscall.Signal // sent to the worker's main process
 	StopTimeout time.Duration  // from the signal to SIGKILL
 
+	// FrontDesk lets somebody else answer the clients while no worker can.
+	FrontDesk bool
+
 	Backoff        Backoff
 	FatalExitCodes []int
 }

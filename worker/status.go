@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/proctree"
 )
 
 // State is where the supervisor stands.
@@ -44,7 +45,8 @@ type Exit struct {
 	Code       int            // exit code; -1 when a signal ended it or it never ran
 	Signal     syscall.Signal // 0 when it exited
 	Reason     Reason
-	Detail     string // a sentence where more is known
+	Detail     string             // a sentence where more is known
+	Strays     []proctree.Process // what was still alive when the main process had ended, and was killed
 	At         time.Time
 	Lived      time.Duration
 }

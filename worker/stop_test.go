@@ -2,7 +2,6 @@ package worker
 
 import (
 	"errors"
-	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -121,12 +120,12 @@ func TestStopWhile(t *testing.T) {
 			[]State{Starting, Stopping, Stopped},
 		},
 		"backing off": {
-			command(t, "notify"), func(*rig) {},
+			command(t, "exit", "code=99"), func(*rig) {},
 			func(r *rig) { r.await(BackingOff) },
 			[]State{Starting, BackingOff, Stopped},
 		},
 		"failed": {
-			command(t, "notify"),
+			command(t, "exit", "code=99"),
 			func(r *rig) { r.spec.FatalExitCodes = []int{99} },
 			func(r *rig) { r.await(Failed) },
 			[]State{Starting, Failed, Stopped},
@@ -207,19 +206,4 @@ func TestGroup(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestGroupOfNobody: a number that names no group is no error, and nobody else
-// is waited for.
-func TestGroupOfNobody(t *testing.T) {
-	t.Parallel()
-	limit, err := os.ReadFile("/proc/sys/kernel/pid_max")
-	if err != nil {
-		t.Fatal(err)
-	}
-	highest, err := strconv.Atoi(string(limit[:len(limit)-1]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	within(t, "a group without processes has ended", func() error { return awaitGroup(highest + 1) })
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -20,12 +21,24 @@ const jitter = 0.2
 // with exit code 0 its restart without backoff: it asked for one.
 const promptRestarts = 3
 
+// deskPause is the longest wait for the next generation that clients spend in
+// the queue; for a longer one the front desk opens.
+const deskPause = 2 * time.Second
+
+// desertion is how long a worker may live on without a listener that it had: a
+// server that restarts within its process listens again.
+const desertion = 10 * time.Second
+
 // Options are what a supervisor needs besides the spec.
 type Options struct {
 	Log *slog.Logger
 	// Directory is the launcher's runtime directory, an absolute path that
 	// nobody but the launcher's user can write to.
 	Directory string
+	// Alone says that this process has no other business than the worker: every
+	// process below it is the worker's, it inherits the worker's orphans, and
+	// all of them end with their generation.
+	Alone bool
 	// AtOnce starts the first generation without waiting for a client.
 	AtOnce bool
 	// Observe is called with each change, by the goroutine that owns the
@@ -34,6 +47,10 @@ type Options struct {
 	// ListensOn returns the addresses on which a process and its descendants
 	// listen, to explain a worker that does not become ready. nil: unknown.
 	ListensOn func(pid int) []netip.AddrPort
+	// OpenDesk opens the front desk, which accepts clients and answers them until
+	// what it returns is called; that returns when it accepts no more. nil:
+	// clients wait in the queue.
+	OpenDesk func() (closeDesk func())
 	// Heartbeat is called at this interval by the goroutine that owns the
 	// state, to prove that it is alive. 0: never.
 	Heartbeat      func()
@@ -52,6 +69,7 @@ type Supervisor struct {
 	// Owned by the goroutine of Run.
 	log      *slog.Logger
 	spawn    spawner
+	trees    *trees
 	spec     Spec
 	state    State
 	since    time.Time
@@ -67,6 +85,8 @@ type Supervisor struct {
 	readyAt  time.Time
 	waiters  []chan<- error
 	unwatch  context.CancelFunc // ends the wait for a client
+	shut     func()             // closes the front desk; nil when it is closed
+	watches  sync.WaitGroup     // those waits
 	seen     Status             // what Observe was called with last
 }
 
@@ -118,9 +138,15 @@ func (s *Supervisor) ask(r request) <-chan error {
 // worker without waiting for its stop.timeout.
 func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) {
 	defer close(s.done)
+	defer s.watches.Wait()
 	spawning, end := context.WithCancel(context.Background())
 	defer end()
 	s.spawn = newSpawner(spawning)
+	var reaper *reaper
+	if s.options.Alone {
+		reaper = newReaper(spawning, s.log)
+	}
+	s.trees = newTrees(s.log, reaper, s.options.Directory)
 	s.timer = time.NewTimer(0)
 	s.timer.Stop()
 	s.resetBackoff()
@@ -137,6 +163,7 @@ func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) {
 	case s.spec.Refused != nil:
 		s.problem = s.spec.Refused.Error()
 		s.enter(Failed, 0)
+		s.openDesk()
 	case s.options.AtOnce:
 		s.start(event{})
 	default:
@@ -257,6 +284,10 @@ func (s *Supervisor) serve(r request) {
 
 // enter changes the state; after limit, if it is not 0, timeUp comes.
 func (s *Supervisor) enter(state State, limit time.Duration) {
+	if s.shut != nil {
+		s.shut()
+		s.shut = nil
+	}
 	s.unwatch()
 	s.unwatch = func() {}
 	s.state, s.since, s.nextAt = state, time.Now(), time.Time{}
@@ -272,7 +303,7 @@ func (s *Supervisor) wait() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.unwatch = cancel
 	queues := s.spec.Queues
-	go func() {
+	s.watches.Go(func() {
 		err := queues.AwaitClient(ctx)
 		if ctx.Err() != nil {
 			return
@@ -285,14 +316,14 @@ func (s *Supervisor) wait() {
 		case s.events <- event{kind: clientWaits}:
 		case <-ctx.Done():
 		}
-	}()
+	})
 }
 
 // start starts the next generation.
 func (s *Supervisor) start(event) {
 	s.number++
 	s.enter(Starting, s.spec.ReadyTimeout)
-	generation, err := newGeneration(s.number, s.spec, s.options, s.spawn, s.events)
+	generation, err := newGeneration(s.number, s.spec, s.options, s.trees, s.spawn, s.events)
 	if err != nil {
 		s.present = nil
 		s.crashed(event{exit: Exit{Generation: s.number, Code: -1, At: time.Now(), Detail: err.Error()}})
@@ -324,9 +355,32 @@ func (s *Supervisor) note(e event) {
 		s.giveUp(event{err: err})
 		return
 	}
+	s.watchDesertion()
 	if len(s.present.elsewhere) > before && s.state == Starting && len(s.present.listening) == 0 {
 		s.problem = s.present.explain(nil)
 		s.log.Info("worker listens on another address", "generation", s.number, "address", e.report.Address)
+	}
+}
+
+// watchDesertion sees to it that a worker which has closed a listener does not
+// live on without it for long.
+func (s *Supervisor) watchDesertion() {
+	g := s.present
+	switch {
+	case s.state != Ready:
+	case len(g.closed) == 0 && g.deserted != nil:
+		g.deserted.Stop()
+		g.deserted = nil
+	case len(g.closed) > 0 && g.deserted == nil:
+		s.log.Warn("worker has closed a listener", "generation", s.number, "worker_pid", g.process.Pid, "address", join(g.closed))
+		lost := event{kind: lost, generation: g.number, err: fmt.Errorf(
+			"it has closed its listener on %s and has not listened again for %s", join(g.closed), desertion)}
+		g.deserted = time.AfterFunc(desertion, func() {
+			select {
+			case s.events <- lost:
+			case <-g.over:
+			}
+		})
 	}
 }
 
@@ -455,14 +509,25 @@ func (s *Supervisor) failed(e event) {
 	s.settle(errors.New(s.problem))
 	if fatal {
 		s.enter(Failed, 0)
+		s.openDesk()
 		s.log.Error("worker failed for good", "generation", s.number, "exit", e.exit.String())
 		return
 	}
 	pause := min(s.backoff.NextBackOff(), s.spec.Backoff.Max)
 	s.enter(BackingOff, pause)
 	s.nextAt = s.since.Add(pause)
+	if pause > deskPause {
+		s.openDesk()
+	}
 	s.log.Warn("worker failed, next generation after a pause", "generation", s.number, "exit", e.exit.String(),
 		"failures_in_a_row", s.failures, "pause", pause.Round(time.Millisecond))
+}
+
+// openDesk has the clients answered until the state changes.
+func (s *Supervisor) openDesk() {
+	if s.options.OpenDesk != nil && s.spec.FrontDesk {
+		s.shut = s.options.OpenDesk()
+	}
 }
 
 func (s *Supervisor) finish(event) { s.enter(Stopped, 0) }
@@ -471,7 +536,8 @@ func (s *Supervisor) record(exit Exit) {
 	s.present = nil
 	s.last = &exit
 	s.log.Info("worker ended", "generation", exit.Generation, "exit", exit.String(), "reason", exit.Reason,
-		"lived_ms", exit.Lived.Milliseconds(), "detail", exit.Detail)
+		"lived_ms", exit.Lived.Milliseconds(), "strays", len(exit.Strays), "detail", exit.Detail)
+	s.trees.report("the worker left processes, which were killed", exit.Generation, exit.Strays)
 }
 
 // settle tells everybody who waits for the outcome of a start.

@@ -122,8 +122,7 @@ func TestRestartInTheShim(t *testing.T) {
 
 func TestRestartWhileBackingOff(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, command(t, "deaf", "code=3"))
-	r.spec.Command = command(t, "notify", "code=3") // fails: it has no notify socket
+	r := newRig(t, command(t, "exit", "code=99"))
 	r.run()
 	r.await(BackingOff)
 	r.want(r.outcome(r.supervisor.Restart()), "generation 2 ended: exit code 99")
@@ -298,7 +297,7 @@ func TestRefused(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, command(t, "notify", "code=0")) // exits at once with 99
+	r := newRig(t, command(t, "exit", "code=99"))
 	r.spec.Backoff = Backoff{Min: 10 * time.Millisecond, Max: 40 * time.Millisecond}
 	r.run()
 	for i, want := range []time.Duration{10, 20, 40, 40, 40} {
@@ -332,10 +331,10 @@ func TestCrashOfReady(t *testing.T) {
 		if s.Failures != i || s.Problem != "" {
 			t.Errorf("ready: %+v", s)
 		}
-		if err := unix.Kill(s.PID, unix.SIGSEGV); err != nil {
+		if err := unix.Kill(s.PID, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		if s := r.await(BackingOff); s.LastExit.Signal != unix.SIGSEGV && s.LastExit.Code != 2 {
+		if s := r.await(BackingOff); s.LastExit.Signal != unix.SIGKILL || s.LastExit.Reason != ReasonCrash {
 			t.Errorf("backoff: %+v", s)
 		}
 	}
@@ -372,7 +371,7 @@ func TestResetAtOnce(t *testing.T) {
 // failures as it is.
 func TestApplyWhileBackingOff(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, command(t, "notify"))
+	r := newRig(t, command(t, "exit", "code=99"))
 	r.run()
 	before := r.await(BackingOff)
 	r.want(r.outcome(r.supervisor.Apply(r.spec, false)))
@@ -410,9 +409,9 @@ func TestWorkerRestartsItself(t *testing.T) {
 
 func TestExitBeforeReady(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, command(t, "hold", "mib=0")) // mmap(2) refuses that
+	r := newRig(t, command(t, "exit", "code=0"))
 	r.run()
-	if s := r.await(BackingOff); s.LastExit.Reason != ReasonCrash {
+	if s := r.await(BackingOff); s.LastExit.Reason != ReasonCrash || s.LastExit.Code != 0 {
 		t.Errorf("backoff: %+v", s)
 	}
 }
@@ -450,7 +449,7 @@ func TestFatalAtRestart(t *testing.T) {
 	r.run()
 	r.await(Ready)
 	spec := r.spec
-	spec.Command = command(t, "notify")
+	spec.Command = command(t, "exit", "code=99")
 	spec.FatalExitCodes = []int{99}
 	r.want(r.outcome(r.supervisor.Apply(spec, true)), "exit code 99", "no retry until")
 	r.await(Failed)

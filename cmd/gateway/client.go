@@ -95,7 +95,7 @@ func newTarget(ctx context.Context, scope units.Scope) target {
 // showUnit returns properties of a unit. A machine without systemd, or a user
 // without a manager, is an error.
 func showUnit(ctx context.Context, scope units.Scope, unit string) (map[string]string, error) {
-	arguments := []string{"show", "--property=LoadState,ActiveState,MainPID", unit}
+	arguments := []string{"show", "--property=LoadState,ActiveState,MainPID,Listen", unit}
 	if scope == units.User {
 		arguments = append([]string{"--user"}, arguments...)
 	}
@@ -106,6 +106,9 @@ func showUnit(ctx context.Context, scope units.Scope, unit string) (map[string]s
 	properties := map[string]string{}
 	for line := range strings.Lines(string(output)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if lines, several := properties[key]; several {
+			value = lines + "\n" + value
+		}
 		properties[key] = value
 	}
 	return properties, nil

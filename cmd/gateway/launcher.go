@@ -15,6 +15,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/listener"
+	"openclaw-gateway/listener/frontdesk"
 	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/handoff"
 )
@@ -57,7 +58,7 @@ func (l *launcher) adopt(cfg *config.Config, err error) worker.Spec {
 	}
 	if err != nil {
 		l.reject(err)
-		return worker.Spec{Refused: fmt.Errorf("no worker can be started: %w", err)}
+		return worker.Spec{Refused: fmt.Errorf("no worker can be started: %w", err), FrontDesk: true}
 	}
 	l.accept(cfg)
 	return l.spec
@@ -193,7 +194,7 @@ func (l *launcher) prepare(cfg *config.Config) (worker.Spec, error) {
 		Probe: worker.Probe(cfg.Ready.Probe), ReadyPath: cfg.Ready.Path, ReadyTimeout: cfg.Ready.Timeout,
 		StopSignal: cfg.Stop.Signal, StopTimeout: cfg.Stop.Timeout,
 		Backoff:        worker.Backoff{Min: cfg.Restart.BackoffMin, Max: cfg.Restart.BackoffMax, ResetAfter: cfg.Restart.ResetAfter},
-		FatalExitCodes: cfg.Restart.FatalExitCodes,
+		FatalExitCodes: cfg.Restart.FatalExitCodes, FrontDesk: cfg.FrontDesk,
 	}
 	for _, socket := range selected {
 		spec.Sockets = append(spec.Sockets, handoff.Socket{File: socket.File, Address: socket.Address})
@@ -221,6 +222,60 @@ func (l *launcher) prepare(cfg *config.Config) (worker.Spec, error) {
 		spec.Environment = append(spec.Environment, entries...)
 	}
 	return spec, nil
+}
+
+// openDesk lets the launcher answer the clients itself.
+func (l *launcher) openDesk() (closeDesk func()) {
+	desk, err := frontdesk.Open(l.held, l.notice, l.log)
+	if err != nil {
+		l.log.Error("cannot open the front desk, clients wait in the queue", "error", err)
+		return func() {}
+	}
+	l.log.Info("front desk opened: clients are answered with 503")
+	return func() {
+		desk.Close()
+		l.log.Info("front desk closed: clients wait for the next generation")
+	}
+}
+
+// notice is what the front desk tells. The reason stays in the log and the
+// status: it may name files and commands, and a client has not shown who it is.
+func (l *launcher) notice() frontdesk.Notice {
+	notice := frontdesk.Notice{Problem: "the server behind this port has failed"}
+	if status := l.observed.Load(); status != nil {
+		notice.Since, notice.Next = status.Since, status.NextStart
+		exit := status.LastExit
+		switch {
+		case exit == nil:
+			notice.Problem = "the server behind this port cannot be started"
+		case exit.Reason == worker.ReasonUnready:
+			notice.Problem = fmt.Sprintf("generation %d of the server behind this port did not serve", exit.Generation)
+		default:
+			notice.Problem = fmt.Sprintf("generation %d of the server behind this port ended: %s", exit.Generation, exit)
+		}
+	}
+	return notice
+}
+
+// mend watches for a worker that shuts the sockets down for everybody.
+func (l *launcher) mend(ctx context.Context) {
+	watch, err := l.held.Watch(ctx)
+	if err != nil {
+		l.log.Error("cannot watch the sockets: one that a worker shuts down is mended with the next generation", "error", err)
+		return
+	}
+	defer watch.Close()
+	for {
+		mended, err := watch.Mended()
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			l.log.Error("cannot watch the sockets any more: one that a worker shuts down is mended with the next generation", "error", err)
+			return
+		}
+		l.log.Warn("somebody shut a listening socket down; it listens again", "address", joinAddresses(mended.Addresses()))
+	}
 }
 
 // homeDirectory returns the home of the user that the launcher runs as. systemd

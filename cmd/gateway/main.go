@@ -66,7 +66,7 @@ after every restart, so that nobody is refused and nobody can take the port.`,
 	root.AddCommand(
 		newRunCommand(), newWrapperCommand(), newHelloCommand(),
 		newInstallCommand(), newUninstallCommand(),
-		newStatusCommand(), newRestartCommand(), newReloadCommand(),
+		newStatusCommand(), newStartCommand(), newStopCommand(), newRestartCommand(), newReloadCommand(),
 		newConfigCommand(), newVersionCommand(),
 	)
 	return root

@@ -89,7 +89,7 @@ func run(ctx context.Context, path string) error {
 	spec := l.adopt(cfg, rejected)
 	announce := &announcer{addresses: sockets.Addresses()}
 	options := worker.Options{
-		Log: log, Directory: directory, AtOnce: l.atOnce(),
+		Log: log, Directory: directory, Alone: true, AtOnce: l.atOnce(),
 		Observe: func(status worker.Status) {
 			l.observed.Store(&status)
 			announce.observe(status)
@@ -100,6 +100,7 @@ func run(ctx context.Context, path string) error {
 		options.HeartbeatEvery = interval / 2
 		options.Heartbeat = func() { notify(daemon.SdNotifyWatchdog) }
 	}
+	options.OpenDesk = l.openDesk
 	l.supervisor = worker.New(spec, options)
 
 	control, err := serveControl(directory, l)
@@ -115,6 +116,7 @@ func run(ctx context.Context, path string) error {
 	defer stop()
 	hurry := make(chan struct{}, 1)
 	go l.obey(ctx, stop, hurry)
+	go l.mend(ctx)
 	if holder.kind == byItself {
 		fmt.Printf("gateway: open http://%s/\n", sockets[0].Address)
 	}

@@ -184,7 +184,7 @@ func workerStatus(observed *worker.Status) WorkerStatus {
 		NextStart: moment(observed.NextStart),
 	}
 	if exit := observed.LastExit; exit != nil {
-		w.LastExit = &ExitStatus{Generation: exit.Generation, Code: exit.Code, Reason: string(exit.Reason), At: exit.At}
+		w.LastExit = &ExitStatus{Generation: exit.Generation, Code: exit.Code, Reason: string(exit.Reason), At: exit.At, Strays: len(exit.Strays)}
 		if exit.Signal != 0 {
 			w.LastExit.Signal = unix.SignalName(exit.Signal)
 		}

@@ -12,13 +12,13 @@ const { isMainThread } = require('node:worker_threads');
 const backlog = 4096;
 
 const order = process.env.GATEWAY_PRELOAD;
-if (isMainThread && order !== undefined) {
+if (order !== undefined) {
   const { option, report, sockets } = JSON.parse(order);
   delete process.env.GATEWAY_PRELOAD;
   const options = (process.env.NODE_OPTIONS ?? '').replace(option, '').trim();
   if (options === '') delete process.env.NODE_OPTIONS;
   else process.env.NODE_OPTIONS = options;
-  install(report, sockets);
+  if (isMainThread) install(report, sockets);
 }
 
 function install(reportFD, sockets) {

@@ -489,11 +489,6 @@ func TestASecondServerIsRefused(t *testing.T) {
 	w.reported(handoff.Report{Event: handoff.Failed, Address: socket.Address, Held: true, Code: "EADDRINUSE"})
 	w.answered("http", dial(t, socket.Address))
 
-	w.tell(command{Do: "listen", ID: "a", Args: args})
-	if said := w.says("thrown"); said.Code != "ERR_SERVER_ALREADY_LISTEN" {
-		w.fatalf("a server that listens already throws %s", said.Code)
-	}
-
 	w.tell(command{Do: "close", ID: "a"})
 	w.says("close")
 	w.reported(closed(socket.Address))
@@ -501,6 +496,22 @@ func TestASecondServerIsRefused(t *testing.T) {
 	w.bound("b", socket)
 	w.reported(listening(socket.Address))
 	w.answered("net", dial(t, socket.Address))
+	w.finish()
+}
+
+// A second call on the same server throws, and changes nothing for the first.
+func TestListenTwice(t *testing.T) {
+	t.Parallel()
+	sockets := hold(t, "127.0.0.1")
+	listen := command{Do: "listen", ID: "a", Args: []any{sockets[0].Address.Port(), "127.0.0.1"}}
+	w := script(t, "servers.cjs", sockets).started(t)
+	w.tell(command{Do: "make", ID: "a", Kind: "http"}, command{Do: "together", Commands: []command{listen, listen}})
+	if said := w.says("thrown"); said.Code != "ERR_SERVER_ALREADY_LISTEN" {
+		w.fatalf("it throws %s", said.Code)
+	}
+	w.bound("a", sockets[0])
+	w.reported(listening(sockets[0].Address))
+	w.answered("http", dial(t, sockets[0].Address))
 	w.finish()
 }
 
@@ -654,6 +665,32 @@ func TestWorkerThreadIsLeftAlone(t *testing.T) {
 	}
 	port := said.Address.(map[string]any)["port"].(float64)
 	w.answered("http", dial(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port))))
+	w.finish()
+}
+
+// The first process acts, and in it the main thread only, whichever loads the
+// script first.
+func TestEarlyThreadIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	sockets := hold(t, "127.0.0.1")
+	early, err := filepath.Abs("testdata/early.cjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := script(t, "servers.cjs", sockets, "127.0.0.1", strconv.Itoa(int(sockets[0].Address.Port())))
+	s.environ = []string{"NODE_OPTIONS=--require " + early}
+	w := s.started(t)
+	said := w.says("thread")
+	if said.Code != "EADDRINUSE" {
+		w.fatalf("the thread could listen: %q", said.Code)
+	}
+	if said.Order != nil || deref(said.Options) != "--require "+early {
+		w.fatalf("the thread sees GATEWAY_PRELOAD=%s NODE_OPTIONS=%s", deref(said.Order), deref(said.Options))
+	}
+	w.tell(command{Do: "make", ID: "a", Kind: "http"}, command{Do: "listen", ID: "a", Args: []any{sockets[0].Address.Port(), "127.0.0.1"}})
+	w.bound("a", sockets[0])
+	w.reported(listening(sockets[0].Address))
+	w.answered("http", dial(t, sockets[0].Address))
 	w.finish()
 }
 

@@ -84,6 +84,9 @@ func (s start) run(t *testing.T) *worker {
 		t.Fatal(err)
 	}
 	defer local.Close()
+	if err := local.SetDeadline(time.Now().Add(bound)); err != nil {
+		t.Fatal(err)
+	}
 	name := socketName(t, remote)
 	stdin, stdout, stderr := pipe(t), pipe(t), pipe(t)
 	files := slices.Concat([]*os.File{stdin.reader, stdout.writer, stderr.writer}, parcel.Files, []*os.File{remote})

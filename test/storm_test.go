@@ -1,0 +1,200 @@
+package test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"openclaw-gateway/test/load"
+	"openclaw-gateway/test/machine"
+)
+
+// quick leaves a worker that is killed again and again no pause to speak of.
+const quick = "stop: {timeout: 1s}\nrestart: {backoff_min: 10ms, backoff_max: 20ms}\n"
+
+// TestHundredCrashes kills the worker a hundred times. systemd does not notice,
+// and the sockets stay what they are.
+func TestHundredCrashes(t *testing.T) {
+	m := boot(t, machine.Options{})
+	install(t, m.Scope, m, misbehaving("behaves.py")+quick)
+	before := inodes(t, m)
+	var launcher int
+	underLoad(t, m, ipv4, "/", 100*loops, func(*load.Load) {
+		var early map[string][]string
+		launcher = gatewayStatus(t, m.Scope).Launcher.PID
+		for crash := 1; crash <= 100; crash++ {
+			generation, pid := whoServes(t, m)
+			if generation != crash {
+				t.Fatalf("generation %d serves after %d crashes", generation, crash-1)
+			}
+			if crash == 10 {
+				early = descriptors(t, m)
+			}
+			kill(t, m, pid)
+		}
+		serving(t, m.Scope, 101)
+		sameDescriptors(t, early, descriptors(t, m))
+	})
+	nothingOlder(t, m, 101)
+	unharmed(t, m, before)
+	if unit := m.Unit(t, service); unit.MainPID != launcher || unit.NRestarts != 0 {
+		t.Errorf("the launcher is %d after %d restarts, want still %d", unit.MainPID, unit.NRestarts, launcher)
+	}
+}
+
+// TestFiftyKilledLaunchers kills the launcher fifty times, and its worker with
+// it. systemd starts the next one each time, and the sockets stay what they are.
+func TestFiftyKilledLaunchers(t *testing.T) {
+	const times = 50
+	m := boot(t, machine.Options{})
+	install(t, m.Scope, m, misbehaving("detaches.py")+quick)
+	before := inodes(t, m)
+	underLoad(t, m, ipv4, "/", times*loops, func(*load.Load) {
+		var early map[string][]string
+		for n := range times {
+			_, worker := whoServes(t, m)
+			launcher := process(t, m, worker).ParentPID
+			if n == 10 {
+				early = descriptors(t, m)
+			}
+			kill(t, m, launcher)
+			if _, next := whoServes(t, m); next == worker {
+				t.Fatalf("worker %d serves without its launcher", worker)
+			}
+		}
+		sameDescriptors(t, early, descriptors(t, m))
+	})
+	serving(t, m.Scope, 1)
+	nothingOlder(t, m, 1)
+	unharmed(t, m, before)
+	if unit := m.Unit(t, service); unit.NRestarts != times {
+		t.Errorf("systemd has restarted the launcher %d times, want %d", unit.NRestarts, times)
+	}
+}
+
+// TestStorm kills the worker, the launcher or both at moments that chance picks:
+// after so many further answers, none perhaps, so that it also hits generations
+// and launchers that are just starting. The seeds are fixed; the moments are as
+// exact as the clients' answers.
+func TestStorm(t *testing.T) {
+	const kills = 40
+	storms := []struct {
+		name, configuration string
+		seed                uint64
+	}{
+		{"a worker that detaches", misbehaving("detaches.py"), 1},
+		{"a Node.js worker", worker(nodePath, workersPath+"/server.js") + "  environment: [BOOT_MS=50]\n", 2},
+	}
+	for _, storm := range storms {
+		t.Run(storm.name, func(t *testing.T) {
+			t.Parallel()
+			random := rand.New(rand.NewPCG(storm.seed, storm.seed))
+			m := boot(t, machine.Options{})
+			install(t, m.Scope, m, storm.configuration+quick)
+			before := inodes(t, m)
+			killed := map[string]int{}
+			// Of the clients whose connections a worker had accepted.
+			underLoad(t, m, ipv4, "/", kills*loops, func(l *load.Load) {
+				for range kills {
+					ctx, cancel := context.WithTimeout(t.Context(), 2*bound)
+					err := l.WaitOK(ctx, random.IntN(30))
+					cancel()
+					if err != nil {
+						t.Fatal(err)
+					}
+					victim := []string{"worker", "launcher", "both"}[random.IntN(3)]
+					killed[victim] += strike(t, m, victim)
+				}
+			})
+			t.Logf("killed: %v", killed)
+			for _, victim := range []string{"worker", "launcher", "both"} {
+				if killed[victim] == 0 {
+					t.Errorf("no %s was there to be killed: %v", victim, killed)
+				}
+			}
+			serving(t, m.Scope, 1)
+			nothingOlder(t, m, gatewayStatus(t, m.Scope).Worker.Generation)
+			unharmed(t, m, before)
+		})
+	}
+}
+
+// strike kills what is there of the launcher, the worker or both, and returns
+// how many processes that were.
+func strike(t *testing.T, m *machine.Machine, victim string) int {
+	t.Helper()
+	processes := m.Processes(t)
+	var pids []string
+	for _, launcher := range processes {
+		isLauncher := strings.HasPrefix(launcher.Cgroup, unitCgroup) && len(launcher.Args) > 1 &&
+			filepath.Base(launcher.Args[0]) == "gateway" && launcher.Args[1] == "run"
+		if !isLauncher {
+			continue
+		}
+		if victim != "worker" {
+			pids = append(pids, strconv.Itoa(launcher.PID))
+		}
+		for _, worker := range processes {
+			if victim != "launcher" && worker.ParentPID == launcher.PID {
+				pids = append(pids, strconv.Itoa(worker.PID))
+			}
+		}
+	}
+	if len(pids) == 0 {
+		return 0 // it is just between two of its lives
+	}
+	// One that has ended by itself meanwhile is as good as killed.
+	if _, err := m.Output("kill", append([]string{"-KILL"}, pids...)...); err != nil && !strings.Contains(err.Error(), "No such process") {
+		t.Fatal(err)
+	}
+	return len(pids)
+}
+
+// whoServes asks who it is that answers. A worker that is being killed may take
+// the connection along; then the next one is asked.
+func whoServes(t *testing.T, m *machine.Machine) (generation, pid int) {
+	t.Helper()
+	for {
+		code, body, err := tryGet(t.Context(), m, ipv4, "/")
+		if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, context.DeadlineExceeded) || t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+		if err != nil {
+			continue
+		}
+		if _, err := fmt.Sscanf(body, "generation %d pid %d", &generation, &pid); code != http.StatusOK || err != nil {
+			t.Fatalf("answered %d %s", code, body)
+		}
+		return generation, pid
+	}
+}
+
+// unharmed fails the test if a socket is another one than before, or if systemd
+// has given one of the units up at any time.
+func unharmed(t *testing.T, m *machine.Machine, before map[string]uint64) {
+	t.Helper()
+	if after := inodes(t, m); !maps.Equal(before, after) {
+		t.Errorf("the sockets' inodes were %v and are %v", before, after)
+	}
+	for _, unit := range []string{socket, service} {
+		if u := m.Unit(t, unit); u.ActiveState != "active" || u.Result != "success" {
+			t.Errorf("%s is %s (%s), want active without a reset-failed", unit, u.ActiveState, u.Result)
+		}
+		for _, sign := range []string{"start-limit", "trigger-limit", "repeated too quickly", "Dependency failed"} {
+			if strings.Contains(m.Journal(t, unit), sign) {
+				t.Errorf("the journal of %s says %q", unit, sign)
+			}
+		}
+	}
+	if strings.Contains(m.Journal(t, socket), "Failed") {
+		t.Errorf("%s has failed meanwhile:\n%s", socket, m.Journal(t, socket))
+	}
+}

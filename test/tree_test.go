@@ -1,0 +1,591 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/test/load"
+	"openclaw-gateway/test/machine"
+)
+
+const (
+	misbehavePath = workersPath + "/misbehave"
+	unitCgroup    = "/system.slice/" + service
+
+	// impatient is for tests that go through many generations.
+	impatient = "stop: {timeout: 1s}\nrestart: {backoff_min: 50ms, backoff_max: 100ms}\n"
+)
+
+// misbehaving is a configuration that runs a program of the misbehave folder.
+func misbehaving(program string, arguments ...string) string {
+	runner := "/usr/bin/python3"
+	if strings.HasSuffix(program, ".js") {
+		runner = nodePath
+	}
+	return worker(append([]string{runner, misbehavePath + "/" + program}, arguments...)...)
+}
+
+// TestMisbehaviour takes workers that do each a thing that workers should not
+// through ten generations, under clients that connect anew for each request. Of
+// a generation that has ended nothing may be left, and nobody may be refused.
+func TestMisbehaviour(t *testing.T) {
+	const (
+		asked    = `exit="killed by SIGTERM" reason=restart`
+		killed   = `exit="killed by SIGKILL" reason=restart`
+		crashed  = `exit="killed by SIGKILL" reason=crash`
+		exited   = `exit="exit code 1" reason=crash`
+		notReady = `exit="killed by SIGTERM" reason=unready`
+	)
+	tests := []struct {
+		name, configuration string
+
+		misbehaves bool // when a client asks it to, in each generation
+		dies       bool // of that; else it is ended by "gateway restart"
+		every      int  // only every so many generations serve; 0: all
+		strays     int  // processes that a generation leaves, at least
+		refused    int  // clients that may be refused
+		story      []string
+		check      func(t *testing.T, m *machine.Machine, l *load.Load, generation int)
+	}{
+		{
+			name: "behaves", configuration: misbehaving("behaves.py"), story: []string{asked},
+		},
+		{
+			name: "detaches", configuration: misbehaving("detaches.py"), strays: 1, story: []string{asked},
+		},
+		{
+			name: "detaches and answers", configuration: misbehaving("detaches.py", "answers"), strays: 1, story: []string{asked},
+			check: func(t *testing.T, m *machine.Machine, _ *load.Load, generation int) {
+				for range 10 {
+					if _, body := get(t, m, ipv4, "/"); generationOf(body) != generation {
+						t.Errorf("%q answers in generation %d", body, generation)
+					}
+				}
+			},
+		},
+		{
+			name: "deaf", configuration: misbehaving("deaf.py"), story: []string{killed},
+		},
+		{
+			name: "talks", configuration: misbehaving("talks.py"), misbehaves: true, dies: true, strays: 1, story: []string{exited},
+		},
+		{
+			name: "multiplies", configuration: misbehaving("multiplies.py"), strays: 100, story: []string{asked},
+		},
+		{
+			name: "exits", configuration: misbehaving("exits.py"), misbehaves: true, dies: true, every: 5, story: []string{exited},
+		},
+		{
+			name: "dies", configuration: misbehaving("dies.py"), misbehaves: true, dies: true, story: []string{crashed},
+		},
+		{
+			name: "hangs", configuration: misbehaving("hangs.py") + "ready: {timeout: 1s}\n",
+			misbehaves: true, dies: true, every: 5, story: []string{notReady, exited},
+		},
+		{
+			// Between shutdown(2) and the launcher's listen(2) the kernel refuses,
+			// which nobody can prevent: so few clients, in all of it.
+			name: "shuts", configuration: misbehaving("shuts.py"), refused: 10 * loops, story: []string{asked},
+			check: func(t *testing.T, m *machine.Machine, l *load.Load, generation int) {
+				get(t, m, ipv4, "/misbehave")
+				answered(t, l)
+				if s := gatewayStatus(t, m.Scope); s.Worker.Generation != generation {
+					t.Errorf("generation %d serves, want still %d: its listener was mended", s.Worker.Generation, generation)
+				}
+			},
+		},
+		{
+			name: "moves", configuration: misbehaving("moves.py"), strays: 1, story: []string{asked},
+		},
+		{
+			name: "freezes", configuration: misbehaving("freezes.py"), misbehaves: true, story: []string{killed},
+		},
+		{
+			name: "zombies", configuration: misbehaving("zombies.py"), misbehaves: true, story: []string{asked},
+			check: func(t *testing.T, m *machine.Machine, l *load.Load, _ int) {
+				get(t, m, ipv4, "/misbehave")
+				noZombies(t, m, l)
+			},
+		},
+		{
+			name: "exhausts", configuration: misbehaving("exhausts.py"), misbehaves: true, story: []string{asked},
+		},
+		{
+			name: "closes", configuration: misbehaving("closes.js"), misbehaves: true, story: []string{asked},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			const generations = 10
+			every := max(1, test.every)
+			m := boot(t, machine.Options{})
+			install(t, m.Scope, m, test.configuration+impatient)
+			before := inodes(t, m)
+			l := load.Start(t.Context(), load.Options{URL: "http://" + ipv4 + "/", Dial: m.DialContext, Loops: loops, Limit: bound})
+			answered(t, l)
+			serving(t, m.Scope, every)
+			var early, late map[string][]string
+			for generation := every; generation <= generations; generation += every {
+				if generation > every {
+					toNext(t, m, generation, test.misbehaves, test.dies)
+				}
+				answered(t, l)
+				strays := nothingOlder(t, m, generation)
+				if generation > 1 && strays < test.strays {
+					t.Errorf("generation %d: the status counts %d strays of the one before, want %d", generation, strays, test.strays)
+				}
+				if test.check != nil {
+					test.check(t, m, l, generation)
+				}
+				noZombies(t, m, l)
+				switch {
+				case generation >= generations:
+					late = descriptors(t, m)
+				case generation >= 2 && early == nil:
+					early = descriptors(t, m)
+				}
+			}
+			sameDescriptors(t, early, late)
+			deaths := generations / every
+			if every == 1 {
+				// Nobody is left to stop it; the next launcher ends what it has left.
+				launcher := gatewayStatus(t, m.Scope).Launcher.PID
+				kill(t, m, launcher)
+				servingAnew(t, m.Scope, launcher)
+				deaths++
+				answered(t, l)
+				nothingOlder(t, m, 1)
+			}
+			report := l.Stop()
+			t.Logf("%s", report)
+			if report.Refused > test.refused || report.Hung > 0 || len(report.Status) > 0 || report.Lost() > deaths*loops+2*test.refused {
+				t.Errorf("want at most %d clients refused, none hung, and at most %d answers lost with %d workers: %s",
+					test.refused, deaths*loops, deaths, report)
+			}
+			if after := inodes(t, m); !maps.Equal(before, after) {
+				t.Errorf("the sockets' inodes were %v and are %v", before, after)
+			}
+			toldOf(t, m, generations-1, test.strays, test.story...)
+			stopped(t, m, func() { m.Systemctl(t, "stop", service, socket) })
+			if test.name == "moves" {
+				// Which fails when somebody is in it.
+				m.Run(t, "rmdir", "/sys/fs/cgroup/elsewhere")
+			}
+		})
+	}
+}
+
+// toNext ends the present generation in the way of the worker, and returns when
+// the next one serves.
+func toNext(t *testing.T, m *machine.Machine, generation int, misbehaves, dies bool) {
+	t.Helper()
+	if misbehaves {
+		if code, body := get(t, m, ipv4, "/misbehave"); code != http.StatusOK {
+			t.Fatalf("the request to misbehave was answered with %d %s", code, body)
+		}
+	}
+	if !dies {
+		m.Run(t, gatewayPath, "restart")
+	}
+	serving(t, m.Scope, generation)
+}
+
+// TestClosedListener: a worker that closes its listener and lives on is taken
+// for failed, so that somebody serves again without being asked.
+func TestClosedListener(t *testing.T) {
+	m := boot(t, machine.Options{})
+	install(t, m.Scope, m, misbehaving("closes.js")+impatient)
+	underLoad(t, m, ipv4, "/", loops, func(l *load.Load) {
+		serving(t, m.Scope, 1)
+		get(t, m, ipv4, "/misbehave")
+		serving(t, m.Scope, 2)
+		answered(t, l)
+		nothingOlder(t, m, 2)
+	})
+	toldOf(t, m, 1, 0, "reason=unready")
+}
+
+// TestByHandTree: without a cgroup of its own the launcher ends its worker's
+// processes by descent, and the next launcher what one has left that was killed.
+func TestByHandTree(t *testing.T) {
+	const generations = 4
+	for _, program := range []string{"detaches.py", "deaf.py", "zombies.py"} {
+		t.Run(program, func(t *testing.T) {
+			t.Parallel()
+			m := boot(t, machine.Options{})
+			m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", misbehaving(program)+impatient, 0o644)
+			h := runByHand(t, m)
+			underLoad(t, m, ipv4, "/", generations*loops, func(l *load.Load) {
+				for generation := 1; generation <= generations; generation++ {
+					if generation > 1 {
+						m.Run(t, gatewayPath, "restart")
+					}
+					answered(t, l)
+					nothingOlder(t, m, generation)
+					noZombies(t, m, l)
+				}
+			})
+			// Killed, it cannot end anybody. The worker's main process dies all the same.
+			s := gatewayStatus(t, m.Scope)
+			main := handleOf(t, process(t, m, s.Worker.PID))
+			kill(t, m, s.Launcher.PID)
+			if err := h.command.Wait(); err == nil {
+				t.Error("gateway run was killed and succeeded")
+			}
+			main.awaitEnd(t)
+
+			h = runByHand(t, m)
+			if _, body := get(t, m, ipv4, "/"); generationOf(body) != 1 {
+				t.Errorf("answered %q, want the first generation of the next launcher", body)
+			}
+			nothingOlder(t, m, 1)
+			m.Run(t, "kill", "-TERM", strconv.Itoa(gatewayStatus(t, m.Scope).Launcher.PID))
+			if err := h.command.Wait(); err != nil {
+				t.Errorf("gateway run ended with %v\n%s", err, h.logged(t))
+			}
+			nobody(t, m)
+		})
+	}
+}
+
+// TestStop: stop means stopped, whatever happens at that moment.
+func TestStop(t *testing.T) {
+	m := boot(t, machine.Options{})
+	const atOnce = "  start: at-once\n"
+	start := func(configuration string) {
+		t.Helper()
+		install(t, m.Scope, m, configuration)
+		m.Systemctl(t, "start", "--no-block", service)
+	}
+	stop := func() { m.Systemctl(t, "stop", service) }
+	// run starts a command and returns what waits for its end.
+	run := func(name string, arguments ...string) (wait func() error) {
+		outcome := make(chan error, 1)
+		go func() {
+			_, err := m.Output(name, arguments...)
+			outcome <- err
+		}()
+		return func() error { return <-outcome }
+	}
+	longStart := misbehaving("hangs.py") + atOnce + "stop: {timeout: 1s}\n"
+
+	t.Run("during a start", func(t *testing.T) {
+		start(longStart)
+		statusText(t, m.Scope, "generation 1 is starting")
+		stopped(t, m, stop)
+	})
+	t.Run("during the backoff", func(t *testing.T) {
+		start(misbehaving("exits.py") + atOnce + "restart: {backoff_min: 1m}\n")
+		statusText(t, m.Scope, "next start at")
+		stopped(t, m, stop)
+	})
+	t.Run("during a stop", func(t *testing.T) {
+		start(misbehaving("deaf.py") + atOnce + impatient)
+		serving(t, m.Scope, 1)
+		m.Systemctl(t, "stop", "--no-block", service)
+		statusText(t, m.Scope, "generation 1 is stopping")
+		stopped(t, m, stop)
+	})
+	t.Run("during a restart", func(t *testing.T) {
+		start(misbehaving("deaf.py") + atOnce + impatient)
+		serving(t, m.Scope, 1)
+		wait := run(gatewayPath, "restart")
+		statusText(t, m.Scope, "generation 1 is stopping")
+		stopped(t, m, stop)
+		if err := wait(); err == nil {
+			t.Error("gateway restart succeeded in a launcher that ended")
+		}
+	})
+	t.Run("during a reload", func(t *testing.T) {
+		start(misbehaving("behaves.py") + atOnce + impatient)
+		serving(t, m.Scope, 1)
+		m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", longStart, 0o644)
+		wait := run(gatewayPath, "reload")
+		statusText(t, m.Scope, "generation 2 is starting")
+		stopped(t, m, stop)
+		if err := wait(); err == nil {
+			t.Error("gateway reload succeeded in a launcher that ended")
+		}
+	})
+	t.Run("during a reload by systemd", func(t *testing.T) {
+		start(misbehaving("behaves.py") + atOnce + impatient)
+		serving(t, m.Scope, 1)
+		m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", longStart, 0o644)
+		m.Systemctl(t, "reload", "--no-block", service)
+		statusText(t, m.Scope, "generation 2 is starting")
+		stopped(t, m, stop)
+	})
+	t.Run("twice at once", func(t *testing.T) {
+		start(misbehaving("detaches.py") + atOnce + impatient)
+		serving(t, m.Scope, 1)
+		stopped(t, m, func() {
+			first, second := run("systemctl", "stop", service), run("systemctl", "stop", service)
+			if err := errors.Join(first(), second()); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("of a launcher that was killed", func(t *testing.T) {
+		start(misbehaving("detaches.py") + atOnce + impatient)
+		serving(t, m.Scope, 1)
+		kill(t, m, gatewayStatus(t, m.Scope).Launcher.PID)
+		stopped(t, m, stop)
+	})
+	t.Run("of a frozen worker", func(t *testing.T) {
+		start(misbehaving("freezes.py") + atOnce + impatient)
+		serving(t, m.Scope, 1)
+		get(t, m, ipv4, "/misbehave")
+		stopped(t, m, stop)
+	})
+	t.Run("and it starts again", func(t *testing.T) {
+		install(t, m.Scope, m, misbehaving("behaves.py"))
+		if code, body := get(t, m, ipv4, "/"); code != http.StatusOK {
+			t.Errorf("the next client is answered with %d %s", code, body)
+		}
+	})
+}
+
+// stopped runs what stops the service, and fails the test unless nothing of it
+// is left then.
+func stopped(t *testing.T, m *machine.Machine, stop func()) {
+	t.Helper()
+	stop()
+	if unit := m.Unit(t, service); unit.ActiveState != "inactive" {
+		t.Errorf("%s is %s (%s) after systemctl stop", service, unit.ActiveState, unit.Result)
+	}
+	nobody(t, m)
+	if _, err := os.Stat(m.Root() + "/sys/fs/cgroup" + unitCgroup); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the unit's cgroup is left: %v", err)
+	}
+}
+
+// nobody fails the test if a launcher or anything of a worker lives.
+func nobody(t *testing.T, m *machine.Machine) {
+	t.Helper()
+	for _, process := range m.Processes(t) {
+		launcher := len(process.Args) > 1 && filepath.Base(process.Args[0]) == "gateway" && process.Args[1] == "run"
+		if launcher || ofWorker(process) || strings.HasPrefix(process.Cgroup+"/", unitCgroup+"/") {
+			t.Errorf("still alive: %+v", process)
+		}
+	}
+}
+
+// ofWorker reports whether a process belongs to a worker, of whatever generation
+// and wherever it has gone to: by its command line or by its environment, which
+// processes inherit.
+func ofWorker(process machine.Process) bool {
+	if slices.ContainsFunc(process.Args, func(argument string) bool { return strings.HasPrefix(argument, misbehavePath) }) {
+		return true
+	}
+	environ, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(process.HostPID), "environ"))
+	return err == nil && bytes.Contains(environ, []byte("GATEWAY_GENERATION="))
+}
+
+// nothingOlder fails the test if the machine has a process of a worker that is
+// older than the present generation's main process, or a cgroup of another
+// generation. It returns how many strays the status counts in the last one.
+func nothingOlder(t *testing.T, m *machine.Machine, generation int) (strays int) {
+	t.Helper()
+	var s struct {
+		Launcher struct{ Holder string }
+		Worker   struct {
+			PID        int
+			Generation int
+			LastExit   struct{ Strays int } `json:"last_exit"`
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	output, err := m.Scope.Command(ctx, gatewayPath, "status", "--json").Output()
+	if decoding := json.Unmarshal(output, &s); decoding != nil {
+		t.Fatalf("gateway status --json: %v (%v)\n%s", decoding, err, output)
+	}
+	if s.Worker.Generation != generation || s.Worker.PID == 0 {
+		t.Fatalf("the status tells of generation %d with pid %d, want generation %d", s.Worker.Generation, s.Worker.PID, generation)
+	}
+	main := process(t, m, s.Worker.PID)
+	born := startOf(t, main)
+	for _, process := range m.Processes(t) {
+		if !ofWorker(process) {
+			continue
+		}
+		if stat, err := statOf(process.HostPID); err == nil && stat.Starttime < born {
+			t.Errorf("left from before generation %d: %+v", generation, process)
+		}
+	}
+	if s.Launcher.Holder != "systemd" {
+		return s.Worker.LastExit.Strays
+	}
+	entries, err := os.ReadDir(m.Root() + "/sys/fs/cgroup" + unitCgroup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var groups []string
+	for _, entry := range entries {
+		if entry.IsDir() {
+			groups = append(groups, entry.Name())
+		}
+	}
+	if want := []string{fmt.Sprintf("generation-%d", generation), "launcher"}; !slices.Equal(groups, want) {
+		t.Errorf("the unit has the cgroups %v, want %v", groups, want)
+	}
+	return s.Worker.LastExit.Strays
+}
+
+// noZombies waits until the launcher has reaped its children, those that it has
+// inherited as well. It looks again at each answer that a client gets.
+func noZombies(t *testing.T, m *machine.Machine, l *load.Load) {
+	t.Helper()
+	launcher := process(t, m, gatewayStatus(t, m.Scope).Launcher.PID)
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	for {
+		zombies := zombiesOf(t, launcher.HostPID)
+		if len(zombies) == 0 {
+			return
+		}
+		if err := l.WaitOK(ctx, 1); err != nil {
+			t.Fatalf("the launcher has not reaped %v: %v", zombies, err)
+		}
+	}
+}
+
+// zombiesOf lists the children of a process that have ended, by host pid.
+func zombiesOf(t *testing.T, parent int) []int {
+	t.Helper()
+	processes, err := procfs.AllProcs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var zombies []int
+	for _, process := range processes {
+		if stat, err := process.Stat(); err == nil && stat.PPID == parent && stat.State == "Z" {
+			zombies = append(zombies, process.PID)
+		}
+	}
+	return zombies
+}
+
+func statOf(hostPID int) (procfs.ProcStat, error) {
+	process, err := procfs.NewProc(hostPID)
+	if err != nil {
+		return procfs.ProcStat{}, err
+	}
+	return process.Stat()
+}
+
+// startOf returns when a process started, in clock ticks since boot.
+func startOf(t *testing.T, process machine.Process) uint64 {
+	t.Helper()
+	stat, err := statOf(process.HostPID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stat.Starttime
+}
+
+// descriptors returns what the launcher and PID 1 have open.
+func descriptors(t *testing.T, m *machine.Machine) map[string][]string {
+	t.Helper()
+	open := map[string][]string{}
+	for name, pid := range map[string]int{"launcher": gatewayStatus(t, m.Scope).Launcher.PID, "PID 1": 1} {
+		folder := filepath.Join("/proc", strconv.Itoa(process(t, m, pid).HostPID), "fd")
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range entries {
+			if target, err := os.Readlink(filepath.Join(folder, entry.Name())); err == nil {
+				open[name] = append(open[name], target)
+			}
+		}
+		slices.Sort(open[name])
+	}
+	return open
+}
+
+// sameDescriptors fails the test if somebody has got more of them from the second
+// generation to the last. A few come and go: connections to the control socket
+// and to PID 1 of commands that have just ended. A leak in each generation, or
+// in every second one, would be more.
+func sameDescriptors(t *testing.T, early, late map[string][]string) {
+	t.Helper()
+	const comeAndGo = 3
+	for name := range early {
+		if before, after := early[name], late[name]; len(after) > len(before)+comeAndGo {
+			t.Errorf("%s had %d descriptors and has %d:\n%s\nand now\n%s", name, len(before), len(after),
+				strings.Join(before, "\n"), strings.Join(after, "\n"))
+		}
+	}
+}
+
+// toldOf fails the test unless the journal has the end of each generation up to
+// the last one, in one of these words, and who was left of it.
+func toldOf(t *testing.T, m *machine.Machine, last, strays int, words ...string) {
+	t.Helper()
+	lines := strings.Split(m.Journal(t, service), "\n")
+	for generation := 1; generation <= last; generation++ {
+		number := fmt.Sprintf("generation=%d ", generation)
+		ended := slices.ContainsFunc(lines, func(line string) bool {
+			return strings.Contains(line, "worker ended "+number) &&
+				slices.ContainsFunc(words, func(word string) bool { return strings.Contains(line, word) })
+		})
+		if !ended {
+			t.Errorf("the journal does not tell of the end of generation %d in the words %q", generation, words)
+		}
+		named := slices.ContainsFunc(lines, func(line string) bool {
+			return strings.Contains(line, number) && strings.Contains(line, "strays=") && strings.Contains(line, "python3 (pid ")
+		})
+		if strays > 0 && !named {
+			t.Errorf("the journal does not say who was left of generation %d", generation)
+		}
+	}
+}
+
+// handle is a process that cannot become another one.
+type handle struct {
+	process machine.Process
+	fd      int
+}
+
+func handleOf(t *testing.T, process machine.Process) handle {
+	t.Helper()
+	fd, err := unix.PidfdOpen(process.HostPID, 0)
+	if err != nil {
+		t.Fatalf("open a handle of %+v: %v", process, err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return handle{process, fd}
+}
+
+// awaitEnd returns when the process has ended.
+func (h handle) awaitEnd(t *testing.T) {
+	t.Helper()
+	for {
+		ready, err := unix.Poll([]unix.PollFd{{Fd: int32(h.fd), Events: unix.POLLIN}}, int(bound.Milliseconds()))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			t.Fatal(err)
+		case ready == 0:
+			t.Fatalf("it has not ended: %+v", h.process)
+		default:
+			return
+		}
+	}
+}

@@ -1,0 +1,182 @@
+// Package proctree finds the processes that descend from one, and ends them. A
+// process is named by its pid and start time together, which no other process
+// ever shares, and is signalled through a pidfd.
+package proctree
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
+)
+
+// Process is one process.
+type Process struct {
+	PID, PPID int
+	// Start is in clock ticks since boot: field 22 of /proc/PID/stat (proc(5)).
+	Start uint64
+	// Name is the kernel's short name for it.
+	Name string
+	// Zombie says that it has ended and waits to be reaped by its parent.
+	Zombie bool
+}
+
+func (p Process) String() string { return fmt.Sprintf("%s (pid %d)", p.Name, p.PID) }
+
+// Find returns the process that has the pid now. One that does not exist is
+// os.ErrNotExist.
+func Find(pid int) (Process, error) {
+	process, err := procfs.NewProc(pid)
+	if err != nil {
+		return Process{}, err
+	}
+	return describe(process)
+}
+
+func describe(process procfs.Proc) (Process, error) {
+	stat, err := process.Stat()
+	if err != nil {
+		return Process{}, err
+	}
+	return Process{
+		PID: stat.PID, PPID: stat.PPID, Start: stat.Starttime, Name: stat.Comm, Zombie: stat.State == "Z" || stat.State == "X",
+	}, nil
+}
+
+// all lists every process, as far as it lives while it is looked at.
+func all() ([]Process, error) {
+	found, err := procfs.AllProcs()
+	if err != nil {
+		return nil, fmt.Errorf("list the processes: %w", err)
+	}
+	processes := make([]Process, 0, len(found))
+	for _, process := range found {
+		if described, err := describe(process); err == nil {
+			processes = append(processes, described)
+		}
+	}
+	return processes, nil
+}
+
+// Descendants returns the processes below pid, zombies included, children before
+// grandchildren.
+func Descendants(pid int) ([]Process, error) {
+	processes, err := all()
+	if err != nil {
+		return nil, err
+	}
+	children := map[int][]Process{}
+	for _, process := range processes {
+		children[process.PPID] = append(children[process.PPID], process)
+	}
+	found := children[pid]
+	for i := 0; i < len(found); i++ {
+		found = append(found, children[found[i].PID]...)
+	}
+	return found, nil
+}
+
+// Marked returns the processes in this PID namespace that were started with
+// KEY=VALUE in their environment and for which judge says yes to VALUE, as far
+// as they may be looked into. Processes in another PID namespace, a container's,
+// are somebody else's whatever they say.
+func Marked(key string, judge func(value string) bool) ([]Process, error) {
+	processes, err := all()
+	if err != nil {
+		return nil, err
+	}
+	own, err := namespace(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	var found []Process
+	for _, process := range processes {
+		if process.Zombie || process.PID == os.Getpid() || !marked(process.PID, key, judge) {
+			continue
+		}
+		if theirs, err := namespace(process.PID); err == nil && theirs == own {
+			found = append(found, process)
+		}
+	}
+	return found, nil
+}
+
+func marked(pid int, key string, judge func(string) bool) bool {
+	environ, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+	if err != nil {
+		return false
+	}
+	for entry := range bytes.SplitSeq(environ, []byte{0}) {
+		if value, ok := bytes.CutPrefix(entry, []byte(key+"=")); ok {
+			return judge(string(value))
+		}
+	}
+	return false
+}
+
+func namespace(pid int) (string, error) {
+	return os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns", "pid"))
+}
+
+// Kill ends processes with SIGKILL, all of them before it waits for any, and
+// returns when they have ended; they are not reaped. One that has gone already
+// is no error.
+func Kill(processes []Process) error {
+	var errs []error
+	var handles []unix.PollFd
+	defer func() {
+		for _, handle := range handles {
+			_ = unix.Close(int(handle.Fd))
+		}
+	}()
+	for _, process := range processes {
+		handle, err := process.kill()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("kill %s: %w", process, err))
+		} else if handle >= 0 {
+			handles = append(handles, unix.PollFd{Fd: int32(handle), Events: unix.POLLIN})
+		}
+	}
+	for i := range handles {
+		for {
+			// It becomes readable when the process has ended (pidfd_open(2)).
+			_, err := unix.Poll(handles[i:i+1], -1)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			errs = append(errs, os.NewSyscallError("poll", err))
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// kill sends SIGKILL and returns a pidfd to wait with, or -1 when the process
+// has gone already.
+func (p Process) kill() (handle int, err error) {
+	handle, err = unix.PidfdOpen(p.PID, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return -1, nil
+	}
+	if err != nil {
+		return -1, os.NewSyscallError("pidfd_open", err)
+	}
+	// The handle may be another process's that has got the pid meanwhile.
+	now, err := Find(p.PID)
+	if err == nil && now.Start == p.Start {
+		err = unix.PidfdSendSignal(handle, unix.SIGKILL, nil, 0)
+		if err == nil {
+			return handle, nil
+		}
+	}
+	_ = unix.Close(handle)
+	if err == nil || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return -1, nil
+	}
+	return -1, err
+}
