@@ -1,6 +1,7 @@
 package test
 
 import (
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -44,24 +45,27 @@ func TestFrontDesk(t *testing.T) {
 	if report.OK+report.Status[http.StatusServiceUnavailable] != report.Requests {
 		t.Errorf("want nothing but 200 and 503: %s", report)
 	}
+}
 
-	// front_desk: false leaves them in the queue, where the next worker finds them.
-	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "front_desk: false\n"+dying, 0o644)
-	if _, err := m.Output(gatewayPath, "reload"); err == nil {
-		t.Error("gateway reload succeeded with a worker that dies")
+// TestNoFrontDesk: front_desk: false leaves clients in the queue, where the next
+// worker finds them.
+func TestNoFrontDesk(t *testing.T) {
+	m := boot(t, machine.Options{})
+	install(t, m.Scope, m, "front_desk: false\n"+worker("/bin/false")+"  start: at-once\nrestart: {backoff_min: 20s, backoff_max: 30s}\n")
+	m.Systemctl(t, "start", service)
+	statusText(t, m.Scope, "exit code 1", "next start at")
+	conn, err := m.DialContext(t.Context(), "tcp", ipv4)
+	if err != nil {
+		t.Fatal(err)
 	}
-	type result struct {
-		code int
-		err  error
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /healthz HTTP/1.0\r\n\r\n"); err != nil {
+		t.Fatal(err)
 	}
-	answers := make(chan result, 1)
-	go func() {
-		code, _, err := tryGet(t.Context(), m, ipv4, "/healthz")
-		answers <- result{code, err}
-	}()
 	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "{}\n", 0o644)
 	m.Run(t, gatewayPath, "reload")
-	if got := <-answers; got.err != nil || got.code != http.StatusOK {
-		t.Errorf("the client in the queue got %+v, want 200 of the next worker", got)
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.0 200 ") {
+		t.Errorf("the client in the queue got %q, %v, want 200 of the next worker", answer, err)
 	}
 }

@@ -174,15 +174,15 @@ func barrier() error {
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return err
 	}
-	conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	if _, _, err := conn.(*net.UnixConn).WriteMsgUnix([]byte("BARRIER=1"), unix.UnixRights(pipe[1]), nil); err != nil {
+	launcher := &unix.SockaddrUnix{Name: os.Getenv("NOTIFY_SOCKET")}
+	if err := unix.Sendmsg(socket, []byte("BARRIER=1"), unix.UnixRights(pipe[1]), launcher, 0); err != nil {
 		return err
 	}
-	if err := unix.Close(pipe[1]); err != nil {
+	if err := errors.Join(unix.Close(socket), unix.Close(pipe[1])); err != nil {
 		return err
 	}
 	_, err = io.ReadAll(os.NewFile(uintptr(pipe[0]), "barrier"))

@@ -235,16 +235,49 @@ func (r *recorder) String() string {
 	return text.String()
 }
 
+// lockedBuffer is a log that can be read while it is written.
 type lockedBuffer struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer
+	more   chan struct{} // closed when there is more; nil when nobody waits
 }
 
 func (b *lockedBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.more != nil {
+		close(b.more)
+		b.more = nil
+	}
 	return b.buffer.Write(p)
 }
+
+// awaitLog waits until the text is in the log.
+func (r *rig) awaitLog(text string) {
+	r.t.Helper()
+	limit := time.After(bound)
+	for {
+		r.log.mu.Lock()
+		if strings.Contains(r.log.buffer.String(), text) {
+			r.log.mu.Unlock()
+			return
+		}
+		if r.log.more == nil {
+			r.log.more = make(chan struct{})
+		}
+		more := r.log.more
+		r.log.mu.Unlock()
+		select {
+		case <-more:
+		case <-limit:
+			r.t.Fatalf("not in the log within %s: %s; statuses:\n%s\nlog:\n%s", bound, text, r.recorder, r.log)
+		}
+	}
+}
+
+// letTimePass makes the supervisor believe that the timer of its state has
+// fired, when the worker is where a test wants it.
+func (r *rig) letTimePass() { r.supervisor.events <- event{kind: timeUp} }
 
 func (b *lockedBuffer) String() string {
 	b.mu.Lock()

@@ -10,6 +10,9 @@ import (
 
 // Spec is what the next generation is made from.
 type Spec struct {
+	// Edition tells one spec from another; the caller counts them from 1.
+	Edition int
+
 	// Refused says why no worker can be started with the present
 	// configuration; everything else is empty then.
 	Refused error

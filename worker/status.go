@@ -76,4 +76,11 @@ type Status struct {
 	LastExit   *Exit
 	NextStart  time.Time // in BackingOff; zero otherwise
 	Problem    string    // what is wrong, in a sentence; "" when nothing is
+	// Edition is that of the spec from which the present worker, or the next one,
+	// is made.
+	Edition int
+	// RolledBack is the edition of a spec that was given up for the last one that
+	// worked, and RollbackReason why; 0 and "" when the last one applied is in use.
+	RolledBack     int
+	RollbackReason string
 }

@@ -41,6 +41,9 @@ type Options struct {
 	Alone bool
 	// AtOnce starts the first generation without waiting for a client.
 	AtOnce bool
+	// Good is a spec that has worked before, in an earlier life of the launcher;
+	// nil: none is known.
+	Good *Spec
 	// Observe is called with each change, by the goroutine that owns the
 	// state: it must not block. nil: nobody watches.
 	Observe func(Status)
@@ -71,6 +74,7 @@ type Supervisor struct {
 	spawn    spawner
 	trees    *trees
 	spec     Spec
+	good     *Spec // the last one whose worker became ready
 	state    State
 	since    time.Time
 	timer    *time.Timer
@@ -80,6 +84,8 @@ type Supervisor struct {
 	failures int
 	last     *Exit
 	problem  string
+	rolled   int                      // edition of the spec that was rolled back
+	reason   string                   // and why
 	next     func(*Supervisor, event) // what follows when the present generation has ended
 	nextAt   time.Time
 	readyAt  time.Time
@@ -99,7 +105,7 @@ type request struct {
 // New returns a supervisor that does nothing until Run.
 func New(spec Spec, options Options) *Supervisor {
 	return &Supervisor{
-		options: options, log: options.Log, spec: spec,
+		options: options, log: options.Log, spec: spec, good: options.Good,
 		requests: make(chan request), events: make(chan event), done: make(chan struct{}), unwatch: func() {},
 	}
 }
@@ -261,7 +267,12 @@ func (s *Supervisor) serve(r request) {
 		return
 	}
 	if r.spec != nil {
+		if !r.restart && s.good != nil && s.good.Edition == s.spec.Edition {
+			// The same worker, with other circumstances.
+			s.good = r.spec
+		}
 		s.spec = *r.spec
+		s.rolled, s.reason = 0, ""
 		s.resetBackoff()
 		// A waiting launcher has nothing to restart: the first client gets the
 		// new worker.
@@ -339,6 +350,10 @@ func (s *Supervisor) serveClients(event) {
 		s.log.Error("cannot give the sockets their full backlog again", "error", err)
 	}
 	s.problem = ""
+	if s.present.spec.Edition == s.spec.Edition {
+		good := s.spec
+		s.good = &good
+	}
 	s.enter(Ready, s.spec.Backoff.ResetAfter)
 	s.readyAt = s.since
 	if s.spec.Backoff.ResetAfter == 0 {
@@ -412,7 +427,7 @@ func (s *Supervisor) giveUp(e event) {
 	s.problem = fmt.Sprintf("generation %d: %v", s.number, e.err)
 	s.log.Error("worker does not serve", "generation", s.number, "worker_pid", s.present.process.Pid, "error", e.err)
 	// Now: who asks while it ends asks for the next one.
-	s.settle(errors.New(s.problem))
+	s.settle(s.failure())
 	s.end(ReasonUnready, e.err.Error(), (*Supervisor).failed)
 }
 
@@ -501,6 +516,10 @@ func (s *Supervisor) crashed(e event) {
 
 // failed decides what follows a generation that failed.
 func (s *Supervisor) failed(e event) {
+	if s.unproven() {
+		s.rollBack()
+		return
+	}
 	s.failures++
 	fatal := e.exit.Reason == ReasonCrash && slices.Contains(s.spec.FatalExitCodes, e.exit.Code)
 	if fatal {
@@ -521,6 +540,32 @@ func (s *Supervisor) failed(e event) {
 	}
 	s.log.Warn("worker failed, next generation after a pause", "generation", s.number, "exit", e.exit.String(),
 		"failures_in_a_row", s.failures, "pause", pause.Round(time.Millisecond))
+}
+
+// unproven reports whether the next generation should be made from another spec
+// than the last one did that is known to work.
+func (s *Supervisor) unproven() bool {
+	return s.good != nil && s.good.Edition != s.spec.Edition
+}
+
+// failure is what somebody is told who waits for a generation that failed.
+func (s *Supervisor) failure() error {
+	if s.unproven() {
+		return fmt.Errorf("%s; the last configuration that worked comes back", s.problem)
+	}
+	return errors.New(s.problem)
+}
+
+// rollBack goes back to the last spec that worked: the generation that failed was
+// the first of a new one.
+func (s *Supervisor) rollBack() {
+	s.rolled, s.reason = s.spec.Edition, s.problem
+	s.settle(s.failure())
+	s.log.Error("the new configuration does not work, going back to the last one that did", "generation", s.number, "error", s.problem)
+	s.spec = *s.good
+	s.problem = ""
+	s.resetBackoff()
+	s.start(event{})
 }
 
 // openDesk has the clients answered until the state changes.
@@ -562,6 +607,7 @@ func (s *Supervisor) publish() {
 	status := Status{
 		State: s.state, Generation: s.number, Since: s.since, Restarts: max(0, s.number-1), Failures: s.failures,
 		LastExit: s.last, NextStart: s.nextAt, Problem: s.problem,
+		Edition: s.spec.Edition, RolledBack: s.rolled, RollbackReason: s.reason,
 	}
 	if s.present != nil {
 		status.PID, status.Handoff = s.present.process.Pid, s.present.handoff

@@ -163,14 +163,14 @@ func TestRestartOfUnready(t *testing.T) {
 	r := newRig(t, command(t, "deaf", "trap=SIGTERM:-1", "gate="+gate))
 	r.spec.Probe = ProbeNotify
 	r.options.AtOnce = false
-	r.spec.ReadyTimeout = 500 * time.Millisecond
 	r.run()
 	first := r.supervisor.Restart()
 	open(t, gate)
+	r.letTimePass()
 	pid := r.await(Stopping).PID
-	r.want(r.outcome(first), "generation 1: not ready after 500ms", "READY=1")
+	r.want(r.outcome(first), "generation 1: not ready after 1h0m0s", "READY=1")
 	spec := r.spec
-	spec.Command, spec.Probe, spec.ReadyTimeout = command(t, "serve"), ProbeAdopted, time.Hour
+	spec.Command, spec.Probe = command(t, "serve"), ProbeAdopted
 	second := r.supervisor.Apply(spec, true)
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -376,6 +376,7 @@ func TestApplyWhileBackingOff(t *testing.T) {
 	before := r.await(BackingOff)
 	r.want(r.outcome(r.supervisor.Apply(r.spec, false)))
 	r.want(r.outcome(r.supervisor.Restart()), "exit code 99")
+	r.await(BackingOff)
 	if diff := cmp.Diff([]State{Starting, BackingOff, Starting, BackingOff}, r.states()); diff != "" {
 		t.Error(diff)
 	}
@@ -516,58 +517,85 @@ func TestCannotStart(t *testing.T) {
 	}
 }
 
+func TestReadyTimeout(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "deaf"))
+	r.spec.ReadyTimeout = 300 * time.Millisecond
+	r.run()
+	started := r.await(Starting)
+	s := r.await(Stopping)
+	if !strings.HasPrefix(s.Problem, "generation 1: not ready after 300ms (ready.timeout): it has not taken a connection") {
+		t.Errorf("stopping: %+v", s)
+	}
+	if after := s.Since.Sub(started.Since); after < r.spec.ReadyTimeout {
+		t.Errorf("not ready after %s", after)
+	}
+	if s := r.await(BackingOff); s.LastExit.Reason != ReasonUnready {
+		t.Errorf("backoff: %+v", s)
+	}
+}
+
 func TestNotReadyInTime(t *testing.T) {
 	t.Parallel()
 	const elsewhere = "127.0.0.1:9"
 	for name, test := range map[string]struct {
-		command []string
+		program string
+		options []string
 		change  func(*rig)
+		until   string // this is in the log
 		says    string
 	}{
 		"never accepts": {
-			command(t, "deaf"),
-			func(*rig) {},
-			"it has not taken a connection on HELD: does it accept sockets by the listen-fds protocol?",
+			program: "deaf",
+			says:    "it has not taken a connection on HELD: does it accept sockets by the listen-fds protocol?",
 		},
 		"elsewhere": {
-			command(t, "deaf"),
-			func(r *rig) {
+			program: "deaf",
+			change: func(r *rig) {
 				r.options.ListensOn = func(int) []netip.AddrPort {
 					return []netip.AddrPort{netip.MustParseAddrPort(elsewhere), r.spec.Sockets[0].Address}
 				}
 			},
-			"it listens on " + elsewhere + ", not on HELD: set its port in worker.command",
+			says: "it listens on " + elsewhere + ", not on HELD: set its port in worker.command",
 		},
 		"only on the held one": {
-			command(t, "deaf"),
-			func(r *rig) {
+			program: "deaf",
+			change: func(r *rig) {
 				r.options.ListensOn = func(int) []netip.AddrPort { return addresses(r.spec.Sockets) }
 			},
-			"it has not taken a connection on HELD",
+			says: "it has not taken a connection on HELD",
 		},
 		"never says so": {
-			command(t, "serve"),
-			func(r *rig) { r.spec.Probe = ProbeNotify },
-			"it has not said READY=1",
+			program: "serve",
+			change:  func(r *rig) { r.spec.Probe = ProbeNotify },
+			says:    "it has not said READY=1",
 		},
 		"answers 503, and listens elsewhere too": {
-			command(t, "serve", "unready=1000000"),
-			func(r *rig) {
+			program: "serve",
+			options: []string{"unready=1000000"},
+			change: func(r *rig) {
 				r.spec.Probe, r.spec.ReadyPath = ProbeHTTP, "/ready"
 				r.options.ListensOn = func(int) []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort(elsewhere)} }
 			},
-			"GET http://HELD/ready was answered with 503 Service Unavailable",
+			until: "was answered with 503",
+			says:  "GET http://HELD/ready was answered with 503 Service Unavailable",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, test.command)
-			r.spec.ReadyTimeout = time.Second
+			gate := fifo(t)
+			r := newRig(t, command(t, test.program, append(test.options, "gate="+gate)...))
 			r.options.AtOnce = false
-			test.change(r)
+			if test.change != nil {
+				test.change(r)
+			}
 			r.run()
+			reply := r.supervisor.Restart()
+			open(t, gate)
+			r.awaitLog(test.until)
+			r.letTimePass()
 			says := strings.ReplaceAll(test.says, "HELD", r.spec.Sockets[0].Address.String())
-			r.want(r.outcome(r.supervisor.Restart()), "generation 1: not ready after 1s (ready.timeout): "+says)
+			r.want(r.outcome(reply), "generation 1: not ready after 1h0m0s (ready.timeout): "+says)
 			s := r.await(BackingOff)
 			if s.LastExit.Reason != ReasonUnready || s.LastExit.Signal != unix.SIGTERM || s.Failures != 1 || !strings.Contains(s.Problem, says) ||
 				!strings.Contains(s.LastExit.Detail, says) {

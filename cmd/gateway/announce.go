@@ -47,7 +47,11 @@ func (a *announcer) observe(status worker.Status) {
 			a.down()
 		}
 	}
-	if text := a.describe(status); text != a.status {
+	text := a.describe(status)
+	if status.RolledBack != 0 {
+		text += "; the edited configuration was rolled back: " + status.RollbackReason
+	}
+	if text != a.status {
 		a.status = text
 		notify("STATUS=" + text)
 	}

@@ -34,12 +34,19 @@ type launcher struct {
 
 	// mu makes one reload wait for the other.
 	mu sync.Mutex
-	// applied is the configuration that the worker runs with; nil before the
-	// first good one.
-	applied *config.Config
-	spec    worker.Spec
+	// latest is the configuration that was applied last; nil before the first
+	// good one. good is the last one whose worker became ready.
+	latest, good atomic.Pointer[edition]
+	editions     int // how many have been prepared
 
 	report atomic.Pointer[configReport]
+}
+
+// edition is a configuration that was applied, and what a worker is made from
+// because of it.
+type edition struct {
+	cfg  *config.Config
+	spec worker.Spec
 }
 
 // configReport is what the status says about the configuration.
@@ -49,28 +56,43 @@ type configReport struct {
 	problems []string // what is wrong although it was applied
 }
 
-// adopt takes the first configuration, or the reason why there is none.
-func (l *launcher) adopt(cfg *config.Config, err error) worker.Spec {
+// adopt takes the first configuration, or the reason why there is none. Then
+// the last one that worked in an earlier life serves, if one is known.
+func (l *launcher) adopt(cfg *config.Config, err error) (first worker.Spec, good *worker.Spec) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if remembered := l.recall(); remembered != nil {
+		l.good.Store(remembered)
+		good = &remembered.spec
+	}
+	var spec worker.Spec
 	if err == nil {
-		l.spec, err = l.prepare(cfg)
+		spec, err = l.prepare(cfg)
 	}
 	if err != nil {
 		l.reject(err)
-		return worker.Spec{Refused: fmt.Errorf("no worker can be started: %w", err), FrontDesk: true}
+		if good != nil {
+			l.log.Warn("going on with the last configuration that worked", "path", l.good.Load().cfg.Path)
+			l.latest.Store(l.good.Load())
+			return *good, good
+		}
+		return worker.Spec{Refused: fmt.Errorf("no worker can be started: %w", err), FrontDesk: true}, nil
 	}
-	l.accept(cfg)
-	return l.spec
+	if good != nil && len(cfg.Changed(l.good.Load().cfg)) == 0 {
+		good.Edition = spec.Edition
+	}
+	l.accept(cfg, spec)
+	return spec, good
 }
 
 // atOnce reports whether the first generation should not wait for a client:
 // because it was configured so, or because one waits already.
 func (l *launcher) atOnce() bool {
-	if l.applied == nil {
+	latest := l.latest.Load()
+	if latest == nil {
 		return false
 	}
-	if l.applied.Worker.Start == config.StartAtOnce {
+	if latest.cfg.Worker.Start == config.StartAtOnce {
 		return true
 	}
 	queued, err := l.held.Queued()
@@ -91,7 +113,7 @@ func (l *launcher) reload(ctx context.Context) error {
 		return err
 	}
 	if err := await(ctx, outcome); err != nil {
-		return fmt.Errorf("the configuration was applied, but the worker is not ready: %w", err)
+		return fmt.Errorf("the worker that the new configuration asks for is not ready: %w", err)
 	}
 	return nil
 }
@@ -111,23 +133,29 @@ func (l *launcher) apply() (<-chan error, error) {
 		l.reject(err)
 		return nil, err
 	}
-	first := l.applied == nil
+	current := l.current()
+	first := current == nil
 	var changed []string
 	if !first {
-		changed = l.applied.Changed(cfg)
-		if !slices.Equal(spec.Environment, l.spec.Environment) && !slices.Contains(changed, "worker.environment") {
+		changed = current.cfg.Changed(cfg)
+		if !slices.Equal(spec.Environment, current.spec.Environment) && !slices.Contains(changed, "worker.environment") {
 			changed = append(changed, "worker.environment_file")
 		}
 	}
-	l.spec = spec
-	l.accept(cfg)
-	l.level.Set(cfg.Log.Level)
 	if !first && len(changed) == 0 {
+		// As before, though perhaps after a rejected edit that was taken back.
+		l.latest.Store(current)
+		l.report.Store(l.examine(cfg))
 		l.log.Info("the configuration has not changed")
+		if status := l.observed.Load(); status != nil && status.RolledBack != 0 {
+			return l.supervisor.Apply(current.spec, false), nil
+		}
 		nothing := make(chan error, 1)
 		nothing <- nil
 		return nothing, nil
 	}
+	l.accept(cfg, spec)
+	l.level.Set(cfg.Log.Level)
 	restart := first || slices.ContainsFunc(changed, needsGeneration)
 	l.log.Info("configuration applied", "changed", strings.Join(changed, " "), "next_generation", restart)
 	return l.supervisor.Apply(spec, restart), nil
@@ -148,8 +176,38 @@ func needsGeneration(key string) bool {
 	return slices.Contains([]string{"listen", "worker", "ready", "stop"}, section) && key != "worker.start"
 }
 
-func (l *launcher) accept(cfg *config.Config) {
-	l.applied = cfg
+// current is the configuration that is in use; nil before the first good one.
+func (l *launcher) current() *edition {
+	latest := l.latest.Load()
+	if status := l.observed.Load(); latest != nil && status != nil && status.RolledBack == latest.spec.Edition {
+		return l.good.Load()
+	}
+	return latest
+}
+
+// observe takes note of what the supervisor does; it must not wait for a reload,
+// which waits for the supervisor.
+func (l *launcher) observe(status worker.Status) {
+	l.observed.Store(&status)
+	if good := l.good.Load(); status.RolledBack != 0 && good != nil {
+		l.level.Set(good.cfg.Log.Level)
+	}
+	latest := l.latest.Load()
+	if status.State != worker.Ready || latest == nil || status.Edition != latest.spec.Edition {
+		return
+	}
+	if l.good.Swap(latest) != latest {
+		go l.remember(latest)
+	}
+}
+
+func (l *launcher) accept(cfg *config.Config, spec worker.Spec) {
+	l.latest.Store(&edition{cfg: cfg, spec: spec})
+	l.report.Store(l.examine(cfg))
+}
+
+// examine says what is wrong with a configuration that can be applied.
+func (l *launcher) examine(cfg *config.Config) *configReport {
 	report := configReport{path: cfg.Path}
 	if _, missing, unwanted := l.held.Select(cfg.Listen); l.holder.kind == bySystemd {
 		if len(missing) > 0 {
@@ -167,7 +225,7 @@ func (l *launcher) accept(cfg *config.Config) {
 	for _, refused := range l.holder.refused {
 		report.problems = append(report.problems, refused.Error())
 	}
-	l.report.Store(&report)
+	return &report
 }
 
 const renderAgain = "run \"gateway install\" again, then restart openclaw-gateway.socket"
@@ -184,12 +242,15 @@ func (l *launcher) prepare(cfg *config.Config) (worker.Spec, error) {
 		return worker.Spec{}, fmt.Errorf("listen is %s, but %s holds %s: %s",
 			joinAddresses(cfg.Listen), l.holder.kind, joinAddresses(l.held.Addresses()), renderAgain)
 	}
-	if l.holder.kind == byItself && l.applied != nil && !slices.Equal(l.applied.Listen, cfg.Listen) {
+	latest := l.latest.Load()
+	if l.holder.kind == byItself && latest != nil && !slices.Equal(latest.cfg.Listen, cfg.Listen) {
 		return worker.Spec{}, fmt.Errorf("listen has changed to %s: stop \"gateway run\" and start it again (missing: %s)",
 			joinAddresses(cfg.Listen), joinAddresses(missing))
 	}
+	l.editions++
 	spec := worker.Spec{
-		Queues: selected, Command: cfg.Worker.Command, Directory: cfg.Worker.Directory,
+		Edition: l.editions,
+		Queues:  selected, Command: cfg.Worker.Command, Directory: cfg.Worker.Directory,
 		Environment: slices.Clone(cfg.Worker.Environment), Handoff: handoff.Kind(cfg.Worker.Handoff),
 		Probe: worker.Probe(cfg.Ready.Probe), ReadyPath: cfg.Ready.Path, ReadyTimeout: cfg.Ready.Timeout,
 		StopSignal: cfg.Stop.Signal, StopTimeout: cfg.Stop.Timeout,

@@ -86,12 +86,12 @@ func run(ctx context.Context, path string) error {
 	}
 
 	l := &launcher{log: log, level: level, files: files, held: sockets, holder: holder, since: time.Now()}
-	spec := l.adopt(cfg, rejected)
+	spec, good := l.adopt(cfg, rejected)
 	announce := &announcer{addresses: sockets.Addresses()}
 	options := worker.Options{
-		Log: log, Directory: directory, Alone: true, AtOnce: l.atOnce(),
+		Log: log, Directory: directory, Alone: true, AtOnce: l.atOnce(), Good: good,
 		Observe: func(status worker.Status) {
-			l.observed.Store(&status)
+			l.observe(status)
 			announce.observe(status)
 		},
 		ListensOn: listensOn,

@@ -134,9 +134,13 @@ func (l *launcher) status() Status {
 	if l.holder.kind == bySystemd {
 		s.Unit = l.unit(observed)
 	}
-	if report.err != "" {
+	switch {
+	case report.err != "":
 		s.Config.State, s.Config.Error = "rejected", report.err
 		s.Problems = append(s.Problems, "the configuration was rejected: "+report.err)
+	case observed.RolledBack != 0:
+		s.Config.State, s.Config.Error = "rejected", observed.RollbackReason
+		s.Problems = append(s.Problems, "the last configuration that worked is in use again, because of the new one "+observed.RollbackReason)
 	}
 	if observed.Problem != "" {
 		s.Problems = append(s.Problems, observed.Problem)

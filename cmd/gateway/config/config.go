@@ -23,6 +23,8 @@ type Config struct {
 	FrontDesk bool             `mapstructure:"front_desk"`
 	Log       Log              `mapstructure:"log"`
 
+	// Content is the file as it was read; nil without one.
+	Content []byte `mapstructure:"-"`
 	// Source says for each key where its value comes from: "FILE:LINE" or the name of a variable. A key that is
 	// missing here has its default.
 	Source map[string]string `mapstructure:"-"`

@@ -31,7 +31,7 @@ func Load(path string) (*Config, error) {
 
 // load is Load without the operating system. There is no file if path is empty.
 func load(path string, content []byte, lookup func(string) (string, bool)) (*Config, error) {
-	l := &loader{path: path, config: &Config{Path: path, Source: map[string]string{}}, given: map[string]given{}}
+	l := &loader{path: path, config: &Config{Path: path, Content: content, Source: map[string]string{}}, given: map[string]given{}}
 	if path != "" && !l.readFile(content) {
 		return nil, l.problems // a file that is no YAML says nothing about its keys
 	}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"openclaw-gateway/cmd/gateway/config"
+)
+
+// lastGood returns where the last configuration that worked is kept for the next
+// life of the launcher: in the unit's state directory, "" without one.
+func lastGood() string {
+	directory, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
+	if directory == "" {
+		return ""
+	}
+	return filepath.Join(directory, "last-good.yaml")
+}
+
+// remember keeps a configuration whose worker has become ready.
+func (l *launcher) remember(e *edition) {
+	path := lastGood()
+	if path == "" || e.cfg.Content == nil || e.cfg.Path == path {
+		return
+	}
+	// It may hold secrets, in worker.environment.
+	if err := renameio.WriteFile(path, e.cfg.Content, 0o600); err != nil {
+		l.log.Warn("cannot keep the configuration for the next start of the launcher", "error", err)
+	}
+}
+
+// recall returns the configuration that was kept, if it still can be used.
+func (l *launcher) recall() *edition {
+	path := lastGood()
+	if path == "" {
+		return nil
+	}
+	cfg, err := config.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		spec, unfit := l.prepare(cfg)
+		if err = unfit; err == nil {
+			return &edition{cfg: cfg, spec: spec}
+		}
+	}
+	l.log.Warn("the last configuration that worked cannot be used any more", "path", path, "error", err)
+	return nil
+}
