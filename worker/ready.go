@@ -101,8 +101,8 @@ func exchange(ctx context.Context, method, target string, patience time.Duration
 	req.Close = true
 	silent := fmt.Errorf("accepted, and not answered in %s", patience)
 	transport := &http.Transport{
-		// The transport's own context outlives the request: it would go on
-		// dialing, and keep the connection for a request that never comes.
+		// The transport's own context outlives the request: a connection that
+		// is made at the last moment would be kept for one that never comes.
 		DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, network, address)
 			if err != nil {

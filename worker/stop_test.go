@@ -2,7 +2,10 @@ package worker
 
 import (
 	"errors"
+	"log/slog"
+	"os"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -69,6 +72,52 @@ func TestStopSignal(t *testing.T) {
 			if diff := cmp.Diff([]State{Starting, Ready, Stopping, Stopped}, r.states()); diff != "" {
 				t.Error(diff)
 			}
+		})
+	}
+}
+
+// TestStopSignalOfShim: while the shim has not become the worker, it is killed,
+// because it might swallow the signal; afterwards the worker gets its signal.
+func TestStopSignalOfShim(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		executed bool
+		by       unix.Signal
+		code     int
+	}{
+		"shim":   {false, unix.SIGKILL, -1},
+		"worker": {true, 0, 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			gate := fifo(t)
+			line := command(t, "deaf", "trap=SIGUSR1:8", "gate="+gate)
+			process, err := os.StartProcess(line[0], line, &os.ProcAttr{Env: append(os.Environ(), quietRace)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			open(t, gate)
+			s := New(Spec{}, Options{Log: slog.New(slog.DiscardHandler)})
+			s.timer = time.NewTimer(time.Hour)
+			s.present = &generation{
+				spec: Spec{StopSignal: unix.SIGUSR1, StopTimeout: time.Hour}, process: process,
+				executed: make(chan struct{}), cancel: func(error) {},
+			}
+			if test.executed {
+				close(s.present.executed)
+			}
+			s.end(ReasonRestart, "", nil)
+			within(t, "the process ends", func() error {
+				state, err := process.Wait()
+				if err != nil {
+					return err
+				}
+				status := state.Sys().(syscall.WaitStatus)
+				if status.Signaled() != (test.by != 0) || (test.by != 0 && status.Signal() != test.by) || status.ExitStatus() != test.code {
+					t.Errorf("it ended with %v", state)
+				}
+				return nil
+			})
 		})
 	}
 }

@@ -582,7 +582,7 @@ func (s *Supervisor) record(exit Exit) {
 	s.last = &exit
 	s.log.Info("worker ended", "generation", exit.Generation, "exit", exit.String(), "reason", exit.Reason,
 		"lived_ms", exit.Lived.Milliseconds(), "strays", len(exit.Strays), "detail", exit.Detail)
-	s.trees.report("the worker left processes, which were killed", exit.Generation, exit.Strays)
+	report(s.log, "the worker left processes, which were killed", exit.Generation, exit.Strays)
 }
 
 // settle tells everybody who waits for the outcome of a start.

@@ -232,6 +232,28 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// TestApplyWhileStarting: the present generation goes on with what it was made from.
+func TestApplyWhileStarting(t *testing.T) {
+	t.Parallel()
+	gate := fifo(t)
+	r := newRig(t, command(t, "serve", "gate="+gate))
+	later := r.spec
+	later.Sockets = []handoff.Socket{listen(t, "127.0.0.1")}
+	queues := &testQueues{sockets: later.Sockets}
+	later.Queues = queues
+	r.run()
+	r.await(Starting)
+	r.want(r.outcome(r.supervisor.Apply(later, false)))
+	open(t, gate)
+	r.await(Ready)
+	_, listens := r.queues.counts()
+	restored, others := queues.counts()
+	if listens != 1 || restored != 0 || others != 0 {
+		t.Errorf("sockets given their backlog %d times, want once; those of the next generation restored %d times, given it %d times, want never",
+			listens, restored, others)
+	}
+}
+
 func TestApplyWhileWaiting(t *testing.T) {
 	t.Parallel()
 	for _, restart := range []bool{false, true} {

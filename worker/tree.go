@@ -37,7 +37,7 @@ type trees struct {
 }
 
 // newTrees prepares for generations: with a delegated cgroup the launcher moves
-// into one of its own, beside theirs. What an earlier launcher has left is ended.
+// into one of its own, beside theirs.
 func newTrees(log *slog.Logger, reaper *reaper, directory string) *trees {
 	t := &trees{log: log, reaper: reaper, directory: directory}
 	var err error
@@ -50,9 +50,6 @@ func newTrees(log *slog.Logger, reaper *reaper, directory string) *trees {
 			level = slog.LevelDebug
 		}
 		log.Log(context.Background(), level, "the worker's processes are found by descent, not by cgroup", "reason", err)
-	}
-	if err := t.sweep(); err != nil {
-		log.Error("cannot end all that an earlier launcher has left", "error", err)
 	}
 	return t
 }
@@ -89,7 +86,7 @@ func (t *trees) mark() string {
 // reaped yet, and returns who that was, when nothing of it is alive.
 func (t *trees) end(main int, group *cgroup.Group) (strays []proctree.Process, err error) {
 	if group != nil {
-		if strays, err = t.endGroup(group); err != nil {
+		if strays, err = endGroup(t.log, group); err != nil {
 			t.log.Error("cannot end a cgroup", "cgroup", group.Name(), "error", err)
 		}
 	}
@@ -126,7 +123,7 @@ func (t *trees) left(main int) ([]proctree.Process, error) {
 }
 
 // endGroup ends what is left in a generation's cgroup and removes it.
-func (t *trees) endGroup(group *cgroup.Group) ([]proctree.Process, error) {
+func endGroup(log *slog.Logger, group *cgroup.Group) ([]proctree.Process, error) {
 	var strays []proctree.Process
 	pids, err := group.Processes()
 	for _, pid := range pids {
@@ -149,34 +146,38 @@ func (t *trees) endGroup(group *cgroup.Group) ([]proctree.Process, error) {
 			return strays, group.Remove()
 		}
 		left, _ := group.Processes()
-		t.log.Error("killed processes do not end: the kernel holds them (state D in ps)", "cgroup", group.Name(), "pids", fmt.Sprint(left))
+		log.Error("killed processes do not end: the kernel holds them (state D in ps)", "cgroup", group.Name(), "pids", fmt.Sprint(left))
 	}
 }
 
-// sweep ends what an earlier launcher of this runtime directory has left.
-func (t *trees) sweep() error {
+// Sweep ends what a launcher of this runtime directory has left that was killed,
+// before anything is started, and before the launcher binds an address that one
+// of those processes may still hold. Nothing is touched whose launcher lives.
+func Sweep(log *slog.Logger, directory string) error {
 	var errs []error
-	if t.group != nil {
-		groups, err := t.group.Children("generation-")
-		errs = append(errs, err)
+	group, err := cgroup.Delegated()
+	if err == nil {
+		var groups []*cgroup.Group
+		groups, err = group.Children("generation-")
 		for _, group := range groups {
-			strays, err := t.endGroup(group)
-			t.report("an earlier launcher left processes in "+group.Name(), 0, strays)
+			strays, err := endGroup(log, group)
+			report(log, "an earlier launcher left processes in "+group.Name()+", which were killed", 0, strays)
 			errs = append(errs, err)
 		}
 	}
+	if !errors.Is(err, cgroup.ErrNotDelegated) {
+		errs = append(errs, err)
+	}
 	left, err := proctree.Marked(markKey, func(value string) bool {
-		directory, launcher, ok := cutMark(value)
-		if !ok || directory != t.directory {
+		marked, launcher, ok := cutMark(value)
+		if !ok || marked != directory {
 			return false
 		}
-		// One whose launcher lives is that launcher's business.
 		now, err := proctree.Find(launcher.PID)
 		return err != nil || now.Start != launcher.Start || now.Zombie
 	})
-	errs = append(errs, err)
-	errs = append(errs, proctree.Kill(left))
-	t.report("an earlier launcher left processes, which were killed", 0, left)
+	errs = append(errs, err, proctree.Kill(left))
+	report(log, "an earlier launcher left processes, which were killed", 0, left)
 	return errors.Join(errs...)
 }
 
@@ -196,9 +197,9 @@ func cutMark(value string) (directory string, launcher proctree.Process, ok bool
 }
 
 // report says who was left; generation is 0 for an earlier launcher's.
-func (t *trees) report(message string, generation int, strays []proctree.Process) {
+func report(log *slog.Logger, message string, generation int, strays []proctree.Process) {
 	if len(strays) > 0 {
-		t.log.Warn(message, "generation", generation, "strays", len(strays), "who", names(strays))
+		log.Warn(message, "generation", generation, "strays", len(strays), "who", names(strays))
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 // who may signal the launcher anyway, the same user and root.
 type control struct {
 	server http.Server
-	path   string
+	socket net.Listener
 }
 
 // answer is what /restart and /reload say.
@@ -30,8 +30,9 @@ type answer struct {
 
 type peerKey struct{}
 
-// serveControl listens on the control socket in directory until it is closed.
-func serveControl(directory string, l *launcher) (*control, error) {
+// listenControl makes the control socket in directory. It fails when another
+// launcher answers there, so it also keeps two of them apart.
+func listenControl(directory string) (*control, error) {
 	path := filepath.Join(directory, controlSocket)
 	if conn, err := net.Dial("unix", path); err == nil {
 		_ = conn.Close()
@@ -42,20 +43,24 @@ func serveControl(directory string, l *launcher) (*control, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("make the control socket: %w", err)
 	}
-	sockets, err := net.Listen("unix", path)
+	socket, err := net.Listen("unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("make the control socket: %w", err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("make the control socket: %w", err), sockets.Close())
+		return nil, errors.Join(fmt.Errorf("make the control socket: %w", err), socket.Close())
 	}
+	return &control{socket: socket}, nil
+}
+
+// serve answers until the control socket is closed.
+func (c *control) serve(l *launcher) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, l.status())
 	})
 	mux.HandleFunc("POST /restart", func(w http.ResponseWriter, r *http.Request) { outcome(w, l.restart(r.Context())) })
 	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) { outcome(w, l.reload(r.Context())) })
-	c := &control{path: path}
 	c.server = http.Server{
 		Handler:           permit(mux),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -69,11 +74,10 @@ func serveControl(directory string, l *launcher) (*control, error) {
 		},
 	}
 	go func() {
-		if err := c.server.Serve(sockets); !errors.Is(err, http.ErrServerClosed) {
-			l.log.Error("the control socket has failed", "path", path, "error", err)
+		if err := c.server.Serve(c.socket); !errors.Is(err, http.ErrServerClosed) {
+			l.log.Error("the control socket has failed", "path", c.socket.Addr(), "error", err)
 		}
 	}()
-	return c, nil
 }
 
 // Close ends the control socket, when those who wait for an outcome have it.
@@ -83,6 +87,8 @@ func (c *control) Close() {
 	if err := c.server.Shutdown(ctx); err != nil {
 		_ = c.server.Close()
 	}
+	// Also where it was never served.
+	_ = c.socket.Close()
 }
 
 // permit lets the launcher's own user and root in: the mode of the socket says

@@ -75,14 +75,22 @@ func run(ctx context.Context, path string) error {
 	for _, refused := range holder.refused {
 		log.Error("socket refused", "error", refused)
 	}
+	directory, err := ownRuntimeDirectory()
+	if err != nil {
+		return err
+	}
+	control, err := listenControl(directory)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	if err := worker.Sweep(log, directory); err != nil {
+		log.Error("cannot end all that an earlier launcher has left", "error", err)
+	}
 	if holder.kind == byItself {
 		if sockets, err = bind(cfg.Listen, log); err != nil {
 			return err
 		}
-	}
-	directory, err := ownRuntimeDirectory()
-	if err != nil {
-		return err
 	}
 
 	l := &launcher{log: log, level: level, files: files, held: sockets, holder: holder, since: time.Now()}
@@ -103,11 +111,7 @@ func run(ctx context.Context, path string) error {
 	options.OpenDesk = l.openDesk
 	l.supervisor = worker.New(spec, options)
 
-	control, err := serveControl(directory, l)
-	if err != nil {
-		return err
-	}
-	defer control.Close()
+	control.serve(l)
 
 	// systemctl start and a boot do not wait longer than this for the worker.
 	patience := time.AfterFunc(startJobLimit, announce.giveUp)

@@ -1,0 +1,182 @@
+package watch
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// nameEvents are wanted of every directory on the way.
+	nameEvents = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_ATTRIB
+
+	// fileEvents are wanted of the file, and of a directory in which it has its
+	// name: if it is new there, they may have happened before it is watched itself.
+	fileEvents = unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_ATTRIB
+
+	// linksLimit is how many symbolic links the kernel follows, path_resolution(7).
+	linksLimit = 40
+)
+
+// chain is what stands on the way to the file: for each watch, the names that
+// matter in its directory. The name "" stands for the watched itself.
+type chain map[int32]map[string]place
+
+// place is where on the way a name stands.
+type place int
+
+const (
+	onTheWay place = iota
+	atFile         // it is the file's, or that of a symbolic link in its stead
+)
+
+// find says where the subject of an event stands, if it is on the way at all.
+func (c chain) find(e event) (place, bool) {
+	names, watched := c[e.watch]
+	if !watched {
+		return onTheWay, false
+	}
+	p, known := names[e.name]
+	return p, known || e.mask&(unix.IN_IGNORED|unix.IN_UNMOUNT) != 0
+}
+
+func (c chain) add(watch int32, name string, p place) {
+	if c[watch] == nil {
+		c[watch] = map[string]place{}
+	}
+	c[watch][name] = max(p, c[watch][name])
+}
+
+// walk follows the path to the file, or to where it is missing, watches what is on
+// the way and ceases to watch what no longer is. It works with names, which may
+// change meanwhile; but then an event of a directory that is watched by now comes
+// after the walk, and leads to the next.
+func (w *Watcher) walk() error {
+	found := chain{}
+	err := w.follow(found)
+	if err != nil {
+		return err
+	}
+	for old := range w.chain {
+		if found[old] == nil {
+			err = errors.Join(err, w.unwatch(old))
+		}
+	}
+	w.chain = found
+	return err
+}
+
+// follow adds what is on the way to found.
+func (w *Watcher) follow(found chain) error {
+	directory, rest, links := "/", names(w.path), 0
+	for len(rest) > 0 {
+		name := rest[0]
+		rest = rest[1:]
+		if name == ".." {
+			directory = filepath.Dir(directory) // there are no symbolic links in it
+			continue
+		}
+		wanted, p := uint32(nameEvents), onTheWay
+		if len(rest) == 0 {
+			wanted, p = nameEvents|fileEvents, atFile
+		}
+		// Before the look at the name, see walk.
+		watch, err := w.watch(directory, wanted|unix.IN_ONLYDIR)
+		switch {
+		case missing(err):
+			return nil // replaced since: the event is under way
+		case errors.Is(err, fs.ErrPermission) && p == onTheWay:
+		case err != nil:
+			return err
+		default:
+			found.add(watch, name, p)
+		}
+
+		entry := filepath.Join(directory, name)
+		info, err := os.Lstat(entry)
+		switch {
+		case err != nil:
+			return nil // missing, or hidden: an event of the directory tells when that changes
+		case info.IsDir():
+			directory = entry
+		case info.Mode().Type() == fs.ModeSymlink:
+			target, err := os.Readlink(entry)
+			links++
+			if err != nil || links > linksLimit {
+				return nil
+			}
+			if filepath.IsAbs(target) {
+				directory = "/"
+			}
+			rest = append(names(target), rest...)
+		case len(rest) == 0 && info.Mode().IsRegular():
+			// For writes under another name: of a hard link, or outside of a container
+			// where the file is a mount of its own.
+			watch, err := w.watch(entry, fileEvents)
+			if err == nil {
+				found.add(watch, "", atFile)
+			}
+			if err != nil && !missing(err) && !errors.Is(err, fs.ErrPermission) {
+				return err
+			}
+			return nil
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// names splits a path.
+func names(path string) []string {
+	var split []string
+	for name := range strings.SplitSeq(path, "/") {
+		if name != "" && name != "." {
+			split = append(split, name)
+		}
+	}
+	return split
+}
+
+// watch returns the number of the watch, the same each time for the same inode.
+func (w *Watcher) watch(path string, wanted uint32) (int32, error) {
+	var number int
+	var failed error
+	err := w.raw.Control(func(fd uintptr) {
+		// IN_MASK_ADD: a directory may be on the way twice.
+		number, failed = unix.InotifyAddWatch(int(fd), path, wanted|unix.IN_DONT_FOLLOW|unix.IN_MASK_ADD)
+	})
+	if err != nil {
+		return 0, err
+	}
+	if failed != nil {
+		return 0, fmt.Errorf("inotify_add_watch %s: %w%s", path, failed, hint(failed))
+	}
+	return int32(number), nil
+}
+
+func (w *Watcher) unwatch(number int32) error {
+	return w.raw.Control(func(fd uintptr) {
+		// The error would be that it is gone already, with its inode.
+		_, _ = unix.InotifyRmWatch(int(fd), uint32(number))
+	})
+}
+
+// hint says what to do about an error of inotify.
+func hint(err error) string {
+	switch {
+	case errors.Is(err, unix.EMFILE):
+		return " (raise fs.inotify.max_user_instances, or the limit of open files)"
+	case errors.Is(err, unix.ENOSPC):
+		return " (raise fs.inotify.max_user_watches)"
+	case errors.Is(err, fs.ErrPermission):
+		return " (make the directory readable)"
+	default:
+		return ""
+	}
+}
