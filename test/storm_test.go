@@ -23,6 +23,7 @@ const quick = "stop: {timeout: 1s}\nrestart: {backoff_min: 10ms, backoff_max: 20
 // TestHundredCrashes kills the worker a hundred times. systemd does not notice,
 // and the sockets stay what they are.
 func TestHundredCrashes(t *testing.T) {
+	t.Parallel()
 	m := boot(t, machine.Options{})
 	install(t, m.Scope, m, misbehaving("behaves.py")+quick)
 	before := inodes(t, m)
@@ -36,12 +37,12 @@ func TestHundredCrashes(t *testing.T) {
 				t.Fatalf("generation %d serves after %d crashes", generation, crash-1)
 			}
 			if crash == 10 {
-				early = descriptors(t, m)
+				early = descriptors(t, m, launcher)
 			}
 			kill(t, m, pid)
 		}
 		serving(t, m.Scope, 101)
-		sameDescriptors(t, early, descriptors(t, m))
+		sameDescriptors(t, early, descriptors(t, m, launcher))
 	})
 	nothingOlder(t, m, 101)
 	unharmed(t, m, before)
@@ -53,6 +54,7 @@ func TestHundredCrashes(t *testing.T) {
 // TestFiftyKilledLaunchers kills the launcher fifty times, and its worker with
 // it. systemd starts the next one each time, and the sockets stay what they are.
 func TestFiftyKilledLaunchers(t *testing.T) {
+	t.Parallel()
 	const times = 50
 	m := boot(t, machine.Options{})
 	install(t, m.Scope, m, misbehaving("detaches.py")+quick)
@@ -60,17 +62,18 @@ func TestFiftyKilledLaunchers(t *testing.T) {
 	underLoad(t, m, ipv4, "/", times*loops, func(*load.Load) {
 		var early map[string][]string
 		for n := range times {
-			_, worker := whoServes(t, m)
-			launcher := process(t, m, worker).ParentPID
+			_, pid := whoServes(t, m)
+			worker := process(t, m, pid)
+			launcher := worker.ParentPID
 			if n == 10 {
-				early = descriptors(t, m)
+				early = descriptors(t, m, launcher)
 			}
+			ended := handleOf(t, worker)
 			kill(t, m, launcher)
-			if _, next := whoServes(t, m); next == worker {
-				t.Fatalf("worker %d serves without its launcher", worker)
-			}
+			ended.awaitEnd(t)
 		}
-		sameDescriptors(t, early, descriptors(t, m))
+		_, pid := whoServes(t, m)
+		sameDescriptors(t, early, descriptors(t, m, process(t, m, pid).ParentPID))
 	})
 	serving(t, m.Scope, 1)
 	nothingOlder(t, m, 1)
@@ -85,7 +88,8 @@ func TestFiftyKilledLaunchers(t *testing.T) {
 // and launchers that are just starting. The seeds are fixed; the moments are as
 // exact as the clients' answers.
 func TestStorm(t *testing.T) {
-	const kills = 40
+	t.Parallel()
+	const kills = 30
 	storms := []struct {
 		name, configuration string
 		seed                uint64

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,10 +25,13 @@ const startJobLimit = 90 * time.Second
 type announcer struct {
 	addresses []netip.AddrPort
 
-	mu     sync.Mutex
-	ready  bool // READY=1 was said, so the start job has ended
-	up     bool // and it still holds
-	status string
+	mu    sync.Mutex
+	ready bool // READY=1 was said, so the start job has ended
+	up    bool // and it still holds
+	seen  worker.Status
+	// rejected says why an edited configuration is not in use; "" when it is.
+	rejected string
+	status   string
 }
 
 func (a *announcer) observe(status worker.Status) {
@@ -47,10 +51,31 @@ func (a *announcer) observe(status worker.Status) {
 			a.down()
 		}
 	}
-	text := a.describe(status)
-	if status.RolledBack != 0 {
-		text += "; the edited configuration was rolled back: " + status.RollbackReason
+	a.seen = &status
+	a.say()
+}
+
+// reject says why an edited configuration is not in use; "" takes it back.
+func (a *announcer) reject(why string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rejected = why
+	if a.seen != nil {
+		a.say()
 	}
+}
+
+// say brings STATUS= up to date.
+func (a *announcer) say() {
+	text := a.describe(*a.seen)
+	switch {
+	case a.rejected != "" && a.seen.State != worker.Failed:
+		text += "; the edited configuration was rejected: " + a.rejected
+	case a.seen.RolledBack != 0:
+		text += "; the edited configuration was rolled back: " + a.seen.RollbackReason
+	}
+	// A line each is what the protocol is made of.
+	text = strings.ReplaceAll(text, "\n", "; ")
 	if text != a.status {
 		a.status = text
 		notify("STATUS=" + text)

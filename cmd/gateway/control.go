@@ -59,8 +59,8 @@ func (c *control) serve(l *launcher) {
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, l.status())
 	})
-	mux.HandleFunc("POST /restart", func(w http.ResponseWriter, r *http.Request) { outcome(w, l.restart(r.Context())) })
-	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) { outcome(w, l.reload(r.Context())) })
+	mux.HandleFunc("POST /restart", func(w http.ResponseWriter, r *http.Request) { conclude(w, l.restart(r.Context())) })
+	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) { conclude(w, l.reload(r.Context())) })
 	c.server = http.Server{
 		Handler:           permit(mux),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -120,7 +120,7 @@ func peerUID(conn net.Conn) (uint32, error) {
 	return credentials.Uid, nil
 }
 
-func outcome(w http.ResponseWriter, err error) {
+func conclude(w http.ResponseWriter, err error) {
 	if err != nil {
 		reply(w, http.StatusConflict, answer{Error: err.Error()})
 		return

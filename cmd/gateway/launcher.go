@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/config/watch"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/listener/frontdesk"
 	"openclaw-gateway/worker"
@@ -24,6 +25,7 @@ type launcher struct {
 	holder     holder
 	since      time.Time
 	supervisor *worker.Supervisor
+	announce   *announcer
 	observed   atomic.Pointer[worker.Status]
 
 	// mu makes one reload wait for the other.
@@ -53,22 +55,14 @@ func (l *launcher) atOnce() bool {
 // restart starts the next generation and returns when it is ready, or with the
 // reason why it is not.
 func (l *launcher) restart(ctx context.Context) error {
-	return await(ctx, l.supervisor.Restart())
-}
-
-func await(ctx context.Context, outcome <-chan error) error {
-	select {
-	case err := <-outcome:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for the next generation: %w", ctx.Err())
-	}
+	return newOutcome(l.supervisor.Restart()).wait(ctx)
 }
 
 // observe takes note of what the supervisor does; it must not wait for a reload,
 // which waits for the supervisor.
 func (l *launcher) observe(status worker.Status) {
 	l.observed.Store(&status)
+	l.announce.observe(status)
 	if good := l.good.Load(); status.RolledBack != 0 && good != nil {
 		l.level.Set(good.cfg.Log.Level)
 	}
@@ -112,6 +106,18 @@ func (l *launcher) notice() frontdesk.Notice {
 		}
 	}
 	return notice
+}
+
+// watchFile applies each edit of the configuration file.
+func (l *launcher) watchFile(ctx context.Context, edits *watch.Watcher) {
+	err := edits.Run(ctx, func() {
+		l.log.Info("the configuration file was edited", "path", l.files.name())
+		// The outcome is in the log, and the next edit must not wait for it.
+		go func() { _ = l.reload(ctx) }()
+	})
+	if err != nil && ctx.Err() == nil {
+		l.log.Error("edits of the configuration are not noticed any more, use gateway reload", "error", err)
+	}
 }
 
 // mend watches for a worker that shuts the sockets down for everybody.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -13,8 +15,36 @@ import (
 // edition is a configuration that was applied, and what a worker is made from
 // because of it.
 type edition struct {
-	cfg  *config.Config
-	spec worker.Spec
+	cfg     *config.Config
+	spec    worker.Spec
+	outcome *outcome
+}
+
+// outcome is what comes of applying a configuration; nil is good already.
+type outcome struct {
+	done chan struct{} // closed when err is known
+	err  error
+}
+
+func newOutcome(reply <-chan error) *outcome {
+	o := &outcome{done: make(chan struct{})}
+	go func() {
+		o.err = <-reply
+		close(o.done)
+	}()
+	return o
+}
+
+func (o *outcome) wait(ctx context.Context) error {
+	if o == nil {
+		return nil
+	}
+	select {
+	case <-o.done:
+		return o.err
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the next generation: %w", ctx.Err())
+	}
 }
 
 // configReport is what the status says about the configuration.
@@ -34,6 +64,12 @@ func (f configFile) name() string {
 		return f.path
 	}
 	return config.Find()
+}
+
+// watched returns the file whose edits count: the one that is read, or the one
+// that would be if it were made.
+func (f configFile) watched() string {
+	return cmp.Or(f.name(), config.DefaultPath(os.Geteuid() != 0), config.DefaultPath(false))
 }
 
 func (f configFile) load() (*config.Config, error) { return config.Load(f.name()) }
@@ -63,7 +99,7 @@ func (l *launcher) adopt(cfg *config.Config, err error) (first worker.Spec, good
 	if good != nil && len(cfg.Changed(l.good.Load().cfg)) == 0 {
 		good.Edition = spec.Edition
 	}
-	l.accept(cfg, spec)
+	l.accept(&edition{cfg: cfg, spec: spec})
 	return spec, good
 }
 
@@ -74,7 +110,7 @@ func (l *launcher) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := await(ctx, outcome); err != nil {
+	if err := outcome.wait(ctx); err != nil {
 		return fmt.Errorf("the worker that the new configuration asks for is not ready: %w", err)
 	}
 	return nil
@@ -83,7 +119,7 @@ func (l *launcher) reload(ctx context.Context) error {
 // apply reads the configuration and hands what it asks for to the supervisor.
 // The lock keeps the order of two calls; the outcome is awaited without it, so
 // that a better configuration need not wait for the failure of a bad one.
-func (l *launcher) apply() (<-chan error, error) {
+func (l *launcher) apply() (*outcome, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	cfg, err := l.files.load()
@@ -96,37 +132,100 @@ func (l *launcher) apply() (<-chan error, error) {
 		return nil, err
 	}
 	current := l.current()
-	first := current == nil
-	var changed []string
-	if !first {
-		changed = current.cfg.Changed(cfg)
-		if !slices.Equal(spec.Environment, current.spec.Environment) && !slices.Contains(changed, "worker.environment") {
-			changed = append(changed, "worker.environment_file")
+	var changes []change
+	if current != nil {
+		if changes = compare(current, &edition{cfg: cfg, spec: spec}); len(changes) == 0 {
+			return l.keep(current), nil
 		}
 	}
-	if !first && len(changed) == 0 {
-		// As before, though perhaps after a rejected edit that was taken back.
-		l.latest.Store(current)
-		l.report.Store(l.examine(cfg))
-		l.log.Info("the configuration has not changed")
-		if status := l.observed.Load(); status != nil && status.RolledBack != 0 {
-			return l.supervisor.Apply(current.spec, false), nil
-		}
-		nothing := make(chan error, 1)
-		nothing <- nil
-		return nothing, nil
+	next := &edition{cfg: cfg, spec: spec}
+	restart := current == nil || slices.ContainsFunc(changes, func(c change) bool { return c.effect == nextGeneration })
+	for _, c := range changes {
+		l.log.Info("configuration edited", "key", c.key, "from", c.from, "to", c.to, "takes_effect", c.effect)
 	}
-	l.accept(cfg, spec)
+	l.accept(next)
 	l.level.Set(cfg.Log.Level)
-	restart := first || slices.ContainsFunc(changed, needsGeneration)
-	l.log.Info("configuration applied", "changed", strings.Join(changed, " "), "next_generation", restart)
-	return l.supervisor.Apply(spec, restart), nil
+	next.outcome = newOutcome(l.supervisor.Apply(spec, restart))
+	return next.outcome, nil
 }
 
-// needsGeneration reports whether a changed key concerns the worker that runs.
-func needsGeneration(key string) bool {
-	section, _, _ := strings.Cut(key, ".")
-	return slices.Contains([]string{"listen", "worker", "ready", "stop"}, section) && key != "worker.start"
+// keep is for a configuration that is the one in use: perhaps its worker is
+// still on its way, or an edit that was rejected or rolled back was taken back.
+func (l *launcher) keep(current *edition) *outcome {
+	l.report.Store(l.examine(current.cfg))
+	l.announce.reject("")
+	l.log.Info("the configuration has not changed")
+	if l.latest.Swap(current) != current {
+		return newOutcome(l.supervisor.Apply(current.spec, false))
+	}
+	return current.outcome
+}
+
+// change is what an edit does to one key.
+type change struct {
+	key, from, to string
+	effect        effect
+}
+
+// effect is when a change takes effect.
+type effect string
+
+const (
+	atOnce         effect = "at once"
+	nextGeneration effect = "with the next generation, now"
+	nextLauncher   effect = "with the next start of the launcher"
+)
+
+// effects says when a change of a key takes effect; what is not here concerns
+// the worker that runs, which is replaced.
+var effects = map[string]effect{
+	"worker.start":             nextLauncher,
+	"restart.mode":             atOnce,
+	"restart.backoff_min":      atOnce,
+	"restart.backoff_max":      atOnce,
+	"restart.reset_after":      atOnce,
+	"restart.fatal_exit_codes": atOnce,
+	"front_desk":               atOnce,
+	"log.level":                atOnce,
+	"log.format":               nextLauncher,
+}
+
+// compare says what an edit does, key by key.
+func compare(from, to *edition) []change {
+	var changes []change
+	old, values := from.cfg.Values(), to.cfg.Values()
+	changed := from.cfg.Changed(to.cfg)
+	for i, value := range values {
+		if !slices.Contains(changed, value.Key) {
+			continue
+		}
+		c := change{key: value.Key, from: fmt.Sprint(old[i].Value), to: fmt.Sprint(value.Value), effect: effects[value.Key]}
+		if value.Key == "worker.environment" {
+			// The values may be secrets.
+			c.from, c.to = variableNames(from.cfg.Worker.Environment), variableNames(to.cfg.Worker.Environment)
+		}
+		changes = append(changes, c)
+	}
+	if !slices.Equal(from.spec.Environment, to.spec.Environment) && !slices.Contains(changed, "worker.environment") &&
+		!slices.Contains(changed, "worker.environment_file") {
+		file := to.cfg.Worker.EnvironmentFile
+		changes = append(changes, change{key: "worker.environment_file", from: file, to: file + " (edited)"})
+	}
+	for i := range changes {
+		if changes[i].effect == "" {
+			changes[i].effect = nextGeneration
+		}
+	}
+	return changes
+}
+
+func variableNames(environment []string) string {
+	names := make([]string, 0, len(environment))
+	for _, entry := range environment {
+		name, _, _ := strings.Cut(entry, "=")
+		names = append(names, name)
+	}
+	return strings.Join(names, " ")
 }
 
 // current is the configuration that is in use; nil before the first good one.
@@ -138,9 +237,10 @@ func (l *launcher) current() *edition {
 	return latest
 }
 
-func (l *launcher) accept(cfg *config.Config, spec worker.Spec) {
-	l.latest.Store(&edition{cfg: cfg, spec: spec})
-	l.report.Store(l.examine(cfg))
+func (l *launcher) accept(e *edition) {
+	l.latest.Store(e)
+	l.report.Store(l.examine(e.cfg))
+	l.announce.reject("")
 }
 
 // examine says what is wrong with a configuration that can be applied.
@@ -170,4 +270,5 @@ const renderAgain = "run \"gateway install\" again, then restart openclaw-gatewa
 func (l *launcher) reject(err error) {
 	l.log.Error("configuration rejected", "error", err)
 	l.report.Store(&configReport{path: l.files.name(), err: err.Error()})
+	l.announce.reject(err.Error())
 }

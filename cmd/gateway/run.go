@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/config/watch"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/worker"
@@ -60,6 +61,8 @@ func run(ctx context.Context, path string) error {
 		return err
 	}
 	files := configFile{path: path}
+	// Before it is read, so that no edit is missed.
+	edits, unwatched := watch.New(files.watched())
 	cfg, rejected := files.load()
 	if rejected != nil && holder.kind != bySystemd {
 		return rejected
@@ -93,34 +96,37 @@ func run(ctx context.Context, path string) error {
 		}
 	}
 
-	l := &launcher{log: log, level: level, files: files, held: sockets, holder: holder, since: time.Now()}
+	l := &launcher{
+		log: log, level: level, files: files, held: sockets, holder: holder, since: time.Now(),
+		announce: &announcer{addresses: sockets.Addresses()},
+	}
 	spec, good := l.adopt(cfg, rejected)
-	announce := &announcer{addresses: sockets.Addresses()}
 	options := worker.Options{
 		Log: log, Directory: directory, Alone: true, AtOnce: l.atOnce(), Good: good,
-		Observe: func(status worker.Status) {
-			l.observe(status)
-			announce.observe(status)
-		},
-		ListensOn: listensOn,
+		Observe: l.observe, ListensOn: listensOn, OpenDesk: l.openDesk,
 	}
 	if interval, err := daemon.SdWatchdogEnabled(false); err == nil && interval > 0 {
 		options.HeartbeatEvery = interval / 2
 		options.Heartbeat = func() { notify(daemon.SdNotifyWatchdog) }
 	}
-	options.OpenDesk = l.openDesk
 	l.supervisor = worker.New(spec, options)
 
 	control.serve(l)
 
 	// systemctl start and a boot do not wait longer than this for the worker.
-	patience := time.AfterFunc(startJobLimit, announce.giveUp)
+	patience := time.AfterFunc(startJobLimit, l.announce.giveUp)
 	defer patience.Stop()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	hurry := make(chan struct{}, 1)
 	go l.obey(ctx, stop, hurry)
 	go l.mend(ctx)
+	if unwatched == nil {
+		defer edits.Close()
+		go l.watchFile(ctx, edits)
+	} else {
+		log.Error("edits of the configuration are not noticed, use gateway reload", "error", unwatched)
+	}
 	if holder.kind == byItself {
 		fmt.Printf("gateway: open http://%s/\n", sockets[0].Address)
 	}

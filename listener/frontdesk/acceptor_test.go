@@ -85,7 +85,9 @@ func connectLater(t *testing.T, socket *listener.Socket) (fd int, connect func()
 func TestOutOfDescriptors(t *testing.T) {
 	socket := listen(t, "127.0.0.1")
 	log := &recorder{records: make(chan slog.Record, 1000)}
-	desk, err := open(listener.Set{socket}, func() Notice { return failed }, slog.New(log), defaults)
+	limits := defaults
+	limits.connections = 1 // a failed attempt does not keep the place
+	desk, err := open(listener.Set{socket}, func() Notice { return failed }, slog.New(log), limits)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,6 +109,9 @@ func TestOutOfDescriptors(t *testing.T) {
 		}
 	}
 	used, took := processorTime(t)-used, time.Since(begin)
+	if took < 310*time.Millisecond { // 5 + 10 + 20 + … + 160 ms
+		t.Errorf("seven attempts took %s", took)
+	}
 	if used > took/2 {
 		t.Errorf("in %s without descriptors the processor worked for %s", took, used)
 	}
@@ -117,6 +122,32 @@ func TestOutOfDescriptors(t *testing.T) {
 	n, err := unix.Read(client, buffer)
 	if err != nil || !strings.HasPrefix(string(buffer[:max(n, 0)]), "HTTP/1.1 503 ") {
 		t.Errorf("the client got %q, %v", buffer[:max(n, 0)], err)
+	}
+}
+
+// Not parallel: the limit is the whole process's.
+func TestConnectionsLeaveDescriptorsToTheLauncher(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+			t.Error(err)
+		}
+	}()
+	for limit, want := range map[uint64]int{200: 100, before.Max: min(1024, int(before.Max/2))} {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: before.Max}); err != nil {
+			t.Fatal(err)
+		}
+		desk, err := Open(nil, nil, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		desk.Close()
+		if got := cap(desk.acceptor.places); got != want {
+			t.Errorf("with %d descriptors there are %d places, not %d", limit, got, want)
+		}
 	}
 }
 

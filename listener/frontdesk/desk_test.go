@@ -109,11 +109,7 @@ func TestAcceptDoesNotBlock(t *testing.T) {
 func TestSilentClients(t *testing.T) {
 	t.Parallel()
 	sockets := listener.Set{listen(t, "127.0.0.1"), listen(t, "::1")}
-	desk, err := Open(sockets, func() Notice { return failed }, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer desk.Close()
+	desk := openDesk(t, defaults, sockets...)
 	// Half a request is as bad as none. net/http ends it with a 400.
 	half := func(i int) bool { return i%3 == 0 }
 	var silent []net.Conn
@@ -177,6 +173,11 @@ func TestCloseLeavesClientsToTheWorker(t *testing.T) {
 			refused(t, dial(t, sockets[0]), get)
 		}
 		desk.Close()
+		select {
+		case <-desk.served:
+		default:
+			t.Fatal("Close returned while the desk may still accept")
+		}
 		desk.Close()
 		client := dial(t, sockets[i%2])
 		if _, err := io.WriteString(client, get); err != nil {

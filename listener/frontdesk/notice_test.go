@@ -127,7 +127,9 @@ func TestNoticeIsAskedEachTime(t *testing.T) {
 func TestLargeBodies(t *testing.T) {
 	t.Parallel()
 	socket := listen(t, "127.0.0.1")
-	openDesk(t, defaults, socket)
+	limits := defaults
+	limits.request = bound // the machine may be slow
+	openDesk(t, limits, socket)
 	for _, size := range []int{1 << 20, 16 << 20} {
 		body := strings.Repeat("b", size)
 		refused(t, dial(t, socket), fmt.Sprintf("POST / HTTP/1.1\r\nHost: gateway\r\nContent-Length: %d\r\n\r\n%s", size, body))

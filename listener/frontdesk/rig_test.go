@@ -77,14 +77,18 @@ func blocking(t *testing.T, socket *listener.Socket) bool {
 	return flags&unix.O_NONBLOCK == 0
 }
 
-// openDesk opens a desk with limits of its own; it is closed with the test.
+// openDesk opens a desk with limits of its own. With the test it is closed, and
+// its connections end: another test counts the descriptors of the process.
 func openDesk(t *testing.T, limits bounds, sockets ...*listener.Socket) *Desk {
 	t.Helper()
 	desk, err := open(sockets, func() Notice { return failed }, slog.New(&recorder{records: make(chan slog.Record, 1000)}), limits)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(desk.Close)
+	t.Cleanup(func() {
+		desk.Close()
+		talking(t, desk, 0)
+	})
 	return desk
 }
 

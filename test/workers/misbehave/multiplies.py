@@ -1,4 +1,4 @@
-"""Forks without end. 100 children stay, deaf to SIGTERM, and three lines of
+"""Forks without end. Forty children stay, deaf to SIGTERM, and three lines of
 processes each fork a successor and end, again and again, in new sessions: no list
 of processes is true when it has been read. All children are an ordinary user, so
 that RLIMIT_NPROC, which root is exempt from, bounds them too.
@@ -24,15 +24,15 @@ def demote():
 def run_on():
     while True:
         os.setsid()
-        time.sleep(0.01)
+        time.sleep(0.03)
         if os.fork() != 0:
             os._exit(0)
 
 
-for i in range(103):
+for i in range(43):
     if os.fork() == 0:
         demote()
-        if i >= 100:
+        if i >= 40:
             run_on()
         while True:
             signal.pause()

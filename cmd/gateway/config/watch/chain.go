@@ -85,8 +85,9 @@ func (w *Watcher) follow(found chain) error {
 		if len(rest) == 0 {
 			wanted, p = nameEvents|fileEvents, atFile
 		}
-		// Before the look at the name, see walk.
-		watch, err := w.watch(directory, wanted|unix.IN_ONLYDIR)
+		// Before the look at the name, see walk. IN_EXCL_UNLINK: a file that was renamed
+		// over keeps its name for whoever still writes to it.
+		watch, err := w.watch(directory, wanted|unix.IN_ONLYDIR|unix.IN_EXCL_UNLINK)
 		switch {
 		case missing(err):
 			return nil // replaced since: the event is under way
