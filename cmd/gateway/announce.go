@@ -26,9 +26,9 @@ type announcer struct {
 	addresses []netip.AddrPort
 
 	mu    sync.Mutex
-	ready bool // READY=1 was said, so the start job has ended
-	up    bool // and it still holds
-	seen  worker.Status
+	ready bool           // READY=1 was said, so the start job has ended
+	up    bool           // and it still holds
+	seen  *worker.Status // nil before the first
 	// rejected says why an edited configuration is not in use; "" when it is.
 	rejected string
 	status   string
