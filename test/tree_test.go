@@ -223,6 +223,27 @@ func TestClosedListener(t *testing.T) {
 	toldOf(t, m, 1, 0, "reason=unready")
 }
 
+// TestOwnProbes: what the launcher asks a worker that dies without having taken a
+// connection must not pile up in the queue, in front of the clients.
+func TestOwnProbes(t *testing.T) {
+	t.Parallel()
+	m := boot(t, machine.Options{})
+	install(t, m.Scope, m, worker("/bin/sleep", "0.1")+"  start: at-once\n"+impatient)
+	m.Systemctl(t, "start", service)
+	const generations = 6
+	m.WaitUnit(t, service, bound, func(u machine.Unit) bool {
+		var n int
+		_, err := fmt.Sscanf(u.StatusText, "generation %d", &n)
+		return err == nil && n >= generations
+	})
+	for _, line := range statusOfTree(t, m).Sockets {
+		if line.Queued > 1 {
+			t.Errorf("%d connections wait on %s after %d generations, and nobody has connected: want no more than one of the launcher's own",
+				line.Queued, line.Address, generations)
+		}
+	}
+}
+
 // TestByHandTree: without a cgroup of its own the launcher ends its worker's
 // processes by descent, and the next launcher what one has left that was killed.
 func TestByHandTree(t *testing.T) {
@@ -404,7 +425,7 @@ func ofWorker(process machine.Process) bool {
 	return err == nil && bytes.Contains(environ, []byte("GATEWAY_GENERATION="))
 }
 
-// treeStatus is the part of "gateway status --json" that tells of processes.
+// treeStatus is the part of "gateway status --json" that tells of processes and queues.
 type treeStatus struct {
 	Launcher struct {
 		PID    int
@@ -415,12 +436,13 @@ type treeStatus struct {
 		Generation int
 		LastExit   struct{ Strays int } `json:"last_exit"`
 	}
+	Sockets []struct {
+		Address string
+		Queued  int
+	}
 }
 
-// nothingOlder fails the test if the machine has a process of a worker that is
-// older than the present generation's main process, or a cgroup of another
-// generation.
-func nothingOlder(t *testing.T, m *machine.Machine, generation int) (s treeStatus) {
+func statusOfTree(t *testing.T, m *machine.Machine) (s treeStatus) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
@@ -428,6 +450,15 @@ func nothingOlder(t *testing.T, m *machine.Machine, generation int) (s treeStatu
 	if decoding := json.Unmarshal(output, &s); decoding != nil {
 		t.Fatalf("gateway status --json: %v (%v)\n%s", decoding, err, output)
 	}
+	return s
+}
+
+// nothingOlder fails the test if the machine has a process of a worker that is
+// older than the present generation's main process, or a cgroup of another
+// generation.
+func nothingOlder(t *testing.T, m *machine.Machine, generation int) treeStatus {
+	t.Helper()
+	s := statusOfTree(t, m)
 	if s.Worker.Generation != generation || s.Worker.PID == 0 {
 		t.Fatalf("the status tells of generation %d with pid %d, want generation %d", s.Worker.Generation, s.Worker.PID, generation)
 	}

@@ -22,6 +22,10 @@ import (
 
 var errNotRunning = errors.New("the launcher is not running")
 
+// errNowhere says that there is not even a unit.
+var errNowhere = fmt.Errorf("%w: there is no openclaw-gateway.service in system or user scope, and no launcher run by hand: "+
+	"\"gateway install --help\" says how to install one, \"gateway run\" runs it by hand", errNotRunning)
+
 // target is one scope in which there may be a launcher.
 type target struct {
 	scope   units.Scope
@@ -67,8 +71,7 @@ func (f scopeFlags) one(ctx context.Context) (target, error) {
 	found := f.targets(ctx)
 	switch len(found) {
 	case 0:
-		return target{}, fmt.Errorf("%w: there is no openclaw-gateway.service in system or user scope, and no launcher run by hand: "+
-			"see \"gateway install --help\", or start \"gateway run\"", errNotRunning)
+		return target{}, errNowhere
 	case 1:
 		return found[0], nil
 	default:

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -11,7 +12,7 @@ import (
 
 func newConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "look at the configuration"}
-	cmd.AddCommand(newConfigCheckCommand())
+	cmd.AddCommand(newConfigCheckCommand(), newConfigShowCommand())
 	return cmd
 }
 
@@ -28,13 +29,8 @@ func newConfigCheckCommand() *cobra.Command {
 				file.path = args[0]
 			}
 			cfg, err := file.load()
-			var mistakes config.Errors
-			if errors.As(err, &mistakes) {
-				fmt.Fprintln(cmd.ErrOrStderr(), mistakes)
-				return &exitStatus{status: 1}
-			}
 			if err != nil {
-				return err
+				return mistakes(cmd, err)
 			}
 			name := cfg.Path
 			if name == "" {
@@ -44,4 +40,43 @@ func newConfigCheckCommand() *cobra.Command {
 			return err
 		},
 	}
+}
+
+func newConfigShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show [FILE]",
+		Short: "print each effective value and where it comes from",
+		Long: `Prints every key with its effective value and the file and line, the variable, or the default that it comes from.
+Of worker.environment only the names are shown: the values may be secrets.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file := configFile{}
+			if len(args) == 1 {
+				file.path = args[0]
+			}
+			cfg, err := file.load()
+			if err != nil {
+				return mistakes(cmd, err)
+			}
+			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			for _, value := range cfg.Values() {
+				text := fmt.Sprint(value.Value)
+				if value.Key == "worker.environment" {
+					text = "[" + variableNames(cfg.Worker.Environment) + "]"
+				}
+				fmt.Fprintf(table, "%s\t%s\t%s\n", value.Key, text, value.Source)
+			}
+			return table.Flush()
+		},
+	}
+}
+
+// mistakes prints what is wrong with a configuration, a line each.
+func mistakes(cmd *cobra.Command, err error) error {
+	var list config.Errors
+	if !errors.As(err, &list) {
+		return err
+	}
+	fmt.Fprintln(cmd.ErrOrStderr(), list)
+	return &exitStatus{status: 1}
 }

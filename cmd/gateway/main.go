@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -60,14 +61,29 @@ func newRootCommand() *cobra.Command {
 		Long: `A socket-activated launcher for a server that must never lose its port, first of all the OpenClaw gateway.
 systemd holds the port; the launcher starts the server at the first connection and hands it the same sockets
 after every restart, so that nobody is refused and nobody can take the port.`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: 2,
+		Args:                       cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			hint := ""
+			if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+				hint = fmt.Sprintf(", did you mean %s?", strings.Join(similar, " or "))
+			}
+			return fmt.Errorf("unknown command %q%s (gateway --help lists them)", args[0], hint)
+		},
 	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w (%s --help lists the options)", err, cmd.CommandPath())
+	})
 	root.AddCommand(
 		newRunCommand(), newWrapperCommand(), newHelloCommand(),
 		newInstallCommand(), newUninstallCommand(),
 		newStatusCommand(), newStartCommand(), newStopCommand(), newRestartCommand(), newReloadCommand(),
-		newConfigCommand(), newVersionCommand(),
+		newLogsCommand(), newConfigCommand(), newVersionCommand(),
 	)
 	return root
 }

@@ -75,7 +75,7 @@ func printStatus(cmd *cobra.Command, all []Status, asJSON bool) error {
 // manager says, and what only root can see.
 func (t target) status(ctx context.Context) Status {
 	var s Status
-	err := errNotRunning
+	err := errNowhere
 	if t.control != "" {
 		err = t.call(ctx, http.MethodGet, "/status", &s)
 	}

@@ -120,6 +120,9 @@ func TestOutOfDescriptors(t *testing.T) {
 	one()
 	buffer := make([]byte, 4096)
 	n, err := unix.Read(client, buffer)
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Read(client, buffer)
+	}
 	if err != nil || !strings.HasPrefix(string(buffer[:max(n, 0)]), "HTTP/1.1 503 ") {
 		t.Errorf("the client got %q, %v", buffer[:max(n, 0)], err)
 	}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestCommandLine: each mistake gets a sentence with the way out, results go to
+// standard output and everything else to standard error.
+func TestCommandLine(t *testing.T) {
+	// Neither the user's configuration nor a launcher of theirs counts.
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	good, bad := filepath.Join(t.TempDir(), "good.yaml"), filepath.Join(t.TempDir(), "bad.yaml")
+	for path, content := range map[string]string{
+		good: "worker: {environment: [TOKEN=hush]}\n", bad: "worker:\n  comand: [x]\nready: {timeout: 5}\n",
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		name      string
+		arguments []string
+		status    int
+		out, err  []string // words
+	}{
+		{"nothing", nil, 0, []string{"Available Commands", "restart"}, nil},
+		{"unknown command", []string{"statsu"}, 1, nil, []string{`unknown command "statsu"`, "did you mean status", "gateway --help"}},
+		{"unknown option", []string{"status", "--nope"}, 1, nil, []string{"--nope", "gateway status --help"}},
+		{"both scopes", []string{"restart", "--system", "--user"}, 1, nil, []string{"system", "user"}},
+		{"version", []string{"version"}, 0, []string{"gateway ", "linux/"}, nil},
+		{"valid", []string{"config", "check", good}, 0, []string{good + ": valid"}, nil},
+		{"every mistake", []string{"config", "check", bad}, 1, nil, []string{bad + ":2: ", "did you mean worker.command", bad + ":3: ", "ready.timeout"}},
+		{"missing file", []string{"config", "check", "/no/such.yaml"}, 1, nil, []string{"/no/such.yaml"}},
+		{"values", []string{"config", "show", good}, 0, []string{"ready.timeout", "5m", "default", good + ":1", "TOKEN"}, nil},
+		{"completion", []string{"completion", "bash"}, 0, []string{"complete"}, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			root := newRootCommand()
+			var out, err bytes.Buffer
+			root.SetOut(&out)
+			root.SetErr(&err)
+			root.SetArgs(append([]string{}, test.arguments...))
+			if status := execute(root); status != test.status {
+				t.Errorf("exit status %d, want %d", status, test.status)
+			}
+			check := func(name, got string, want []string) {
+				for _, word := range want {
+					if !strings.Contains(got, word) {
+						t.Errorf("%s lacks %q:\n%s", name, word, got)
+					}
+				}
+				if len(want) == 0 && got != "" {
+					t.Errorf("%s should be empty:\n%s", name, got)
+				}
+			}
+			check("standard output", out.String(), test.out)
+			check("standard error", err.String(), test.err)
+			if strings.Contains(out.String()+err.String(), "hush") {
+				t.Error("a secret was printed")
+			}
+		})
+	}
+}
