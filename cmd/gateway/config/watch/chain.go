@@ -25,31 +25,19 @@ const (
 
 // chain is what stands on the way to the file: for each watch, the names that
 // matter in its directory. The name "" stands for the watched itself.
-type chain map[int32]map[string]place
+type chain map[int32]map[string]bool
 
-// place is where on the way a name stands.
-type place int
-
-const (
-	onTheWay place = iota
-	atFile         // it is the file's, or that of a symbolic link in its stead
-)
-
-// find says where the subject of an event stands, if it is on the way at all.
-func (c chain) find(e event) (place, bool) {
+// concerns says whether the event is of something that stands on the way.
+func (c chain) concerns(e event) bool {
 	names, watched := c[e.watch]
-	if !watched {
-		return onTheWay, false
-	}
-	p, known := names[e.name]
-	return p, known || e.mask&(unix.IN_IGNORED|unix.IN_UNMOUNT) != 0
+	return watched && (names[e.name] || e.mask&(unix.IN_IGNORED|unix.IN_UNMOUNT) != 0)
 }
 
-func (c chain) add(watch int32, name string, p place) {
+func (c chain) add(watch int32, name string) {
 	if c[watch] == nil {
-		c[watch] = map[string]place{}
+		c[watch] = map[string]bool{}
 	}
-	c[watch][name] = max(p, c[watch][name])
+	c[watch][name] = true
 }
 
 // walk follows the path to the file, or to where it is missing, watches what is on
@@ -81,9 +69,10 @@ func (w *Watcher) follow(found chain) error {
 			directory = filepath.Dir(directory) // there are no symbolic links in it
 			continue
 		}
-		wanted, p := uint32(nameEvents), onTheWay
-		if len(rest) == 0 {
-			wanted, p = nameEvents|fileEvents, atFile
+		last := len(rest) == 0 // the file itself, or a symbolic link in its stead
+		wanted := uint32(nameEvents)
+		if last {
+			wanted |= fileEvents
 		}
 		// Before the look at the name, see walk. IN_EXCL_UNLINK: a file that was renamed
 		// over keeps its name for whoever still writes to it.
@@ -91,11 +80,11 @@ func (w *Watcher) follow(found chain) error {
 		switch {
 		case missing(err):
 			return nil // replaced since: the event is under way
-		case errors.Is(err, fs.ErrPermission) && p == onTheWay:
+		case errors.Is(err, fs.ErrPermission) && !last:
 		case err != nil:
 			return err
 		default:
-			found.add(watch, name, p)
+			found.add(watch, name)
 		}
 
 		entry := filepath.Join(directory, name)
@@ -115,12 +104,12 @@ func (w *Watcher) follow(found chain) error {
 				directory = "/"
 			}
 			rest = append(names(target), rest...)
-		case len(rest) == 0 && info.Mode().IsRegular():
+		case last && info.Mode().IsRegular():
 			// For writes under another name: of a hard link, or outside of a container
 			// where the file is a mount of its own.
 			watch, err := w.watch(entry, fileEvents)
 			if err == nil {
-				found.add(watch, "", atFile)
+				found.add(watch, "")
 			}
 			if err != nil && !missing(err) && !errors.Is(err, fs.ErrPermission) {
 				return err

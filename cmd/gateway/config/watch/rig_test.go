@@ -29,6 +29,12 @@ func watched(t *testing.T, path string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return run(t, w, path)
+}
+
+// run runs a watcher until the test ends.
+func run(t *testing.T, w *Watcher, path string) *rig {
+	t.Helper()
 	// Room for all calls of a test, so that none of them waits for the test.
 	r := &rig{t: t, path: path, reports: make(chan string, 10_000)}
 	ctx, cancel := context.WithCancel(t.Context())

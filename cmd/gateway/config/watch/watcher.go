@@ -46,7 +46,7 @@ type edit int
 
 const (
 	complete edit = iota
-	begun         // the file is new: about to be written, or a hard link, which is complete
+	begun         // the name is new: a file about to be written, or a link, which is complete
 	writing       // written to, and not closed yet
 )
 
@@ -243,26 +243,21 @@ func (w *Watcher) handle(e event) (bool, error) {
 		w.touch()
 		return true, w.walk()
 	}
-	place, known := w.chain.find(e)
 	switch {
-	case !known:
+	case !w.chain.concerns(e):
 		return false, nil
 	case e.mask&unix.IN_MODIFY != 0:
-		if place == atFile {
-			w.edit = writing
-		}
-		return place == atFile, nil
+		w.edit = writing
+		return true, nil
 	case e.mask&unix.IN_CLOSE_WRITE != 0:
-		if place == atFile {
-			w.edit = complete
-			w.touch()
-		}
-		return place == atFile, nil
+		w.edit = complete
+		w.touch()
+		return true, nil
 	case e.mask&unix.IN_ATTRIB != 0:
 		// A file or a directory may have become readable.
 		w.touch()
 		return false, w.walk()
-	case e.mask&(unix.IN_CREATE|unix.IN_ISDIR) == unix.IN_CREATE && place == atFile:
+	case e.mask&(unix.IN_CREATE|unix.IN_ISDIR) == unix.IN_CREATE:
 		w.edit = begun
 	case e.mask&unix.IN_IGNORED == 0:
 		// Moved or removed as a whole. Also where a directory was: an end of an edit

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -110,6 +111,51 @@ func TestSlowWriter(t *testing.T) {
 	}
 }
 
+// TestSlowWriterUnseen has the first half of a save happen before the watcher takes
+// note of the new file, whose directory is on the way twice.
+func TestSlowWriterUnseen(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config.yaml")
+	makeDirectory(t, filepath.Join(dir, "data"))
+	write(t, filepath.Join(dir, "data/config.yaml"), before)
+	symlink(t, "data/config.yaml", path)
+	w, err := New(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove(t, path)
+	file := writer(t, path)
+	put(t, file, "level: ")
+	r := run(t, w, path)
+	r.quieten()
+	put(t, file, "after\n")
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.expect(after)
+	r.settled()
+}
+
+// TestNextEditBegun has the next edit begin when the file is about to be looked at.
+func TestNextEditBegun(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	w, err := New(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	write(t, path, after)
+	if _, err := w.drain(); err != nil {
+		t.Fatal(err)
+	}
+	w.first, w.last = time.Now().Add(-time.Hour), time.Now().Add(-time.Hour)
+	put(t, writer(t, path), "half")
+	if err := w.look(func() { t.Error("a call in the middle of an edit") }); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestReplacedWhileWritten replaces a file that somebody has open and goes on to
 // write to: what is no longer at the path does not hold up what is.
 func TestReplacedWhileWritten(t *testing.T) {
@@ -128,7 +174,7 @@ func TestReplacedWhileWritten(t *testing.T) {
 	r.settled()
 }
 
-// TestEmptied wants an empty file reported, but only when it has been closed.
+// TestEmptied wants an empty file reported: the caller can say what is wrong with it.
 func TestEmptied(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "config.yaml")
@@ -154,6 +200,42 @@ func TestUnreadable(t *testing.T) {
 	write(t, path, before)
 	r.expect(before)
 	r.settled()
+}
+
+// TestModeCorrected takes the right to read the file away and gives it back.
+func TestModeCorrected(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	write(t, path, before)
+	asNobody(t, filepath.Dir(path))
+	w, err := New(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	modes := make(chan os.FileMode, 2)
+	chmod := make(chan error, 2)
+	go func() { // another thread: still root
+		for mode := range modes {
+			chmod <- os.Chmod(path, mode)
+		}
+	}()
+	modes <- 0o000
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	var found []string
+	err = w.Run(ctx, func() {
+		content, err := os.ReadFile(path)
+		found = append(found, string(content))
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			modes <- 0o644
+		default:
+			cancel()
+		}
+	})
+	close(modes)
+	if diff := cmp.Diff([]string{"", before}, found); err != nil || diff != "" {
+		t.Errorf("Run: %v; chmod: %v, %v; contents found (-want +got):\n%s", err, <-chmod, <-chmod, diff)
+	}
 }
 
 // TestFiveSaves saves five times in a row: any number of calls, the last content
