@@ -83,6 +83,31 @@ func testInstall(t *testing.T, m *machine.Machine, s *machine.Scope, scope strin
 	}
 }
 
+// TestListenEdit: the launcher names the one command that an edit of listen
+// needs, and that does the rest.
+func TestListenEdit(t *testing.T) {
+	const other = "127.0.0.1:18790"
+	m := boot(t, machine.Options{})
+	install(t, m.Scope, m, "{}\n")
+	get(t, m, ipv4, "/healthz")
+	serving(t, m.Scope, 1)
+	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "listen: ['"+other+"']\n", 0o644)
+	unit := statusText(t, m.Scope, "serves", other, "gateway install")
+	if code, _ := get(t, m, ipv4, "/healthz"); code != http.StatusOK || unit.ActiveState != "active" {
+		t.Errorf("%s answered %d while systemd holds it still", ipv4, code)
+	}
+	m.Run(t, gatewayPath, "install", "--system")
+	if code, _ := get(t, m, other, "/healthz"); code != http.StatusOK {
+		t.Errorf("%s answered %d", other, code)
+	}
+	if _, _, err := tryGet(t.Context(), m, ipv4, "/healthz"); err == nil {
+		t.Errorf("%s still answers", ipv4)
+	}
+	if s := gatewayStatus(t, m.Scope); s.Verdict != "ok" && s.Verdict != "starting" || s.Config.State != "applied" {
+		t.Errorf("the status is %+v", s)
+	}
+}
+
 // TestOtherUsers: the control socket is for the launcher's own user and root.
 func TestOtherUsers(t *testing.T) {
 	m := boot(t, machine.Options{})

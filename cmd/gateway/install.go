@@ -128,7 +128,7 @@ func (in *installer) install(ctx context.Context) error {
 		in.noteAccess(to.account, to.config, unix.R_OK, "read the configuration")
 		in.noteAccess(to.account, to.program, unix.X_OK, "run the program")
 	}
-	if err := in.activate(ctx, to.scope); err != nil {
+	if err := in.activate(ctx, to, active); err != nil {
 		return err
 	}
 	in.noteEffects(to, active)
@@ -196,6 +196,9 @@ func (in *installer) write(to installation) error {
 	done := map[units.Kind]string{units.Create: "created", units.Update: "updated", units.Unchanged: "unchanged"}
 	for _, change := range to.changes {
 		fmt.Fprintf(in.out, "%s %s\n", done[change.Kind], in.below(change.Path))
+		if change.Kind == units.Update {
+			fmt.Fprint(in.notes, change.Diff())
+		}
 	}
 	return nil
 }
@@ -441,7 +444,8 @@ func (in *installer) writeConfig(path string, account *user.User) (err error) {
 }
 
 // activate makes systemd read the units, and enables and starts what was asked for.
-func (in *installer) activate(ctx context.Context, scope units.Scope) error {
+func (in *installer) activate(ctx context.Context, to installation, active activeUnits) error {
+	scope := to.scope
 	if in.root != "" {
 		return nil
 	}
@@ -450,6 +454,11 @@ func (in *installer) activate(ctx context.Context, scope units.Scope) error {
 		verb = append(verb, "--now")
 	}
 	calls := [][]string{{"daemon-reload"}}
+	if active.socket && to.listenChanged() {
+		// With the reload systemd has let go of the addresses that are no longer
+		// listed. The service follows, because it requires the socket.
+		calls = append(calls, []string{"restart", units.Socket})
+	}
 	if in.now {
 		calls = append(calls, append(slices.Clone(verb), units.Socket))
 	}
@@ -466,15 +475,23 @@ func (in *installer) activate(ctx context.Context, scope units.Scope) error {
 
 // noteEffects says what has to be done for a change to reach what is running. Nothing is restarted here: a restart of the
 // socket closes the port, and one of the service interrupts the worker.
+// listenChanged reports whether the socket unit has other addresses than before.
+func (to installation) listenChanged() bool {
+	return slices.ContainsFunc(to.changes, func(change units.Change) bool {
+		return filepath.Base(change.Path) == units.Socket && change.Kind == units.Update &&
+			!slices.Equal(listenLines(change.Old), listenLines(change.New))
+	})
+}
+
 func (in *installer) noteEffects(to installation, active activeUnits) {
 	for _, change := range to.changes {
 		if change.Kind == units.Unchanged {
 			continue
 		}
 		switch name := filepath.Base(change.Path); {
-		case name == units.Socket && active.socket && !slices.Equal(listenLines(change.Old), listenLines(change.New)):
-			fmt.Fprintf(in.notes, "the addresses have changed, and systemd has let go of those that are no longer listed: run %q now; clients are refused for a moment, and the service restarts too\n",
-				systemctlLine(to.scope, "restart", units.Socket))
+		case name == units.Socket && active.socket && to.listenChanged():
+			fmt.Fprintln(in.notes, "the socket was restarted with the new addresses, and the service with it")
+			return
 		case name == units.Socket && active.socket:
 			fmt.Fprintln(in.notes, "the socket stays open as it is; its new settings take effect when it is next started, at a boot for instance")
 		case name == units.Service && active.service:

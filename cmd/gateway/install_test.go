@@ -360,11 +360,11 @@ esac
 		writeBelow(t, bin, units.Socket, "")
 		writeBelow(t, bin, units.Service, "")
 		tests := []struct {
-			config      string
-			want, never string
+			config, want, never string
+			restarts            bool
 		}{
-			{"stop: {timeout: 1s}\n", `until "systemctl --user restart openclaw-gateway.service"`, "restart openclaw-gateway.socket"},
-			{"listen: [\"127.0.0.1:1\"]\nstop: {timeout: 1s}\n", `run "systemctl --user restart openclaw-gateway.socket" now`, "restart openclaw-gateway.service"},
+			{"stop: {timeout: 1s}\n", `until "systemctl --user restart openclaw-gateway.service"`, "socket was restarted", false},
+			{"listen: [\"127.0.0.1:1\"]\nstop: {timeout: 1s}\n", "socket was restarted", "restart openclaw-gateway.service", true},
 		}
 		for _, test := range tests {
 			writeBelow(t, home, ".config/openclaw-gateway/config.yaml", test.config)
@@ -372,9 +372,13 @@ esac
 			if err != nil || !strings.Contains(notes, test.want) || strings.Contains(notes, test.never) {
 				t.Errorf("%s%v, notes %q: want %q and not %q", test.config, err, notes, test.want, test.never)
 			}
-		}
-		if calls := readBelow(t, bin, "calls"); strings.Contains(calls, "restart") {
-			t.Errorf("something was restarted:\n%s", calls)
+			if !strings.Contains(notes, "\n+TimeoutStopSec=") && !strings.Contains(notes, "\n+ListenStream=127.0.0.1:1\n") {
+				t.Errorf("%s: the difference is not shown:\n%s", test.config, notes)
+			}
+			restarted := strings.Contains(readBelow(t, bin, "calls"), "--user daemon-reload\n--user restart openclaw-gateway.socket\n")
+			if restarted != test.restarts {
+				t.Errorf("%s: socket restarted: %v, want %v", test.config, restarted, test.restarts)
+			}
 		}
 	})
 

@@ -265,7 +265,7 @@ func (l *launcher) examine(cfg *config.Config) *configReport {
 	return &report
 }
 
-const renderAgain = "run \"gateway install\" again, then restart openclaw-gateway.socket"
+const renderAgain = "run \"gateway install\" again, which renders the units and restarts the socket"
 
 func (l *launcher) reject(err error) {
 	l.log.Error("configuration rejected", "error", err)

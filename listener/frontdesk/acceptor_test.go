@@ -126,6 +126,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(buffer[:max(n, 0)]), "HTTP/1.1 503 ") {
 		t.Errorf("the client got %q, %v", buffer[:max(n, 0)], err)
 	}
+	talking(t, desk, 0) // its descriptor must not become free in the next test
 }
 
 // Not parallel: the limit is the whole process's.
