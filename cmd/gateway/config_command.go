@@ -24,13 +24,9 @@ func newConfigCheckCommand() *cobra.Command {
 (GATEWAY_LOG_LEVEL and so on) counts as it does for the launcher. Exit status: 0 valid; 1 not valid or not readable.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file := configFile{}
-			if len(args) == 1 {
-				file.path = args[0]
-			}
-			cfg, err := file.load()
+			cfg, err := loadNamed(cmd, args)
 			if err != nil {
-				return mistakes(cmd, err)
+				return err
 			}
 			name := cfg.Path
 			if name == "" {
@@ -50,13 +46,9 @@ func newConfigShowCommand() *cobra.Command {
 Of worker.environment only the names are shown: the values may be secrets.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file := configFile{}
-			if len(args) == 1 {
-				file.path = args[0]
-			}
-			cfg, err := file.load()
+			cfg, err := loadNamed(cmd, args)
 			if err != nil {
-				return mistakes(cmd, err)
+				return err
 			}
 			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, value := range cfg.Values() {
@@ -71,12 +63,18 @@ Of worker.environment only the names are shown: the values may be secrets.`,
 	}
 }
 
-// mistakes prints what is wrong with a configuration, a line each.
-func mistakes(cmd *cobra.Command, err error) error {
-	var list config.Errors
-	if !errors.As(err, &list) {
-		return err
+// loadNamed loads the file that is named, or the one that the launcher would
+// read. It prints what is wrong with it, a line each.
+func loadNamed(cmd *cobra.Command, args []string) (*config.Config, error) {
+	file := configFile{}
+	if len(args) == 1 {
+		file.path = args[0]
 	}
-	fmt.Fprintln(cmd.ErrOrStderr(), list)
-	return &exitStatus{status: 1}
+	cfg, err := file.load()
+	var mistakes config.Errors
+	if errors.As(err, &mistakes) {
+		fmt.Fprintln(cmd.ErrOrStderr(), mistakes)
+		return nil, &exitStatus{status: 1}
+	}
+	return cfg, err
 }
