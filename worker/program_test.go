@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -79,6 +80,13 @@ func runProgram(name string, arguments []string) int {
 			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
 		fmt.Println(len(memory))
 		_ = unix.Pause()
+	case "detach": // starts a program that nothing shows to be of this worker, says its pid, and ends
+		child := exec.Command("/proc/self/exe", programArgument, o["program"])
+		child.Env = []string{}
+		child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err = child.Start(); err == nil {
+			fmt.Print(child.Process.Pid)
+		}
 	case "launch": // a launcher
 		err = launch()
 	default:
@@ -249,6 +257,13 @@ func handler(unready int) http.Handler {
 		}
 		os.Exit(code)
 	})
+	mux.HandleFunc("/detach/{program}", func(w http.ResponseWriter, r *http.Request) {
+		pid, err := exec.Command("/proc/self/exe", programArgument, "detach", "program="+r.PathValue("program")).Output()
+		if err != nil {
+			panic(err)
+		}
+		_, _ = w.Write(pid)
+	})
 	var asked atomic.Int64
 	mux.HandleFunc("/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if asked.Add(1) <= int64(unready) {
@@ -327,6 +342,14 @@ func actPreloaded(o options) error {
 	}
 	if err := errors.Join(err, prepare(o)); err != nil {
 		return err
+	}
+	if path := o["close"]; path != "" {
+		go func() {
+			_, waited := os.ReadFile(path)
+			if err := errors.Join(waited, tell(handoff.Closed, files[0].Name(), true, "")); err != nil {
+				panic(err)
+			}
+		}()
 	}
 	if address := o["exhausted"]; address != "" {
 		if err := tell(handoff.Exhausted, address, true, ""); err != nil {

@@ -38,7 +38,7 @@ func newReaper(ctx context.Context, log *slog.Logger) *reaper {
 		for {
 			select {
 			case <-ended:
-				if err := r.reap(); err != nil {
+				if _, _, err := r.reap(); err != nil {
 					log.Warn("cannot reap all orphans of the worker", "error", err)
 				}
 			case <-ctx.Done():
@@ -73,24 +73,34 @@ func (r *reaper) waited(pid int) {
 	delete(r.started, pid)
 }
 
-// reap reaps the inherited children that have ended.
-func (r *reaper) reap() error {
+// reap reaps the inherited children that have ended, and returns how many they
+// were and which descendants live. What started while it looked can be missing
+// among these, but only if another one lives that was looked at, or was reaped.
+func (r *reaper) reap() (living []proctree.Process, reaped int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	self := os.Getpid()
 	descendants, err := proctree.Descendants(self)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	var errs []error
 	for _, process := range descendants {
-		if process.PPID != self || !process.Zombie || r.started[process.PID] {
+		if !process.Zombie {
+			living = append(living, process)
 			continue
 		}
-		err := unix.Waitid(unix.P_PID, process.PID, nil, unix.WEXITED|unix.WNOHANG, nil)
-		if err != nil && !errors.Is(err, unix.ECHILD) {
+		if process.PPID != self || r.started[process.PID] {
+			continue
+		}
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PID, process.PID, &info, unix.WEXITED|unix.WNOHANG, nil)
+		switch {
+		case err != nil && !errors.Is(err, unix.ECHILD):
 			errs = append(errs, fmt.Errorf("reap %s: %w", process, err))
+		case err == nil && info.Signo != 0: // 0 while a debugger holds it
+			reaped++
 		}
 	}
-	return errors.Join(errs...)
+	return living, reaped, errors.Join(errs...)
 }

@@ -23,14 +23,21 @@ const killPatience = 10 * time.Second
 // was killed has left.
 const markKey = "GATEWAY_LAUNCHER"
 
+// The cgroups that the launcher makes in the unit's: its own, and before the
+// number each generation's.
+const (
+	launcherGroup     = "launcher"
+	generationsPrefix = "generation-"
+)
+
 // trees makes and ends the process trees of generations.
 type trees struct {
 	log *slog.Logger
 	// reaper is nil when this process has other business than the worker: then
 	// its orphans are not inherited, and are found by their mark.
 	reaper *reaper
-	// group is the unit's cgroup; nil where none was delegated, and the tree is
-	// found by descent alone.
+	// group is the unit's cgroup; nil where none was delegated, or to a process
+	// with other business, and the tree is found by descent alone.
 	group     *cgroup.Group
 	directory string
 	launcher  proctree.Process
@@ -43,6 +50,9 @@ func newTrees(log *slog.Logger, reaper *reaper, directory string) *trees {
 	var err error
 	if t.launcher, err = proctree.Find(os.Getpid()); err != nil {
 		log.Error("cannot mark the worker's processes: a successor will not recognise them", "error", err)
+	}
+	if reaper == nil {
+		return t
 	}
 	if t.group, err = ownGroup(); err != nil {
 		level := slog.LevelWarn
@@ -57,15 +67,43 @@ func newTrees(log *slog.Logger, reaper *reaper, directory string) *trees {
 // ownGroup returns the delegated cgroup after this process has moved out of the
 // generations' way.
 func ownGroup() (*cgroup.Group, error) {
+	group, err := unitGroup()
+	if err != nil {
+		return nil, err
+	}
+	own, err := group.Make(launcherGroup)
+	if err != nil {
+		return nil, err
+	}
+	if err := own.Enter(); err != nil {
+		return nil, err
+	}
+	return group, nil
+}
+
+// unitGroup returns the delegated cgroup, unless another launcher lives in it:
+// that of the worker in which somebody starts this one by hand, for one.
+func unitGroup() (*cgroup.Group, error) {
 	group, err := cgroup.Delegated()
 	if err != nil {
 		return nil, err
 	}
-	own, err := group.Make("launcher")
+	launchers, err := group.Children(launcherGroup)
 	if err != nil {
 		return nil, err
 	}
-	return group, own.Enter()
+	for _, launcher := range launchers {
+		pids, err := launcher.Processes()
+		if err != nil {
+			return nil, err
+		}
+		for _, pid := range pids {
+			if pid != os.Getpid() {
+				return nil, fmt.Errorf("%w alone: process %d is another launcher in it", cgroup.ErrNotDelegated, pid)
+			}
+		}
+	}
+	return group, nil
 }
 
 // make returns the cgroup of a new generation; nil where there is none.
@@ -73,7 +111,7 @@ func (t *trees) make(generation int) (*cgroup.Group, error) {
 	if t.group == nil {
 		return nil, nil
 	}
-	return t.group.Make("generation-" + strconv.Itoa(generation))
+	return t.group.Make(generationsPrefix + strconv.Itoa(generation))
 }
 
 // mark is the value of markKey in the environment of a worker: the launcher's
@@ -92,47 +130,44 @@ func (t *trees) end(main int, group *cgroup.Group) (strays []proctree.Process, e
 	}
 	// The launcher inherits every orphan, also one that has left the cgroup.
 	for {
-		left, err := t.left(main)
+		left, reaped, err := t.left(main)
 		if err != nil {
 			return strays, err
 		}
-		if len(left) == 0 {
-			break
+		// One that was reaped may have started another one behind the look.
+		if len(left) == 0 && reaped == 0 {
+			return strays, nil
 		}
 		strays = append(strays, left...)
 		if err := proctree.Kill(left); err != nil {
 			return strays, err
 		}
 	}
-	if t.reaper != nil {
-		return strays, t.reaper.reap()
-	}
-	return strays, nil
 }
 
-// left returns the living processes of the generation besides its main process.
-func (t *trees) left(main int) ([]proctree.Process, error) {
-	var left []proctree.Process
-	var err error
+// left returns the living processes of the generation besides its main process,
+// and how many that had ended were reaped.
+func (t *trees) left(main int) (left []proctree.Process, reaped int, err error) {
 	if t.reaper != nil {
-		left, err = proctree.Descendants(os.Getpid())
+		left, reaped, err = t.reaper.reap()
 	} else {
 		left, err = proctree.Marked(markKey, func(value string) bool { return value == t.mark() })
 	}
-	return slices.DeleteFunc(left, func(p proctree.Process) bool { return p.PID == main || p.Zombie }), err
+	return slices.DeleteFunc(left, func(p proctree.Process) bool { return p.PID == main }), reaped, err
 }
 
 // endGroup ends what is left in a generation's cgroup and removes it.
 func endGroup(log *slog.Logger, group *cgroup.Group) ([]proctree.Process, error) {
 	var strays []proctree.Process
 	pids, err := group.Processes()
+	if err != nil {
+		// They are to end, whoever they are.
+		log.Warn("cannot say whom a generation has left", "cgroup", group.Name(), "error", err)
+	}
 	for _, pid := range pids {
 		if process, err := proctree.Find(pid); err == nil && !process.Zombie {
 			strays = append(strays, process)
 		}
-	}
-	if err != nil {
-		return strays, err
 	}
 	if err := group.Kill(); err != nil {
 		return strays, err
@@ -155,10 +190,10 @@ func endGroup(log *slog.Logger, group *cgroup.Group) ([]proctree.Process, error)
 // of those processes may still hold. Nothing is touched whose launcher lives.
 func Sweep(log *slog.Logger, directory string) error {
 	var errs []error
-	group, err := cgroup.Delegated()
+	group, err := unitGroup()
 	if err == nil {
 		var groups []*cgroup.Group
-		groups, err = group.Children("generation-")
+		groups, err = group.Children(generationsPrefix)
 		for _, group := range groups {
 			strays, err := endGroup(log, group)
 			report(log, "an earlier launcher left processes in "+group.Name()+", which were killed", 0, strays)
@@ -168,17 +203,38 @@ func Sweep(log *slog.Logger, directory string) error {
 	if !errors.Is(err, cgroup.ErrNotDelegated) {
 		errs = append(errs, err)
 	}
-	left, err := proctree.Marked(markKey, func(value string) bool {
-		marked, launcher, ok := cutMark(value)
-		if !ok || marked != directory {
-			return false
+	var strays []proctree.Process
+	for {
+		left, err := proctree.Marked(markKey, func(value string) bool {
+			marked, launcher, ok := cutMark(value)
+			return ok && marked == directory && gone(launcher)
+		})
+		// A mark can get into another service's environment ("systemctl --user
+		// import-environment" in a worker): that service is none of ours.
+		own := cgroup.Service(os.Getpid())
+		left = slices.DeleteFunc(left, func(p proctree.Process) bool {
+			service := cgroup.Service(p.PID)
+			return service != "" && service != own
+		})
+		strays = append(strays, left...)
+		err = errors.Join(err, proctree.Kill(left))
+		// Again, for what they have started meanwhile.
+		if len(left) == 0 || err != nil {
+			errs = append(errs, err)
+			break
 		}
-		now, err := proctree.Find(launcher.PID)
-		return err != nil || now.Start != launcher.Start || now.Zombie
-	})
-	errs = append(errs, err, proctree.Kill(left))
-	report(log, "an earlier launcher left processes, which were killed", 0, left)
+	}
+	report(log, "an earlier launcher left processes, which were killed", 0, strays)
 	return errors.Join(errs...)
+}
+
+// gone reports whether a launcher has ended, as far as can be known.
+func gone(launcher proctree.Process) bool {
+	now, err := proctree.Find(launcher.PID)
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	return now.Start != launcher.Start || now.Zombie
 }
 
 // cutMark splits the value of a mark.

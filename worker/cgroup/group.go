@@ -64,6 +64,31 @@ func delegated(path string) bool {
 	return false
 }
 
+// Service returns the service whose control group a process is in, the last one
+// on its path; "" for none, and for a process that has ended.
+func Service(pid int) string {
+	process, err := procfs.NewProc(pid)
+	if err != nil {
+		return ""
+	}
+	lines, err := process.Cgroups()
+	if err != nil {
+		return ""
+	}
+	service := ""
+	for _, line := range lines {
+		if line.HierarchyID != 0 {
+			continue
+		}
+		for part := range strings.SplitSeq(line.Path, "/") {
+			if strings.HasSuffix(part, ".service") {
+				service = part
+			}
+		}
+	}
+	return service
+}
+
 // mountPoint finds the unified hierarchy: /sys/fs/cgroup, or a directory below
 // it where the hierarchies of version 1 are mounted as well.
 func mountPoint() (string, error) {
@@ -127,7 +152,7 @@ func (g *Group) Processes() ([]int, error) {
 	err := g.walk(func(path string) error {
 		content, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
 		// A group that the worker made can vanish, or be threaded.
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
+		if vanished(err) || errors.Is(err, unix.EOPNOTSUPP) {
 			return nil
 		}
 		if err != nil {
@@ -152,9 +177,11 @@ func (g *Group) Processes() ([]int, error) {
 }
 
 // Kill sends SIGKILL to every process in the group and below it, also to those
-// that are being forked meanwhile.
+// that are being forked meanwhile. A group that has vanished has none.
 func (g *Group) Kill() error {
-	if err := os.WriteFile(filepath.Join(g.path, "cgroup.kill"), []byte("1"), 0); err != nil {
+	// Where the file alone is missing, before Linux 5.14, the error is another
+	// one: no file can be made there.
+	if err := os.WriteFile(filepath.Join(g.path, "cgroup.kill"), []byte("1"), 0); err != nil && !vanished(err) {
 		return fmt.Errorf("kill a control group: %w", err)
 	}
 	return nil
@@ -163,9 +190,13 @@ func (g *Group) Kill() error {
 // AwaitEmpty returns when no process is left in the group and below it. It
 // waits for the kernel to say so (cgroup.events wakes a poller,
 // Documentation/admin-guide/cgroup-v2.rst), for at most the given time; then
-// the error is ErrPopulated.
+// the error is ErrPopulated. A group that has vanished is empty.
 func (g *Group) AwaitEmpty(bound time.Duration) error {
+	deadline := time.Now().Add(bound)
 	events, err := os.Open(filepath.Join(g.path, "cgroup.events"))
+	if vanished(err) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("wait for the end of a control group: %w", err)
 	}
@@ -173,13 +204,19 @@ func (g *Group) AwaitEmpty(bound time.Duration) error {
 	content := make([]byte, 256)
 	for {
 		n, err := unix.Pread(int(events.Fd()), content, 0)
+		if vanished(err) {
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("wait for the end of a control group: %w", err)
 		}
 		if strings.Contains(string(content[:n]), "populated 0") {
 			return nil
 		}
-		woken, err := unix.Poll([]unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}, int(bound.Milliseconds()))
+		// Not the bound anew: a signal of the Go runtime ends the wait too, and so
+		// does a group that is frozen.
+		left := max(0, time.Until(deadline))
+		woken, err := unix.Poll([]unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}, int(left.Milliseconds()))
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
@@ -208,6 +245,12 @@ func (g *Group) Remove() error {
 		}
 	}
 	return nil
+}
+
+// vanished reports whether a file could not be opened, or not be read any more,
+// because its group has been removed.
+func vanished(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV)
 }
 
 // walk visits the group and those below it, parents first.

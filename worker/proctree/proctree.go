@@ -22,7 +22,8 @@ type Process struct {
 	Start uint64
 	// Name is the kernel's short name for it.
 	Name string
-	// Zombie says that it has ended and waits to be reaped by its parent.
+	// Zombie says that it has ended, to its last thread, and waits to be reaped
+	// by its parent.
 	Zombie bool
 }
 
@@ -40,12 +41,16 @@ func Find(pid int) (Process, error) {
 
 func describe(process procfs.Proc) (Process, error) {
 	stat, err := process.Stat()
+	// It was there when the file was opened, and not when it was read.
+	if errors.Is(err, unix.ESRCH) {
+		return Process{}, fmt.Errorf("process %d: %w", process.PID, os.ErrNotExist)
+	}
 	if err != nil {
 		return Process{}, err
 	}
-	return Process{
-		PID: stat.PID, PPID: stat.PPID, Start: stat.Starttime, Name: stat.Comm, Zombie: stat.State == "Z" || stat.State == "X",
-	}, nil
+	// The state is the first thread's, which the others can outlive.
+	ended := (stat.State == "Z" || stat.State == "X") && stat.NumThreads <= 1
+	return Process{PID: stat.PID, PPID: stat.PPID, Start: stat.Starttime, Name: stat.Comm, Zombie: ended}, nil
 }
 
 // all lists every process, as far as it lives while it is looked at.
