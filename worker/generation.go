@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -38,6 +39,7 @@ type generation struct {
 
 	// What a reporting handoff has told.
 	listening map[netip.AddrPort]bool
+	released  bool             // it has let go of an address that it had, before it was ready
 	closed    []netip.AddrPort // held addresses on which it no longer listens
 	elsewhere []netip.AddrPort // fixed ports that are not the launcher's
 	clash     netip.AddrPort   // an address in use that it wanted besides
@@ -45,8 +47,9 @@ type generation struct {
 
 	executed chan struct{} // closed when the shim has become the worker, or could not
 
-	probed string // what the last probe was answered with
-	why    Reason // why it was told to end
+	visits *visits // the launcher's own connections
+	probed string  // what the last probe was answered with
+	why    Reason  // why it was told to end
 	detail string
 }
 
@@ -73,12 +76,14 @@ type event struct {
 	exit       Exit
 	err        error
 	text       string
+	adopted    bool // becameReady because it listens, not because it said so
 }
 
 // newGeneration starts the worker. What it does from now on comes as events.
 func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner, events chan<- event) (_ *generation, err error) {
 	g := &generation{
 		number: number, spec: spec, listening: map[netip.AddrPort]bool{},
+		visits:  new(visits),
 		adopted: make(chan struct{}), executed: make(chan struct{}), started: time.Now(),
 	}
 	if err := spec.Queues.Restore(); err != nil {
@@ -165,7 +170,11 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 		go notify.watch(g.process.Pid, func() { send(event{kind: becameReady}) })
 		context.AfterFunc(ctx, func() { _ = notify.Close() })
 	}
-	go g.probe(ctx, cmp.Or(o.patience, defaultPatience), send)
+	probing := make(chan struct{})
+	go func() {
+		defer close(probing)
+		g.probe(ctx, cmp.Or(o.patience, defaultPatience), send)
+	}()
 	go func() {
 		spawned := handoff.Send(control, command)
 		_ = control.Close()
@@ -184,6 +193,10 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 		if parcel.Reports != nil {
 			_ = parcel.Reports.Close()
 		}
+		<-probing
+		if err := g.discardProbes(); err != nil {
+			o.Log.Warn("requests of the launcher's own stay in the queue", "generation", number, "error", err)
+		}
 		events <- event{kind: ended, generation: number, exit: exit}
 	}()
 	return g, nil
@@ -196,6 +209,7 @@ func (g *generation) probe(ctx context.Context, patience time.Duration, send fun
 		return
 	}
 	said := func(text string) { send(event{kind: probed, text: text}) }
+	probes := prober{patience: patience, connected: g.visits.add}
 	path := g.spec.Probe == ProbeHTTP || (g.spec.Probe == ProbeAuto && g.spec.ReadyPath != "")
 	if g.handoff == handoff.Preload {
 		select {
@@ -203,14 +217,18 @@ func (g *generation) probe(ctx context.Context, patience time.Duration, send fun
 		case <-ctx.Done():
 			return
 		}
-	} else if !path && awaitAnswers(ctx, g.spec, patience, said) != nil {
+	} else if !path && probes.awaitAnswers(ctx, g.spec, said) != nil {
 		return
 	}
-	if path && awaitPath(ctx, g.spec, patience, said) != nil {
+	if path && probes.awaitPath(ctx, g.spec, said) != nil {
 		return
 	}
-	send(event{kind: becameReady})
+	send(event{kind: becameReady, adopted: g.handoff == handoff.Preload})
 }
+
+// listensEverywhere reports whether the worker listens on every held address, as
+// far as its handoff tells.
+func (g *generation) listensEverywhere() bool { return len(g.listening) == len(g.spec.Sockets) }
 
 func (g *generation) readReports(reports *handoff.Reports, send func(event), end chan<- struct{}) {
 	defer close(end)
@@ -225,6 +243,33 @@ func (g *generation) readReports(reports *handoff.Reports, send func(event), end
 		}
 		send(event{kind: reported, report: report})
 	}
+}
+
+// discardProbes takes the launcher's own requests out of the queues that the
+// worker has not accepted: they would stand there in front of the clients, and
+// make systemd start the service again that has just been stopped.
+func (g *generation) discardProbes() error {
+	left := map[netip.AddrPort][]netip.AddrPort{}
+	for _, conn := range g.visits.all() {
+		waiting, err := inQueue(conn)
+		if err != nil {
+			return err
+		}
+		if !waiting {
+			continue
+		}
+		client, target := conn.LocalAddr().(*net.TCPAddr).AddrPort(), conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+		for _, socket := range g.spec.Sockets {
+			if dialAddress(socket.Address) == target {
+				left[socket.Address] = append(left[socket.Address], client)
+			}
+		}
+	}
+	var errs []error
+	for socket, clients := range left {
+		errs = append(errs, g.spec.Queues.Discard(socket, clients))
+	}
+	return errors.Join(errs...)
 }
 
 // note takes in what the handoff reports. It returns an error when the worker
@@ -252,7 +297,7 @@ func (g *generation) note(report handoff.Report) error {
 	select {
 	case <-g.adopted:
 	default:
-		if len(g.listening) == len(g.spec.Sockets) {
+		if g.listensEverywhere() {
 			close(g.adopted)
 		}
 	}
@@ -318,6 +363,9 @@ func (g *generation) await(trees *trees) Exit {
 	}
 	exit := Exit{Generation: g.number, Code: -1, At: time.Now(), Lived: time.Since(g.started)}
 	strays, err := trees.end(pid, g.group)
+	if err != nil {
+		trees.log.Error("cannot end everything that a generation has left", "generation", g.number, "error", err)
+	}
 	exit.Strays = strays
 	state, waitErr := g.process.Wait()
 	trees.reaper.waited(pid)

@@ -20,15 +20,22 @@ import (
 // the worker has taken it from the queue.
 const defaultPatience = 3 * time.Second
 
+// prober makes the launcher's own requests.
+type prober struct {
+	patience time.Duration
+	// connected is called with each connection that was made; nil: nobody cares.
+	connected func(net.Conn)
+}
+
 // awaitAnswers returns nil when the worker has taken a request from the queue
 // of every socket: the only way to see that a worker has adopted sockets when
 // its handoff does not tell. One request at a time, because it stands in the
 // same queue as the clients. said is called with what came instead.
-func awaitAnswers(ctx context.Context, spec Spec, patience time.Duration, said func(string)) error {
+func (p prober) awaitAnswers(ctx context.Context, spec Spec, said func(string)) error {
 	for _, socket := range spec.Sockets {
 		target := url.URL{Scheme: "http", Host: dialAddress(socket.Address).String(), Path: "/"}
 		err := insist(ctx, said, func() string {
-			_, err := exchange(ctx, http.MethodHead, target.String(), patience)
+			_, err := p.exchange(ctx, http.MethodHead, target.String())
 			// Whatever came back came from a worker that accepted the
 			// connection: an answer, one that is not HTTP, a closed connection,
 			// or silence after the connection had left the queue. Only a
@@ -48,15 +55,16 @@ func awaitAnswers(ctx context.Context, spec Spec, patience time.Duration, said f
 
 // awaitPath returns nil when GET has been answered with 2xx or 3xx. said is
 // called with what came instead.
-func awaitPath(ctx context.Context, spec Spec, patience time.Duration, said func(string)) error {
+func (p prober) awaitPath(ctx context.Context, spec Spec, said func(string)) error {
 	target := readyURL(spec)
+	shown := ShownURL(target)
 	return insist(ctx, said, func() string {
-		answer, err := exchange(ctx, http.MethodGet, target, patience)
+		answer, err := p.exchange(ctx, http.MethodGet, target)
 		switch {
 		case err != nil:
-			return fmt.Sprintf("GET %s: %v", target, err)
+			return fmt.Sprintf("GET %s: %v", shown, err)
 		case answer.StatusCode < 200 || answer.StatusCode >= 400:
-			return fmt.Sprintf("GET %s was answered with %s", target, answer.Status)
+			return fmt.Sprintf("GET %s was answered with %s", shown, answer.Status)
 		default:
 			return ""
 		}
@@ -90,7 +98,7 @@ func insist(ctx context.Context, said func(string), try func() (complaint string
 // of the answer for as long as the connection stands in the queue: one that is
 // given up would stay there, in front of the clients. When it returns, the
 // connection is closed.
-func exchange(ctx context.Context, method, target string, patience time.Duration) (*http.Response, error) {
+func (p prober) exchange(ctx context.Context, method, target string) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	req, err := http.NewRequestWithContext(ctx, method, target, nil)
@@ -99,7 +107,7 @@ func exchange(ctx context.Context, method, target string, patience time.Duration
 	}
 	req.Header.Set("User-Agent", "gateway-ready-probe")
 	req.Close = true
-	silent := fmt.Errorf("accepted, and not answered in %s", patience)
+	silent := fmt.Errorf("accepted, and not answered in %s", p.patience)
 	transport := &http.Transport{
 		// The transport's own context outlives the request: a connection that
 		// is made at the last moment would be kept for one that never comes.
@@ -108,9 +116,12 @@ func exchange(ctx context.Context, method, target string, patience time.Duration
 			if err != nil {
 				return nil, err
 			}
+			if p.connected != nil {
+				p.connected(conn)
+			}
 			context.AfterFunc(ctx, func() { _ = conn.Close() })
 			go func() {
-				if stayedSilent(ctx, conn, patience) {
+				if stayedSilent(ctx, conn, p.patience) {
 					cancel(silent)
 				}
 			}()
@@ -186,6 +197,17 @@ func readyURL(spec Spec) string {
 	// Through URL, which escapes the zone of a link-local address.
 	server := url.URL{Scheme: "http", Host: dialAddress(spec.Sockets[0].Address).String()}
 	return server.String() + spec.ReadyPath
+}
+
+// ShownURL is a URL for the log and the status, without what may be a secret in
+// it: a password, or the query.
+func ShownURL(target string) string {
+	u, err := url.Parse(target)
+	if err != nil {
+		return target
+	}
+	u.RawQuery = ""
+	return u.Redacted()
 }
 
 func loopback(u *url.URL) bool {

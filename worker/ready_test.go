@@ -76,7 +76,7 @@ func TestAwaitPath(t *testing.T) {
 	} {
 		var said []string
 		within(t, test.path, func() error {
-			return awaitPath(t.Context(), Spec{Sockets: held, ReadyPath: test.path}, time.Second, func(text string) { said = append(said, text) })
+			return prober{patience: time.Second}.awaitPath(t.Context(), Spec{Sockets: held, ReadyPath: test.path}, func(text string) { said = append(said, text) })
 		})
 		if len(said) != test.complaints {
 			t.Errorf("%s: %q", test.path, said)
@@ -105,7 +105,7 @@ func TestAwaitPathSays(t *testing.T) {
 		enough := errors.New("enough")
 		count := 0
 		within(t, path, func() error {
-			err := awaitPath(ctx, Spec{ReadyPath: path}, 10*time.Millisecond, func(text string) {
+			err := prober{patience: 10 * time.Millisecond}.awaitPath(ctx, Spec{ReadyPath: path}, func(text string) {
 				if !strings.HasPrefix(text, "GET "+path) || !strings.Contains(text, want) {
 					t.Errorf("%s: said %q, want %q in it", path, text, want)
 				}
@@ -186,14 +186,14 @@ func TestOneProbeInTheQueue(t *testing.T) {
 	const clients, patience = 3, 10 * time.Millisecond
 	probes := map[string]func(context.Context, Spec) error{
 		"adopted": func(ctx context.Context, spec Spec) error {
-			return awaitAnswers(ctx, spec, patience, func(text string) { t.Error(text) })
+			return prober{patience: patience}.awaitAnswers(ctx, spec, func(text string) { t.Error(text) })
 		},
 		"http": func(ctx context.Context, spec Spec) error {
-			return awaitPath(ctx, spec, patience, func(text string) { t.Error(text) })
+			return prober{patience: patience}.awaitPath(ctx, spec, func(text string) { t.Error(text) })
 		},
 		"https": func(ctx context.Context, spec Spec) error {
 			spec.ReadyPath = "https://" + spec.Sockets[0].Address.String() + "/"
-			return awaitPath(ctx, spec, patience, func(string) {})
+			return prober{patience: patience}.awaitPath(ctx, spec, func(string) {})
 		},
 	}
 	for name, probe := range probes {
@@ -252,7 +252,9 @@ func TestProbeOfEachSocket(t *testing.T) {
 	t.Parallel()
 	spec := Spec{Sockets: []handoff.Socket{listen(t, "127.0.0.1"), listen(t, "::1")}}
 	done := make(chan error, 1)
-	go func() { done <- awaitAnswers(t.Context(), spec, time.Hour, func(text string) { t.Error(text) }) }()
+	go func() {
+		done <- prober{patience: time.Hour}.awaitAnswers(t.Context(), spec, func(text string) { t.Error(text) })
+	}()
 	for _, socket := range spec.Sockets {
 		select {
 		case err := <-done:
@@ -277,7 +279,7 @@ func TestProbeOfClosedQueue(t *testing.T) {
 	done := make(chan error, 1)
 	refused := make(chan string, 100)
 	go func() {
-		done <- awaitAnswers(t.Context(), Spec{Sockets: []handoff.Socket{socket}}, time.Hour, func(text string) { refused <- text })
+		done <- prober{patience: time.Hour}.awaitAnswers(t.Context(), Spec{Sockets: []handoff.Socket{socket}}, func(text string) { refused <- text })
 	}()
 	select {
 	case text := <-refused:
@@ -310,7 +312,7 @@ func TestProbeGivenUp(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
-			_, err := exchange(ctx, http.MethodGet, scheme+"://"+socket.Address.String()+"/", time.Hour)
+			_, err := prober{patience: time.Hour}.exchange(ctx, http.MethodGet, scheme+"://"+socket.Address.String()+"/")
 			done <- err
 		}()
 		fd := accept(t, socket)

@@ -415,6 +415,9 @@ func (q *testQueues) Listen() error {
 	return err
 }
 
+// Discard is the holder's business, and tested there.
+func (q *testQueues) Discard(netip.AddrPort, []netip.AddrPort) error { return nil }
+
 func (q *testQueues) counts() (restored, listens int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -12,6 +13,9 @@ import (
 type Spec struct {
 	// Edition tells one spec from another; the caller counts them from 1.
 	Edition int
+	// After is the edition that this one was compared with when it was decided
+	// whether its worker has to be another one; 0: it was not compared.
+	After int
 
 	// Refused says why no worker can be started with the present
 	// configuration; everything else is empty then.
@@ -54,6 +58,9 @@ type Queues interface {
 	Restore() error
 	// Listen gives the sockets the full backlog again.
 	Listen() error
+	// Discard takes connections of the launcher's own out of the queue of a
+	// socket, named by their clients' addresses, unless others wait there too.
+	Discard(socket netip.AddrPort, clients []netip.AddrPort) error
 }
 
 // Backoff says how long to wait before the next generation.

@@ -19,6 +19,14 @@ var (
 	secretValue = regexp.MustCompile(`(?i)(` + secretName + `=|--?` + secretName + `\s+)("[^"]*"|'[^']*'|\S+)`)
 )
 
+// CommandLine joins argv for people, with secrets masked.
+func CommandLine(argv []string) string {
+	if len(argv) == 0 {
+		return ""
+	}
+	return command("", argv)
+}
+
 // command joins argv for people. What stands behind a name that looks like a secret's is masked, what could
 // disturb a terminal is quoted, and the end of a long one is cut off. Without argv (a process can erase it) it is the
 // kernel's name for the process in brackets, as ps(1) shows it.
