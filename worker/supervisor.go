@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,9 +26,9 @@ const promptRestarts = 3
 // the queue; for a longer one the front desk opens.
 const deskPause = 2 * time.Second
 
-// desertion is how long a worker may live on without a listener that it had: a
-// server that restarts within its process listens again.
-const desertion = 10 * time.Second
+// defaultDesertion is how long a worker may live on without a listener that it
+// had: a server that restarts within its process listens again.
+const defaultDesertion = 10 * time.Second
 
 // Options are what a supervisor needs besides the spec.
 type Options struct {
@@ -59,7 +60,8 @@ type Options struct {
 	Heartbeat      func()
 	HeartbeatEvery time.Duration
 
-	patience time.Duration // 0: defaultPatience
+	patience  time.Duration // 0: defaultPatience
+	desertion time.Duration // 0: defaultDesertion
 }
 
 // Supervisor runs one generation of the worker after the other.
@@ -121,7 +123,8 @@ func (s *Supervisor) Restart() <-chan error {
 
 // Apply makes spec what the next generation is made from. With restart that
 // generation starts now, unless the supervisor waits for a first client; without,
-// it starts now only where a generation has failed for good. The outcome comes
+// the spec has to ask for the same worker as before in other circumstances, and it
+// starts now only where a generation has failed for good. The outcome comes
 // as with Restart. Of two calls the later one counts. A spec that is refused
 // changes nothing, and its reason is the outcome.
 func (s *Supervisor) Apply(spec Spec, restart bool) <-chan error {
@@ -169,7 +172,7 @@ func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) {
 	case s.spec.Refused != nil:
 		s.problem = s.spec.Refused.Error()
 		s.enter(Failed, 0)
-		s.openDesk()
+		s.tendDesk()
 	case s.options.AtOnce:
 		s.start(event{})
 	default:
@@ -267,6 +270,8 @@ func (s *Supervisor) serve(r request) {
 		return
 	}
 	if r.spec != nil {
+		// The comparison may be out of date: a rollback came between.
+		r.restart = r.restart || (r.spec.After != 0 && r.spec.After != s.spec.Edition)
 		if !r.restart && s.good != nil && s.good.Edition == s.spec.Edition {
 			// The same worker, with other circumstances.
 			s.good = r.spec
@@ -281,7 +286,14 @@ func (s *Supervisor) serve(r request) {
 			r.reply <- nil
 			return
 		}
-		if !r.restart && s.state != Failed {
+		switch {
+		case r.restart || s.state == Failed:
+		case s.state == Starting || s.state == Stopping:
+			// Its worker is still on its way.
+			s.waiters = append(s.waiters, r.reply)
+			return
+		default:
+			s.tendDesk()
 			r.reply <- nil
 			return
 		}
@@ -295,10 +307,7 @@ func (s *Supervisor) serve(r request) {
 
 // enter changes the state; after limit, if it is not 0, timeUp comes.
 func (s *Supervisor) enter(state State, limit time.Duration) {
-	if s.shut != nil {
-		s.shut()
-		s.shut = nil
-	}
+	s.closeDesk()
 	s.unwatch()
 	s.unwatch = func() {}
 	s.state, s.since, s.nextAt = state, time.Now(), time.Time{}
@@ -344,18 +353,23 @@ func (s *Supervisor) start(event) {
 	s.log.Info("worker started", "generation", s.number, "worker_pid", generation.process.Pid, "handoff", generation.handoff)
 }
 
-func (s *Supervisor) serveClients(event) {
+func (s *Supervisor) serveClients(e event) {
+	if e.adopted && !s.present.listensEverywhere() {
+		// It only tried whether its address is free, and has let go of it.
+		s.present.released = true
+		return
+	}
 	// Node.js has shrunk the queue by listening with a backlog of its own.
 	if err := s.present.spec.Queues.Listen(); err != nil {
 		s.log.Error("cannot give the sockets their full backlog again", "error", err)
 	}
 	s.problem = ""
-	if s.present.spec.Edition == s.spec.Edition {
-		good := s.spec
-		s.good = &good
-	}
+	// Not the generation's own, which an Apply without restart has left behind.
+	good := s.spec
+	s.good = &good
 	s.enter(Ready, s.spec.Backoff.ResetAfter)
 	s.readyAt = s.since
+	s.watchDesertion()
 	if s.spec.Backoff.ResetAfter == 0 {
 		s.proven(event{})
 	}
@@ -368,6 +382,10 @@ func (s *Supervisor) note(e event) {
 	before := len(s.present.elsewhere)
 	if err := s.present.note(e.report); err != nil {
 		s.giveUp(event{err: err})
+		return
+	}
+	if s.state == Starting && s.present.released && s.present.listensEverywhere() {
+		s.serveClients(event{})
 		return
 	}
 	s.watchDesertion()
@@ -388,9 +406,10 @@ func (s *Supervisor) watchDesertion() {
 		g.deserted = nil
 	case len(g.closed) > 0 && g.deserted == nil:
 		s.log.Warn("worker has closed a listener", "generation", s.number, "worker_pid", g.process.Pid, "address", join(g.closed))
+		patience := cmp.Or(s.options.desertion, defaultDesertion)
 		lost := event{kind: lost, generation: g.number, err: fmt.Errorf(
-			"it has closed its listener on %s and has not listened again for %s", join(g.closed), desertion)}
-		g.deserted = time.AfterFunc(desertion, func() {
+			"it has closed its listener on %s and has not listened again for %s", join(g.closed), patience)}
+		g.deserted = time.AfterFunc(patience, func() {
 			select {
 			case s.events <- lost:
 			case <-g.over:
@@ -528,16 +547,15 @@ func (s *Supervisor) failed(e event) {
 	s.settle(errors.New(s.problem))
 	if fatal {
 		s.enter(Failed, 0)
-		s.openDesk()
+		s.tendDesk()
 		s.log.Error("worker failed for good", "generation", s.number, "exit", e.exit.String())
 		return
 	}
-	pause := min(s.backoff.NextBackOff(), s.spec.Backoff.Max)
+	// The timer of a state without a limit never fires.
+	pause := max(1, min(s.backoff.NextBackOff(), s.spec.Backoff.Max))
 	s.enter(BackingOff, pause)
 	s.nextAt = s.since.Add(pause)
-	if pause > deskPause {
-		s.openDesk()
-	}
+	s.tendDesk()
 	s.log.Warn("worker failed, next generation after a pause", "generation", s.number, "exit", e.exit.String(),
 		"failures_in_a_row", s.failures, "pause", pause.Round(time.Millisecond))
 }
@@ -568,10 +586,24 @@ func (s *Supervisor) rollBack() {
 	s.start(event{})
 }
 
-// openDesk has the clients answered until the state changes.
-func (s *Supervisor) openDesk() {
-	if s.options.OpenDesk != nil && s.spec.FrontDesk {
+// tendDesk has the clients answered, until the state changes, where the next
+// generation is a long way off and the spec wants it.
+func (s *Supervisor) tendDesk() {
+	wanted := s.spec.FrontDesk && (s.state == Failed || s.nextAt.Sub(s.since) > deskPause)
+	switch {
+	case wanted && s.shut == nil && s.options.OpenDesk != nil:
+		// The first client is answered at once, with what is known by then.
+		s.publish()
 		s.shut = s.options.OpenDesk()
+	case !wanted:
+		s.closeDesk()
+	}
+}
+
+func (s *Supervisor) closeDesk() {
+	if s.shut != nil {
+		s.shut()
+		s.shut = nil
 	}
 }
 

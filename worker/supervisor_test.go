@@ -243,9 +243,10 @@ func TestApplyWhileStarting(t *testing.T) {
 	later.Queues = queues
 	r.run()
 	r.await(Starting)
-	r.want(r.outcome(r.supervisor.Apply(later, false)))
+	applied := r.supervisor.Apply(later, false)
 	open(t, gate)
 	r.await(Ready)
+	r.want(r.outcome(applied))
 	_, listens := r.queues.counts()
 	restored, others := queues.counts()
 	if listens != 1 || restored != 0 || others != 0 {
