@@ -55,6 +55,20 @@ func (a *announcer) observe(status worker.Status) {
 	a.say()
 }
 
+// activeState is what systemd shows of the unit.
+func (a *announcer) activeState() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case !a.ready:
+		return "activating"
+	case a.up:
+		return "active"
+	default:
+		return "reloading"
+	}
+}
+
 // reject says why an edited configuration is not in use; "" takes it back.
 func (a *announcer) reject(why string) {
 	a.mu.Lock()

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/proctree"
 )
 
 // control is the launcher's end of the control socket: HTTP and JSON for those
@@ -36,8 +38,7 @@ func listenControl(directory string) (*control, error) {
 	path := filepath.Join(directory, controlSocket)
 	if conn, err := net.Dial("unix", path); err == nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("another launcher answers on %s: stop it (gateway status says what it is), "+
-			"or set RUNTIME_DIRECTORY for a second one", path)
+		return nil, fmt.Errorf("another launcher answers on %s: stop it first, \"gateway status\" says what it is", path)
 	}
 	// One that a killed launcher left.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -59,18 +60,25 @@ func (c *control) serve(l *launcher) {
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, l.status())
 	})
-	mux.HandleFunc("POST /restart", func(w http.ResponseWriter, r *http.Request) { conclude(w, l.restart(r.Context())) })
-	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) { conclude(w, l.reload(r.Context())) })
+	verb := func(name string, do func(context.Context) error) {
+		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
+			peer := r.Context().Value(peerKey{}).(*unix.Ucred)
+			l.log.Info("asked for a "+name, "by_pid", peer.Pid, "by_uid", peer.Uid, "by", processName(int(peer.Pid)))
+			conclude(w, do(r.Context()))
+		})
+	}
+	verb("restart", l.restart)
+	verb("reload", l.reload)
 	c.server = http.Server{
 		Handler:           permit(mux),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			uid, err := peerUID(conn)
+			peer, err := peerOf(conn)
 			if err != nil {
 				return ctx
 			}
-			return context.WithValue(ctx, peerKey{}, uid)
+			return context.WithValue(ctx, peerKey{}, peer)
 		},
 	}
 	go func() {
@@ -95,8 +103,8 @@ func (c *control) Close() {
 // the same, but a mode can be changed.
 func permit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		uid, known := r.Context().Value(peerKey{}).(uint32)
-		if !known || (uid != 0 && int(uid) != os.Geteuid()) {
+		peer, known := r.Context().Value(peerKey{}).(*unix.Ucred)
+		if !known || (peer.Uid != 0 && int(peer.Uid) != os.Geteuid()) {
 			reply(w, http.StatusForbidden, answer{Error: "only the launcher's own user and root may use the control socket"})
 			return
 		}
@@ -104,20 +112,27 @@ func permit(next http.Handler) http.Handler {
 	})
 }
 
-func peerUID(conn net.Conn) (uint32, error) {
+// peerOf returns who is at the other end of a connection (SO_PEERCRED, unix(7)).
+func peerOf(conn net.Conn) (*unix.Ucred, error) {
 	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var credentials *unix.Ucred
 	var option error
 	err = raw.Control(func(fd uintptr) {
 		credentials, option = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	})
-	if err := errors.Join(err, option); err != nil {
-		return 0, err
+	return credentials, errors.Join(err, option)
+}
+
+// processName is the kernel's short name for a process, "" when it has gone.
+func processName(pid int) string {
+	process, err := proctree.Find(pid)
+	if err != nil {
+		return ""
 	}
-	return credentials.Uid, nil
+	return process.Name
 }
 
 func conclude(w http.ResponseWriter, err error) {

@@ -56,8 +56,9 @@ func (in *installer) installCommand() *cobra.Command {
 		Short: "write the systemd units, and a configuration if there is none",
 		Long: `Writes openclaw-gateway.socket and openclaw-gateway.service, and a configuration if there is none, and reloads
 systemd. Run it again after a change of "listen" or "stop.timeout", or with a new program: it writes only what
-differs, keeps the user and the configuration of the installed service unless you name others, never restarts
-anything, and leaves alone every unit that it has not written.`,
+differs, keeps the user and the configuration of the installed service unless you name others, and leaves
+alone every unit that it has not written. It restarts nothing, except the socket when its addresses have changed;
+clients are refused while that takes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in.out, in.notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
@@ -473,8 +474,6 @@ func (in *installer) activate(ctx context.Context, to installation, active activ
 	return nil
 }
 
-// noteEffects says what has to be done for a change to reach what is running. Nothing is restarted here: a restart of the
-// socket closes the port, and one of the service interrupts the worker.
 // listenChanged reports whether the socket unit has other addresses than before.
 func (to installation) listenChanged() bool {
 	return slices.ContainsFunc(to.changes, func(change units.Change) bool {
@@ -483,6 +482,8 @@ func (to installation) listenChanged() bool {
 	})
 }
 
+// noteEffects says what has to be done for a change to reach what is running. Only changed addresses restart anything: a
+// restart of the socket closes the port, and one of the service interrupts the worker.
 func (in *installer) noteEffects(to installation, active activeUnits) {
 	for _, change := range to.changes {
 		if change.Kind == units.Unchanged {

@@ -22,9 +22,11 @@ func lastGood() string {
 	return filepath.Join(directory, "last-good.yaml")
 }
 
-// remember keeps a configuration whose worker has become ready.
-func (l *launcher) remember(e *edition) {
-	path := lastGood()
+// remember keeps the configuration whose worker has become ready last.
+func (l *launcher) remember() {
+	l.keeping.Lock()
+	defer l.keeping.Unlock()
+	path, e := lastGood(), l.good.Load()
 	if path == "" || e.cfg.Content == nil || e.cfg.Path == path {
 		return
 	}
@@ -45,9 +47,9 @@ func (l *launcher) recall() *edition {
 		return nil
 	}
 	if err == nil {
-		spec, unfit := l.prepare(cfg)
+		remembered, unfit := l.prepare(cfg)
 		if err = unfit; err == nil {
-			return &edition{cfg: cfg, spec: spec}
+			return remembered
 		}
 	}
 	l.log.Warn("the last configuration that worked cannot be used any more", "path", path, "error", err)

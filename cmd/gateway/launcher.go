@@ -34,6 +34,8 @@ type launcher struct {
 	// good one. good is the last one whose worker became ready.
 	latest, good atomic.Pointer[edition]
 	editions     int // how many have been prepared
+	remembering  sync.WaitGroup
+	keeping      sync.Mutex // one at a time, so that the last one stays
 
 	report atomic.Pointer[configReport]
 }
@@ -55,6 +57,10 @@ func (l *launcher) atOnce() bool {
 // restart starts the next generation and returns when it is ready, or with the
 // reason why it is not.
 func (l *launcher) restart(ctx context.Context) error {
+	if l.latest.Load() == nil {
+		// What was wrong with the configuration may have been mended since.
+		return l.reload(ctx)
+	}
 	return newOutcome(l.supervisor.Restart()).wait(ctx)
 }
 
@@ -71,7 +77,7 @@ func (l *launcher) observe(status worker.Status) {
 		return
 	}
 	if l.good.Swap(latest) != latest {
-		go l.remember(latest)
+		l.remembering.Go(l.remember)
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -12,16 +11,16 @@ import (
 	"openclaw-gateway/worker/handoff"
 )
 
-// prepare makes the spec of the next generation.
-func (l *launcher) prepare(cfg *config.Config) (worker.Spec, error) {
+// prepare makes what a worker is made from.
+func (l *launcher) prepare(cfg *config.Config) (*edition, error) {
 	selected, missing, _ := l.held.Select(cfg.Listen)
 	if len(selected) == 0 {
-		return worker.Spec{}, fmt.Errorf("listen is %s, but %s holds %s: %s",
+		return nil, fmt.Errorf("listen is %s, but %s holds %s: %s",
 			joinAddresses(cfg.Listen), l.holder.kind, joinAddresses(l.held.Addresses()), renderAgain)
 	}
 	latest := l.latest.Load()
 	if l.holder.kind == byItself && latest != nil && !slices.Equal(latest.cfg.Listen, cfg.Listen) {
-		return worker.Spec{}, fmt.Errorf("listen has changed to %s: stop \"gateway run\" and start it again (missing: %s)",
+		return nil, fmt.Errorf("listen has changed to %s: stop \"gateway run\" and start it again (missing: %s)",
 			joinAddresses(cfg.Listen), joinAddresses(missing))
 	}
 	l.editions++
@@ -40,7 +39,7 @@ func (l *launcher) prepare(cfg *config.Config) (worker.Spec, error) {
 	if len(spec.Command) == 0 {
 		executable, err := os.Executable()
 		if err != nil {
-			return worker.Spec{}, fmt.Errorf("find the program of the hello server: %w", err)
+			return nil, fmt.Errorf("find the program of the hello server: %w", err)
 		}
 		spec.Command = []string{executable, helloArgument}
 		spec.Environment = append(spec.Environment, "GATEWAY_CONFIG="+l.files.name())
@@ -48,18 +47,16 @@ func (l *launcher) prepare(cfg *config.Config) (worker.Spec, error) {
 	if spec.Directory == "" {
 		spec.Directory = homeDirectory()
 	}
-	if info, err := os.Stat(spec.Directory); err != nil || !info.IsDir() {
-		return worker.Spec{}, errors.Join(fmt.Errorf("worker.directory: %s is not a directory that can be entered", spec.Directory), err)
-	}
+	var fromFile []string
 	if file := cfg.Worker.EnvironmentFile; file != "" {
-		// After worker.environment, so that the file wins, as in a unit.
-		entries, err := config.ReadEnvironmentFile(file)
-		if err != nil {
-			return worker.Spec{}, fmt.Errorf("worker.environment_file: %w", err)
+		var err error
+		if fromFile, err = config.ReadEnvironmentFile(file); err != nil {
+			return nil, fmt.Errorf("worker.environment_file: %w", err)
 		}
-		spec.Environment = append(spec.Environment, entries...)
+		// After worker.environment, so that the file wins, as in a unit.
+		spec.Environment = append(spec.Environment, fromFile...)
 	}
-	return spec, nil
+	return &edition{cfg: cfg, spec: spec, fromFile: fromFile}, nil
 }
 
 // homeDirectory returns the home of the user that the launcher runs as. systemd

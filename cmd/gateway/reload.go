@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/worker"
 )
 
@@ -18,6 +19,8 @@ type edition struct {
 	cfg     *config.Config
 	spec    worker.Spec
 	outcome *outcome
+	// fromFile is what worker.environment_file held.
+	fromFile []string
 }
 
 // outcome is what comes of applying a configuration; nil is good already.
@@ -83,24 +86,25 @@ func (l *launcher) adopt(cfg *config.Config, err error) (first worker.Spec, good
 		l.good.Store(remembered)
 		good = &remembered.spec
 	}
-	var spec worker.Spec
+	var prepared *edition
 	if err == nil {
-		spec, err = l.prepare(cfg)
+		prepared, err = l.prepare(cfg)
 	}
 	if err != nil {
 		l.reject(err)
 		if good != nil {
 			l.log.Warn("going on with the last configuration that worked", "path", l.good.Load().cfg.Path)
+			l.level.Set(l.good.Load().cfg.Log.Level)
 			l.latest.Store(l.good.Load())
 			return *good, good
 		}
 		return worker.Spec{Refused: fmt.Errorf("no worker can be started: %w", err), FrontDesk: true}, nil
 	}
 	if good != nil && len(cfg.Changed(l.good.Load().cfg)) == 0 {
-		good.Edition = spec.Edition
+		good.Edition = prepared.spec.Edition
 	}
-	l.accept(&edition{cfg: cfg, spec: spec})
-	return spec, good
+	l.accept(prepared)
+	return prepared.spec, good
 }
 
 // reload applies the configuration as it is now, and returns when the worker
@@ -123,9 +127,9 @@ func (l *launcher) apply() (*outcome, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	cfg, err := l.files.load()
-	var spec worker.Spec
+	var next *edition
 	if err == nil {
-		spec, err = l.prepare(cfg)
+		next, err = l.prepare(cfg)
 	}
 	if err != nil {
 		l.reject(err)
@@ -134,25 +138,25 @@ func (l *launcher) apply() (*outcome, error) {
 	current := l.current()
 	var changes []change
 	if current != nil {
-		if changes = compare(current, &edition{cfg: cfg, spec: spec}); len(changes) == 0 {
-			return l.keep(current), nil
+		if changes = compare(current, next); len(changes) == 0 {
+			return l.keep(cfg, current), nil
 		}
+		next.spec.After = current.spec.Edition
 	}
-	next := &edition{cfg: cfg, spec: spec}
 	restart := current == nil || slices.ContainsFunc(changes, func(c change) bool { return c.effect == nextGeneration })
 	for _, c := range changes {
 		l.log.Info("configuration edited", "key", c.key, "from", c.from, "to", c.to, "takes_effect", c.effect)
 	}
 	l.accept(next)
 	l.level.Set(cfg.Log.Level)
-	next.outcome = newOutcome(l.supervisor.Apply(spec, restart))
+	next.outcome = newOutcome(l.supervisor.Apply(next.spec, restart))
 	return next.outcome, nil
 }
 
 // keep is for a configuration that is the one in use: perhaps its worker is
 // still on its way, or an edit that was rejected or rolled back was taken back.
-func (l *launcher) keep(current *edition) *outcome {
-	l.report.Store(l.examine(current.cfg))
+func (l *launcher) keep(cfg *config.Config, current *edition) *outcome {
+	l.report.Store(l.examine(cfg))
 	l.announce.reject("")
 	l.log.Info("the configuration has not changed")
 	if l.latest.Swap(current) != current {
@@ -173,6 +177,7 @@ type effect string
 const (
 	atOnce         effect = "at once"
 	nextGeneration effect = "with the next generation, now"
+	nextFailure    effect = "with the next failure"
 	nextLauncher   effect = "with the next start of the launcher"
 )
 
@@ -180,11 +185,10 @@ const (
 // the worker that runs, which is replaced.
 var effects = map[string]effect{
 	"worker.start":             nextLauncher,
-	"restart.mode":             atOnce,
-	"restart.backoff_min":      atOnce,
-	"restart.backoff_max":      atOnce,
-	"restart.reset_after":      atOnce,
-	"restart.fatal_exit_codes": atOnce,
+	"restart.backoff_min":      nextFailure,
+	"restart.backoff_max":      nextFailure,
+	"restart.reset_after":      nextFailure,
+	"restart.fatal_exit_codes": nextFailure,
 	"front_desk":               atOnce,
 	"log.level":                atOnce,
 	"log.format":               nextLauncher,
@@ -200,13 +204,18 @@ func compare(from, to *edition) []change {
 			continue
 		}
 		c := change{key: value.Key, from: fmt.Sprint(old[i].Value), to: fmt.Sprint(value.Value), effect: effects[value.Key]}
-		if value.Key == "worker.environment" {
-			// The values may be secrets.
+		// Without what may be secrets.
+		switch value.Key {
+		case "worker.environment":
 			c.from, c.to = variableNames(from.cfg.Worker.Environment), variableNames(to.cfg.Worker.Environment)
+		case "worker.command":
+			c.from, c.to = holders.CommandLine(from.cfg.Worker.Command), holders.CommandLine(to.cfg.Worker.Command)
+		case "ready.path":
+			c.from, c.to = worker.ShownURL(from.cfg.Ready.Path), worker.ShownURL(to.cfg.Ready.Path)
 		}
 		changes = append(changes, c)
 	}
-	if !slices.Equal(from.spec.Environment, to.spec.Environment) && !slices.Contains(changed, "worker.environment") &&
+	if !slices.Equal(from.fromFile, to.fromFile) && !slices.Contains(changed, "worker.environment") &&
 		!slices.Contains(changed, "worker.environment_file") {
 		file := to.cfg.Worker.EnvironmentFile
 		changes = append(changes, change{key: "worker.environment_file", from: file, to: file + " (edited)"})

@@ -120,7 +120,10 @@ func run(ctx context.Context, path string) error {
 	defer stop()
 	hurry := make(chan struct{}, 1)
 	go l.obey(ctx, stop, hurry)
-	go l.mend(ctx)
+	// Until the last worker has gone: one may shut the sockets down at its end.
+	watching, unwatch := context.WithCancel(context.Background())
+	defer unwatch()
+	go l.mend(watching)
 	if unwatched == nil {
 		defer edits.Close()
 		go l.watchFile(ctx, edits)
@@ -131,6 +134,11 @@ func run(ctx context.Context, path string) error {
 		fmt.Printf("gateway: open http://%s/\n", sockets[0].Address)
 	}
 	l.supervisor.Run(ctx, hurry)
+	l.remembering.Wait()
+	if holder.kind == bySystemd {
+		// systemd keeps them, and must not keep one that was shut down.
+		return sockets.Listen()
+	}
 	return nil
 }
 
@@ -219,8 +227,11 @@ func (l *launcher) obey(ctx context.Context, stop context.CancelFunc, hurry chan
 			}()
 		default:
 			if ctx.Err() != nil {
-				hurry <- struct{}{}
-				return
+				select {
+				case hurry <- struct{}{}:
+				default: // in a hurry already
+				}
+				continue
 			}
 			l.log.Info("stopping", "signal", unix.SignalName(received.(unix.Signal)))
 			notify(daemon.SdNotifyStopping)

@@ -30,7 +30,7 @@ func ownRuntimeDirectory() (string, error) {
 	}
 	owner := info.Sys().(*syscall.Stat_t).Uid
 	if !info.IsDir() || int(owner) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
-		return "", fmt.Errorf("%s is not a directory that only uid %d can write to (%s, uid %d): remove it, or set RUNTIME_DIRECTORY to another one",
+		return "", fmt.Errorf("%s is not a directory that only uid %d can write to (%s, uid %d): another user's launcher may use it; see \"gateway status\"",
 			directory, os.Geteuid(), info.Mode(), owner)
 	}
 	return directory, nil

@@ -13,6 +13,7 @@ import (
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/proctree"
 )
 
 // Status is what GET /status on the control socket and "gateway status --json"
@@ -132,7 +133,7 @@ func (l *launcher) status() Status {
 		Config:   ConfigStatus{Path: report.path, State: "applied"},
 	}
 	if l.holder.kind == bySystemd {
-		s.Unit = l.unit(observed)
+		s.Unit = l.unit()
 	}
 	switch {
 	case report.err != "":
@@ -165,18 +166,10 @@ func (l *launcher) status() Status {
 
 // unit is what the launcher knows of its unit: it is the one that says what the
 // manager shows.
-func (l *launcher) unit(observed *worker.Status) UnitStatus {
-	unit := UnitStatus{Name: units.Service, Scope: "system", MainPID: os.Getpid(), ActiveState: "reloading"}
+func (l *launcher) unit() UnitStatus {
+	unit := UnitStatus{Name: units.Service, Scope: "system", MainPID: os.Getpid(), ActiveState: l.announce.activeState()}
 	if l.holder.pid != 1 {
 		unit.Scope = "user"
-	}
-	switch observed.State {
-	case worker.Waiting, worker.Ready:
-		unit.ActiveState = "active"
-	case worker.Starting:
-		if observed.Generation == 1 {
-			unit.ActiveState = "activating"
-		}
 	}
 	return unit
 }
@@ -214,12 +207,23 @@ func (s *Status) findHolders(manager int) error {
 	if err != nil {
 		return err
 	}
+	workers := map[int]bool{}
+	if s.Worker.PID != 0 {
+		workers[s.Worker.PID] = true
+		descendants, err := proctree.Descendants(s.Worker.PID)
+		if err != nil {
+			return err
+		}
+		for _, process := range descendants {
+			workers[process.PID] = true
+		}
+	}
 	for i := range s.Sockets {
 		socket := &s.Sockets[i]
 		socket.Holders = []HolderStatus{}
 		for _, process := range processes[socket.Inode] {
 			socket.Holders = append(socket.Holders, HolderStatus{
-				PID: process.PID, Role: s.role(process, manager), Command: process.Command, UID: process.UID, Cgroup: process.Cgroup,
+				PID: process.PID, Role: s.role(process, manager, workers), Command: process.Command, UID: process.UID, Cgroup: process.Cgroup,
 			})
 		}
 		known := slices.ContainsFunc(socket.Holders, func(h HolderStatus) bool { return h.PID == manager })
@@ -232,13 +236,14 @@ func (s *Status) findHolders(manager int) error {
 	return nil
 }
 
-func (s *Status) role(process holders.Process, manager int) Role {
+func (s *Status) role(process holders.Process, manager int, workers map[int]bool) Role {
 	switch {
 	case process.PID == manager, process.Name == "systemd" && strings.HasSuffix(process.Cgroup, "/init.scope"):
 		return RoleSystemd
 	case process.PID == s.Launcher.PID:
 		return RoleLauncher
-	case s.Worker.PID != 0 && (process.PID == s.Worker.PID || process.PPID == s.Worker.PID):
+	// One that has left the worker's descent is still in its generation's cgroup.
+	case workers[process.PID], strings.Contains(process.Cgroup, fmt.Sprintf("/generation-%d", s.Worker.Generation)):
 		return RoleWorker
 	default:
 		return RoleForeign
