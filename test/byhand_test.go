@@ -138,8 +138,9 @@ func TestWrongSockets(t *testing.T) {
 			}
 		})
 	}
+	// As OpenClaw's own "gateway install --wrapper" writes it.
 	t.Run("a service without sockets", func(t *testing.T) {
-		m.WriteFile(t, "/run/systemd/system/bare.service", "[Service]\nExecStart="+gatewayPath+" run\n", 0o644)
+		m.WriteFile(t, "/run/systemd/system/bare.service", "[Service]\nExecStart="+gatewayPath+" gateway --port 18789\n", 0o644)
 		m.Systemctl(t, "daemon-reload")
 		m.Systemctl(t, "start", "bare.service")
 		m.WaitUnit(t, "bare.service", bound, func(u machine.Unit) bool { return u.ActiveState == "failed" })

@@ -48,7 +48,14 @@ func testInstall(t *testing.T, m *machine.Machine, s *machine.Scope, scope strin
 	}
 	s.Run(t, gatewayPath, "restart")
 	serving(t, s, 2)
+
+	// The journal is read behind the restart, which the signal came before.
 	m.Run(t, "kill", "-HUP", strconv.Itoa(status.Launcher.PID))
+	s.Run(t, gatewayPath, "restart")
+	serving(t, s, 3)
+	if journal := s.Journal(t, service); !strings.Contains(journal, "signal=SIGHUP") || !strings.Contains(journal, "configuration has not changed") {
+		t.Errorf("SIGHUP did not apply the configuration:\n%s", journal)
+	}
 
 	// Again changes nothing, and restarts nothing.
 	if output := s.Run(t, gatewayPath, "install", scope); strings.Count(output, "unchanged ") != 2 {

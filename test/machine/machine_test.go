@@ -142,10 +142,13 @@ func TestWaitUnit(t *testing.T) {
 	}
 	m.WaitUnit(t, "wait.service", bound, func(u Unit) bool { return Active(u) && u.NRestarts == 1 && u.MainPID != first.MainPID })
 
-	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
 	defer cancel()
-	seen, err := m.watch(ctx, "wait.service", Inactive)
-	if !errors.Is(err, context.DeadlineExceeded) || len(seen) != 1 || seen[0].NRestarts != 1 {
+	seen, err := m.watch(ctx, "wait.service", func(u Unit) bool {
+		cancel() // the bound, as soon as there is something to have seen
+		return Inactive(u)
+	})
+	if !errors.Is(err, context.Canceled) || len(seen) != 1 || seen[0].NRestarts != 1 {
 		t.Errorf("waiting for what does not come: %v, having seen %+v", err, seen)
 	}
 	// A unit that is not loaded gets there in one go.
