@@ -633,3 +633,26 @@ func (h handle) awaitEnd(t *testing.T) {
 		}
 	}
 }
+
+// TestShutdownAtTheEnd: a worker that shuts the sockets down when it is told to
+// stop does not take the port with it, whoever restarts it.
+func TestShutdownAtTheEnd(t *testing.T) {
+	t.Parallel()
+	m := boot(t, machine.Options{})
+	install(t, m.Scope, m, misbehaving("leaves.py")+impatient)
+	before := inodes(t, m)
+	get(t, m, ipv4, "/")
+	serving(t, m.Scope, 1)
+	for range 3 {
+		m.Run(t, gatewayPath, "restart")
+		get(t, m, ipv4, "/")
+		m.Systemctl(t, "restart", service)
+		get(t, m, ipv4, "/")
+	}
+	if after := inodes(t, m); !maps.Equal(before, after) {
+		t.Errorf("the sockets' inodes were %v and are %v", before, after)
+	}
+	if unit := m.Unit(t, socket); unit.ActiveState != "active" {
+		t.Errorf("%s is %s (%s)", socket, unit.ActiveState, unit.Result)
+	}
+}
