@@ -335,8 +335,14 @@ func (s *Supervisor) finish(event) { s.enter(Stopped, 0) }
 func (s *Supervisor) record(exit Exit) {
 	s.present = nil
 	s.last = &exit
-	s.log.Info("worker ended", "generation", exit.Generation, "exit", exit.String(), "reason", exit.Reason,
-		"lived_ms", exit.Lived.Milliseconds(), "strays", len(exit.Strays), "detail", exit.Detail)
+	told := []any{
+		"generation", exit.Generation, "exit", exit.String(), "reason", exit.Reason,
+		"lived_ms", exit.Lived.Milliseconds(), "strays", len(exit.Strays),
+	}
+	if exit.Detail != "" {
+		told = append(told, "detail", exit.Detail)
+	}
+	s.log.Info("worker ended", told...)
 	report(s.log, "the worker left processes, which were killed", exit.Generation, exit.Strays)
 }
 
