@@ -57,6 +57,10 @@ func testInstall(t *testing.T, m *machine.Machine, s *machine.Scope, scope strin
 		t.Errorf("SIGHUP did not apply the configuration:\n%s", journal)
 	}
 
+	if shown := s.Run(t, gatewayPath, "config", "check", scope); !strings.Contains(shown, "openclaw-gateway/config.yaml: valid") {
+		t.Errorf("gateway config check %s looks at another file than the service: %s", scope, shown)
+	}
+
 	// Again changes nothing, and restarts nothing.
 	if output := s.Run(t, gatewayPath, "install", scope); strings.Count(output, "unchanged ") != 2 {
 		t.Errorf("gateway install a second time:\n%s", output)

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/units"
 )
 
 func newConfigCommand() *cobra.Command {
@@ -17,14 +18,16 @@ func newConfigCommand() *cobra.Command {
 }
 
 func newConfigCheckCommand() *cobra.Command {
-	return &cobra.Command{
+	var scope scopeFlags
+	cmd := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "validate a configuration file",
-		Long: `Validates FILE, or the file that "gateway run" would read, and prints every mistake with its line. The environment
-(GATEWAY_LOG_LEVEL and so on) counts as it does for the launcher. Exit status: 0 valid; 1 not valid or not readable.`,
+		Long: `Validates FILE, with --system or --user that of the installed service, else the one that "gateway run" would read,
+and prints every mistake with its line. The environment (GATEWAY_LOG_LEVEL and so on) counts as it does for the
+launcher. Exit status: 0 valid; 1 not valid or not readable.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := loadNamed(cmd, args)
+			cfg, err := loadNamed(cmd, scope, args)
 			if err != nil {
 				return err
 			}
@@ -36,17 +39,20 @@ func newConfigCheckCommand() *cobra.Command {
 			return err
 		},
 	}
+	scope.add(cmd)
+	return cmd
 }
 
 func newConfigShowCommand() *cobra.Command {
-	return &cobra.Command{
+	var scope scopeFlags
+	cmd := &cobra.Command{
 		Use:   "show [FILE]",
 		Short: "print each effective value and where it comes from",
 		Long: `Prints every key with its effective value and the file and line, the variable, or the default that it comes from.
 Of worker.environment only the names are shown: the values may be secrets.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := loadNamed(cmd, args)
+			cfg, err := loadNamed(cmd, scope, args)
 			if err != nil {
 				return err
 			}
@@ -61,14 +67,21 @@ Of worker.environment only the names are shown: the values may be secrets.`,
 			return table.Flush()
 		},
 	}
+	scope.add(cmd)
+	return cmd
 }
 
-// loadNamed loads the file that is named, or the one that the launcher would
-// read. It prints what is wrong with it, a line each.
-func loadNamed(cmd *cobra.Command, args []string) (*config.Config, error) {
+// loadNamed loads the file that is named, or that of the scope, or the one that a
+// launcher run by hand would read. It prints what is wrong with it, a line each.
+func loadNamed(cmd *cobra.Command, scope scopeFlags, args []string) (*config.Config, error) {
 	file := configFile{}
-	if len(args) == 1 {
+	switch {
+	case len(args) == 1:
 		file.path = args[0]
+	case scope.system:
+		file.path = installedConfig(units.System)
+	case scope.user:
+		file.path = installedConfig(units.User)
 	}
 	cfg, err := file.load()
 	var mistakes config.Errors
@@ -77,4 +90,15 @@ func loadNamed(cmd *cobra.Command, args []string) (*config.Config, error) {
 		return nil, &exitStatus{status: 1}
 	}
 	return cfg, err
+}
+
+// installedConfig returns the file that the installed service of a scope reads,
+// or would read.
+func installedConfig(scope units.Scope) string {
+	if dir, err := units.Dir(scope); err == nil {
+		if _, path, err := units.Chosen("", dir); err == nil && path != "" {
+			return path
+		}
+	}
+	return config.DefaultPath(scope == units.User)
 }
