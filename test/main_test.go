@@ -108,6 +108,7 @@ type status struct {
 		Address string
 		Inode   uint64
 		Backlog int
+		Queued  int
 		Holders []struct {
 			PID  int
 			Role string
@@ -123,6 +124,7 @@ type status struct {
 			Code       int
 			Signal     string
 			Reason     string
+			Strays     int
 		} `json:"last_exit"`
 	}
 	Config struct {

@@ -3,7 +3,6 @@ package test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -149,8 +148,8 @@ func TestMisbehaviour(t *testing.T) {
 				answered(t, l)
 				now := nothingOlder(t, m, generation)
 				launcher = now.Launcher.PID
-				if strays := now.Worker.LastExit.Strays; generation > 1 && strays < test.strays {
-					t.Errorf("generation %d: the status counts %d strays of the one before, want %d", generation, strays, test.strays)
+				if generation > 1 && now.Worker.LastExit.Strays < test.strays {
+					t.Errorf("generation %d: the status counts %d strays of the one before, want %d", generation, now.Worker.LastExit.Strays, test.strays)
 				}
 				if test.check != nil {
 					test.check(t, m, l, generation)
@@ -236,7 +235,7 @@ func TestOwnProbes(t *testing.T) {
 		_, err := fmt.Sscanf(u.StatusText, "generation %d", &n)
 		return err == nil && n >= generations
 	})
-	for _, line := range statusOfTree(t, m).Sockets {
+	for _, line := range gatewayStatus(t, m.Scope).Sockets {
 		if line.Queued > 1 {
 			t.Errorf("%d connections wait on %s after %d generations, and nobody has connected: want no more than one of the launcher's own",
 				line.Queued, line.Address, generations)
@@ -425,40 +424,12 @@ func ofWorker(process machine.Process) bool {
 	return err == nil && bytes.Contains(environ, []byte("GATEWAY_GENERATION="))
 }
 
-// treeStatus is the part of "gateway status --json" that tells of processes and queues.
-type treeStatus struct {
-	Launcher struct {
-		PID    int
-		Holder string
-	}
-	Worker struct {
-		PID        int
-		Generation int
-		LastExit   struct{ Strays int } `json:"last_exit"`
-	}
-	Sockets []struct {
-		Address string
-		Queued  int
-	}
-}
-
-func statusOfTree(t *testing.T, m *machine.Machine) (s treeStatus) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), bound)
-	defer cancel()
-	output, err := m.Scope.Command(ctx, gatewayPath, "status", "--json").Output()
-	if decoding := json.Unmarshal(output, &s); decoding != nil {
-		t.Fatalf("gateway status --json: %v (%v)\n%s", decoding, err, output)
-	}
-	return s
-}
-
 // nothingOlder fails the test if the machine has a process of a worker that is
 // older than the present generation's main process, or a cgroup of another
 // generation.
-func nothingOlder(t *testing.T, m *machine.Machine, generation int) treeStatus {
+func nothingOlder(t *testing.T, m *machine.Machine, generation int) status {
 	t.Helper()
-	s := statusOfTree(t, m)
+	s := gatewayStatus(t, m.Scope)
 	if s.Worker.Generation != generation || s.Worker.PID == 0 {
 		t.Fatalf("the status tells of generation %d with pid %d, want generation %d", s.Worker.Generation, s.Worker.PID, generation)
 	}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -202,20 +201,7 @@ func newVerb(name, short, long string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ctx := cmd.Context()
-			if underSystemd() {
-				// A reload that systemd gives up, because the service is to be
-				// stopped, is no failure; another exit status would make the
-				// stopped unit a failed one.
-				var stop context.CancelFunc
-				ctx, stop = signal.NotifyContext(ctx, syscall.SIGTERM)
-				defer stop()
-			}
-			err = t.call(ctx, http.MethodPost, "/"+name, new(answer))
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
+			return t.call(cmd.Context(), http.MethodPost, "/"+name, new(answer))
 		},
 	}
 	scope.add(cmd)
