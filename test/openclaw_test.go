@@ -65,9 +65,7 @@ ready:
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			old := gatewayStatus(t, m.Scope)
-			// Twice the clients: one kill -9 of the worker has cost five answers of four
-			// clients on a busy machine, and why the fifth is not understood yet.
-			underLoad(t, m, ipv4, "/healthz", 2*loops, func(*load.Load) { way.restart(old) })
+			underLoad(t, m, ipv4, "/healthz", loops, func(*load.Load) { way.restart(old) })
 			if code, body := get(t, m, ipv6, "/healthz"); code != http.StatusOK {
 				t.Errorf("GET http://%s/healthz: %d %s", ipv6, code, body)
 			}

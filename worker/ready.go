@@ -163,9 +163,17 @@ func stayedSilent(ctx context.Context, conn net.Conn, patience time.Duration) bo
 	}
 }
 
+// States of linux/tcp_states.h.
+const (
+	tcpEstablished = 1
+	tcpCloseWait   = 8
+)
+
 // inQueue reports whether the other end of a connection to this machine has not
 // been accepted yet: such a connection has no inode (net/ipv4/tcp_ipv4.c prints
-// sock_i_ino, which is 0 until accept(2) makes a file of it).
+// sock_i_ino, which is 0 until accept(2) makes a file of it). One that was
+// accepted and closed has none either, but then is in a state that only close(2)
+// leads to; while it waits it is established, or the client has given it up.
 func inQueue(conn net.Conn) (bool, error) {
 	client, server := conn.LocalAddr().(*net.TCPAddr), conn.RemoteAddr().(*net.TCPAddr)
 	fs, err := procfs.NewDefaultFS()
@@ -184,7 +192,7 @@ func inQueue(conn net.Conn) (bool, error) {
 	}
 	for _, line := range connections {
 		if line.LocalPort == uint64(server.Port) && line.RemPort == uint64(client.Port) && line.RemAddr.Equal(client.IP) {
-			return line.Inode == 0, nil
+			return line.Inode == 0 && (line.St == tcpEstablished || line.St == tcpCloseWait), nil
 		}
 	}
 	return false, nil

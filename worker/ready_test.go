@@ -371,3 +371,55 @@ func TestLoopback(t *testing.T) {
 		}
 	}
 }
+
+// TestInQueue: only a connection that nobody has accepted counts as waiting. One
+// that the server has answered and closed has no inode either, for a minute.
+func TestInQueue(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		server, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Close()
+		check := func(what string, conn net.Conn, want bool) {
+			t.Helper()
+			if got, err := inQueue(conn); err != nil || got != want {
+				t.Errorf("%s on %s: in the queue: %t, %v; want %t", what, address, got, err, want)
+			}
+		}
+		connect := func() net.Conn {
+			t.Helper()
+			conn, err := net.Dial("tcp", server.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return conn
+		}
+		accept := func() net.Conn {
+			t.Helper()
+			conn, err := server.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return conn
+		}
+
+		conn := connect()
+		check("not accepted", conn, true)
+		served := accept()
+		check("accepted", conn, false)
+		served.Close()
+		check("closed by the server", conn, false)
+		conn.Close()
+		check("closed by the server, then by the client", conn, false)
+
+		conn = connect()
+		conn.Close()
+		check("given up by the client", conn, true)
+		served = accept()
+		check("given up by the client, then accepted", conn, false)
+		served.Close()
+		check("given up by the client, accepted and closed", conn, false)
+	}
+}
