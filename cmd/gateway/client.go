@@ -9,14 +9,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
 
@@ -82,39 +80,15 @@ func (f scopeFlags) one(ctx context.Context) (target, error) {
 func newTarget(ctx context.Context, scope units.Scope) target {
 	t := target{scope: scope, control: filepath.Join(runtimeDirectory(scope == units.User), controlSocket)}
 	t.unit = UnitStatus{Name: units.Service, Scope: string(scope)}
-	properties, err := showUnit(ctx, scope, units.Service)
-	if err != nil {
-		return t
+	found, err := systemd.Of(scope).Show(ctx, []string{units.Service, units.Socket}, "LoadState", "ActiveState", "MainPID")
+	if err != nil || len(found) != 2 {
+		return t // no manager
 	}
-	t.installed = properties["LoadState"] == "loaded"
-	t.unit.ActiveState = properties["ActiveState"]
-	t.unit.MainPID, _ = strconv.Atoi(properties["MainPID"])
-	if properties, err := showUnit(ctx, scope, units.Socket); err == nil {
-		t.socket = properties["ActiveState"]
-	}
+	service, socket := found[0], found[1]
+	t.installed = service["LoadState"] == "loaded"
+	t.unit.ActiveState, t.unit.MainPID = service["ActiveState"], service.Int("MainPID")
+	t.socket = socket["ActiveState"]
 	return t
-}
-
-// showUnit returns properties of a unit. A machine without systemd, or a user
-// without a manager, is an error.
-func showUnit(ctx context.Context, scope units.Scope, unit string) (map[string]string, error) {
-	arguments := []string{"show", "--property=LoadState,ActiveState,MainPID,Listen", unit}
-	if scope == units.User {
-		arguments = append([]string{"--user"}, arguments...)
-	}
-	output, err := exec.CommandContext(ctx, "systemctl", arguments...).Output()
-	if err != nil {
-		return nil, fmt.Errorf("systemctl %s: %w", strings.Join(arguments, " "), err)
-	}
-	properties := map[string]string{}
-	for line := range strings.Lines(string(output)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if lines, several := properties[key]; several {
-			value = lines + "\n" + value
-		}
-		properties[key] = value
-	}
-	return properties, nil
 }
 
 // answers reports whether a launcher listens on the control socket, or whether

@@ -57,8 +57,8 @@ func listenControl(directory string) (*control, error) {
 // serve answers until the control socket is closed.
 func (c *control) serve(l *launcher) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusOK, l.status())
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, http.StatusOK, l.status(r.Context()))
 	})
 	verb := func(name string, do func(context.Context) error) {
 		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {

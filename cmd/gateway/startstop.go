@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 )
@@ -69,7 +70,7 @@ func newUnitsCommand(name, short, long string, do func(context.Context, target) 
 
 // addresses returns what the socket unit listens on.
 func (t target) addresses(ctx context.Context) ([]netip.AddrPort, error) {
-	properties, err := showUnit(ctx, t.scope, units.Socket)
+	properties, err := systemd.Of(t.scope).Unit(ctx, units.Socket, "Listen")
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,10 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/cmd/gateway/judge"
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
-	"openclaw-gateway/worker/proctree"
 )
 
 // Status is what GET /status on the control socket and "gateway status --json"
@@ -68,23 +69,12 @@ type SocketStatus struct {
 
 // HolderStatus is a process that has a socket open.
 type HolderStatus struct {
-	PID     int    `json:"pid"`
-	Role    Role   `json:"role"`
-	Command string `json:"command"`
-	UID     uint32 `json:"uid"`
-	Cgroup  string `json:"cgroup"`
+	PID     int        `json:"pid"`
+	Role    judge.Role `json:"role"`
+	Command string     `json:"command"`
+	UID     uint32     `json:"uid"`
+	Cgroup  string     `json:"cgroup"`
 }
-
-// Role is what a process that has a socket open is to us.
-type Role string
-
-// The roles that are told apart so far.
-const (
-	RoleSystemd  Role = "systemd"
-	RoleLauncher Role = "launcher"
-	RoleWorker   Role = "worker"
-	RoleForeign  Role = "foreign"
-)
 
 // WorkerStatus is the worker, or the lack of one.
 type WorkerStatus struct {
@@ -117,7 +107,7 @@ type ConfigStatus struct {
 }
 
 // status describes the launcher from within.
-func (l *launcher) status() Status {
+func (l *launcher) status(ctx context.Context) Status {
 	observed := l.observed.Load()
 	if observed == nil {
 		observed = &worker.Status{}
@@ -157,7 +147,7 @@ func (l *launcher) status() Status {
 		}
 		s.Sockets = append(s.Sockets, line)
 	}
-	if err := s.findHolders(l.holder.pid); err != nil {
+	if err := s.findHolders(ctx, l.holder.pid); err != nil {
 		s.Problems = append(s.Problems, err.Error())
 	}
 	s.judge()
@@ -198,56 +188,34 @@ func moment(t time.Time) *time.Time {
 
 // findHolders lists who has the sockets open. manager is the pid of the systemd
 // that passed them, which an ordinary user cannot look into; 0 without one.
-func (s *Status) findHolders(manager int) error {
+func (s *Status) findHolders(ctx context.Context, manager int) error {
 	var inodes []uint64
 	for _, socket := range s.Sockets {
 		inodes = append(inodes, socket.Inode)
 	}
-	processes, unseen, err := holders.Of(inodes...)
+	known := judge.Known{Manager: manager, Launcher: s.Launcher.PID, Worker: s.Worker.PID}
+	byInode, unseen, err := known.Holders(ctx, inodes...)
 	if err != nil {
 		return err
-	}
-	workers := map[int]bool{}
-	if s.Worker.PID != 0 {
-		workers[s.Worker.PID] = true
-		descendants, err := proctree.Descendants(s.Worker.PID)
-		if err != nil {
-			return err
-		}
-		for _, process := range descendants {
-			workers[process.PID] = true
-		}
 	}
 	for i := range s.Sockets {
 		socket := &s.Sockets[i]
 		socket.Holders = []HolderStatus{}
-		for _, process := range processes[socket.Inode] {
-			socket.Holders = append(socket.Holders, HolderStatus{
-				PID: process.PID, Role: s.role(process, manager, workers), Command: process.Command, UID: process.UID, Cgroup: process.Cgroup,
-			})
+		for _, holder := range byInode[socket.Inode] {
+			socket.Holders = append(socket.Holders, holderStatus(holder))
 		}
-		known := slices.ContainsFunc(socket.Holders, func(h HolderStatus) bool { return h.PID == manager })
-		if manager != 0 && !known && unseen > 0 {
+		seen := slices.ContainsFunc(socket.Holders, func(h HolderStatus) bool { return h.PID == manager })
+		if manager != 0 && !seen && unseen > 0 {
 			// It passed the socket and keeps it; only its descriptors are hidden.
-			holder := HolderStatus{PID: manager, Role: RoleSystemd, Command: "systemd"}
+			holder := HolderStatus{PID: manager, Role: judge.Systemd, Command: "systemd"}
 			socket.Holders = slices.Insert(socket.Holders, 0, holder)
 		}
 	}
 	return nil
 }
 
-func (s *Status) role(process holders.Process, manager int, workers map[int]bool) Role {
-	switch {
-	case process.PID == manager, process.Name == "systemd" && strings.HasSuffix(process.Cgroup, "/init.scope"):
-		return RoleSystemd
-	case process.PID == s.Launcher.PID:
-		return RoleLauncher
-	// One that has left the worker's descent is still in its generation's cgroup.
-	case workers[process.PID], strings.Contains(process.Cgroup, fmt.Sprintf("/generation-%d", s.Worker.Generation)):
-		return RoleWorker
-	default:
-		return RoleForeign
-	}
+func holderStatus(h judge.Holder) HolderStatus {
+	return HolderStatus{PID: h.PID, Role: h.Role, Command: h.Command, UID: h.UID, Cgroup: h.Cgroup}
 }
 
 // judge gives the verdict.

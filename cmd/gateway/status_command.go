@@ -91,7 +91,7 @@ func (t target) status(ctx context.Context) Status {
 			manager = 0 // already in the launcher's own answer
 		}
 		if os.Geteuid() == 0 && manager != 0 {
-			if err := s.findHolders(manager); err != nil {
+			if err := s.findHolders(ctx, manager); err != nil {
 				s.Problems = append(s.Problems, err.Error())
 			}
 		}

@@ -54,9 +54,9 @@ func explain(addr netip.AddrPort, sockets []Socket, byInode map[uint64][]Process
 	// The one that gave the socket to the others has to let go first.
 	slices.SortStableFunc(processes, func(a, b Process) int {
 		switch {
-		case manager(a) == manager(b):
+		case a.IsManager() == b.IsManager():
 			return a.PID - b.PID
-		case manager(a):
+		case a.IsManager():
 			return -1
 		default:
 			return 1
@@ -118,7 +118,7 @@ func remedy(processes []Process) string {
 		switch {
 		case p.PID == os.Getpid():
 			return "name the address only once, and not beside a wildcard"
-		case manager(p):
+		case p.IsManager():
 			step = fmt.Sprintf("stop the socket unit that `%s` shows for it", systemctl(p, "list-sockets"))
 		case strings.HasSuffix(p.Unit, ".service"):
 			step = fmt.Sprintf("run `%s`", systemctl(p, "stop", p.Unit))
@@ -134,11 +134,6 @@ func remedy(processes []Process) string {
 		steps = append(steps, fmt.Sprintf("run `kill %s`", strings.Join(pids, " ")))
 	}
 	return "to free it, " + strings.Join(steps, ", then ")
-}
-
-// manager reports whether a process is systemd itself, the system's or a user's: it holds sockets for socket units.
-func manager(p Process) bool {
-	return p.Name == "systemd" && (p.PID == 1 || p.Unit == "init.scope")
 }
 
 func systemctl(p Process, arguments ...string) string {

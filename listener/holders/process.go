@@ -36,6 +36,11 @@ type Process struct {
 	UserUnit bool
 }
 
+// IsManager reports whether the process is systemd itself, the system's or a user's: it holds sockets for socket units.
+func (p Process) IsManager() bool {
+	return p.Name == "systemd" && (p.PID == 1 || p.Unit == "init.scope")
+}
+
 // Of returns, for each inode, the processes that have it open, in the order of their PIDs. Threads are not looked at: they
 // share the descriptors of their process.
 //

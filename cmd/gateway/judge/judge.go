@@ -1,0 +1,258 @@
+package judge
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/units"
+	"openclaw-gateway/worker/proctree"
+)
+
+// Role is what a process that has a socket open is to us.
+type Role string
+
+// The roles.
+const (
+	Systemd  Role = "systemd"  // a service manager, which keeps sockets for socket units
+	Launcher Role = "launcher" // "gateway run"
+	Worker   Role = "worker"   // the server that a launcher started, and what descends from it
+	Orphan   Role = "orphan"   // an OpenClaw gateway that nobody supervises
+	Rival    Role = "rival"    // an OpenClaw gateway that is the main process of a unit
+	Foreign  Role = "foreign"  // anybody else
+)
+
+// Holder is a process that has a socket open.
+type Holder struct {
+	holders.Process
+	Role Role
+	// Why is the reason for the role, in words, where it is orphan, rival or foreign.
+	Why string
+	// Unit is the unit whose main process a rival is, with its manager. (The unit in
+	// whose cgroup a process is, is Process.Unit.)
+	Unit    string
+	Manager systemd.Manager
+}
+
+// Known is what the caller knows for sure; zero where it does not.
+type Known struct {
+	Manager  int // pid of the manager that passed the sockets
+	Launcher int // pid
+	Worker   int // pid of the worker's main process
+}
+
+// Socket is a listening socket with those that have it open.
+type Socket struct {
+	holders.Socket
+	Holders []Holder
+}
+
+// Listening returns the sockets that listen on an address, or on one that
+// conflicts with it, each once, with their holders. Unseen is how many processes
+// could not be looked into: as long as it is not 0 there may be more holders.
+func (k Known) Listening(ctx context.Context, addresses ...netip.AddrPort) (sockets []Socket, unseen int, err error) {
+	var inodes []uint64
+	for _, address := range addresses {
+		found, err := holders.Listening(address)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, socket := range found {
+			if i := slices.Index(inodes, socket.Inode); i >= 0 {
+				sockets[i].Exact = sockets[i].Exact || socket.Exact
+				continue
+			}
+			inodes = append(inodes, socket.Inode)
+			sockets = append(sockets, Socket{Socket: socket})
+		}
+	}
+	byInode, unseen, err := k.Holders(ctx, inodes...)
+	for i := range sockets {
+		sockets[i].Holders = byInode[sockets[i].Inode]
+	}
+	return sockets, unseen, err
+}
+
+// Holders returns, for each inode, the processes that have it open; see
+// holders.Of.
+func (k Known) Holders(ctx context.Context, inodes ...uint64) (byInode map[uint64][]Holder, unseen int, err error) {
+	processes, unseen, err := holders.Of(inodes...)
+	if err != nil {
+		return nil, 0, err
+	}
+	court := &court{Known: k, judged: map[int]Holder{}, mains: map[systemd.Manager]mains{}}
+	if k.Worker != 0 {
+		descendants, err := proctree.Descendants(k.Worker)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, process := range descendants {
+			court.workers = append(court.workers, process.PID)
+		}
+	}
+	byInode = map[uint64][]Holder{}
+	for inode, having := range processes {
+		for _, process := range having {
+			byInode[inode] = append(byInode[inode], court.judge(ctx, process))
+		}
+	}
+	return byInode, unseen, nil
+}
+
+// court remembers what it has asked, for as long as one look at the machine takes.
+type court struct {
+	Known
+	workers []int
+	judged  map[int]Holder
+	mains   map[systemd.Manager]mains
+}
+
+// mains is the main processes of a manager's services, or why they are not known.
+type mains struct {
+	unit map[int]string
+	err  error
+}
+
+func (c *court) judge(ctx context.Context, process holders.Process) Holder {
+	if holder, done := c.judged[process.PID]; done {
+		return holder
+	}
+	holder := Holder{Process: process}
+	c.decide(ctx, &holder)
+	c.judged[process.PID] = holder
+	return holder
+}
+
+func (c *court) decide(ctx context.Context, h *Holder) {
+	switch {
+	case h.PID == c.Manager, h.IsManager():
+		h.Role = Systemd
+	case h.PID == c.Launcher:
+		h.Role = Launcher
+	case h.PID == c.Known.Worker, slices.Contains(c.workers, h.PID):
+		h.Role = Worker
+	case isLauncher(h.PID, h.Argv):
+		h.Role = Launcher
+	case c.belongsToLauncher(h.Process):
+		h.Role = Worker
+	case !openclaw.IsGateway(h.PID, h.Argv):
+		h.Role, h.Why = Foreign, "it is no OpenClaw gateway"
+	case !sameNamespace(h.PID):
+		// Whoever runs the container starts it again.
+		h.Role, h.Why = Foreign, "it is an OpenClaw gateway in a container"
+	default:
+		c.decideGateway(ctx, h)
+	}
+}
+
+// decideGateway tells an orphan from a rival. A gateway that starts itself a
+// second time, as openclaw.mjs can, is the main process's child; the pair is
+// supervised.
+func (c *court) decideGateway(ctx context.Context, h *Holder) {
+	managers := []systemd.Manager{{}}
+	if h.UserUnit || h.UID != 0 {
+		managers = append(managers, systemd.Manager{User: true, UID: int(h.UID)})
+	}
+	for _, manager := range managers {
+		known := c.mainsOf(ctx, manager)
+		for pid := h.PID; pid > 1; {
+			unit, main := known.unit[pid]
+			process, err := proctree.Find(pid)
+			if main && err == nil && (pid == h.PID || openclaw.IsGateway(pid, commandLine(pid))) {
+				h.Role, h.Unit, h.Manager = Rival, unit, manager
+				h.Why = fmt.Sprintf("it is an OpenClaw gateway that %s keeps running", unit)
+				return
+			}
+			if main || err != nil {
+				break
+			}
+			pid = process.PPID
+		}
+		if known.err != nil && manager.User == h.UserUnit && strings.HasSuffix(h.Process.Unit, ".service") {
+			h.Role, h.Unit, h.Manager = Rival, h.Process.Unit, manager
+			h.Why = fmt.Sprintf("it is an OpenClaw gateway in %s, and whether that keeps it running could not be asked", h.Process.Unit)
+			return
+		}
+	}
+	h.Role = Orphan
+	h.Why = "it is an OpenClaw gateway that is the main process of no unit"
+	if h.Process.Unit != "" {
+		h.Why += ", left in " + h.Process.Unit
+	}
+}
+
+func (c *court) mainsOf(ctx context.Context, manager systemd.Manager) mains {
+	if known, asked := c.mains[manager]; asked {
+		return known
+	}
+	var known mains
+	known.unit, known.err = manager.MainPIDs(ctx)
+	c.mains[manager] = known
+	return known
+}
+
+// belongsToLauncher reports whether a process is in the cgroup of a generation, or
+// descends from a launcher. A launcher run by hand has no cgroups.
+func (c *court) belongsToLauncher(p holders.Process) bool {
+	if _, below, found := strings.Cut(p.Cgroup, "/"+units.Service+"/"); found && strings.HasPrefix(below, "generation-") {
+		return true
+	}
+	for pid := p.PPID; pid > 1; {
+		if pid == c.Launcher || isLauncher(pid, commandLine(pid)) {
+			return true
+		}
+		process, err := proctree.Find(pid)
+		if err != nil {
+			return false
+		}
+		pid = process.PPID
+	}
+	return false
+}
+
+// isLauncher reports whether a process is "gateway run": this program, or another
+// edition of it that is the main process of our unit.
+func isLauncher(pid int, argv []string) bool {
+	if len(argv) < 2 || (argv[1] != "run" && argv[1] != "gateway") {
+		return false
+	}
+	folder := filepath.Join("/proc", strconv.Itoa(pid))
+	theirs, err := os.Stat(filepath.Join(folder, "exe"))
+	if err == nil {
+		if own, err := os.Stat("/proc/self/exe"); err == nil && os.SameFile(own, theirs) {
+			return true
+		}
+	}
+	// In our unit, or in a cgroup of its own there, where it has moved to make room
+	// for the worker. OpenClaw's own unit can have the same name.
+	cgroup, err := os.ReadFile(filepath.Join(folder, "cgroup"))
+	ours := strings.Contains(string(cgroup), "/"+units.Service+"\n") || strings.Contains(string(cgroup), "/"+units.Service+"/launcher\n")
+	return err == nil && ours && !openclaw.IsGateway(pid, argv)
+}
+
+func commandLine(pid int) []string {
+	content, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+	if err != nil {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(content), "\x00"), "\x00")
+}
+
+// sameNamespace reports whether a process is in this PID namespace, and not in a
+// container below it. One that may not be asked counts as one that is.
+func sameNamespace(pid int) bool {
+	own, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return true
+	}
+	theirs, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns/pid"))
+	return err != nil || theirs == own
+}

@@ -1,0 +1,92 @@
+package judge
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+)
+
+// childKey makes the test binary somebody else: it keeps what it inherited until its
+// standard input ends.
+const childKey = "JUDGE_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childKey) != "" {
+		os.Stdout.WriteString("here\n")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestListening: each process that holds the address has the role that its
+// command line and its descent prove.
+func TestListening(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close(); listener.Close() })
+	hold := func(argv ...string) int {
+		t.Helper()
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Args, cmd.Env = argv, append(os.Environ(), childKey+"=1", "GORACE=atexit_sleep_ms=0")
+		cmd.ExtraFiles = []*os.File{file}
+		input, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		output, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { input.Close(); _ = cmd.Wait() })
+		if _, err := bufio.NewReader(output).ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		return cmd.Process.Pid
+	}
+	const entry = "/nowhere/node_modules/openclaw/dist/index.js"
+	want := map[int]Role{
+		os.Getpid(): Foreign,
+		hold("node", entry, "gateway", "--port", "18789"): Orphan,
+		hold("openclaw-gateway", "", ""):                  Orphan,
+		hold("python3", "/srv/openclaw.py", "gateway"):    Foreign,
+		hold("node", entry, "gateway", "status"):          Foreign,
+		hold("/usr/local/bin/gateway", "run"):             Launcher, // the same program as this one
+		hold("systemd", "--user"):                         Foreign,  // anybody can write that
+	}
+	worker := hold("node", entry, "gateway")
+	want[worker] = Worker
+
+	sockets, _, err := Known{Worker: worker}.Listening(t.Context(), netip.MustParseAddrPort(listener.Addr().String()))
+	if err != nil || len(sockets) != 1 || !sockets[0].Exact {
+		t.Fatalf("%+v, %v", sockets, err)
+	}
+	for _, holder := range sockets[0].Holders {
+		if holder.Role != want[holder.PID] {
+			t.Errorf("%s is %s (%s), want %s", holder.Command, holder.Role, holder.Why, want[holder.PID])
+		}
+		reasoned := slices.Contains([]Role{Orphan, Rival, Foreign}, holder.Role)
+		if reasoned == (holder.Why == "") {
+			t.Errorf("%s is %s because of %q", holder.Command, holder.Role, holder.Why)
+		}
+		delete(want, holder.PID)
+	}
+	if len(want) > 0 {
+		t.Errorf("not found: %v", want)
+	}
+}

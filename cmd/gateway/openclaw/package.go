@@ -1,0 +1,49 @@
+package openclaw
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Package is what is read of a package.json.
+type Package struct {
+	Name    string
+	Version string
+	Engines struct {
+		// Node is the range of versions of Node.js that it runs on, as npm writes it.
+		Node string
+	}
+}
+
+// ReadPackage reads the package.json of the package that an entry file belongs to:
+// in the folder of the entry, or in the one above if that is dist, src or scripts.
+func ReadPackage(entry string) (Package, error) {
+	folder := filepath.Dir(entry)
+	switch filepath.Base(folder) {
+	case "dist", "src", "scripts":
+		folder = filepath.Dir(folder)
+	}
+	path := filepath.Join(folder, "package.json")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return Package{}, fmt.Errorf("read the package of %s: %w", entry, err)
+	}
+	var pkg Package
+	if err := json.Unmarshal(content, &pkg); err != nil {
+		return Package{}, fmt.Errorf("read %s: %w", path, err)
+	}
+	return pkg, nil
+}
+
+// Entry returns the entry file of a command that starts an OpenClaw gateway, ""
+// if it is none, or one that does not name the file.
+func Entry(argv []string) string {
+	entry, ok := invocation(argv)
+	if !ok || strings.TrimSpace(entry) == "" {
+		return ""
+	}
+	return entry
+}

@@ -1,0 +1,129 @@
+package openclaw
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// IsGateway reports whether a process is an OpenClaw gateway that serves, going by
+// its argv: a JavaScript runtime or the openclaw command itself, OpenClaw's entry
+// file, and the command "gateway". The kernel's short name for the process does not
+// count: it is node, bun, MainThread or what the program calls itself.
+//
+// An entry file such as dist/index.js can be anybody's. It is OpenClaw's if the
+// package.json beside it says so, read as the process sees it; where that cannot
+// be read, if it lies in a folder named openclaw.
+func IsGateway(pid int, argv []string) bool {
+	entry, ok := invocation(argv)
+	return ok && (entry == "" || ours(pid, entry))
+}
+
+// title is what OpenClaw 2026.9 writes over its whole argv when it is started by
+// its command, process.title of Node.js.
+const title = "openclaw-gateway"
+
+// invocation returns the entry file of a command line that starts a gateway, as it
+// is written there, and "" where the program is the gateway by its own name.
+func invocation(argv []string) (entry string, ok bool) {
+	if len(argv) == 0 {
+		return "", false
+	}
+	program := filepath.Base(argv[0])
+	if program == title {
+		return "", true
+	}
+	rest := argv
+	if runtime.MatchString(program) {
+		if rest = script(argv[1:]); len(rest) == 0 {
+			return "", false
+		}
+	}
+	return rest[0], isEntry(rest[0]) && serves(rest[1:])
+}
+
+// runtime matches the programs that run OpenClaw, also with a version behind the
+// name, as distributions have them.
+var runtime = regexp.MustCompile(`^(node|nodejs|bun)(-?[0-9][0-9.]*)?$`)
+
+// Options of Node.js and Bun that are followed by a value of their own (node(1));
+// with -e and -p there is no script.
+var (
+	valueOptions = []string{
+		"-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions", "--title", "--env-file",
+		"--preload", "--cwd", "--config", "-c", "--input-type",
+	}
+	codeOptions = []string{"-e", "--eval", "-p", "--print", "-pe"}
+)
+
+// script returns the arguments of a runtime from the script on.
+func script(args []string) []string {
+	for i := 0; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "--":
+			return args[i+1:]
+		case slices.Contains(codeOptions, arg):
+			return nil
+		case slices.Contains(valueOptions, arg):
+			i++
+		case strings.HasPrefix(arg, "-"), arg == "run": // "bun run script"
+		default:
+			return args[i:]
+		}
+	}
+	return nil
+}
+
+// entries are OpenClaw's entry files below its folder, in a package and in a
+// checkout (src/infra/gateway-process-argv.ts of 2026.9.6), and its command.
+var entries = []string{"dist/index.js", "dist/entry.js", "openclaw.mjs", "scripts/run-node.mjs", "src/entry.ts", "src/index.ts"}
+
+const command = "openclaw"
+
+func isEntry(path string) bool {
+	return filepath.Base(path) == command ||
+		slices.ContainsFunc(entries, func(entry string) bool { return path == entry || strings.HasSuffix(path, "/"+entry) })
+}
+
+// serves reports whether OpenClaw's own arguments run the gateway: "gateway" or
+// "gateway run", with global options before. "gateway status" and the like are
+// clients.
+func serves(args []string) bool {
+	for i := 0; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "--profile", arg == "--log-level":
+			i++
+		case strings.HasPrefix(arg, "-"):
+		case arg == "gateway":
+			next := slices.IndexFunc(args[i+1:], func(arg string) bool { return arg != "" })
+			return next < 0 || args[i+1+next] == "run" || strings.HasPrefix(args[i+1+next], "-")
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// ours reports whether an entry file belongs to OpenClaw.
+func ours(pid int, entry string) bool {
+	folder := filepath.Join("/proc", strconv.Itoa(pid))
+	path := entry
+	if !filepath.IsAbs(path) {
+		if cwd, err := os.Readlink(filepath.Join(folder, "cwd")); err == nil {
+			path = filepath.Join(cwd, path)
+		}
+	}
+	// In another root the same path is another file, and a link leads elsewhere.
+	if root, err := os.Readlink(filepath.Join(folder, "root")); err == nil && root == "/" {
+		if resolved, err := filepath.EvalSymlinks(path); err == nil {
+			path = resolved
+		}
+		if pkg, err := ReadPackage(path); err == nil {
+			return pkg.Name == command
+		}
+	}
+	return slices.Contains(strings.Split(path, "/"), command) || filepath.Base(path) == "openclaw.mjs"
+}

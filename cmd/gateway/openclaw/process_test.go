@@ -1,0 +1,108 @@
+package openclaw
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestInvocation(t *testing.T) {
+	t.Parallel()
+	const entry = "/home/claw/.npm-global/lib/node_modules/openclaw/dist/index.js"
+	for line, want := range map[string]bool{
+		"node " + entry + " gateway --port 18789":                         true, // the incident's
+		"/usr/bin/node --max-old-space-size=2048 " + entry + " gateway":   true,
+		"/opt/node-v24/bin/node -r /x/hook.cjs " + entry + " gateway run": true,
+		"node22 " + entry + " --profile work gateway --bind loopback":     true,
+		"/usr/bin/nodejs " + entry + " --dev gateway":                     true,
+		"/home/claw/.bun/bin/bun run /opt/openclaw/openclaw.mjs gateway":  true,
+		"openclaw gateway": true,
+		"/usr/local/bin/openclaw gateway run --force":       true,
+		"node /usr/local/bin/openclaw gateway --port 18789": true,
+		"openclaw-gateway":                           true,
+		"node dist/index.js gateway":                 true, // whose it is says the package
+		entry + " gateway":                           true,
+		"node " + entry + " gateway status":          false,
+		"node " + entry + " agent --message gateway": false,
+		"node " + entry:                              false,
+		"node -e require('" + entry + "') gateway":   false,
+		"node /srv/other/server.js gateway " + entry: false,
+		"openclaw":                               false,
+		"openclaw tui":                           false,
+		"python3 /home/claw/openclaw.py gateway": false,
+		"tail -f /tmp/openclaw/openclaw-gateway.log":                            false,
+		"sh -c node " + entry + " gateway":                                      false,
+		"ssh -N -L 18789:localhost:18789 openclaw gateway":                      false,
+		"/usr/local/bin/gateway run --config /etc/openclaw-gateway/config.yaml": false,
+		"/usr/local/bin/gateway gateway --port 18789":                           false,
+		"vim dist/index.js gateway":                                             false,
+		"node --title openclaw-gateway /srv/dist/index.mjs gateway":             false,
+		"nodemon " + entry + " gateway":                                         false,
+	} {
+		if _, got := invocation(strings.Fields(line)); got != want {
+			t.Errorf("%s: %t, want %t", line, got, want)
+		}
+	}
+	// What process.title leaves of a longer argv.
+	if _, got := invocation([]string{"openclaw-gateway", "", "", ""}); !got {
+		t.Error("openclaw-gateway, overwritten: false")
+	}
+	if _, got := invocation([]string{"openclaw", "gateway", "", "", ""}); !got {
+		t.Error("openclaw gateway, padded: false")
+	}
+	if _, got := invocation(nil); got {
+		t.Error("no argv: true")
+	}
+}
+
+// TestIsGateway: whose a file named dist/index.js is, its package says.
+func TestIsGateway(t *testing.T) {
+	folder := t.TempDir()
+	write := func(path, content string) string {
+		path = filepath.Join(folder, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write("checkout/package.json", `{"name": "openclaw", "version": "2026.9.6", "engines": {"node": ">=24"}}`)
+	write("other/package.json", `{"name": "other"}`)
+	write("openclaw/package.json", `{"name": "openclaw-fork-of-something-else"}`)
+	write("broken/package.json", `{`)
+	link := filepath.Join(folder, "openclaw-link")
+	if err := os.Mkdir(link, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	link = filepath.Join(link, "openclaw")
+	if err := os.Symlink(write("checkout/openclaw.mjs", ""), link); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(filepath.Join(folder, "checkout"))
+	for entry, want := range map[string]bool{
+		write("checkout/dist/index.js", ""):                  true,
+		write("other/dist/index.js", ""):                     false,
+		write("openclaw/dist/index.js", ""):                  false,
+		write("broken/dist/index.js", ""):                    false,
+		"/nowhere/node_modules/openclaw/dist/index.js":       true, // of an update that has replaced it
+		"/nowhere/node_modules/openclaw-tools/dist/index.js": false,
+		"/nowhere/dist/index.js":                             false,
+		"dist/index.js":                                      true,
+		link:                                                 true,
+	} {
+		if got := IsGateway(os.Getpid(), []string{"node", entry, "gateway"}); got != want {
+			t.Errorf("%s: %t, want %t", entry, got, want)
+		}
+	}
+	if IsGateway(os.Getpid(), []string{"sleep", "1"}) {
+		t.Error("sleep is a gateway")
+	}
+
+	pkg, err := ReadPackage(filepath.Join(folder, "checkout/dist/index.js"))
+	if err != nil || pkg.Version != "2026.9.6" || pkg.Engines.Node != ">=24" {
+		t.Errorf("the package is %+v, %v", pkg, err)
+	}
+}

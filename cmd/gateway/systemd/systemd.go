@@ -1,0 +1,144 @@
+// Package systemd asks service managers, the system's and those of users, by
+// systemctl: it finds the manager's own socket where there is no D-Bus.
+package systemd
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"openclaw-gateway/units"
+)
+
+// Manager is a service manager: the system's, which is the zero value, or a user's.
+type Manager struct {
+	User bool
+	UID  int // of the user
+}
+
+// Of returns the manager of a scope, the user's own in user scope.
+func Of(scope units.Scope) Manager {
+	if scope == units.User {
+		return Manager{User: true, UID: os.Geteuid()}
+	}
+	return Manager{}
+}
+
+// Properties is what systemctl show prints of a unit. A property that is there
+// several times has a line for each.
+type Properties map[string]string
+
+// Show returns properties of units, in the order of the names; a pattern such as
+// *.service stands for all loaded units that match. A unit that does not exist has
+// LoadState not-found. A machine without systemd, a user without a manager, and a
+// user's manager that the caller may not ask are errors.
+func (m Manager) Show(ctx context.Context, names []string, properties ...string) ([]Properties, error) {
+	arguments := slices.Concat([]string{"show", "--property=" + strings.Join(properties, ","), "--"}, names)
+	if m.User {
+		arguments = append([]string{"--user"}, arguments...)
+	}
+	cmd := exec.CommandContext(ctx, "systemctl", arguments...)
+	if m.User {
+		cmd.Env = append(os.Environ(), m.environment()...)
+	}
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	output, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("systemctl %s: %w: %s", strings.Join(arguments, " "), err, strings.TrimSpace(said.String()))
+	}
+	var all []Properties
+	for block := range strings.SplitSeq(string(output), "\n\n") {
+		unit := Properties{}
+		for line := range strings.Lines(block) {
+			key, value, found := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+			if !found {
+				continue
+			}
+			if lines, several := unit[key]; several {
+				value = lines + "\n" + value
+			}
+			unit[key] = value
+		}
+		if len(unit) > 0 {
+			all = append(all, unit)
+		}
+	}
+	return all, nil
+}
+
+// Unit returns properties of one unit; see Show.
+func (m Manager) Unit(ctx context.Context, name string, properties ...string) (Properties, error) {
+	all, err := m.Show(ctx, []string{name}, properties...)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) != 1 {
+		return nil, fmt.Errorf("systemctl show %s: %d answers", name, len(all))
+	}
+	return all[0], nil
+}
+
+// MainPIDs returns the main process of each service that has one, with its unit.
+func (m Manager) MainPIDs(ctx context.Context) (map[int]string, error) {
+	services, err := m.Show(ctx, []string{"*.service"}, "Id", "MainPID")
+	if err != nil {
+		return nil, err
+	}
+	unit := map[int]string{}
+	for _, service := range services {
+		if pid := service.Int("MainPID"); pid > 0 {
+			unit[pid] = service["Id"]
+		}
+	}
+	return unit, nil
+}
+
+// Int is a property that is a number; 0 where it is not.
+func (p Properties) Int(name string) int {
+	n, _ := strconv.Atoi(p[name])
+	return n
+}
+
+// Command is a command line for a person that asks this manager for something.
+func (m Manager) Command(arguments ...string) string {
+	words := []string{"systemctl"}
+	if m.User {
+		words = append(words, "--user")
+		if m.UID != os.Geteuid() {
+			words = append(words, "--machine="+userName(m.UID)+"@.host")
+		}
+	}
+	for _, argument := range arguments {
+		if strings.Contains(argument, `\`) { // systemd escapes with \x2d and the like, which a shell would eat
+			argument = "'" + argument + "'"
+		}
+		words = append(words, argument)
+	}
+	return strings.Join(words, " ")
+}
+
+// environment is by which systemctl finds the manager of another user, which root
+// may ask, and its own user's where nobody has said (su, cron).
+func (m Manager) environment() []string {
+	runtime := filepath.Join("/run/user", strconv.Itoa(m.UID))
+	if m.UID == os.Geteuid() && os.Getenv("XDG_RUNTIME_DIR") != "" {
+		return nil
+	}
+	return []string{"XDG_RUNTIME_DIR=" + runtime, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + filepath.Join(runtime, "bus")}
+}
+
+func userName(uid int) string {
+	id := strconv.Itoa(uid)
+	if account, err := user.LookupId(id); err == nil {
+		return account.Username
+	}
+	return id
+}
