@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"os/exec"
 	"sync"
 	"time"
 
@@ -18,8 +19,8 @@ type Options struct {
 	// nobody but the launcher's user can write to.
 	Directory string
 	// Alone says that this process has no other business than the worker: every
-	// process below it is the worker's, it inherits the worker's orphans, and
-	// all of them end with their generation.
+	// process that comes to be below it is the worker's unless Exec has started it,
+	// it inherits the worker's orphans, and all of them end with their generation.
 	Alone bool
 	// AtOnce starts the first generation without waiting for a client.
 	AtOnce bool
@@ -51,6 +52,7 @@ type Supervisor struct {
 	requests chan request
 	events   chan event
 	done     chan struct{} // closed when Run has returned
+	reaper   *reaper       // nil unless Alone
 
 	// Owned by the goroutine of Run.
 	log      *slog.Logger
@@ -87,11 +89,18 @@ type request struct {
 
 // New returns a supervisor that does nothing until Run.
 func New(spec Spec, options Options) *Supervisor {
-	return &Supervisor{
+	s := &Supervisor{
 		options: options, log: options.Log, spec: spec, good: options.Good,
 		requests: make(chan request), events: make(chan event), done: make(chan struct{}), unwatch: func() {},
 	}
+	if options.Alone {
+		s.reaper = newReaper()
+	}
+	return s
 }
+
+// Exec runs a command that has nothing to do with the worker, and waits for it.
+func (s *Supervisor) Exec(cmd *exec.Cmd) error { return s.reaper.run(cmd) }
 
 // ErrStopping says that the launcher ends, so that nothing is started any more.
 var ErrStopping = errors.New("the launcher is stopping")
@@ -132,11 +141,10 @@ func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) {
 	spawning, end := context.WithCancel(context.Background())
 	defer end()
 	s.spawn = newSpawner(spawning)
-	var reaper *reaper
-	if s.options.Alone {
-		reaper = newReaper(spawning, s.log)
+	if s.reaper != nil {
+		s.reaper.inherit(spawning, s.log)
 	}
-	s.trees = newTrees(s.log, reaper, s.options.Directory)
+	s.trees = newTrees(s.log, s.reaper, s.options.Directory)
 	s.timer = time.NewTimer(0)
 	s.timer.Stop()
 	s.resetBackoff()

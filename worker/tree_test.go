@@ -267,6 +267,56 @@ func TestStrays(t *testing.T) {
 	}
 }
 
+// TestOthersAreSpared: what the launcher has started itself, and what was there
+// before it, does not end with a generation, and its end is not stolen.
+func TestOthersAreSpared(t *testing.T) {
+	t.Parallel()
+	if !alone(t, "") {
+		return
+	}
+	before := exec.Command("cat")
+	input, err := before.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := before.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		input.Close()
+		_ = before.Wait() // it may have been reaped, as an orphan that ends
+	}()
+	r := newRig(t, command(t, "serve"))
+	r.options.Alone = true
+	r.run()
+	r.await(Ready)
+	here, gate := fifo(t), fifo(t)
+	own := make(chan error, 1)
+	go func() {
+		own <- r.supervisor.Exec(exec.Command("/bin/sh", "-c", "(read line < "+gate+") & echo > "+here+"; wait; exit 9"))
+	}()
+	hear(t, here)
+	r.exit(3)
+	if s := r.await(BackingOff); len(s.LastExit.Strays) != 0 {
+		t.Errorf("end of the generation: %+v, want no strays", s.LastExit)
+	}
+	if !alive(before.Process.Pid) {
+		t.Error("a process that was there before the launcher has ended with a generation")
+	}
+	open(t, gate)
+	within(t, "the command of the launcher's own ends", func() error {
+		var exit *exec.ExitError
+		if err := <-own; !errors.As(err, &exit) || exit.ExitCode() != 9 {
+			return fmt.Errorf("it ended with %w, want exit code 9", err)
+		}
+		return nil
+	})
+	if err := r.supervisor.Exec(exec.Command("/nowhere")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a command that is not there: %v", err)
+	}
+	r.ended()
+}
+
 // TestMainProcessIsNotStolen: the end of the main process is for package os,
 // however many orphans end with it.
 func TestMainProcessIsNotStolen(t *testing.T) {

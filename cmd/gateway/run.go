@@ -17,6 +17,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/config/watch"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/worker"
@@ -110,6 +111,7 @@ func run(ctx context.Context, path string) error {
 		options.Heartbeat = func() { notify(daemon.SdNotifyWatchdog) }
 	}
 	l.supervisor = worker.New(spec, options)
+	systemd.Run = l.supervisor.Exec
 
 	control.serve(l)
 

@@ -31,6 +31,10 @@ func Of(scope units.Scope) Manager {
 	return Manager{}
 }
 
+// Run runs a systemctl and waits for it. The launcher puts its own way here, so
+// that the child is not taken for one of the worker's.
+var Run = (*exec.Cmd).Run
+
 // Properties is what systemctl show prints of a unit. A property that is there
 // several times has a line for each.
 type Properties map[string]string
@@ -48,14 +52,13 @@ func (m Manager) Show(ctx context.Context, names []string, properties ...string)
 	if m.User {
 		cmd.Env = append(os.Environ(), m.environment()...)
 	}
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	output, err := cmd.Output()
-	if err != nil {
+	var output, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &said
+	if err := Run(cmd); err != nil {
 		return nil, fmt.Errorf("systemctl %s: %w: %s", strings.Join(arguments, " "), err, strings.TrimSpace(said.String()))
 	}
 	var all []Properties
-	for block := range strings.SplitSeq(string(output), "\n\n") {
+	for block := range strings.SplitSeq(output.String(), "\n\n") {
 		unit := Properties{}
 		for line := range strings.Lines(block) {
 			key, value, found := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
