@@ -81,6 +81,10 @@ check: ## formatting, vet, staticcheck, the import rules
 	@go tool -modfile=$(TOOLS) staticcheck ./...
 	@go test ./test/imports
 
+.PHONY: man
+man: ## write docs/man from the help and the example configuration
+	@go test ./cmd/gateway -run TestManPages -update
+
 .PHONY: fmt
 fmt: ## format
 	@go tool -modfile=$(TOOLS) gofumpt -w .
