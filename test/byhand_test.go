@@ -3,30 +3,33 @@ package test
 import (
 	"bufio"
 	"net/http"
-	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"openclaw-gateway/test/machine"
 )
 
-// byHand runs "gateway run" as somebody in a terminal would, and returns when
-// it has printed its address. The lines that it logs can be read meanwhile.
+// byHand is a "gateway run" as somebody in a terminal would start it. The lines
+// that it logs can be read meanwhile.
 type byHand struct {
 	command *exec.Cmd
-	log     *os.File
+
+	mu      sync.Mutex
+	log     strings.Builder
+	written chan struct{} // closed with the next write
 }
 
+// runByHand returns when the launcher has printed its address.
 func runByHand(t *testing.T, m *machine.Machine, arguments ...string) *byHand {
 	t.Helper()
-	log, err := os.Create(t.TempDir() + "/log")
-	if err != nil {
-		t.Fatal(err)
-	}
 	command := m.Command(t.Context(), gatewayPath, append([]string{"run"}, arguments...)...)
-	command.Stderr = log
+	h := &byHand{command: command, written: make(chan struct{})}
+	command.Stderr = h
 	output, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -35,21 +38,47 @@ func runByHand(t *testing.T, m *machine.Machine, arguments ...string) *byHand {
 		t.Fatal(err)
 	}
 	line, err := bufio.NewReader(output).ReadString('\n')
-	if err != nil || !strings.Contains(line, "http://127.0.0.1:18789") {
+	if err != nil || !strings.Contains(line, "http://127.0.0.1:") {
 		_ = command.Wait()
-		logged, _ := os.ReadFile(log.Name())
-		t.Fatalf("gateway run printed %q (%v)\n%s", line, err, logged)
+		t.Fatalf("gateway run printed %q (%v)\n%s", line, err, h.logged())
 	}
-	return &byHand{command: command, log: log}
+	return h
 }
 
-func (h *byHand) logged(t *testing.T) string {
+// Write takes what the launcher logs.
+func (h *byHand) Write(text []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	close(h.written)
+	h.written = make(chan struct{})
+	return h.log.Write(text)
+}
+
+func (h *byHand) logged() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.log.String()
+}
+
+// waitLog waits until one line of the log has all of the words.
+func (h *byHand) waitLog(t *testing.T, words ...string) {
 	t.Helper()
-	content, err := os.ReadFile(h.log.Name())
-	if err != nil {
-		t.Fatal(err)
+	late := time.After(bound)
+	for {
+		h.mu.Lock()
+		log, written := h.log.String(), h.written
+		h.mu.Unlock()
+		for line := range strings.Lines(log) {
+			if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
+				return
+			}
+		}
+		select {
+		case <-written:
+		case <-late:
+			t.Fatalf("no line with %q within %s in\n%s", words, bound, log)
+		}
 	}
-	return string(content)
 }
 
 // TestByHand: without systemd the launcher binds the addresses itself, and
@@ -81,7 +110,7 @@ func TestByHand(t *testing.T) {
 
 	m.Run(t, "kill", "-TERM", strconv.Itoa(s.Launcher.PID))
 	if err := h.command.Wait(); err != nil {
-		t.Errorf("gateway run ended with %v\n%s", err, h.logged(t))
+		t.Errorf("gateway run ended with %v\n%s", err, h.logged())
 	}
 	if left := inodes(t, m); len(left) > 0 {
 		t.Errorf("somebody still listens: %v", left)
@@ -99,7 +128,7 @@ func TestByHandWithoutIPv6(t *testing.T) {
 	if code, body := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
 		t.Errorf("%s answered %d %s", ipv4, code, body)
 	}
-	if log := h.logged(t); !strings.Contains(log, "[::1]:18789") || !strings.Contains(log, "level=WARN") {
+	if log := h.logged(); !strings.Contains(log, "[::1]:18789") || !strings.Contains(log, "level=WARN") {
 		t.Errorf("no warning about [::1]:18789 in\n%s", log)
 	}
 }

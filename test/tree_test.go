@@ -279,7 +279,7 @@ func TestByHandTree(t *testing.T) {
 			nothingOlder(t, m, 1)
 			m.Run(t, "kill", "-TERM", strconv.Itoa(gatewayStatus(t, m.Scope).Launcher.PID))
 			if err := h.command.Wait(); err != nil {
-				t.Errorf("gateway run ended with %v\n%s", err, h.logged(t))
+				t.Errorf("gateway run ended with %v\n%s", err, h.logged())
 			}
 			nobody(t, m)
 		})

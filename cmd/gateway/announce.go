@@ -23,18 +23,18 @@ const startJobLimit = 90 * time.Second
 // words. Before the first READY=1 the start job runs; it ends also when the
 // first generation fails, so that no boot hangs on a worker.
 type announcer struct {
-	addresses []netip.AddrPort
-
 	mu    sync.Mutex
 	ready bool           // READY=1 was said, so the start job has ended
 	up    bool           // and it still holds
 	seen  *worker.Status // nil before the first
+	// addresses are those of the worker that was seen.
+	addresses []netip.AddrPort
 	// rejected says why an edited configuration is not in use; "" when it is.
 	rejected string
 	status   string
 }
 
-func (a *announcer) observe(status worker.Status) {
+func (a *announcer) observe(status worker.Status, addresses []netip.AddrPort) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch status.State {
@@ -51,7 +51,7 @@ func (a *announcer) observe(status worker.Status) {
 			a.down()
 		}
 	}
-	a.seen = &status
+	a.seen, a.addresses = &status, addresses
 	a.say()
 }
 

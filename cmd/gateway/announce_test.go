@@ -15,6 +15,7 @@ import (
 
 // TestAnnounce: what systemd is told, state by state.
 func TestAnnounce(t *testing.T) {
+	addresses := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789")}
 	exit := &worker.Exit{Generation: 1, Code: 1}
 	states := map[string]worker.Status{
 		"waiting":  {State: worker.Waiting},
@@ -43,13 +44,13 @@ func TestAnnounce(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			said := listenToNotify(t)
-			a := &announcer{addresses: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789")}}
+			a := new(announcer)
 			for _, name := range test.states {
 				if name == "give up" {
 					a.giveUp()
 					continue
 				}
-				a.observe(states[name])
+				a.observe(states[name], addresses)
 			}
 			var got []string
 			for _, message := range said() {
@@ -66,9 +67,9 @@ func TestAnnounce(t *testing.T) {
 
 	t.Run("words", func(t *testing.T) {
 		said := listenToNotify(t)
-		a := &announcer{addresses: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789")}}
+		a := new(announcer)
 		for _, name := range []string{"waiting", "starting", "ready", "ready", "stopping", "backoff", "failed"} {
-			a.observe(states[name])
+			a.observe(states[name], addresses)
 		}
 		var got []string
 		for _, message := range said() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,8 +22,7 @@ type launcher struct {
 	log        *slog.Logger
 	level      *slog.LevelVar
 	files      configFile
-	held       listener.Set
-	holder     holder
+	held       *holding
 	since      time.Time
 	supervisor *worker.Supervisor
 	announce   *announcer
@@ -50,7 +50,8 @@ func (l *launcher) atOnce() bool {
 	if latest.cfg.Worker.Start == config.StartAtOnce {
 		return true
 	}
-	queued, err := l.held.Queued()
+	sockets, _ := l.held.now()
+	queued, err := sockets.Queued()
 	return err == nil && queued > 0
 }
 
@@ -68,22 +69,47 @@ func (l *launcher) restart(ctx context.Context) error {
 // which waits for the supervisor.
 func (l *launcher) observe(status worker.Status) {
 	l.observed.Store(&status)
-	l.announce.observe(status)
+	l.announce.observe(status, l.addresses(status))
 	if good := l.good.Load(); status.RolledBack != 0 && good != nil {
 		l.level.Set(good.cfg.Log.Level)
 	}
-	latest := l.latest.Load()
-	if status.State != worker.Ready || latest == nil || status.Edition != latest.spec.Edition {
+	if latest := l.latest.Load(); status.State == worker.Ready && latest != nil && status.Edition == latest.spec.Edition {
+		if l.good.Swap(latest) != latest {
+			l.remembering.Go(l.remember)
+		}
+	}
+	l.letGo(status)
+}
+
+// letGo closes the addresses that an edit has removed, as soon as no generation
+// has them any more and none will be made with them by a rollback.
+func (l *launcher) letGo(status worker.Status) {
+	if status.State != worker.Ready && status.State != worker.Waiting && status.RolledBack == 0 {
 		return
 	}
-	if l.good.Swap(latest) != latest {
-		l.remembering.Go(l.remember)
+	good := l.good.Load()
+	l.held.keep(func(edition int) bool {
+		return edition == status.Edition || good != nil && edition == good.spec.Edition ||
+			edition > max(status.Edition, status.RolledBack) // about to be applied
+	})
+}
+
+// addresses returns those of the worker that the status is about.
+func (l *launcher) addresses(status worker.Status) []netip.AddrPort {
+	for _, e := range []*edition{l.latest.Load(), l.good.Load()} {
+		if e != nil && e.spec.Edition == status.Edition {
+			return e.addresses
+		}
 	}
+	sockets, _ := l.held.now()
+	return sockets.Addresses()
 }
 
 // openDesk lets the launcher answer the clients itself.
 func (l *launcher) openDesk() (closeDesk func()) {
-	desk, err := frontdesk.Open(l.held, l.notice, l.log)
+	// They stay while the desk is open: it closes before a generation starts.
+	sockets, _ := l.held.now()
+	desk, err := frontdesk.Open(sockets, l.notice, l.log)
 	if err != nil {
 		l.log.Error("cannot open the front desk, clients wait in the queue", "error", err)
 		return func() {}
@@ -128,20 +154,33 @@ func (l *launcher) watchFile(ctx context.Context, edits *watch.Watcher) {
 
 // mend watches for a worker that shuts the sockets down for everybody.
 func (l *launcher) mend(ctx context.Context) {
-	watch, err := l.held.Watch(ctx)
+	for {
+		sockets, epoch := l.held.now()
+		watching, stop := context.WithCancel(ctx)
+		follow := context.AfterFunc(epoch, stop)
+		err := l.mendUntil(watching, sockets)
+		follow()
+		stop()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case epoch.Err() == nil:
+			l.log.Error("cannot watch the sockets: one that a worker shuts down is mended with the next generation", "error", err)
+			return
+		}
+	}
+}
+
+func (l *launcher) mendUntil(ctx context.Context, sockets listener.Set) error {
+	watch, err := sockets.Watch(ctx)
 	if err != nil {
-		l.log.Error("cannot watch the sockets: one that a worker shuts down is mended with the next generation", "error", err)
-		return
+		return err
 	}
 	defer watch.Close()
 	for {
 		mended, err := watch.Mended()
-		if ctx.Err() != nil {
-			return
-		}
 		if err != nil {
-			l.log.Error("cannot watch the sockets any more: one that a worker shuts down is mended with the next generation", "error", err)
-			return
+			return err
 		}
 		l.log.Warn("somebody shut a listening socket down; it listens again", "address", joinAddresses(mended.Addresses()))
 	}

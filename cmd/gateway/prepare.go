@@ -7,26 +7,33 @@ import (
 	"slices"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/listener"
 	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/handoff"
 )
 
-// prepare makes what a worker is made from.
+// prepare makes a new edition of a configuration. The caller accepts it or drops
+// its claim on the sockets.
 func (l *launcher) prepare(cfg *config.Config) (*edition, error) {
-	selected, missing, _ := l.held.Select(cfg.Listen)
-	if len(selected) == 0 {
-		return nil, fmt.Errorf("listen is %s, but %s holds %s: %s",
-			joinAddresses(cfg.Listen), l.holder.kind, joinAddresses(l.held.Addresses()), renderAgain)
-	}
-	latest := l.latest.Load()
-	if l.holder.kind == byItself && latest != nil && !slices.Equal(latest.cfg.Listen, cfg.Listen) {
-		return nil, fmt.Errorf("listen has changed to %s: stop \"gateway run\" and start it again (missing: %s)",
-			joinAddresses(cfg.Listen), joinAddresses(missing))
-	}
 	l.editions++
+	number := l.editions
+	selected, err := l.held.claim(number, cfg.Listen)
+	if err != nil {
+		return nil, inKey(cfg, "listen", err)
+	}
+	e, err := l.assemble(cfg, selected)
+	if err != nil {
+		l.held.drop(number)
+		return nil, err
+	}
+	e.spec.Edition = number
+	return e, nil
+}
+
+// assemble makes what a worker is made from, and changes nothing.
+func (l *launcher) assemble(cfg *config.Config, selected listener.Set) (*edition, error) {
 	spec := worker.Spec{
-		Edition: l.editions,
-		Queues:  selected, Command: cfg.Worker.Command, Directory: cfg.Worker.Directory,
+		Queues: selected, Command: cfg.Worker.Command, Directory: cfg.Worker.Directory,
 		Environment: slices.Clone(cfg.Worker.Environment), Handoff: handoff.Kind(cfg.Worker.Handoff),
 		Probe: worker.Probe(cfg.Ready.Probe), ReadyPath: cfg.Ready.Path, ReadyTimeout: cfg.Ready.Timeout,
 		StopSignal: cfg.Stop.Signal, StopTimeout: cfg.Stop.Timeout,
@@ -51,12 +58,21 @@ func (l *launcher) prepare(cfg *config.Config) (*edition, error) {
 	if file := cfg.Worker.EnvironmentFile; file != "" {
 		var err error
 		if fromFile, err = config.ReadEnvironmentFile(file); err != nil {
-			return nil, fmt.Errorf("worker.environment_file: %w", err)
+			return nil, inKey(cfg, "worker.environment_file", err)
 		}
 		// After worker.environment, so that the file wins, as in a unit.
 		spec.Environment = append(spec.Environment, fromFile...)
 	}
-	return &edition{cfg: cfg, spec: spec, fromFile: fromFile}, nil
+	return &edition{cfg: cfg, spec: spec, addresses: selected.Addresses(), fromFile: fromFile}, nil
+}
+
+// inKey names the key that an error is about, and the line or the variable where
+// it is set.
+func inKey(cfg *config.Config, key string, err error) error {
+	if source, ok := cfg.Source[key]; ok {
+		return fmt.Errorf("%s: %s: %w", source, key, err)
+	}
+	return fmt.Errorf("%s: %w", key, err)
 }
 
 // homeDirectory returns the home of the user that the launcher runs as. systemd

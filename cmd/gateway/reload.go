@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -19,6 +20,8 @@ type edition struct {
 	cfg     *config.Config
 	spec    worker.Spec
 	outcome *outcome
+	// addresses are those that the worker gets, of listen.
+	addresses []netip.AddrPort
 	// fromFile is what worker.environment_file held.
 	fromFile []string
 }
@@ -139,6 +142,7 @@ func (l *launcher) apply() (*outcome, error) {
 	var changes []change
 	if current != nil {
 		if changes = compare(current, next); len(changes) == 0 {
+			l.held.drop(next.spec.Edition)
 			return l.keep(cfg, current), nil
 		}
 		next.spec.After = current.spec.Edition
@@ -220,6 +224,10 @@ func compare(from, to *edition) []change {
 		file := to.cfg.Worker.EnvironmentFile
 		changes = append(changes, change{key: "worker.environment_file", from: file, to: file + " (edited)"})
 	}
+	if !slices.Equal(from.addresses, to.addresses) && !slices.Contains(changed, "listen") {
+		// This machine has got one of them since, or lost it.
+		changes = append(changes, change{key: "listen", from: joinAddresses(from.addresses), to: joinAddresses(to.addresses)})
+	}
 	for i := range changes {
 		if changes[i].effect == "" {
 			changes[i].effect = nextGeneration
@@ -255,7 +263,8 @@ func (l *launcher) accept(e *edition) {
 // examine says what is wrong with a configuration that can be applied.
 func (l *launcher) examine(cfg *config.Config) *configReport {
 	report := configReport{path: cfg.Path}
-	if _, missing, unwanted := l.held.Select(cfg.Listen); l.holder.kind == bySystemd {
+	held, _ := l.held.now()
+	if _, missing, unwanted := held.Select(cfg.Listen); l.held.kind == bySystemd {
 		if len(missing) > 0 {
 			report.problems = append(report.problems, fmt.Sprintf(
 				"listen has %s, but systemd does not hold it: %s", joinAddresses(missing), renderAgain))
@@ -268,7 +277,7 @@ func (l *launcher) examine(cfg *config.Config) *configReport {
 	for _, problem := range report.problems {
 		l.log.Warn(problem)
 	}
-	for _, refused := range l.holder.refused {
+	for _, refused := range l.held.refused {
 		report.problems = append(report.problems, refused.Error())
 	}
 	return &report

@@ -19,7 +19,6 @@ import (
 	"openclaw-gateway/cmd/gateway/config/watch"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener"
-	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/worker"
 )
 
@@ -91,15 +90,16 @@ func run(ctx context.Context, path string) error {
 	if err := worker.Sweep(log, directory); err != nil {
 		log.Error("cannot end all that an earlier launcher has left", "error", err)
 	}
+	held := newHolding(sockets, holder, log)
 	if holder.kind == byItself {
-		if sockets, err = bind(cfg.Listen, log); err != nil {
+		// Before anything else, because without the addresses there is nothing to do.
+		if sockets, err = held.claim(0, cfg.Listen); err != nil {
 			return err
 		}
 	}
 
 	l := &launcher{
-		log: log, level: level, files: files, held: sockets, holder: holder, since: time.Now(),
-		announce: &announcer{addresses: sockets.Addresses()},
+		log: log, level: level, files: files, held: held, since: time.Now(), announce: new(announcer),
 	}
 	spec, good := l.adopt(cfg, rejected)
 	options := worker.Options{
@@ -182,33 +182,6 @@ func inherit() (listener.Set, holder, error) {
 // a service's other variables too.
 func underSystemd() bool {
 	return os.Getenv("SYSTEMD_EXEC_PID") == fmt.Sprint(os.Getpid())
-}
-
-// bind listens on the addresses itself. One that the machine does not have is
-// no reason to give up the others: ::1 is missing where IPv6 is switched off.
-func bind(addresses []netip.AddrPort, log *slog.Logger) (listener.Set, error) {
-	var sockets listener.Set
-	var absent []error
-	for _, address := range addresses {
-		socket, err := listener.Bind(address)
-		switch {
-		case err == nil:
-			sockets = append(sockets, socket)
-		case errors.Is(err, unix.EADDRINUSE):
-			return nil, fmt.Errorf("%w: %s", err, holders.InUse(address))
-		case listener.Absent(err):
-			absent = append(absent, err)
-		default:
-			return nil, err
-		}
-	}
-	if len(sockets) == 0 {
-		return nil, errors.Join(absent...)
-	}
-	for _, err := range absent {
-		log.Warn("this machine does not have the address, going on with the others", "error", err)
-	}
-	return sockets, nil
 }
 
 // obey turns signals into requests until the launcher ends.

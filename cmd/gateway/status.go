@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -118,11 +119,11 @@ func (l *launcher) status(ctx context.Context) Status {
 		Version:  programVersion(),
 		Problems: append([]string{}, report.problems...),
 		Unit:     UnitStatus{Name: units.Service, Scope: "none"},
-		Launcher: LauncherStatus{PID: os.Getpid(), Since: &since, Holder: l.holder.kind},
+		Launcher: LauncherStatus{PID: os.Getpid(), Since: &since, Holder: l.held.kind},
 		Worker:   workerStatus(observed),
 		Config:   ConfigStatus{Path: report.path, State: "applied"},
 	}
-	if l.holder.kind == bySystemd {
+	if l.held.kind == bySystemd {
 		s.Unit = l.unit()
 	}
 	switch {
@@ -136,10 +137,15 @@ func (l *launcher) status(ctx context.Context) Status {
 	if observed.Problem != "" {
 		s.Problems = append(s.Problems, observed.Problem)
 	}
-	for _, socket := range l.held {
+	sockets, _ := l.held.now()
+	for _, socket := range sockets {
 		line := SocketStatus{Address: socket.Address.String(), Inode: socket.Inode}
 		var err error
-		if line.Queued, line.Backlog, err = socket.Queue(); err != nil {
+		line.Queued, line.Backlog, err = socket.Queue()
+		if errors.Is(err, os.ErrClosed) {
+			continue // an edit has just removed it
+		}
+		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
 		}
 		if line.Connections, err = holders.Connections(socket.Address); err != nil {
@@ -147,7 +153,7 @@ func (l *launcher) status(ctx context.Context) Status {
 		}
 		s.Sockets = append(s.Sockets, line)
 	}
-	if err := s.findHolders(ctx, l.holder.pid); err != nil {
+	if err := s.findHolders(ctx, l.held.pid); err != nil {
 		s.Problems = append(s.Problems, err.Error())
 	}
 	s.judge()
@@ -158,7 +164,7 @@ func (l *launcher) status(ctx context.Context) Status {
 // manager shows.
 func (l *launcher) unit() UnitStatus {
 	unit := UnitStatus{Name: units.Service, Scope: "system", MainPID: os.Getpid(), ActiveState: l.announce.activeState()}
-	if l.holder.pid != 1 {
+	if l.held.pid != 1 {
 		unit.Scope = "user"
 	}
 	return unit

@@ -65,7 +65,7 @@ func (l *loader) checkListen(key string) {
 			switch {
 			case address == earlier:
 				l.report(element(key, i), "%s is there twice", address)
-			case clash(address, earlier):
+			case Clash(address, earlier):
 				l.report(element(key, i), "%s and %s cannot be bound together: the one for all addresses holds the other",
 					address, earlier)
 			}
@@ -73,9 +73,9 @@ func (l *loader) checkListen(key string) {
 	}
 }
 
-// clash says whether the kernel refuses to bind b beside a: one is the wildcard of the same family and port. IPv4 and
+// Clash says whether the kernel refuses to bind b beside a: one is the wildcard of the same family and port. IPv4 and
 // IPv6 do not meet, because the sockets are IPv6 only.
-func clash(a, b netip.AddrPort) bool {
+func Clash(a, b netip.AddrPort) bool {
 	return a.Port() == b.Port() && a.Addr().Is4() == b.Addr().Is4() &&
 		(a.Addr().IsUnspecified() || b.Addr().IsUnspecified())
 }
