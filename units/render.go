@@ -103,7 +103,7 @@ func newView(p Params) (view, error) {
 	if p.StopTimeout < 0 {
 		return view{}, fmt.Errorf("the stop timeout %v is negative", p.StopTimeout)
 	}
-	v.TimeoutStop = seconds(p.StopTimeout + stopMargin)
+	v.TimeoutStop = seconds(NeededStopLimit(p.StopTimeout))
 	return v, nil
 }
 

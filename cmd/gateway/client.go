@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -102,15 +103,24 @@ func (t target) answers() bool {
 	return true
 }
 
-// call sends a request to the launcher and decodes its answer.
-func (t target) call(ctx context.Context, method, path string, result any) error {
+// call sends a request to the launcher, with a question as JSON unless that is
+// nil, and decodes its answer.
+func (t target) call(ctx context.Context, method, path string, question, result any) error {
+	var body io.Reader
+	if question != nil {
+		encoded, err := json.Marshal(question)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(encoded)
+	}
 	client := http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", t.control)
 		},
 	}}
 	// The host is of no meaning on a local socket.
-	request, err := http.NewRequestWithContext(ctx, method, "http://gateway"+path, nil)
+	request, err := http.NewRequestWithContext(ctx, method, "http://gateway"+path, body)
 	if err != nil {
 		return err
 	}
@@ -175,7 +185,7 @@ func newVerb(name, short, long string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return t.call(cmd.Context(), http.MethodPost, "/"+name, new(answer))
+			return t.call(cmd.Context(), http.MethodPost, "/"+name, nil, new(answer))
 		},
 	}
 	scope.add(cmd)

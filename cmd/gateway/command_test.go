@@ -32,7 +32,7 @@ func TestCommandLine(t *testing.T) {
 		{"unknown option", []string{"status", "--nope"}, 1, nil, []string{"--nope", "gateway status --help"}},
 		{"both scopes", []string{"restart", "--system", "--user"}, 1, nil, []string{"system", "user"}},
 		{"version", []string{"version"}, 0, []string{"gateway ", "linux/"}, nil},
-		{"valid", []string{"config", "check", good}, 0, []string{good + ": valid"}, nil},
+		{"valid", []string{"config", "check", good}, 0, []string{good + ": valid"}, []string{"not compared with a running launcher: there is none"}},
 		{"every mistake", []string{"config", "check", bad}, 1, nil, []string{bad + ":2: ", "did you mean worker.command", bad + ":3: ", "ready.timeout"}},
 		{"missing file", []string{"config", "check", "/no/such.yaml"}, 1, nil, []string{"/no/such.yaml"}},
 		{"values", []string{"config", "show", good}, 0, []string{"ready.timeout", "5m", "default", good + ":1", "TOKEN"}, nil},

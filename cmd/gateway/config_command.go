@@ -1,8 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -13,7 +18,7 @@ import (
 
 func newConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "look at the configuration"}
-	cmd.AddCommand(newConfigCheckCommand(), newConfigShowCommand())
+	cmd.AddCommand(newConfigCheckCommand(), newConfigShowCommand(), newConfigSchemaCommand())
 	return cmd
 }
 
@@ -21,26 +26,134 @@ func newConfigCheckCommand() *cobra.Command {
 	var scope scopeFlags
 	cmd := &cobra.Command{
 		Use:   "check [FILE]",
-		Short: "validate a configuration file",
+		Short: "validate a configuration file, and say what it would change",
 		Long: `Validates FILE, with --system or --user that of the installed service, else the one that "gateway run" would read,
-and prints every mistake with its line. The environment (GATEWAY_LOG_LEVEL and so on) counts as it does for the
-launcher. Exit status: 0 valid; 1 not valid or not readable.`,
+and prints every mistake with its line. Then it asks the running launcher what the file would change if it were saved
+now, key by key; the launcher's environment counts (GATEWAY_LOG_LEVEL and so on). Nothing is changed. Without a launcher
+that answers the file is validated only. Exit status: 0 valid; 1 not valid or not readable, or a file that the running
+launcher would reject, because of an address in use for instance.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := loadNamed(cmd, scope, args)
-			if err != nil {
-				return err
-			}
-			name := cfg.Path
-			if name == "" {
-				name = "no configuration file; the built-in defaults"
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: valid\n", name)
-			return err
+			return checkConfig(cmd, scope, args)
 		},
 	}
 	scope.add(cmd)
 	return cmd
+}
+
+func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
+	file := namedConfig(scope, args)
+	question := checkQuestion{Path: file.name()}
+	if question.Path != "" {
+		var err error
+		if question.Content, err = os.ReadFile(question.Path); err != nil {
+			return fmt.Errorf("cannot read the configuration: %w", err)
+		}
+	}
+	var answer checkAnswer
+	t, alone := scope.running(cmd.Context(), question.Path)
+	if alone == nil {
+		alone = t.call(cmd.Context(), http.MethodPost, "/check", question, &answer)
+	}
+	if alone != nil {
+		_, err := config.Parse(question.Path, question.Content)
+		if err := printMistakes(cmd, err); err != nil {
+			return err
+		}
+	} else if len(answer.Mistakes) > 0 {
+		fmt.Fprintln(cmd.ErrOrStderr(), strings.Join(answer.Mistakes, "\n"))
+		return &exitStatus{status: 1}
+	}
+	name := question.Path
+	if name == "" {
+		name = "no configuration file; the built-in defaults"
+	}
+	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: valid\n", name); err != nil {
+		return err
+	}
+	if alone != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "not compared with a running launcher: %v\n", alone)
+		return nil
+	}
+	if answer.Rejected != "" {
+		return fmt.Errorf("the running launcher (pid %d) would reject it: %s", answer.PID, answer.Rejected)
+	}
+	return answer.print(cmd.OutOrStdout(), t)
+}
+
+func (a checkAnswer) print(out io.Writer, t target) error {
+	fmt.Fprintf(out, "saved now, for the launcher of the %s scope (pid %d):\n", t.scope, a.PID)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, c := range a.Changes {
+		fmt.Fprintf(table, "  %s\tfrom %s\tto %s\t%s\n", c.Key, c.From, c.To, c.Effect)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(out, a.Outcome)
+	return err
+}
+
+// running returns the launcher that the file at path is to be compared with: the
+// only one, or the one whose configuration it is. The error says why there is
+// none.
+func (f scopeFlags) running(ctx context.Context, path string) (target, error) {
+	var answering, owning []target
+	for _, t := range f.targets(ctx) {
+		if !t.answers() {
+			continue
+		}
+		answering = append(answering, t)
+		if sameFile(t.configuration(ctx), path) {
+			owning = append(owning, t)
+		}
+	}
+	switch {
+	case len(answering) == 0:
+		return target{}, errors.New("there is none")
+	case len(answering) == 1:
+		return answering[0], nil
+	case len(owning) == 1:
+		return owning[0], nil
+	}
+	return target{}, errors.New("there is one in system scope and one in this user's scope, " +
+		"and this file does not tell which: say --system or --user")
+}
+
+// configuration returns the file that the launcher reads.
+func (t target) configuration(ctx context.Context) string {
+	var s Status
+	if err := t.call(ctx, http.MethodGet, "/status", nil, &s); err == nil && s.Config.Path != "" {
+		return s.Config.Path
+	}
+	return installedConfig(t.scope)
+}
+
+func sameFile(a, b string) bool {
+	first, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	second, err := os.Stat(b)
+	return err == nil && os.SameFile(first, second)
+}
+
+func newConfigSchemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "print the JSON Schema of the configuration, for editors",
+		Long: `Prints a JSON Schema (draft 2020-12) with every key, its values, its default and what it is for. "gateway install"
+writes it beside the configuration as ` + config.SchemaName + `, which the first line of a configuration names.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			schema, err := config.Schema()
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(schema)
+			return err
+		},
+	}
 }
 
 func newConfigShowCommand() *cobra.Command {
@@ -74,22 +187,32 @@ Of worker.environment only the names are shown: the values may be secrets.`,
 // loadNamed loads the file that is named, or that of the scope, or the one that a
 // launcher run by hand would read. It prints what is wrong with it, a line each.
 func loadNamed(cmd *cobra.Command, scope scopeFlags, args []string) (*config.Config, error) {
-	file := configFile{}
+	cfg, err := namedConfig(scope, args).load()
+	return cfg, printMistakes(cmd, err)
+}
+
+func namedConfig(scope scopeFlags, args []string) configFile {
 	switch {
 	case len(args) == 1:
-		file.path = args[0]
+		return configFile{path: args[0]}
 	case scope.system:
-		file.path = installedConfig(units.System)
+		return configFile{path: installedConfig(units.System)}
 	case scope.user:
-		file.path = installedConfig(units.User)
+		return configFile{path: installedConfig(units.User)}
+	default:
+		return configFile{}
 	}
-	cfg, err := file.load()
+}
+
+// printMistakes prints mistakes in a configuration as they are, and turns them
+// into the exit status alone.
+func printMistakes(cmd *cobra.Command, err error) error {
 	var mistakes config.Errors
 	if errors.As(err, &mistakes) {
 		fmt.Fprintln(cmd.ErrOrStderr(), mistakes)
-		return nil, &exitStatus{status: 1}
+		return &exitStatus{status: 1}
 	}
-	return cfg, err
+	return err
 }
 
 // installedConfig returns the file that the installed service of a scope reads,

@@ -30,6 +30,9 @@ type answer struct {
 	Error string `json:"error,omitempty"`
 }
 
+// questionLimit is in bytes, and above what a configuration needs by far.
+const questionLimit = 8 << 20
+
 type peerKey struct{}
 
 // listenControl makes the control socket in directory. It fails when another
@@ -60,10 +63,18 @@ func (c *control) serve(l *launcher) {
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusOK, l.status(r.Context()))
 	})
+	mux.HandleFunc("POST /check", func(w http.ResponseWriter, r *http.Request) {
+		noteAsker(l.log, r, "check")
+		var question checkQuestion
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, questionLimit)).Decode(&question); err != nil {
+			reply(w, http.StatusBadRequest, answer{Error: "read the question: " + err.Error()})
+			return
+		}
+		reply(w, http.StatusOK, l.check(question))
+	})
 	verb := func(name string, do func(context.Context) error) {
 		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
-			peer := r.Context().Value(peerKey{}).(*unix.Ucred)
-			l.log.Info("asked for a "+name, "by_pid", peer.Pid, "by_uid", peer.Uid, "by", processName(int(peer.Pid)))
+			noteAsker(l.log, r, name)
 			conclude(w, do(r.Context()))
 		})
 	}
@@ -86,6 +97,12 @@ func (c *control) serve(l *launcher) {
 			l.log.Error("the control socket has failed", "path", c.socket.Addr(), "error", err)
 		}
 	}()
+}
+
+// noteAsker logs who asked; the request has passed permit.
+func noteAsker(log *slog.Logger, r *http.Request, what string) {
+	peer := r.Context().Value(peerKey{}).(*unix.Ucred)
+	log.Info("asked for a "+what, "by_pid", peer.Pid, "by_uid", peer.Uid, "by", processName(int(peer.Pid)))
 }
 
 // Close ends the control socket, when those who wait for an outcome have it.

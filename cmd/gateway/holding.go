@@ -120,6 +120,32 @@ func (h *holding) bind(addresses []netip.AddrPort, others bool) (bound listener.
 	return bound, nil
 }
 
+// foresee returns what a claim would find open already, and the addresses that it
+// would end up with. It binds nothing. Where systemd holds none of them, there
+// is neither.
+func (h *holding) foresee(listen []netip.AddrPort) (listener.Set, []netip.AddrPort, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	selected, missing, _ := h.sockets.Select(listen)
+	if h.kind != byItself {
+		return selected, selected.Addresses(), nil
+	}
+	for _, address := range missing {
+		if err := h.overlaps(address); err != nil {
+			return nil, nil, err
+		}
+		others, err := holders.Listening(address)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(others) > 0 {
+			return nil, nil, errors.New(holders.InUse(address))
+		}
+	}
+	addresses := slices.DeleteFunc(slices.Clone(listen), func(a netip.AddrPort) bool { return slices.Contains(h.absent, a) })
+	return selected, addresses, nil
+}
+
 // overlaps refuses an address that cannot be bound beside one that is held: that
 // one stays open until the next generation has become ready.
 func (h *holding) overlaps(address netip.AddrPort) error {

@@ -54,8 +54,8 @@ func (in *installer) installCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install --system [--run-as USER] | --user",
 		Short: "write the systemd units, and a configuration if there is none",
-		Long: `Writes openclaw-gateway.socket and openclaw-gateway.service, and a configuration if there is none, and reloads
-systemd. Run it again after a change of "listen" or "stop.timeout", or with a new program: it writes only what
+		Long: `Writes openclaw-gateway.socket and openclaw-gateway.service, and a configuration if there is none, with its JSON
+Schema for editors beside it, and reloads systemd. Run it again after a change of "listen" or "stop.timeout", or with a new program: it writes only what
 differs, keeps the user and the configuration of the installed service unless you name others, and leaves
 alone every unit that it has not written. It restarts nothing, except the socket when its addresses have changed;
 clients are refused while that takes.`,
@@ -103,6 +103,7 @@ type installation struct {
 	program string
 	config  string // its path, and whether it is there
 	found   bool
+	schema  *units.Change // nil: none goes with the configuration
 	changes []units.Change
 }
 
@@ -165,6 +166,13 @@ func (in *installer) prepare() (to installation, err error) {
 		return to, err
 	}
 	to.found = found
+	content := settings.Content
+	if !found {
+		content = config.Example
+	}
+	if to.schema, err = in.planSchema(to.config, content); err != nil {
+		return to, err
+	}
 	if to.program, err = in.program(); err != nil {
 		return to, err
 	}
@@ -190,6 +198,9 @@ func (in *installer) write(to installation) error {
 			return err
 		}
 		fmt.Fprintf(in.out, "created %s\n", in.below(to.config))
+	}
+	if err := in.writeSchema(to.schema); err != nil {
+		return err
 	}
 	if err := units.Apply(in.root, to.changes); err != nil {
 		return err
@@ -356,6 +367,9 @@ func (in *installer) program() (string, error) {
 
 func (in *installer) printDiffs(to installation) error {
 	changes := to.changes
+	if to.schema != nil {
+		changes = append([]units.Change{*to.schema}, changes...)
+	}
 	if !to.found {
 		changes = append([]units.Change{{Path: to.config, Kind: units.Create, New: config.Example}}, changes...)
 	}

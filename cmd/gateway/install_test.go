@@ -19,6 +19,7 @@ import (
 
 const (
 	systemConfig  = "etc/openclaw-gateway/config.yaml"
+	systemSchema  = "etc/openclaw-gateway/config.schema.json"
 	systemSocket  = "etc/systemd/system/openclaw-gateway.socket"
 	systemService = "etc/systemd/system/openclaw-gateway.service"
 )
@@ -60,6 +61,7 @@ func TestInstallBelowRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "created " + root + "/" + systemConfig + "\n" +
+		"created " + root + "/" + systemSchema + "\n" +
 		"created " + root + "/" + systemSocket + "\n" +
 		"created " + root + "/" + systemService + "\n" +
 		"next: systemctl enable --now openclaw-gateway.socket\n"
@@ -138,6 +140,77 @@ func TestInstallBelowRoot(t *testing.T) {
 	out, notes, err = executeInstaller(t, program, 1000, "uninstall", "--system", "--root", root)
 	if err != nil || out != "" || !strings.Contains(notes, "there are no units") {
 		t.Errorf("uninstalled twice: %q, %q, %v", out, notes, err)
+	}
+}
+
+// TestInstallSchema: the schema goes with a configuration that names it, is kept up
+// to date, and no other file of that name is touched.
+func TestInstallSchema(t *testing.T) {
+	root, program := t.TempDir(), installableProgram(t)
+	install := func(words ...string) {
+		t.Helper()
+		out, notes, err := executeInstaller(t, program, 0, "install", "--system", "--root", root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, word := range words {
+			if !strings.Contains(out+notes, word) {
+				t.Errorf("gateway install says %q %q, want %q", out, notes, word)
+			}
+		}
+		if len(words) == 0 && strings.Contains(out+notes, config.SchemaName) {
+			t.Errorf("gateway install says %q %q", out, notes)
+		}
+	}
+	want, err := config.Schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(root, systemSchema)
+	write := func(path, content string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install("created " + path)
+	if got := readBelow(t, root, systemSchema); got != string(want) {
+		t.Errorf("the schema is %q", got)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o644 {
+		t.Errorf("the schema: %v, %v", info.Mode(), err)
+	}
+	install()
+	write(path, `{"title": "gateway", "of": "an older version"}`)
+	install("updated " + path)
+	if got := readBelow(t, root, systemSchema); got != string(want) {
+		t.Errorf("the schema is %q", got)
+	}
+	for name, other := range map[string]string{"somebody's": `{"title": "x"}`, "no JSON": "x"} {
+		write(path, other)
+		install("stays as it is")
+		if got := readBelow(t, root, systemSchema); got != other {
+			t.Errorf("%s schema was written over with %q", name, got)
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.Symlink(elsewhere, path); err != nil {
+		t.Fatal(err)
+	}
+	install("stays as it is")
+	if _, err := os.Stat(elsewhere); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the schema was written through a link: %v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	write(filepath.Join(root, systemConfig), "front_desk: true\n")
+	install()
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a schema that no configuration names: %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"os/user"
 	"slices"
@@ -21,7 +22,7 @@ func (l *launcher) prepare(cfg *config.Config) (*edition, error) {
 	if err != nil {
 		return nil, inKey(cfg, "listen", err)
 	}
-	e, err := l.assemble(cfg, selected)
+	e, err := l.assemble(cfg, selected, l.log)
 	if err != nil {
 		l.held.drop(number)
 		return nil, err
@@ -31,7 +32,7 @@ func (l *launcher) prepare(cfg *config.Config) (*edition, error) {
 }
 
 // assemble makes what a worker is made from, and changes nothing.
-func (l *launcher) assemble(cfg *config.Config, selected listener.Set) (*edition, error) {
+func (l *launcher) assemble(cfg *config.Config, selected listener.Set, log *slog.Logger) (*edition, error) {
 	spec := worker.Spec{
 		Queues: selected, Command: cfg.Worker.Command, Directory: cfg.Worker.Directory,
 		Environment: slices.Clone(cfg.Worker.Environment), Handoff: handoff.Kind(cfg.Worker.Handoff),
@@ -57,13 +58,13 @@ func (l *launcher) assemble(cfg *config.Config, selected listener.Set) (*edition
 	var fromFile []string
 	if file := cfg.Worker.EnvironmentFile; file != "" {
 		var err error
-		if fromFile, err = config.ReadEnvironmentFile(file); err != nil {
+		if fromFile, err = config.ReadEnvironmentFile(file, log); err != nil {
 			return nil, inKey(cfg, "worker.environment_file", err)
 		}
 		// After worker.environment, so that the file wins, as in a unit.
 		spec.Environment = append(spec.Environment, fromFile...)
 	}
-	return &edition{cfg: cfg, spec: spec, addresses: selected.Addresses(), fromFile: fromFile}, nil
+	return &edition{cfg: cfg, spec: spec, addresses: selected.Addresses(), lacks: l.lacks(cfg), fromFile: fromFile}, nil
 }
 
 // inKey names the key that an error is about, and the line or the variable where

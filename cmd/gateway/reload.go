@@ -8,9 +8,11 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
 )
 
@@ -22,6 +24,8 @@ type edition struct {
 	outcome *outcome
 	// addresses are those that the worker gets, of listen.
 	addresses []netip.AddrPort
+	// lacks is what the units lack for it.
+	lacks []lack
 	// fromFile is what worker.environment_file held.
 	fromFile []string
 }
@@ -55,9 +59,8 @@ func (o *outcome) wait(ctx context.Context) error {
 
 // configReport is what the status says about the configuration.
 type configReport struct {
-	path     string
-	err      string   // why the file was rejected; "" when it was applied
-	problems []string // what is wrong although it was applied
+	path string
+	err  string // why the file was rejected; "" when it was applied
 }
 
 // configFile is where the configuration comes from.
@@ -147,9 +150,9 @@ func (l *launcher) apply() (*outcome, error) {
 		}
 		next.spec.After = current.spec.Edition
 	}
-	restart := current == nil || slices.ContainsFunc(changes, func(c change) bool { return c.effect == nextGeneration })
+	restart := current == nil || slices.ContainsFunc(changes, change.restarts)
 	for _, c := range changes {
-		l.log.Info("configuration edited", "key", c.key, "from", c.from, "to", c.to, "takes_effect", c.effect)
+		l.log.Info("configuration edited", "key", c.Key, "from", c.From, "to", c.To, "takes_effect", c.Effect)
 	}
 	l.accept(next)
 	l.level.Set(cfg.Log.Level)
@@ -160,7 +163,7 @@ func (l *launcher) apply() (*outcome, error) {
 // keep is for a configuration that is the one in use: perhaps its worker is
 // still on its way, or an edit that was rejected or rolled back was taken back.
 func (l *launcher) keep(cfg *config.Config, current *edition) *outcome {
-	l.report.Store(l.examine(cfg))
+	l.report.Store(&configReport{path: cfg.Path})
 	l.announce.reject("")
 	l.log.Info("the configuration has not changed")
 	if l.latest.Swap(current) != current {
@@ -171,19 +174,26 @@ func (l *launcher) keep(cfg *config.Config, current *edition) *outcome {
 
 // change is what an edit does to one key.
 type change struct {
-	key, from, to string
-	effect        effect
+	Key    string `json:"key"`
+	From   string `json:"from"`
+	To     string `json:"to"`
+	Effect effect `json:"effect"`
 }
 
 // effect is when a change takes effect.
 type effect string
 
 const (
-	atOnce         effect = "at once"
-	nextGeneration effect = "with the next generation, now"
-	nextFailure    effect = "with the next failure"
-	nextLauncher   effect = "with the next start of the launcher"
+	atOnce          effect = "at once"
+	nextGeneration  effect = "with the next generation, now"
+	nextFailure     effect = "with the next failure"
+	nextLauncher    effect = "with the next start of the launcher"
+	withUnits       effect = "when \"gateway install\" has rendered the units again"
+	nowAndWithUnits effect = "with the next generation, now, and in full when \"gateway install\" has rendered the units again"
 )
+
+// restarts reports whether the change asks for another worker.
+func (c change) restarts() bool { return c.Effect == nextGeneration || c.Effect == nowAndWithUnits }
 
 // effects says when a change of a key takes effect; what is not here concerns
 // the worker that runs, which is replaced.
@@ -203,34 +213,47 @@ func compare(from, to *edition) []change {
 	var changes []change
 	old, values := from.cfg.Values(), to.cfg.Values()
 	changed := from.cfg.Changed(to.cfg)
+	sameSockets := slices.Equal(from.addresses, to.addresses)
 	for i, value := range values {
 		if !slices.Contains(changed, value.Key) {
 			continue
 		}
-		c := change{key: value.Key, from: fmt.Sprint(old[i].Value), to: fmt.Sprint(value.Value), effect: effects[value.Key]}
+		c := change{Key: value.Key, From: fmt.Sprint(old[i].Value), To: fmt.Sprint(value.Value), Effect: effects[value.Key]}
 		// Without what may be secrets.
 		switch value.Key {
 		case "worker.environment":
-			c.from, c.to = variableNames(from.cfg.Worker.Environment), variableNames(to.cfg.Worker.Environment)
+			c.From, c.To = variableNames(from.cfg.Worker.Environment), variableNames(to.cfg.Worker.Environment)
 		case "worker.command":
-			c.from, c.to = holders.CommandLine(from.cfg.Worker.Command), holders.CommandLine(to.cfg.Worker.Command)
+			c.From, c.To = holders.CommandLine(from.cfg.Worker.Command), holders.CommandLine(to.cfg.Worker.Command)
 		case "ready.path":
-			c.from, c.to = worker.ShownURL(from.cfg.Ready.Path), worker.ShownURL(to.cfg.Ready.Path)
+			c.From, c.To = worker.ShownURL(from.cfg.Ready.Path), worker.ShownURL(to.cfg.Ready.Path)
+		}
+		if c.From == c.To {
+			c.To += " (edited)"
+		}
+		lacking := slices.ContainsFunc(to.lacks, func(l lack) bool { return l.key == value.Key })
+		switch {
+		case value.Key == "listen" && sameSockets && lacking:
+			c.Effect = withUnits
+		case value.Key == "listen" && sameSockets:
+			c.Effect = atOnce
+		case lacking:
+			c.Effect = nowAndWithUnits
 		}
 		changes = append(changes, c)
 	}
 	if !slices.Equal(from.fromFile, to.fromFile) && !slices.Contains(changed, "worker.environment") &&
 		!slices.Contains(changed, "worker.environment_file") {
 		file := to.cfg.Worker.EnvironmentFile
-		changes = append(changes, change{key: "worker.environment_file", from: file, to: file + " (edited)"})
+		changes = append(changes, change{Key: "worker.environment_file", From: file, To: file + " (edited)"})
 	}
-	if !slices.Equal(from.addresses, to.addresses) && !slices.Contains(changed, "listen") {
+	if !sameSockets && !slices.Contains(changed, "listen") {
 		// This machine has got one of them since, or lost it.
-		changes = append(changes, change{key: "listen", from: joinAddresses(from.addresses), to: joinAddresses(to.addresses)})
+		changes = append(changes, change{Key: "listen", From: joinAddresses(from.addresses), To: joinAddresses(to.addresses)})
 	}
 	for i := range changes {
-		if changes[i].effect == "" {
-			changes[i].effect = nextGeneration
+		if changes[i].Effect == "" {
+			changes[i].Effect = nextGeneration
 		}
 	}
 	return changes
@@ -256,31 +279,63 @@ func (l *launcher) current() *edition {
 
 func (l *launcher) accept(e *edition) {
 	l.latest.Store(e)
-	l.report.Store(l.examine(e.cfg))
+	l.report.Store(&configReport{path: e.cfg.Path})
 	l.announce.reject("")
+	for _, lack := range e.lacks {
+		l.log.Warn(lack.problem, "key", lack.key)
+	}
 }
 
-// examine says what is wrong with a configuration that can be applied.
-func (l *launcher) examine(cfg *config.Config) *configReport {
-	report := configReport{path: cfg.Path}
-	held, _ := l.held.now()
-	if _, missing, unwanted := held.Select(cfg.Listen); l.held.kind == bySystemd {
-		if len(missing) > 0 {
-			report.problems = append(report.problems, fmt.Sprintf(
-				"listen has %s, but systemd does not hold it: %s", joinAddresses(missing), renderAgain))
-		}
-		if len(unwanted) > 0 {
-			report.problems = append(report.problems, fmt.Sprintf(
-				"systemd holds %s, which is not in listen and is not handed to the worker: %s", joinAddresses(unwanted), renderAgain))
-		}
+// lack is what the units lack for a configuration that can be applied.
+type lack struct{ key, problem string }
+
+// lacks compares a configuration with the units that run.
+func (l *launcher) lacks(cfg *config.Config) []lack {
+	if l.held.kind != bySystemd {
+		return nil
 	}
-	for _, problem := range report.problems {
-		l.log.Warn(problem)
+	var lacks []lack
+	held, _ := l.held.now()
+	_, missing, unwanted := held.Select(cfg.Listen)
+	if len(missing) > 0 {
+		lacks = append(lacks, lack{"listen", fmt.Sprintf(
+			"listen has %s, but systemd does not hold it: %s", joinAddresses(missing), renderAgain)})
+	}
+	if len(unwanted) > 0 {
+		lacks = append(lacks, lack{"listen", fmt.Sprintf(
+			"systemd holds %s, which is not in listen and is not handed to the worker: %s", joinAddresses(unwanted), renderAgain)})
+	}
+	needed := units.NeededStopLimit(cfg.Stop.Timeout)
+	if limit, err := l.stopLimit(); err != nil {
+		l.log.Debug("cannot compare stop.timeout with the unit", "error", err)
+	} else if limit < needed {
+		lacks = append(lacks, lack{"stop.timeout", fmt.Sprintf(
+			"stop.timeout is %s, but systemd kills the service after %s (TimeoutStopSec), and %s are needed: %s",
+			cfg.Stop.Timeout, limit, needed, renderAgain)})
+	}
+	return lacks
+}
+
+// stopLimit asks how long systemd lets this service take to stop.
+func (l *launcher) stopLimit() (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return units.StopLimit(ctx, l.scope())
+}
+
+// problems says what is wrong with the configuration that is in use.
+func (l *launcher) problems() []string {
+	problems := []string{}
+	if current := l.current(); current != nil && len(current.lacks) > 0 {
+		// It may have been mended since.
+		for _, lack := range l.lacks(current.cfg) {
+			problems = append(problems, lack.problem)
+		}
 	}
 	for _, refused := range l.held.refused {
-		report.problems = append(report.problems, refused.Error())
+		problems = append(problems, refused.Error())
 	}
-	return &report
+	return problems
 }
 
 const renderAgain = "run \"gateway install\" again, which renders the units and restarts the socket"

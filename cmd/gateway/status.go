@@ -117,7 +117,7 @@ func (l *launcher) status(ctx context.Context) Status {
 	since := l.since
 	s := Status{
 		Version:  programVersion(),
-		Problems: append([]string{}, report.problems...),
+		Problems: l.problems(),
 		Unit:     UnitStatus{Name: units.Service, Scope: "none"},
 		Launcher: LauncherStatus{PID: os.Getpid(), Since: &since, Holder: l.held.kind},
 		Worker:   workerStatus(observed),
@@ -163,11 +163,15 @@ func (l *launcher) status(ctx context.Context) Status {
 // unit is what the launcher knows of its unit: it is the one that says what the
 // manager shows.
 func (l *launcher) unit() UnitStatus {
-	unit := UnitStatus{Name: units.Service, Scope: "system", MainPID: os.Getpid(), ActiveState: l.announce.activeState()}
+	return UnitStatus{Name: units.Service, Scope: string(l.scope()), MainPID: os.Getpid(), ActiveState: l.announce.activeState()}
+}
+
+// scope is that of the manager that passed the sockets.
+func (l *launcher) scope() units.Scope {
 	if l.held.pid != 1 {
-		unit.Scope = "user"
+		return units.User
 	}
-	return unit
+	return units.System
 }
 
 func workerStatus(observed *worker.Status) WorkerStatus {

@@ -77,7 +77,7 @@ func (t target) status(ctx context.Context) Status {
 	var s Status
 	err := errNowhere
 	if t.control != "" {
-		err = t.call(ctx, http.MethodGet, "/status", &s)
+		err = t.call(ctx, http.MethodGet, "/status", nil, &s)
 	}
 	if err != nil {
 		return t.withoutLauncher(err)

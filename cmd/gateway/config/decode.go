@@ -34,12 +34,12 @@ func decodeHook(from, to reflect.Value) (any, error) {
 		}
 		return parseSignal(text)
 	case slog.Level:
-		for _, level := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
-			if isText && text == strings.ToLower(level.String()) {
-				return level, nil
+		for i, name := range levelNames() {
+			if isText && text == name {
+				return levels[i], nil
 			}
 		}
-		return nil, fmt.Errorf("%v is not one of debug, info, warn, error", quoted(from))
+		return nil, fmt.Errorf("%v is not one of %s", quoted(from), strings.Join(levelNames(), ", "))
 	}
 	switch to.Kind() {
 	case reflect.String:
@@ -63,6 +63,16 @@ func decodeHook(from, to reflect.Value) (any, error) {
 		}
 	}
 	return from.Interface(), nil
+}
+
+var levels = []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
+
+func levelNames() []string {
+	var names []string
+	for _, level := range levels {
+		names = append(names, strings.ToLower(level.String()))
+	}
+	return names
 }
 
 // parseDuration accepts what time.ParseDuration does, if it is not negative: 300ms, 10s, 5m, 1h30m.

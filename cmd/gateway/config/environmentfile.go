@@ -22,12 +22,12 @@ const environmentFileLimit = 8 << 20
 // a pattern such as /etc/worker.d/*.env. Nothing is expanded; # and ; begin a comment at the start of a line only; of two
 // lines for one name the later wins, in the place of the earlier.
 //
-// Lines that are no assignment are passed over with a warning to slog's default logger, as systemd does. A name that is
+// Lines that are no assignment are passed over with a warning to the log, as systemd does. A name that is
 // [Reserved] is an error, and so are bytes that are not UTF-8. Values, which are secrets as a rule, are in no message.
 //
 // Why not a library: those for .env files expand $ or strip comments from the ends of lines, so that a password with a
 // $ or a # in it would reach the worker mutilated.
-func ReadEnvironmentFile(path string) ([]string, error) {
+func ReadEnvironmentFile(path string, log *slog.Logger) ([]string, error) {
 	pattern, optional := strings.CutPrefix(path, "-")
 	files, err := filepath.Glob(pattern)
 	if err != nil {
@@ -51,7 +51,7 @@ func ReadEnvironmentFile(path string) ([]string, error) {
 				return nil, fmt.Errorf("environment file %s:%d: not UTF-8", file, a.line)
 			case !validName(a.name):
 				// Without the name: a line of a secret that was broken in two may look like one.
-				slog.Warn("line of the environment file is not NAME=value and was ignored", "file", file, "line", a.line)
+				log.Warn("line of the environment file is not NAME=value and was ignored", "file", file, "line", a.line)
 			case Reserved(a.name):
 				return nil, fmt.Errorf("environment file %s:%d: %s is set by the launcher: remove it", file, a.line, a.name)
 			default:

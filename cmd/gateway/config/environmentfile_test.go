@@ -99,7 +99,7 @@ func TestReadEnvironmentFile(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			logged.Reset()
-			got, err := ReadEnvironmentFile(test.path)
+			got, err := ReadEnvironmentFile(test.path, slog.Default())
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("entries (-want +got):\n%s", diff)
 			}

@@ -29,6 +29,11 @@ func Load(path string) (*Config, error) {
 	return load(path, content, os.LookupEnv)
 }
 
+// Parse is Load for a file that has been read already, or is not saved yet; content is nil without a path.
+func Parse(path string, content []byte) (*Config, error) {
+	return load(path, content, os.LookupEnv)
+}
+
 // load is Load without the operating system. There is no file if path is empty.
 func load(path string, content []byte, lookup func(string) (string, bool)) (*Config, error) {
 	l := &loader{path: path, config: &Config{Path: path, Content: content, Source: map[string]string{}}, given: map[string]given{}}

@@ -112,192 +112,194 @@ func TestLoadMissing(t *testing.T) {
 	}
 }
 
+// mistakes are files that are refused, and the words.
+var mistakes = map[string]struct {
+	file []byte
+	want []string
+}{
+	// The file.
+	"empty":         {[]byte(""), []string{"c.yaml:1: the file is empty: write {} if all defaults are meant"}},
+	"white":         {[]byte(" \n\n"), []string{"c.yaml:1: the file is empty: write {} if all defaults are meant"}},
+	"comments only": {lines("# listen:", "# worker:"), []string{"c.yaml:1: the file holds no key: write {} if all defaults are meant"}},
+	"null":          {lines("---"), []string{"c.yaml:1: the file holds no key: write {} if all defaults are meant"}},
+	"a list":        {lines("- listen"), []string{"c.yaml:1: the file holds a list instead of keys such as listen:"}},
+	"a word":        {lines("listen"), []string{"c.yaml:1: the file holds a plain value instead of keys such as listen:"}},
+	"cut short":     {lines("front_desk: true", "worker:"), []string{"c.yaml:2: worker: has no keys below it: remove the line, or write {} if the defaults are meant"}},
+	"syntax":        {lines("log:", "  level: info", " format: auto"), []string{"c.yaml:3: not valid YAML: did not find expected key"}},
+	"a tab":         {lines("log:", "\tlevel: info"), []string{"c.yaml:2: not valid YAML: found character that cannot start any token"}},
+	"a quote left open": {
+		lines("worker:", `  directory: "/srv`, "  handoff: auto", "log:", "  level: info"),
+		[]string{"c.yaml:2: not valid YAML: found unexpected end of stream"},
+	},
+	"a bracket left open": {
+		lines("front_desk: true", "worker:", "  command: [node,", "    x.js", "log:", "  level: info"),
+		[]string{"c.yaml:3: not valid YAML: did not find expected ',' or ']'"},
+	},
+	"cut in a word": {lines("front_desk: true", "wor"), []string{"c.yaml:2: not valid YAML: could not find expected ':'"}},
+	"unknown anchor": {
+		lines("log:", "  level: *nothing"),
+		[]string{"c.yaml:2: not valid YAML: unknown anchor 'nothing' referenced"},
+	},
+	"two documents": {
+		lines("front_desk: true", "---", "front_desk: false"),
+		[]string{"c.yaml:2: a second YAML document begins here: keep one"},
+	},
+
+	// Keys.
+	"misspelt": {lines("worker:", "  comand: [x]"), []string{"c.yaml:2: worker.comand: unknown key: did you mean worker.command?"}},
+	"dashes":   {lines("front-desk: true"), []string{"c.yaml:1: front-desk: unknown key: did you mean front_desk?"}},
+	"capitals": {lines("Listen: []"), []string{"c.yaml:1: Listen: unknown key: did you mean listen?"}},
+	"misspelt section": {
+		lines("workers:", "  command: [x]"),
+		[]string{"c.yaml:1: workers: unknown key: did you mean worker?"},
+	},
+	"not indented": {
+		lines("timeout: 5m"),
+		[]string{"c.yaml:1: timeout: unknown key: did you mean ready.timeout or stop.timeout? (check the indentation)"},
+	},
+	"indented":       {lines("worker:", "  front_desk: true"), []string{"c.yaml:2: worker.front_desk: unknown key: did you mean front_desk? (check the indentation)"}},
+	"of another age": {lines("tls_certificate: x"), []string{"c.yaml:1: tls_certificate: unknown key: config.example.yaml shows all that there are"}},
+	"unprintable":    {lines(`"a\nb\e[2J": 1`), []string{`c.yaml:1: "a\nb\x1b[2J": unknown key: config.example.yaml shows all that there are`}},
+	"twice": {
+		lines("log:", "  level: info", "  level: debug"),
+		[]string{"c.yaml:3: log.level: is set twice: remove this one or the one on line 2"},
+	},
+	"a section twice": {
+		lines("log:", "  level: info", "log:", "  format: text"),
+		[]string{"c.yaml:3: log: is set twice: remove this one or the one on line 1"},
+	},
+	"a merge": {
+		lines("log: &log {level: info}", "ready:", "  <<: *log"),
+		[]string{"c.yaml:3: ready: merge keys (<<) are not understood: write the keys out"},
+	},
+	"a list as a key":      {lines("[a]: b"), []string{"c.yaml:1: a list cannot be the name of a key"}},
+	"a section is a value": {lines("worker: node"), []string{"c.yaml:1: worker: is a section: its keys go below it, indented, instead of a plain value"}},
+	"a value is a section": {lines("listen:", "  address: x"), []string{"c.yaml:1: listen: wants a value, not keys of its own"}},
+	"no value":             {lines("worker:", "  directory:"), []string{"c.yaml:2: worker.directory: has no value: give it one, or remove the line"}},
+	"an anchor in itself":  {lines("worker: &w", "  command: *w"), []string{"c.yaml:2: worker.command: wants a value, not keys of its own"}},
+
+	// Types.
+	"a text for a list": {
+		lines("worker:", "  command: node x.js"),
+		[]string{`c.yaml:2: worker.command: want a list such as ["one", "two"], not a text`},
+	},
+	"a text for addresses": {
+		lines(`listen: "127.0.0.1:80"`),
+		[]string{`c.yaml:1: listen: want a list such as ["127.0.0.1:18789"], not a text`},
+	},
+	"a number for a list": {lines("restart:", "  fatal_exit_codes: 78"), []string{"c.yaml:2: restart.fatal_exit_codes: want a list such as [78], not a number"}},
+	"a number in texts": {
+		lines("worker:", "  command:", "    - node", "    - --port", "    - 80"),
+		[]string{"c.yaml:5: worker.command: want a text, not a number: put it in quotes"},
+	},
+	"a mapping in texts": {
+		lines("worker:", "  environment:", "    - A: 1"),
+		[]string{"c.yaml:3: worker.environment: entry 1 is a mapping: put it in quotes if it is a text"},
+	},
+	"nothing in texts":  {lines("worker:", "  command:", "    - node", "    -"), []string{"c.yaml:4: worker.command: entry 2 has no value"}},
+	"a text in numbers": {lines("restart:", "  fatal_exit_codes: [x]"), []string{"c.yaml:2: restart.fatal_exit_codes: want a whole number, not a text"}},
+	"half a number":     {lines("restart:", "  fatal_exit_codes: [1.5]"), []string{"c.yaml:2: restart.fatal_exit_codes: want a whole number, not a number with a fraction"}},
+	"a number for text": {lines("worker:", "  directory: 5"), []string{"c.yaml:2: worker.directory: want a text, not a number: put it in quotes"}},
+	"a list for a choice": {
+		lines("worker:", "  handoff: [auto]"),
+		[]string{"c.yaml:2: worker.handoff: want a text, not a list"},
+	},
+	"yes for true":   {lines("front_desk: yes"), []string{`c.yaml:1: front_desk: want true or false, not "yes"`}},
+	"quoted true":    {lines(`front_desk: "true"`), []string{`c.yaml:1: front_desk: want true or false, not "true"`}},
+	"a broken tag":   {lines("front_desk: !!int x"), []string{"c.yaml:1: front_desk: cannot decode !!str `x` as a !!int"}},
+	"a bare number":  {lines("ready:", "  timeout: 5"), []string{"c.yaml:2: ready.timeout: 5 has no unit: 5s? (units are ms, s, m and h)"}},
+	"a bare zero":    {lines("worker:", "  idle_stop: 0"), []string{"c.yaml:2: worker.idle_stop: 0 has no unit: 0s? (units are ms, s, m and h)"}},
+	"a bare float":   {lines("ready:", "  timeout: 1.5"), []string{"c.yaml:2: ready.timeout: 1.5 has no unit: 1.5s? (units are ms, s, m and h)"}},
+	"quoted number":  {lines("ready:", `  timeout: "5"`), []string{"c.yaml:2: ready.timeout: 5 has no unit: 5s? (units are ms, s, m and h)"}},
+	"systemd's unit": {lines("ready:", "  timeout: 5min"), []string{`c.yaml:2: ready.timeout: "5min" is not a duration such as 10s or 1h30m (units are ms, s, m and h)`}},
+	"negative":       {lines("stop:", "  timeout: -5s"), []string{"c.yaml:2: stop.timeout: -5s is negative"}},
+	"a true time":    {lines("stop:", "  timeout: true"), []string{"c.yaml:2: stop.timeout: want a duration such as 10s, not true or false (units are ms, s, m and h)"}},
+
+	// Values.
+	"no address": {lines("listen: []"), []string{`c.yaml:1: listen: is empty: name at least one address, such as ["127.0.0.1:18789"]`}},
+	"host name":  {lines(`listen: ["localhost:80"]`), []string{`c.yaml:1: listen: "localhost:80" is not an IP address with a port from 1 to 65535: use 127.0.0.1:80 or [::1]:80`}},
+	"only a port": {
+		lines(`listen: [":80"]`),
+		[]string{`c.yaml:1: listen: ":80" is not an IP address with a port from 1 to 65535: use 127.0.0.1:80 or [::1]:80`},
+	},
+	"no port":       {lines(`listen: ["127.0.0.1"]`), []string{`c.yaml:1: listen: "127.0.0.1" is not an IP address with a port from 1 to 65535: use 127.0.0.1:18789 or [::1]:18789`}},
+	"no brackets":   {lines(`listen: ["::1:80"]`), []string{`c.yaml:1: listen: "::1:80" is not an IP address with a port from 1 to 65535: use 127.0.0.1:80 or [::1]:80`}},
+	"port 0":        {lines(`listen: ["127.0.0.1:0"]`), []string{`c.yaml:1: listen: "127.0.0.1:0" has port 0: choose one from 1 to 65535`}},
+	"port 65536":    {lines(`listen: ["127.0.0.1:65536"]`), []string{`c.yaml:1: listen: "127.0.0.1:65536" is not an IP address with a port from 1 to 65535: use 127.0.0.1:18789 or [::1]:18789`}},
+	"mapped":        {lines(`listen: ["[::ffff:10.0.0.1]:80"]`), []string{`c.yaml:1: listen: "[::ffff:10.0.0.1]:80" is an IPv4 address in the form of IPv6: write 10.0.0.1:80`}},
+	"address twice": {lines("listen:", "  - 127.0.0.1:80", "  - 127.0.0.1:80"), []string{"c.yaml:3: listen: 127.0.0.1:80 is there twice"}},
+	"wildcard": {
+		lines("listen:", "  - 127.0.0.1:80", "  - 0.0.0.0:80"),
+		[]string{"c.yaml:3: listen: 0.0.0.0:80 and 127.0.0.1:80 cannot be bound together: the one for all addresses holds the other"},
+	},
+	"no program":         {lines("worker:", `  command: [" ", x]`), []string{"c.yaml:2: worker.command: the first entry is empty: it is the program"}},
+	"NUL":                {lines("worker:", `  command: [node, "a\0b"]`), []string{"c.yaml:2: worker.command: entry 2 holds a NUL byte"}},
+	"relative directory": {lines("worker:", "  directory: srv"), []string{`c.yaml:2: worker.directory: "srv" does not begin with /: write the whole path`}},
+	"relative file":      {lines("worker:", "  environment_file: -x.env"), []string{`c.yaml:2: worker.environment_file: "-x.env" does not begin with / (after a - that lets it be missing): write the whole path`}},
+	"environment": {
+		lines("worker:", "  environment:", "    - secret", "    - 1A=secret", "    - A-B=secret", "    - =secret", "    - A=1", "    - A=2", `    - "B=\0"`),
+		[]string{
+			"c.yaml:3: worker.environment: entry 1 has no =: write NAME=value",
+			"c.yaml:4: worker.environment: entry 2 has a name that is none: letters, digits and _, no digit first",
+			"c.yaml:5: worker.environment: entry 3 has a name that is none: letters, digits and _, no digit first",
+			"c.yaml:6: worker.environment: entry 4 has a name that is none: letters, digits and _, no digit first",
+			"c.yaml:8: worker.environment: A is set twice",
+			"c.yaml:9: worker.environment: the value of B holds a NUL byte",
+		},
+	},
+	"reserved": {
+		lines("worker:", "  environment:", "    - LISTEN_FDS=1", "    - LISTEN_PID=1", "    - LISTEN_FDNAMES=a", "    - LISTEN_PIDFDID=1",
+			"    - NOTIFY_SOCKET=/x", "    - WATCHDOG_USEC=1", "    - GATEWAY_GENERATION=1", "    - LISTEN_FDS_NOT=1"),
+		[]string{
+			"c.yaml:3: worker.environment: LISTEN_FDS is set by the launcher: remove it",
+			"c.yaml:4: worker.environment: LISTEN_PID is set by the launcher: remove it",
+			"c.yaml:5: worker.environment: LISTEN_FDNAMES is set by the launcher: remove it",
+			"c.yaml:6: worker.environment: LISTEN_PIDFDID is set by the launcher: remove it",
+			"c.yaml:7: worker.environment: NOTIFY_SOCKET is set by the launcher: remove it",
+			"c.yaml:8: worker.environment: WATCHDOG_USEC is set by the launcher: remove it",
+			"c.yaml:9: worker.environment: GATEWAY_GENERATION is set by the launcher: remove it",
+		},
+	},
+	"handoff":         {lines("worker:", "  handoff: foo"), []string{`c.yaml:2: worker.handoff: "foo" is not one of auto, listen-fds, preload, intercept`}},
+	"intercept":       {lines("worker:", "  handoff: intercept"), []string{"c.yaml:2: worker.handoff: intercept is not built yet: use preload for Node.js, listen-fds for a worker that speaks it"}},
+	"preload hello":   {lines("worker:", "  handoff: preload"), []string{"c.yaml:2: worker.handoff: preload is for Node.js, and without worker.command the built-in hello server runs: set worker.command, or write auto"}},
+	"start":           {lines("worker:", "  start: now"), []string{`c.yaml:2: worker.start: "now" is not one of on-demand, at-once`}},
+	"idle_stop":       {lines("worker:", "  idle_stop: 10m"), []string{"c.yaml:2: worker.idle_stop: stopping an idle worker is not built yet: write 0s or remove the line"}},
+	"probe":           {lines("ready:", "  probe: tcp"), []string{`c.yaml:2: ready.probe: "tcp" is not one of auto, http, notify, adopted`}},
+	"probe http":      {lines("ready:", "  timeout: 1m", "  probe: http"), []string{"c.yaml:3: ready.probe: http needs ready.path, such as /startupz"}},
+	"path":            {lines("ready:", "  path: startupz"), []string{`c.yaml:2: ready.path: "startupz" neither begins with / nor is an http:// or https:// URL`}},
+	"path of a host":  {lines("ready:", "  path: //host/x"), []string{`c.yaml:2: ready.path: "//host/x" neither begins with / nor is an http:// or https:// URL`}},
+	"path by ftp":     {lines("ready:", "  path: ftp://host/x"), []string{`c.yaml:2: ready.path: "ftp://host/x" neither begins with / nor is an http:// or https:// URL`}},
+	"path to nowhere": {lines("ready:", "  path: http:///x"), []string{`c.yaml:2: ready.path: "http:///x" neither begins with / nor is an http:// or https:// URL`}},
+	"path no URL":     {lines("ready:", "  path: /%zz"), []string{`c.yaml:2: ready.path: "/%zz" is neither a path nor a URL`}},
+	"no time":         {lines("ready:", "  timeout: 0s", "stop:", "  timeout: 0s", "restart:", "  backoff_min: 0s"), []string{"c.yaml:2: ready.timeout: must be more than 0", "c.yaml:4: stop.timeout: must be more than 0", "c.yaml:6: restart.backoff_min: must be more than 0"}},
+	"signal":          {lines("stop:", "  signal: SIGFOO"), []string{`c.yaml:2: stop.signal: "SIGFOO" is not the name of a signal such as SIGTERM or SIGINT`}},
+	"a signal number": {lines("stop:", "  signal: 15"), []string{"c.yaml:2: stop.signal: want the name of a signal such as SIGTERM, not a number"}},
+	"SIGSTOP":         {lines("stop:", "  signal: stop"), []string{"c.yaml:2: stop.signal: SIGSTOP only suspends the worker: use SIGTERM, or what your worker stops at"}},
+	"mode":            {lines("restart:", "  mode: handover"), []string{`c.yaml:2: restart.mode: "handover" is not one of exclusive`}},
+	"backoff":         {lines("restart:", "  backoff_max: 2s", "  backoff_min: 3s"), []string{"c.yaml:3: restart.backoff_min: backoff_min (3s) is longer than backoff_max (2s)"}},
+	"backoff_max":     {lines("restart:", "  backoff_max: 500ms"), []string{"c.yaml:2: restart.backoff_max: backoff_min (1s) is longer than backoff_max (500ms)"}},
+	"exit codes":      {lines("restart:", "  fatal_exit_codes:", "    - 0", "    - 256", "    - -1"), []string{"c.yaml:3: restart.fatal_exit_codes: 0 is success, and OpenClaw's way to ask for a restart: it cannot be fatal", "c.yaml:4: restart.fatal_exit_codes: 256 is not an exit code: they go from 1 to 255", "c.yaml:5: restart.fatal_exit_codes: -1 is not an exit code: they go from 1 to 255"}},
+	"level":           {lines("log:", "  level: INFO"), []string{`c.yaml:2: log.level: "INFO" is not one of debug, info, warn, error`}},
+	"format":          {lines("log:", "  format: xml"), []string{`c.yaml:2: log.format: "xml" is not one of auto, journal, text, json`}},
+
+	"all at once": {
+		lines("lisen: []", "worker:", "  handoff: foo", "  start: 5", "ready:", "  timeout: 5", "front_desk: maybe", "log:", "  level: loud", "  level: info"),
+		[]string{
+			"c.yaml:1: lisen: unknown key: did you mean listen?",
+			`c.yaml:3: worker.handoff: "foo" is not one of auto, listen-fds, preload, intercept`,
+			"c.yaml:4: worker.start: want a text, not a number: put it in quotes",
+			"c.yaml:6: ready.timeout: 5 has no unit: 5s? (units are ms, s, m and h)",
+			`c.yaml:7: front_desk: want true or false, not "maybe"`,
+			`c.yaml:9: log.level: "loud" is not one of debug, info, warn, error`,
+			"c.yaml:10: log.level: is set twice: remove this one or the one on line 9",
+		},
+	},
+}
+
 // TestMistakes holds every message to its words, because a user has nothing else to go by.
 func TestMistakes(t *testing.T) {
-	tests := map[string]struct {
-		file []byte
-		want []string
-	}{
-		// The file.
-		"empty":         {[]byte(""), []string{"c.yaml:1: the file is empty: write {} if all defaults are meant"}},
-		"white":         {[]byte(" \n\n"), []string{"c.yaml:1: the file is empty: write {} if all defaults are meant"}},
-		"comments only": {lines("# listen:", "# worker:"), []string{"c.yaml:1: the file holds no key: write {} if all defaults are meant"}},
-		"null":          {lines("---"), []string{"c.yaml:1: the file holds no key: write {} if all defaults are meant"}},
-		"a list":        {lines("- listen"), []string{"c.yaml:1: the file holds a list instead of keys such as listen:"}},
-		"a word":        {lines("listen"), []string{"c.yaml:1: the file holds a plain value instead of keys such as listen:"}},
-		"cut short":     {lines("front_desk: true", "worker:"), []string{"c.yaml:2: worker: has no keys below it: remove the line, or write {} if the defaults are meant"}},
-		"syntax":        {lines("log:", "  level: info", " format: auto"), []string{"c.yaml:3: not valid YAML: did not find expected key"}},
-		"a tab":         {lines("log:", "\tlevel: info"), []string{"c.yaml:2: not valid YAML: found character that cannot start any token"}},
-		"a quote left open": {
-			lines("worker:", `  directory: "/srv`, "  handoff: auto", "log:", "  level: info"),
-			[]string{"c.yaml:2: not valid YAML: found unexpected end of stream"},
-		},
-		"a bracket left open": {
-			lines("front_desk: true", "worker:", "  command: [node,", "    x.js", "log:", "  level: info"),
-			[]string{"c.yaml:3: not valid YAML: did not find expected ',' or ']'"},
-		},
-		"cut in a word": {lines("front_desk: true", "wor"), []string{"c.yaml:2: not valid YAML: could not find expected ':'"}},
-		"unknown anchor": {
-			lines("log:", "  level: *nothing"),
-			[]string{"c.yaml:2: not valid YAML: unknown anchor 'nothing' referenced"},
-		},
-		"two documents": {
-			lines("front_desk: true", "---", "front_desk: false"),
-			[]string{"c.yaml:2: a second YAML document begins here: keep one"},
-		},
-
-		// Keys.
-		"misspelt": {lines("worker:", "  comand: [x]"), []string{"c.yaml:2: worker.comand: unknown key: did you mean worker.command?"}},
-		"dashes":   {lines("front-desk: true"), []string{"c.yaml:1: front-desk: unknown key: did you mean front_desk?"}},
-		"capitals": {lines("Listen: []"), []string{"c.yaml:1: Listen: unknown key: did you mean listen?"}},
-		"misspelt section": {
-			lines("workers:", "  command: [x]"),
-			[]string{"c.yaml:1: workers: unknown key: did you mean worker?"},
-		},
-		"not indented": {
-			lines("timeout: 5m"),
-			[]string{"c.yaml:1: timeout: unknown key: did you mean ready.timeout or stop.timeout? (check the indentation)"},
-		},
-		"indented":       {lines("worker:", "  front_desk: true"), []string{"c.yaml:2: worker.front_desk: unknown key: did you mean front_desk? (check the indentation)"}},
-		"of another age": {lines("tls_certificate: x"), []string{"c.yaml:1: tls_certificate: unknown key: config.example.yaml shows all that there are"}},
-		"unprintable":    {lines(`"a\nb\e[2J": 1`), []string{`c.yaml:1: "a\nb\x1b[2J": unknown key: config.example.yaml shows all that there are`}},
-		"twice": {
-			lines("log:", "  level: info", "  level: debug"),
-			[]string{"c.yaml:3: log.level: is set twice: remove this one or the one on line 2"},
-		},
-		"a section twice": {
-			lines("log:", "  level: info", "log:", "  format: text"),
-			[]string{"c.yaml:3: log: is set twice: remove this one or the one on line 1"},
-		},
-		"a merge": {
-			lines("log: &log {level: info}", "ready:", "  <<: *log"),
-			[]string{"c.yaml:3: ready: merge keys (<<) are not understood: write the keys out"},
-		},
-		"a list as a key":      {lines("[a]: b"), []string{"c.yaml:1: a list cannot be the name of a key"}},
-		"a section is a value": {lines("worker: node"), []string{"c.yaml:1: worker: is a section: its keys go below it, indented, instead of a plain value"}},
-		"a value is a section": {lines("listen:", "  address: x"), []string{"c.yaml:1: listen: wants a value, not keys of its own"}},
-		"no value":             {lines("worker:", "  directory:"), []string{"c.yaml:2: worker.directory: has no value: give it one, or remove the line"}},
-		"an anchor in itself":  {lines("worker: &w", "  command: *w"), []string{"c.yaml:2: worker.command: wants a value, not keys of its own"}},
-
-		// Types.
-		"a text for a list": {
-			lines("worker:", "  command: node x.js"),
-			[]string{`c.yaml:2: worker.command: want a list such as ["one", "two"], not a text`},
-		},
-		"a text for addresses": {
-			lines(`listen: "127.0.0.1:80"`),
-			[]string{`c.yaml:1: listen: want a list such as ["127.0.0.1:18789"], not a text`},
-		},
-		"a number for a list": {lines("restart:", "  fatal_exit_codes: 78"), []string{"c.yaml:2: restart.fatal_exit_codes: want a list such as [78], not a number"}},
-		"a number in texts": {
-			lines("worker:", "  command:", "    - node", "    - --port", "    - 80"),
-			[]string{"c.yaml:5: worker.command: want a text, not a number: put it in quotes"},
-		},
-		"a mapping in texts": {
-			lines("worker:", "  environment:", "    - A: 1"),
-			[]string{"c.yaml:3: worker.environment: entry 1 is a mapping: put it in quotes if it is a text"},
-		},
-		"nothing in texts":  {lines("worker:", "  command:", "    - node", "    -"), []string{"c.yaml:4: worker.command: entry 2 has no value"}},
-		"a text in numbers": {lines("restart:", "  fatal_exit_codes: [x]"), []string{"c.yaml:2: restart.fatal_exit_codes: want a whole number, not a text"}},
-		"half a number":     {lines("restart:", "  fatal_exit_codes: [1.5]"), []string{"c.yaml:2: restart.fatal_exit_codes: want a whole number, not a number with a fraction"}},
-		"a number for text": {lines("worker:", "  directory: 5"), []string{"c.yaml:2: worker.directory: want a text, not a number: put it in quotes"}},
-		"a list for a choice": {
-			lines("worker:", "  handoff: [auto]"),
-			[]string{"c.yaml:2: worker.handoff: want a text, not a list"},
-		},
-		"yes for true":   {lines("front_desk: yes"), []string{`c.yaml:1: front_desk: want true or false, not "yes"`}},
-		"quoted true":    {lines(`front_desk: "true"`), []string{`c.yaml:1: front_desk: want true or false, not "true"`}},
-		"a broken tag":   {lines("front_desk: !!int x"), []string{"c.yaml:1: front_desk: cannot decode !!str `x` as a !!int"}},
-		"a bare number":  {lines("ready:", "  timeout: 5"), []string{"c.yaml:2: ready.timeout: 5 has no unit: 5s? (units are ms, s, m and h)"}},
-		"a bare zero":    {lines("worker:", "  idle_stop: 0"), []string{"c.yaml:2: worker.idle_stop: 0 has no unit: 0s? (units are ms, s, m and h)"}},
-		"a bare float":   {lines("ready:", "  timeout: 1.5"), []string{"c.yaml:2: ready.timeout: 1.5 has no unit: 1.5s? (units are ms, s, m and h)"}},
-		"quoted number":  {lines("ready:", `  timeout: "5"`), []string{"c.yaml:2: ready.timeout: 5 has no unit: 5s? (units are ms, s, m and h)"}},
-		"systemd's unit": {lines("ready:", "  timeout: 5min"), []string{`c.yaml:2: ready.timeout: "5min" is not a duration such as 10s or 1h30m (units are ms, s, m and h)`}},
-		"negative":       {lines("stop:", "  timeout: -5s"), []string{"c.yaml:2: stop.timeout: -5s is negative"}},
-		"a true time":    {lines("stop:", "  timeout: true"), []string{"c.yaml:2: stop.timeout: want a duration such as 10s, not true or false (units are ms, s, m and h)"}},
-
-		// Values.
-		"no address": {lines("listen: []"), []string{`c.yaml:1: listen: is empty: name at least one address, such as ["127.0.0.1:18789"]`}},
-		"host name":  {lines(`listen: ["localhost:80"]`), []string{`c.yaml:1: listen: "localhost:80" is not an IP address with a port from 1 to 65535: use 127.0.0.1:80 or [::1]:80`}},
-		"only a port": {
-			lines(`listen: [":80"]`),
-			[]string{`c.yaml:1: listen: ":80" is not an IP address with a port from 1 to 65535: use 127.0.0.1:80 or [::1]:80`},
-		},
-		"no port":       {lines(`listen: ["127.0.0.1"]`), []string{`c.yaml:1: listen: "127.0.0.1" is not an IP address with a port from 1 to 65535: use 127.0.0.1:18789 or [::1]:18789`}},
-		"no brackets":   {lines(`listen: ["::1:80"]`), []string{`c.yaml:1: listen: "::1:80" is not an IP address with a port from 1 to 65535: use 127.0.0.1:80 or [::1]:80`}},
-		"port 0":        {lines(`listen: ["127.0.0.1:0"]`), []string{`c.yaml:1: listen: "127.0.0.1:0" has port 0: choose one from 1 to 65535`}},
-		"port 65536":    {lines(`listen: ["127.0.0.1:65536"]`), []string{`c.yaml:1: listen: "127.0.0.1:65536" is not an IP address with a port from 1 to 65535: use 127.0.0.1:18789 or [::1]:18789`}},
-		"mapped":        {lines(`listen: ["[::ffff:10.0.0.1]:80"]`), []string{`c.yaml:1: listen: "[::ffff:10.0.0.1]:80" is an IPv4 address in the form of IPv6: write 10.0.0.1:80`}},
-		"address twice": {lines("listen:", "  - 127.0.0.1:80", "  - 127.0.0.1:80"), []string{"c.yaml:3: listen: 127.0.0.1:80 is there twice"}},
-		"wildcard": {
-			lines("listen:", "  - 127.0.0.1:80", "  - 0.0.0.0:80"),
-			[]string{"c.yaml:3: listen: 0.0.0.0:80 and 127.0.0.1:80 cannot be bound together: the one for all addresses holds the other"},
-		},
-		"no program":         {lines("worker:", `  command: [" ", x]`), []string{"c.yaml:2: worker.command: the first entry is empty: it is the program"}},
-		"NUL":                {lines("worker:", `  command: [node, "a\0b"]`), []string{"c.yaml:2: worker.command: entry 2 holds a NUL byte"}},
-		"relative directory": {lines("worker:", "  directory: srv"), []string{`c.yaml:2: worker.directory: "srv" does not begin with /: write the whole path`}},
-		"relative file":      {lines("worker:", "  environment_file: -x.env"), []string{`c.yaml:2: worker.environment_file: "-x.env" does not begin with / (after a - that lets it be missing): write the whole path`}},
-		"environment": {
-			lines("worker:", "  environment:", "    - secret", "    - 1A=secret", "    - A-B=secret", "    - =secret", "    - A=1", "    - A=2", `    - "B=\0"`),
-			[]string{
-				"c.yaml:3: worker.environment: entry 1 has no =: write NAME=value",
-				"c.yaml:4: worker.environment: entry 2 has a name that is none: letters, digits and _, no digit first",
-				"c.yaml:5: worker.environment: entry 3 has a name that is none: letters, digits and _, no digit first",
-				"c.yaml:6: worker.environment: entry 4 has a name that is none: letters, digits and _, no digit first",
-				"c.yaml:8: worker.environment: A is set twice",
-				"c.yaml:9: worker.environment: the value of B holds a NUL byte",
-			},
-		},
-		"reserved": {
-			lines("worker:", "  environment:", "    - LISTEN_FDS=1", "    - LISTEN_PID=1", "    - LISTEN_FDNAMES=a", "    - LISTEN_PIDFDID=1",
-				"    - NOTIFY_SOCKET=/x", "    - WATCHDOG_USEC=1", "    - GATEWAY_GENERATION=1", "    - LISTEN_FDS_NOT=1"),
-			[]string{
-				"c.yaml:3: worker.environment: LISTEN_FDS is set by the launcher: remove it",
-				"c.yaml:4: worker.environment: LISTEN_PID is set by the launcher: remove it",
-				"c.yaml:5: worker.environment: LISTEN_FDNAMES is set by the launcher: remove it",
-				"c.yaml:6: worker.environment: LISTEN_PIDFDID is set by the launcher: remove it",
-				"c.yaml:7: worker.environment: NOTIFY_SOCKET is set by the launcher: remove it",
-				"c.yaml:8: worker.environment: WATCHDOG_USEC is set by the launcher: remove it",
-				"c.yaml:9: worker.environment: GATEWAY_GENERATION is set by the launcher: remove it",
-			},
-		},
-		"handoff":         {lines("worker:", "  handoff: foo"), []string{`c.yaml:2: worker.handoff: "foo" is not one of auto, listen-fds, preload, intercept`}},
-		"intercept":       {lines("worker:", "  handoff: intercept"), []string{"c.yaml:2: worker.handoff: intercept is not built yet: use preload for Node.js, listen-fds for a worker that speaks it"}},
-		"preload hello":   {lines("worker:", "  handoff: preload"), []string{"c.yaml:2: worker.handoff: preload is for Node.js, and without worker.command the built-in hello server runs: set worker.command, or write auto"}},
-		"start":           {lines("worker:", "  start: now"), []string{`c.yaml:2: worker.start: "now" is not one of on-demand, at-once`}},
-		"idle_stop":       {lines("worker:", "  idle_stop: 10m"), []string{"c.yaml:2: worker.idle_stop: stopping an idle worker is not built yet: write 0s or remove the line"}},
-		"probe":           {lines("ready:", "  probe: tcp"), []string{`c.yaml:2: ready.probe: "tcp" is not one of auto, http, notify, adopted`}},
-		"probe http":      {lines("ready:", "  timeout: 1m", "  probe: http"), []string{"c.yaml:3: ready.probe: http needs ready.path, such as /startupz"}},
-		"path":            {lines("ready:", "  path: startupz"), []string{`c.yaml:2: ready.path: "startupz" neither begins with / nor is an http:// or https:// URL`}},
-		"path of a host":  {lines("ready:", "  path: //host/x"), []string{`c.yaml:2: ready.path: "//host/x" neither begins with / nor is an http:// or https:// URL`}},
-		"path by ftp":     {lines("ready:", "  path: ftp://host/x"), []string{`c.yaml:2: ready.path: "ftp://host/x" neither begins with / nor is an http:// or https:// URL`}},
-		"path to nowhere": {lines("ready:", "  path: http:///x"), []string{`c.yaml:2: ready.path: "http:///x" neither begins with / nor is an http:// or https:// URL`}},
-		"path no URL":     {lines("ready:", "  path: /%zz"), []string{`c.yaml:2: ready.path: "/%zz" is neither a path nor a URL`}},
-		"no time":         {lines("ready:", "  timeout: 0s", "stop:", "  timeout: 0s", "restart:", "  backoff_min: 0s"), []string{"c.yaml:2: ready.timeout: must be more than 0", "c.yaml:4: stop.timeout: must be more than 0", "c.yaml:6: restart.backoff_min: must be more than 0"}},
-		"signal":          {lines("stop:", "  signal: SIGFOO"), []string{`c.yaml:2: stop.signal: "SIGFOO" is not the name of a signal such as SIGTERM or SIGINT`}},
-		"a signal number": {lines("stop:", "  signal: 15"), []string{"c.yaml:2: stop.signal: want the name of a signal such as SIGTERM, not a number"}},
-		"SIGSTOP":         {lines("stop:", "  signal: stop"), []string{"c.yaml:2: stop.signal: SIGSTOP only suspends the worker: use SIGTERM, or what your worker stops at"}},
-		"mode":            {lines("restart:", "  mode: handover"), []string{`c.yaml:2: restart.mode: "handover" is not one of exclusive`}},
-		"backoff":         {lines("restart:", "  backoff_max: 2s", "  backoff_min: 3s"), []string{"c.yaml:3: restart.backoff_min: backoff_min (3s) is longer than backoff_max (2s)"}},
-		"backoff_max":     {lines("restart:", "  backoff_max: 500ms"), []string{"c.yaml:2: restart.backoff_max: backoff_min (1s) is longer than backoff_max (500ms)"}},
-		"exit codes":      {lines("restart:", "  fatal_exit_codes:", "    - 0", "    - 256", "    - -1"), []string{"c.yaml:3: restart.fatal_exit_codes: 0 is success, and OpenClaw's way to ask for a restart: it cannot be fatal", "c.yaml:4: restart.fatal_exit_codes: 256 is not an exit code: they go from 1 to 255", "c.yaml:5: restart.fatal_exit_codes: -1 is not an exit code: they go from 1 to 255"}},
-		"level":           {lines("log:", "  level: INFO"), []string{`c.yaml:2: log.level: "INFO" is not one of debug, info, warn, error`}},
-		"format":          {lines("log:", "  format: xml"), []string{`c.yaml:2: log.format: "xml" is not one of auto, journal, text, json`}},
-
-		"all at once": {
-			lines("lisen: []", "worker:", "  handoff: foo", "  start: 5", "ready:", "  timeout: 5", "front_desk: maybe", "log:", "  level: loud", "  level: info"),
-			[]string{
-				"c.yaml:1: lisen: unknown key: did you mean listen?",
-				`c.yaml:3: worker.handoff: "foo" is not one of auto, listen-fds, preload, intercept`,
-				"c.yaml:4: worker.start: want a text, not a number: put it in quotes",
-				"c.yaml:6: ready.timeout: 5 has no unit: 5s? (units are ms, s, m and h)",
-				`c.yaml:7: front_desk: want true or false, not "maybe"`,
-				`c.yaml:9: log.level: "loud" is not one of debug, info, warn, error`,
-				"c.yaml:10: log.level: is set twice: remove this one or the one on line 9",
-			},
-		},
-	}
-	for name, test := range tests {
+	for name, test := range mistakes {
 		t.Run(name, func(t *testing.T) {
 			c, err := load("c.yaml", test.file, noVariables)
 			var problems Errors

@@ -19,17 +19,17 @@ func (l *loader) validate() {
 	l.check("worker.environment", l.checkEnvironment)
 	l.check("worker.environment_file", l.checkEnvironmentFile)
 	l.check("worker.handoff", l.checkHandoff)
-	checkChoice(l, "worker.start", c.Worker.Start, StartOnDemand, StartAtOnce)
+	checkChoice(l, "worker.start", c.Worker.Start)
 	l.check("worker.idle_stop", l.checkIdleStop)
-	checkChoice(l, "ready.probe", c.Ready.Probe, ProbeAuto, ProbeHTTP, ProbeNotify, ProbeAdopted)
+	checkChoice(l, "ready.probe", c.Ready.Probe)
 	l.check("ready.path", l.checkReadyPath)
 	l.checkPositive("ready.timeout", c.Ready.Timeout)
 	l.checkPositive("stop.timeout", c.Stop.Timeout)
-	checkChoice(l, "restart.mode", c.Restart.Mode, ModeExclusive)
+	checkChoice(l, "restart.mode", c.Restart.Mode)
 	l.checkPositive("restart.backoff_min", c.Restart.BackoffMin)
 	l.checkPositive("restart.backoff_max", c.Restart.BackoffMax)
 	l.check("restart.fatal_exit_codes", l.checkFatalExitCodes)
-	checkChoice(l, "log.format", c.Log.Format, FormatAuto, FormatJournal, FormatText, FormatJSON)
+	checkChoice(l, "log.format", c.Log.Format)
 	l.checkCombinations()
 }
 
@@ -39,15 +39,19 @@ func (l *loader) check(key string, rule func(key string)) {
 	}
 }
 
-func checkChoice[T ~string](l *loader, key string, got T, choices ...T) {
-	if !l.ok(key) || slices.Contains(choices, got) {
-		return
+// choices are the values that a key takes, where those are words.
+var choices = map[string][]string{
+	"worker.handoff": {string(HandoffAuto), string(HandoffListenFDs), string(HandoffPreload), string(HandoffIntercept)},
+	"worker.start":   {string(StartOnDemand), string(StartAtOnce)},
+	"ready.probe":    {string(ProbeAuto), string(ProbeHTTP), string(ProbeNotify), string(ProbeAdopted)},
+	"restart.mode":   {ModeExclusive},
+	"log.format":     {FormatAuto, FormatJournal, FormatText, FormatJSON},
+}
+
+func checkChoice[T ~string](l *loader, key string, got T) {
+	if l.ok(key) && !slices.Contains(choices[key], string(got)) {
+		l.report(key, "%q is not one of %s", got, strings.Join(choices[key], ", "))
 	}
-	names := make([]string, len(choices))
-	for i, choice := range choices {
-		names[i] = string(choice)
-	}
-	l.report(key, "%q is not one of %s", got, strings.Join(names, ", "))
 }
 
 func (l *loader) checkPositive(key string, d time.Duration) {
@@ -136,7 +140,7 @@ func (l *loader) checkEnvironmentFile(key string) {
 
 func (l *loader) checkHandoff(key string) {
 	worker := l.config.Worker
-	checkChoice(l, key, worker.Handoff, HandoffAuto, HandoffListenFDs, HandoffPreload, HandoffIntercept)
+	checkChoice(l, key, worker.Handoff)
 	if worker.Handoff == HandoffIntercept {
 		l.report(key, "intercept is not built yet: use preload for Node.js, listen-fds for a worker that speaks it")
 	}
