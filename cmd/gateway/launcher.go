@@ -30,6 +30,9 @@ type launcher struct {
 
 	// mu makes one reload wait for the other.
 	mu sync.Mutex
+	// environment watches environmentFile; nil where none is watched.
+	environment     *watch.Watcher
+	environmentFile string
 	// latest is the configuration that was applied last; nil before the first
 	// good one. good is the last one whose worker became ready.
 	latest, good atomic.Pointer[edition]
@@ -138,18 +141,6 @@ func (l *launcher) notice() frontdesk.Notice {
 		}
 	}
 	return notice
-}
-
-// watchFile applies each edit of the configuration file.
-func (l *launcher) watchFile(ctx context.Context, edits *watch.Watcher) {
-	err := edits.Run(ctx, func() {
-		l.log.Info("the configuration file was edited", "path", l.files.name())
-		// The outcome is in the log, and the next edit must not wait for it.
-		go func() { _ = l.reload(ctx) }()
-	})
-	if err != nil && ctx.Err() == nil {
-		l.log.Error("edits of the configuration are not noticed any more, use gateway reload", "error", err)
-	}
 }
 
 // mend watches for a worker that shuts the sockets down for everybody.

@@ -84,17 +84,19 @@ func (f configFile) watched() string {
 func (f configFile) load() (*config.Config, error) { return config.Load(f.name()) }
 
 // adopt takes the first configuration, or the reason why there is none. Then
-// the last one that worked in an earlier life serves, if one is known.
+// the last one that worked in an earlier life serves, if one is known. It is
+// called with the lock.
 func (l *launcher) adopt(cfg *config.Config, err error) (first worker.Spec, good *worker.Spec) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if remembered := l.recall(); remembered != nil {
 		l.good.Store(remembered)
 		good = &remembered.spec
 	}
 	var prepared *edition
 	if err == nil {
+		l.watchEnvironment(cfg.Worker.EnvironmentFile)
 		prepared, err = l.prepare(cfg)
+	} else if good != nil {
+		l.watchEnvironment(l.good.Load().cfg.Worker.EnvironmentFile)
 	}
 	if err != nil {
 		l.reject(err)
@@ -135,6 +137,7 @@ func (l *launcher) apply() (*outcome, error) {
 	cfg, err := l.files.load()
 	var next *edition
 	if err == nil {
+		l.watchEnvironment(cfg.Worker.EnvironmentFile)
 		next, err = l.prepare(cfg)
 	}
 	if err != nil {
@@ -227,6 +230,11 @@ func compare(from, to *edition) []change {
 			c.From, c.To = holders.CommandLine(from.cfg.Worker.Command), holders.CommandLine(to.cfg.Worker.Command)
 		case "ready.path":
 			c.From, c.To = worker.ShownURL(from.cfg.Ready.Path), worker.ShownURL(to.cfg.Ready.Path)
+		}
+		for _, text := range []*string{&c.From, &c.To} {
+			if *text == "" {
+				*text = `""` // the log leaves out what is empty
+			}
 		}
 		if c.From == c.To {
 			c.To += " (edited)"

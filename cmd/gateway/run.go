@@ -101,6 +101,7 @@ func run(ctx context.Context, path string) error {
 	l := &launcher{
 		log: log, level: level, files: files, held: held, since: time.Now(), announce: new(announcer),
 	}
+	l.mu.Lock() // an edit waits until there is a supervisor
 	spec, good := l.adopt(cfg, rejected)
 	options := worker.Options{
 		Log: log, Directory: directory, Alone: true, AtOnce: l.atOnce(), Good: good,
@@ -112,6 +113,8 @@ func run(ctx context.Context, path string) error {
 	}
 	l.supervisor = worker.New(spec, options)
 	systemd.Run = l.supervisor.Exec
+	l.mu.Unlock()
+	defer l.forgetEnvironment()
 
 	control.serve(l)
 
