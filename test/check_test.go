@@ -1,0 +1,241 @@
+package test
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"openclaw-gateway/test/machine"
+)
+
+// checked is what "gateway config check" says and exits with.
+type checked struct {
+	code     int
+	out, err string
+}
+
+func check(t *testing.T, s *machine.Scope, arguments ...string) checked {
+	t.Helper()
+	command := s.Command(t.Context(), gatewayPath, append([]string{"config", "check"}, arguments...)...)
+	var out, err strings.Builder
+	command.Stdout, command.Stderr = &out, &err
+	return checked{exitCode(t, command), out.String(), err.String()}
+}
+
+func (c checked) want(t *testing.T, code int, words ...string) {
+	t.Helper()
+	// A table is as wide as its longest line.
+	all := strings.Join(strings.Fields(c.out+c.err), " ")
+	missing := slices.DeleteFunc(words, func(word string) bool { return strings.Contains(all, word) })
+	if c.code != code || len(missing) > 0 {
+		t.Errorf("gateway config check exits with %d, want %d, and lacks %q:\n%s%s", c.code, code, missing, c.out, c.err)
+	}
+}
+
+// TestConfigCheck: what an edit would do is known before the save.
+func TestConfigCheck(t *testing.T) {
+	const draft = "/tmp/draft.yaml"
+	base := worker("/usr/bin/python3", workersPath+"/tells.py") + "  environment: [TOKEN=hush]\n"
+	m := boot(t, machine.Options{})
+	// The launcher's environment counts, not that of whoever asks.
+	m.WriteFile(t, "/etc/systemd/system/openclaw-gateway.service.d/own.conf", "[Service]\nEnvironment=GATEWAY_READY_TIMEOUT=4m\n", 0o644)
+	install(t, m.Scope, m, base+"stop: {timeout: 10s}\n")
+	m.WriteFile(t, "/etc/bad.env", "LISTEN_FDS=1\n", 0o600)
+	m.Run(t, "useradd", "--create-home", "mallory")
+
+	m.WriteFile(t, draft, base, 0o600)
+	m.Systemctl(t, "stop", socket, service)
+	check(t, m.Scope, draft).want(t, 0, draft+": valid", "not compared with a running launcher: there is none")
+	m.Systemctl(t, "start", socket)
+	get(t, m, ipv4, "/")
+	serving(t, m.Scope, 1)
+	before := gatewayStatus(t, m.Scope)
+	k := &keyWalk{Machine: m}
+	k.mark(t)
+
+	for _, test := range []struct {
+		name, draft string
+		code        int
+		words       []string
+	}{
+		{"nothing", base + "stop: {timeout: 10000ms}\n", 0, []string{draft + ": valid", "nothing would change"}},
+		{
+			"live", base + "stop: {timeout: 10s}\nlog: {level: debug}\nrestart: {backoff_max: 1m}\n", 0,
+			[]string{"log.level from info to debug at once", "restart.backoff_max from 2m to 1m with the next failure", "the worker would go on as it is"},
+		},
+		{
+			"another worker", worker("/bin/other") + "  environment: [TOKEN=husher]\n  start: at-once\nstop: {timeout: 10s}\n", 0,
+			[]string{
+				"worker.command from /usr/bin/python3 /usr/local/lib/workers/tells.py to /bin/other with the next generation, now",
+				"worker.environment from TOKEN to TOKEN (edited) with the next generation",
+				"worker.start from on-demand to at-once with the next start of the launcher",
+				"the worker would be replaced by the next generation",
+			},
+		},
+		{
+			"the launcher's variable wins", base + "stop: {timeout: 10s}\nready: {timeout: 1s}\n", 0, []string{"nothing would change"},
+		},
+		{
+			"longer than the unit allows", base + "stop: {timeout: 20s}\n", 0,
+			[]string{"stop.timeout from 10s to 20s with the next generation, now, and in full when \"gateway install\"", "run \"gateway install\" again"},
+		},
+		{
+			"an address more", "listen: ['" + ipv4 + "', '" + ipv6 + "', '127.0.0.1:1']\n" + base + "stop: {timeout: 10s}\n", 0,
+			[]string{"127.0.0.1:1] when \"gateway install\" has rendered the units again", "the worker would go on as it is; after the save run \"gateway install\" again"},
+		},
+		{
+			"other addresses", "listen: ['127.0.0.1:1']\n" + base + "stop: {timeout: 10s}\nlog: {level: debug}\n", 0,
+			[]string{"to [127.0.0.1:1] when \"gateway install\"", "log.level from info to debug when \"gateway install\"", "the worker would go on as it is; after"},
+		},
+		{
+			"mistakes", "lisen: []\nready: {timeout: 5}\nworker:\n  comand: [x]\n", 1,
+			[]string{draft + ":1: lisen", "listen?", draft + ":4: worker.comand", "worker.command?"},
+		},
+		{
+			"rejected", base + "  environment_file: /etc/bad.env\n", 1,
+			[]string{"would reject it", draft + ":4: worker.environment_file", "LISTEN_FDS is set by the launcher"},
+		},
+		{"empty", "", 1, []string{draft + ":1: the file is empty"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m.WriteFile(t, draft, test.draft, 0o600)
+			got := check(t, m.Scope, draft)
+			got.want(t, test.code, test.words...)
+			if strings.Contains(got.out+got.err, "hush") {
+				t.Errorf("a secret is printed: %+v", got)
+			}
+		})
+	}
+	m.WriteFile(t, draft, base, 0o644)
+	check(t, m.Scope).want(t, 0, configPath+": valid", "nothing would change")
+	check(t, m.Scope, "--system").want(t, 0, configPath+": valid", "nothing would change")
+	// Whoever may not ask the launcher still learns of mistakes.
+	other, err := m.Output("runuser", "-u", "mallory", "--", gatewayPath, "config", "check", draft)
+	if err != nil || !strings.Contains(other, draft+": valid") {
+		t.Errorf("another user: %q, %v", other, err)
+	}
+
+	// It was all the same to the launcher.
+	after := gatewayStatus(t, m.Scope)
+	if after.Worker.PID != before.Worker.PID || after.Verdict != "ok" || after.Config.State != "applied" {
+		t.Errorf("the status is %+v, was %+v", after, before)
+	}
+	for line := range strings.Lines(k.journal(t)) {
+		if !strings.Contains(line, "asked for a check") && !strings.Contains(line, "worker:") {
+			t.Errorf("the launcher logged %s", line)
+		}
+	}
+}
+
+// TestConfigCheckByHand: the addresses that are to be opened are looked at, and
+// not touched.
+func TestConfigCheckByHand(t *testing.T) {
+	const draft = "/tmp/draft.yaml"
+	m := boot(t, machine.Options{})
+	m.WriteFile(t, configPath, "{}\n", 0o644)
+	h := runByHand(t, m)
+	m.WriteFile(t, draft, "listen: ['"+ipv4+"', '127.0.0.1:18791']\n", 0o644)
+	check(t, m.Scope, draft).want(t, 0, "listen from [127.0.0.1:18789 [::1]:18789] to [127.0.0.1:18789 127.0.0.1:18791] with the next generation, now",
+		"no worker runs: the first client would start the new one")
+	for _, occupied := range []string{"127.0.0.1:18792", "0.0.0.0:18792"} {
+		m.WriteFile(t, draft, "listen: ['"+occupied+"']\n", 0o644)
+		check(t, m.Scope, draft).want(t, 0, "to ["+occupied+"]")
+	}
+	holder := m.Command(t.Context(), "/usr/bin/python3", "-u", "-c",
+		"import socket, sys; s = socket.create_server(('127.0.0.1', 18792)); print('listening'); sys.stdin.read()")
+	stdin, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stdout.Read(make([]byte, 16)); err != nil {
+		t.Fatal(err)
+	}
+	for _, occupied := range []string{"127.0.0.1:18792", "0.0.0.0:18792"} {
+		m.WriteFile(t, draft, "listen: ['"+occupied+"']\n", 0o644)
+		check(t, m.Scope, draft).want(t, 1, "would reject it: "+draft+":1: listen: "+occupied, "python3", "kill ")
+	}
+	m.WriteFile(t, draft, "listen: ['0.0.0.0:18789']\n", 0o644)
+	check(t, m.Scope, draft).want(t, 1, "would reject it", "cannot be bound while "+ipv4+" is held")
+	stdin.Close()
+	if err := holder.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if s := gatewayStatus(t, m.Scope); len(s.Sockets) != 2 || s.Verdict != "waiting" {
+		t.Errorf("the status is %+v\n%s", s, h.logged())
+	}
+}
+
+// TestConfigCheckOfTwo: with a launcher in each scope the file tells which one it
+// is for, or the caller does.
+func TestConfigCheckOfTwo(t *testing.T) {
+	m := boot(t, machine.Options{Users: true})
+	install(t, m.Scope, m, "listen: ['127.0.0.1:18790']\n")
+	get(t, m, "127.0.0.1:18790", "/healthz")
+	alice := m.AddUser(t, "alice")
+	own := alice.Home() + "/.config/openclaw-gateway/config.yaml"
+	alice.Run(t, gatewayPath, "install", "--user", "--now")
+	get(t, m, ipv4, "/healthz")
+	serving(t, alice, 1)
+	if !strings.Contains(m.ReadFile(t, alice.Home()+"/.config/openclaw-gateway/config.schema.json"), "2020-12") {
+		t.Error("no schema lies beside the configuration")
+	}
+	// Hers is the one that is asked about, and the system's is another user's.
+	check(t, alice, own).want(t, 0, own+": valid", "the user scope", "nothing would change")
+	check(t, alice).want(t, 0, own+": valid", "the user scope", "nothing would change")
+	check(t, alice, configPath).want(t, 0, "valid", "not compared", "another user's")
+	alice.Run(t, "sh", "-c", "echo '{}' > "+alice.Home()+"/draft.yaml")
+	check(t, alice, alice.Home()+"/draft.yaml").want(t, 0, "valid", "not compared", "one in system scope and one in this user's scope", "--system or --user")
+	check(t, alice, "--user", alice.Home()+"/draft.yaml").want(t, 0, "the user scope", "nothing would change")
+}
+
+// TestStopTimeoutEdit: a stop.timeout that systemd would cut short is a problem,
+// with the command that mends it.
+func TestStopTimeoutEdit(t *testing.T) {
+	m := boot(t, machine.Options{Users: true})
+	t.Run("system", func(t *testing.T) { testStopTimeoutEdit(t, m, m.Scope, configPath, "--system") })
+	t.Run("run as", func(t *testing.T) {
+		m.Run(t, "useradd", "--create-home", "claw")
+		testStopTimeoutEdit(t, m, m.Scope, configPath, "--system", "--run-as", "claw")
+	})
+	alice := m.AddUser(t, "alice")
+	t.Run("user", func(t *testing.T) {
+		testStopTimeoutEdit(t, m, alice, alice.Home()+"/.config/openclaw-gateway/config.yaml", "--user")
+	})
+}
+
+func testStopTimeoutEdit(t *testing.T, m *machine.Machine, s *machine.Scope, file string, flags ...string) {
+	write := func(timeout string) {
+		t.Helper()
+		s.Run(t, "sh", "-c", "mkdir -p \"$(dirname "+file+")\" && echo 'stop: {timeout: "+timeout+"}' > "+file)
+	}
+	write("10s")
+	s.Run(t, gatewayPath, append([]string{"install", "--now"}, flags...)...)
+	if code, _ := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
+		t.Fatalf("answered %d", code)
+	}
+	serving(t, s, 1)
+	write("20s")
+	s.Run(t, gatewayPath, "reload")
+	problem := "stop.timeout is 20s, but systemd kills the service after 13s (TimeoutStopSec), and 23s are needed: run \"gateway install\" again"
+	if got := gatewayStatus(t, s); got.Verdict != "degraded" || !strings.Contains(strings.Join(got.Problems, " "), problem) || got.Worker.Generation != 2 {
+		t.Errorf("the status is %+v, want the problem %q", got, problem)
+	}
+	if journal := s.Journal(t, service); !strings.Contains(journal, strconv.Quote(problem)[1:40]) || !strings.Contains(journal, "key=stop.timeout from=10s to=20s") {
+		t.Errorf("the journal lacks %q:\n%s", problem, journal)
+	}
+	s.Run(t, gatewayPath, append([]string{"install"}, flags...)...)
+	if got := gatewayStatus(t, s); got.Verdict != "ok" || len(got.Problems) > 0 || got.Worker.Generation != 2 {
+		t.Errorf("the status after gateway install is %+v", got)
+	}
+	s.Run(t, gatewayPath, "stop")
+	s.Run(t, gatewayPath, append([]string{"uninstall"}, flags[0])...)
+}
