@@ -32,7 +32,7 @@ const defaultDesertion = 10 * time.Second
 func (s *Supervisor) enter(state State, limit time.Duration) {
 	s.closeDesk()
 	s.unwatch()
-	s.unwatch = func() {}
+	s.unwatch, s.patience = func() {}, 0
 	s.state, s.since, s.nextAt = state, time.Now(), time.Time{}
 	s.timer.Stop()
 	if limit > 0 {
@@ -86,6 +86,7 @@ func (s *Supervisor) serveClients(e event) {
 	if err := s.present.spec.Queues.Listen(); err != nil {
 		s.log.Error("cannot give the sockets their full backlog again", "error", err)
 	}
+	s.present.endProbes()
 	s.problem = ""
 	// Not the generation's own, which an Apply without restart has left behind.
 	good := s.spec
@@ -93,6 +94,7 @@ func (s *Supervisor) serveClients(e event) {
 	s.enter(Ready, s.spec.Backoff.ResetAfter)
 	s.readyAt = s.since
 	s.watchDesertion()
+	s.tendIdle()
 	if s.spec.Backoff.ResetAfter == 0 {
 		s.proven(event{})
 	}
@@ -138,6 +140,72 @@ func (s *Supervisor) watchDesertion() {
 			case <-g.over:
 			}
 		})
+	}
+}
+
+// tendIdle has the event idled come when no client was connected to a ready
+// worker for as long as the spec says. A change of that time starts it anew.
+func (s *Supervisor) tendIdle() {
+	if s.state != Ready || s.patience == s.spec.IdleStop {
+		return
+	}
+	s.unwatch()
+	s.unwatch, s.patience = func() {}, s.spec.IdleStop
+	if s.patience == 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	s.unwatch = func() {
+		cancel()
+		// What it still might send would be of no use any more.
+		<-done
+	}
+	g, patience := s.present, s.patience
+	s.watches.Go(func() {
+		defer close(done)
+		// One of the launcher's own requests would be taken for a client's.
+		select {
+		case <-g.probesEnd:
+		case <-ctx.Done():
+			return
+		}
+		err := g.spec.Queues.AwaitIdle(ctx, patience, g.visits.from())
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			s.log.Error("the worker is not stopped when nobody needs it (worker.idle_stop)", "generation", g.number, "error", err)
+			return
+		}
+		select {
+		case s.events <- event{kind: idled, generation: g.number}:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// dismiss ends a generation that nobody needs.
+func (s *Supervisor) dismiss(event) {
+	s.log.Info("nobody has been connected to the worker (worker.idle_stop)", "generation", s.number, "for", s.patience)
+	s.end(ReasonIdle, "", (*Supervisor).rest)
+}
+
+// rest is what follows a generation that nobody needed: nothing, until the next
+// client comes.
+func (s *Supervisor) rest(event) {
+	queued, err := s.spec.Queues.Queued()
+	switch {
+	case err != nil || queued > 0 || s.spec.IdleStop == 0:
+		// Somebody has come meanwhile, or it is to run although nobody comes.
+		s.start(event{})
+	case s.options.ExitIdle:
+		s.settle(nil)
+		s.outcome = ReasonIdle
+		s.finish(event{})
+	default:
+		s.settle(nil)
+		s.wait()
 	}
 }
 

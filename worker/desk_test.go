@@ -214,7 +214,7 @@ func TestListensAgain(t *testing.T) {
 		s.state = state
 		g := &generation{
 			spec: Spec{Queues: new(testQueues), Sockets: make([]handoff.Socket, 2)}, process: self,
-			listening: map[netip.AddrPort]bool{}, adopted: make(chan struct{}),
+			listening: map[netip.AddrPort]bool{}, adopted: make(chan struct{}), endProbes: func() {},
 		}
 		s.present = g
 		return s, g, func(what handoff.Event, address netip.AddrPort) {

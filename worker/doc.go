@@ -20,5 +20,8 @@
 //
 // A generation that could not start, did not become ready or crashed leads to
 // backoff, or to failed when its exit code says that trying again is no use.
-// From every state the launcher's own end leads over stopping to stopped.
+// A worker to which nobody has been connected for long enough is stopped as well,
+// which leads back to waiting, or to stopped where somebody else waits for the
+// next client. From every state the launcher's own end leads over stopping to
+// stopped.
 package worker

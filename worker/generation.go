@@ -48,9 +48,13 @@ type generation struct {
 	executed chan struct{} // closed when the shim has become the worker, or could not
 
 	visits *visits // the launcher's own connections
-	probed string  // what the last probe was answered with
-	why    Reason  // why it was told to end
-	detail string
+	// endProbes ends the launcher's requests, of which one may be under way when
+	// the worker says itself that it is ready; probesEnd is closed after the last.
+	endProbes context.CancelFunc
+	probesEnd <-chan struct{}
+	probed    string // what the last probe was answered with
+	why       Reason // why it was told to end
+	detail    string
 }
 
 // kind of an event.
@@ -62,6 +66,7 @@ const (
 	stopAsked         // the launcher ends
 	hurryAsked        // the launcher ends, and somebody is tired of waiting
 	becameReady       // the generation serves
+	idled             // no client has been connected for long enough
 	lost              // the generation cannot serve: it must be replaced
 	reported          // the handoff tells what the worker listens on
 	probed            // a probe was answered with something else than ready
@@ -171,9 +176,12 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 		context.AfterFunc(ctx, func() { _ = notify.Close() })
 	}
 	probing := make(chan struct{})
+	g.probesEnd = probing
+	var probes context.Context
+	probes, g.endProbes = context.WithCancel(ctx)
 	go func() {
 		defer close(probing)
-		g.probe(ctx, cmp.Or(o.patience, defaultPatience), send)
+		g.probe(probes, cmp.Or(o.patience, defaultPatience), send)
 	}()
 	go func() {
 		spawned := handoff.Send(control, command)

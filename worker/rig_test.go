@@ -41,6 +41,7 @@ type rig struct {
 	stop       context.CancelFunc
 	hurry      chan struct{}
 	done       chan struct{} // closed when Run has returned
+	why        Reason        // what it has returned
 }
 
 // newRig prepares a supervisor for a worker on one socket, with settings under
@@ -72,7 +73,7 @@ func (r *rig) run() {
 	r.supervisor = New(r.spec, r.options)
 	go func() {
 		defer close(r.done)
-		r.supervisor.Run(ctx, r.hurry)
+		r.why = r.supervisor.Run(ctx, r.hurry)
 	}()
 	r.t.Cleanup(func() {
 		r.stop()
@@ -349,8 +350,18 @@ type testQueues struct {
 	// fail, where set, is what AwaitClient and Restore return.
 	failAwait, failRestore error
 
+	// idle is what AwaitIdle waits for; asked is told for how long it was asked to
+	// wait, and whose connections not to count. nil: it fails.
+	idle  chan struct{}
+	asked chan idleAsked
+
 	mu                sync.Mutex
 	restored, listens int
+}
+
+type idleAsked struct {
+	idle time.Duration
+	own  []netip.AddrPort
 }
 
 func (q *testQueues) AwaitClient(ctx context.Context) error {
@@ -388,6 +399,31 @@ func (q *testQueues) AwaitClient(ctx context.Context) error {
 		}
 		return ctx.Err()
 	}
+}
+
+func (q *testQueues) AwaitIdle(ctx context.Context, idle time.Duration, own []netip.AddrPort) error {
+	if q.idle == nil {
+		return errors.New("nothing can be seen")
+	}
+	q.asked <- idleAsked{idle, own}
+	select {
+	case <-q.idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (q *testQueues) Queued() (int, error) {
+	total := 0
+	for _, socket := range q.sockets {
+		info, err := unix.GetsockoptTCPInfo(int(socket.File.Fd()), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return 0, err
+		}
+		total += int(info.Unacked)
+	}
+	return total, nil
 }
 
 func (q *testQueues) Restore() error {

@@ -42,6 +42,10 @@ type Spec struct {
 	StopSignal  syscall.Signal // sent to the worker's main process
 	StopTimeout time.Duration  // from the signal to SIGKILL
 
+	// IdleStop is how long no client may have been connected before a worker that
+	// is ready is stopped; 0: it is left alone.
+	IdleStop time.Duration
+
 	// FrontDesk lets somebody else answer the clients while no worker can.
 	FrontDesk bool
 
@@ -54,6 +58,13 @@ type Queues interface {
 	// AwaitClient returns nil when a client waits to be accepted, and an error
 	// when the context is done.
 	AwaitClient(context.Context) error
+	// AwaitIdle returns nil when no client has been connected for so long,
+	// counted from the call at the earliest, and an error when the context is done
+	// or when that cannot be seen. Connections from own addresses, which are the
+	// launcher's own and were given up by it, do not count.
+	AwaitIdle(ctx context.Context, idle time.Duration, own []netip.AddrPort) error
+	// Queued returns how many clients wait to be accepted.
+	Queued() (int, error)
 	// Restore puts the sockets into the state in which they came.
 	Restore() error
 	// Listen gives the sockets the full backlog again.

@@ -36,6 +36,7 @@ const (
 	ReasonConfig  Reason = "config"  // for a new configuration
 	ReasonRestart Reason = "restart" // somebody asked, or the worker itself by exit code 0
 	ReasonUnready Reason = "unready" // it did not become ready, or could not stay so
+	ReasonIdle    Reason = "idle"    // nobody was connected for long enough
 	ReasonStop    Reason = "stop"    // the launcher ends
 )
 
@@ -74,6 +75,7 @@ type Status struct {
 	Restarts   int
 	Failures   int // generations in a row that failed
 	LastExit   *Exit
+	Ending     Reason    // in Stopping, why; "" otherwise
 	NextStart  time.Time // in BackingOff; zero otherwise
 	Problem    string    // what is wrong, in a sentence; "" when nothing is
 	// Edition is that of the spec from which the present worker, or the next one,

@@ -24,6 +24,11 @@ type Options struct {
 	Alone bool
 	// AtOnce starts the first generation without waiting for a client.
 	AtOnce bool
+	// ExitIdle says what follows when a worker was stopped because nobody needed it
+	// (Spec.IdleStop) and nobody waits: Run returns, and somebody else has to
+	// start everything again for the next client. Otherwise the supervisor waits
+	// for that itself.
+	ExitIdle bool
 	// Good is a spec that has worked before, in an earlier life of the launcher;
 	// nil: none is known.
 	Good *Spec
@@ -75,9 +80,11 @@ type Supervisor struct {
 	nextAt   time.Time
 	readyAt  time.Time
 	waiters  []chan<- error
-	unwatch  context.CancelFunc // ends the wait for a client
+	unwatch  context.CancelFunc // ends the wait for a client, or for the last one to leave
+	patience time.Duration      // that Ready has with a worker that nobody needs; 0: endless
 	shut     func()             // closes the front desk; nil when it is closed
 	watches  sync.WaitGroup     // those waits
+	outcome  Reason             // why Run returns
 	seen     Status             // what Observe was called with last
 }
 
@@ -92,6 +99,7 @@ func New(spec Spec, options Options) *Supervisor {
 	s := &Supervisor{
 		options: options, log: options.Log, spec: spec, good: options.Good,
 		requests: make(chan request), events: make(chan event), done: make(chan struct{}), unwatch: func() {},
+		outcome: ReasonStop,
 	}
 	if options.Alone {
 		s.reaper = newReaper()
@@ -133,9 +141,10 @@ func (s *Supervisor) ask(r request) <-chan error {
 }
 
 // Run supervises until the context is done; then it stops the worker and
-// returns when nothing of it is left. A receive from hurry meanwhile ends the
-// worker without waiting for its stop.timeout.
-func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) {
+// returns ReasonStop when nothing of it is left. A receive from hurry meanwhile
+// ends the worker without waiting for its stop.timeout. With Options.ExitIdle it
+// returns ReasonIdle as soon as a worker was stopped that nobody needs.
+func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) Reason {
 	defer close(s.done)
 	defer s.watches.Wait()
 	spawning, end := context.WithCancel(context.Background())
@@ -189,6 +198,7 @@ func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) {
 	}
 	s.settle(ErrStopping)
 	s.publish()
+	return s.outcome
 }
 
 // serve takes a request of somebody who waits for the outcome.
@@ -226,6 +236,7 @@ func (s *Supervisor) serve(r request) {
 			return
 		default:
 			s.tendDesk()
+			s.tendIdle()
 			r.reply <- nil
 			return
 		}
@@ -256,8 +267,11 @@ func (s *Supervisor) publish() {
 	}
 	if s.present != nil {
 		status.PID, status.Handoff = s.present.process.Pid, s.present.handoff
-		if s.state == Ready {
+		switch s.state {
+		case Ready:
 			status.ReadyAfter = s.readyAt.Sub(s.present.started)
+		case Stopping:
+			status.Ending = s.present.why
 		}
 	}
 	if status != s.seen {

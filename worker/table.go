@@ -28,6 +28,7 @@ func init() {
 		Ready: {
 			reported:     (*Supervisor).note,
 			lost:         (*Supervisor).giveUp,
+			idled:        (*Supervisor).dismiss,
 			timeUp:       (*Supervisor).proven,
 			ended:        (*Supervisor).crashed,
 			restartAsked: (*Supervisor).replace,

@@ -12,26 +12,27 @@ func TestTable(t *testing.T) {
 		noTimer      = "the state has no timer"
 		tooLate      = "the generation is on its way out"
 		known        = "the generation serves already"
+		notReady     = "it is awaited while the generation serves"
 		over         = "the supervisor has ended"
 	)
 	meaningless := map[State]map[kind]string{
 		Waiting: {
-			hurryAsked: before, becameReady: noGeneration, lost: noGeneration, reported: noGeneration,
+			hurryAsked: before, becameReady: noGeneration, idled: notReady, lost: noGeneration, reported: noGeneration,
 			probed: noGeneration, ended: noGeneration, timeUp: noTimer,
 		},
-		Starting: {clientWaits: notWaiting, hurryAsked: before},
+		Starting: {clientWaits: notWaiting, hurryAsked: before, idled: notReady},
 		Ready:    {clientWaits: notWaiting, hurryAsked: before, becameReady: known, probed: known},
-		Stopping: {clientWaits: notWaiting, becameReady: tooLate, lost: tooLate, reported: tooLate, probed: tooLate},
+		Stopping: {clientWaits: notWaiting, becameReady: tooLate, idled: tooLate, lost: tooLate, reported: tooLate, probed: tooLate},
 		BackingOff: {
-			clientWaits: notWaiting, hurryAsked: before, becameReady: noGeneration, lost: noGeneration,
+			clientWaits: notWaiting, hurryAsked: before, becameReady: noGeneration, idled: notReady, lost: noGeneration,
 			reported: noGeneration, probed: noGeneration, ended: noGeneration,
 		},
 		Failed: {
-			clientWaits: notWaiting, hurryAsked: before, becameReady: noGeneration, lost: noGeneration,
+			clientWaits: notWaiting, hurryAsked: before, becameReady: noGeneration, idled: notReady, lost: noGeneration,
 			reported: noGeneration, probed: noGeneration, ended: noGeneration, timeUp: noTimer,
 		},
 		Stopped: {
-			clientWaits: over, restartAsked: over, stopAsked: over, hurryAsked: over, becameReady: over, lost: over,
+			clientWaits: over, restartAsked: over, stopAsked: over, hurryAsked: over, becameReady: over, idled: over, lost: over,
 			reported: over, probed: over, ended: over, timeUp: over,
 		},
 	}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 )
@@ -23,4 +24,14 @@ func (v *visits) all() []net.Conn {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return slices.Clone(v.conns)
+}
+
+// from returns the addresses from which they came.
+func (v *visits) from() []netip.AddrPort {
+	var addresses []netip.AddrPort
+	for _, conn := range v.all() {
+		address := conn.LocalAddr().(*net.TCPAddr).AddrPort()
+		addresses = append(addresses, netip.AddrPortFrom(address.Addr().Unmap().WithZone(""), address.Port()))
+	}
+	return addresses
 }

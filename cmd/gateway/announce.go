@@ -131,6 +131,9 @@ func (a *announcer) describe(s worker.Status) string {
 	where := joinAddresses(a.addresses)
 	switch s.State {
 	case worker.Waiting:
+		if s.LastExit != nil {
+			return "waiting for the next client on " + where
+		}
 		return "waiting for the first client on " + where
 	case worker.Starting:
 		text := fmt.Sprintf("generation %d is starting (pid %d)", s.Generation, s.PID)
@@ -141,7 +144,11 @@ func (a *announcer) describe(s worker.Status) string {
 	case worker.Ready:
 		return fmt.Sprintf("generation %d serves %s (pid %d, ready after %s)", s.Generation, where, s.PID, roundDuration(s.ReadyAfter))
 	case worker.Stopping:
-		return fmt.Sprintf("generation %d is stopping (pid %d)", s.Generation, s.PID)
+		text := fmt.Sprintf("generation %d is stopping (pid %d)", s.Generation, s.PID)
+		if s.Ending == worker.ReasonIdle {
+			text += ": nobody was connected"
+		}
+		return text
 	case worker.BackingOff:
 		return fmt.Sprintf("%s; %s; next start at %s", s.Problem, failuresInARow(s.Failures), s.NextStart.Format("15:04:05"))
 	default:

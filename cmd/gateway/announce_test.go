@@ -26,7 +26,9 @@ func TestAnnounce(t *testing.T) {
 			State: worker.BackingOff, Generation: 1, Failures: 2, LastExit: exit, Problem: "generation 1 ended: exit code 1",
 			NextStart: time.Date(2026, 1, 1, 12, 30, 5, 0, time.UTC),
 		},
-		"failed": {State: worker.Failed, Generation: 1, LastExit: exit, Problem: "generation 1 ended: exit code 78"},
+		"idle":          {State: worker.Stopping, Generation: 1, PID: 10, Ending: worker.ReasonIdle},
+		"waiting again": {State: worker.Waiting, Generation: 1, LastExit: exit},
+		"failed":        {State: worker.Failed, Generation: 1, LastExit: exit, Problem: "generation 1 ended: exit code 78"},
 	}
 	tests := []struct {
 		name   string
@@ -68,7 +70,7 @@ func TestAnnounce(t *testing.T) {
 	t.Run("words", func(t *testing.T) {
 		said := listenToNotify(t)
 		a := new(announcer)
-		for _, name := range []string{"waiting", "starting", "ready", "ready", "stopping", "backoff", "failed"} {
+		for _, name := range []string{"waiting", "starting", "ready", "ready", "stopping", "backoff", "failed", "idle", "waiting again"} {
 			a.observe(states[name], addresses)
 		}
 		var got []string
@@ -84,6 +86,8 @@ func TestAnnounce(t *testing.T) {
 			"generation 1 is stopping (pid 10)",
 			"generation 1 ended: exit code 1; 2 failures in a row; next start at 12:30:05",
 			"generation 1 ended: exit code 78",
+			"generation 1 is stopping (pid 10): nobody was connected",
+			"waiting for the next client on 127.0.0.1:18789",
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("STATUS= (-want +got):\n%s", diff)

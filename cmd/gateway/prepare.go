@@ -40,6 +40,7 @@ func (l *launcher) assemble(cfg *config.Config, selected listener.Set, log *slog
 		StopSignal: cfg.Stop.Signal, StopTimeout: cfg.Stop.Timeout,
 		Backoff:        worker.Backoff{Min: cfg.Restart.BackoffMin, Max: cfg.Restart.BackoffMax, ResetAfter: cfg.Restart.ResetAfter},
 		FatalExitCodes: cfg.Restart.FatalExitCodes, FrontDesk: cfg.FrontDesk,
+		IdleStop: cfg.Worker.IdleStop,
 	}
 	for _, socket := range selected {
 		spec.Sockets = append(spec.Sockets, handoff.Socket{File: socket.File, Address: socket.Address})

@@ -202,6 +202,7 @@ func (c change) restarts() bool { return c.Effect == nextGeneration || c.Effect 
 // the worker that runs, which is replaced.
 var effects = map[string]effect{
 	"worker.start":             nextLauncher,
+	"worker.idle_stop":         atOnce,
 	"restart.backoff_min":      nextFailure,
 	"restart.backoff_max":      nextFailure,
 	"restart.reset_after":      nextFailure,

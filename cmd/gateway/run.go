@@ -30,7 +30,10 @@ func newRunCommand() *cobra.Command {
 		Long: `Takes the listening sockets that systemd passes, starts the worker at the first connection, and goes on to the
 next generation when it ends. Without passed sockets, and not under systemd, it binds the addresses of "listen"
 itself. SIGTERM and SIGINT stop the worker and end it, a second one without waiting for the worker; SIGHUP applies
-the configuration.`,
+the configuration.
+
+Exit status: 75 when the worker was stopped because nobody was connected (worker.idle_stop); systemd, which keeps the
+sockets, starts it again for the next client. Run by hand it waits for that client itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return run(cmd.Context(), path)
@@ -105,7 +108,9 @@ func run(ctx context.Context, path string) error {
 	spec, good := l.adopt(cfg, rejected)
 	options := worker.Options{
 		Log: log, Directory: directory, Alone: true, AtOnce: l.atOnce(), Good: good,
-		Observe: l.observe, ListensOn: listensOn, OpenDesk: l.openDesk,
+		// Only systemd starts a launcher again that has left the sockets alone.
+		ExitIdle: holder.kind == bySystemd && underSystemd(),
+		Observe:  l.observe, ListensOn: listensOn, OpenDesk: l.openDesk,
 	}
 	if interval, err := daemon.SdWatchdogEnabled(false); err == nil && interval > 0 {
 		options.HeartbeatEvery = interval / 2
@@ -138,14 +143,25 @@ func run(ctx context.Context, path string) error {
 	if holder.kind == byItself {
 		fmt.Printf("gateway: open http://%s/\n", sockets[0].Address)
 	}
-	l.supervisor.Run(ctx, hurry)
+	why := l.supervisor.Run(ctx, hurry)
 	l.remembering.Wait()
-	if holder.kind == bySystemd {
-		// systemd keeps them, and must not keep one that was shut down.
-		return sockets.Listen()
+	if holder.kind != bySystemd {
+		return nil
 	}
-	return nil
+	// systemd keeps them, and must not keep one that was shut down.
+	if err := sockets.Listen(); err != nil || why != worker.ReasonIdle {
+		return err
+	}
+	text := fmt.Sprintf("nobody needs the worker: the next client on %s starts everything again", joinAddresses(sockets.Addresses()))
+	log.Info("the launcher ends, "+text, "exit_status", idleStatus)
+	notify(daemon.SdNotifyStopping + "\nSTATUS=" + text)
+	return &exitStatus{status: idleStatus}
 }
+
+// idleStatus is what the launcher exits with when it leaves systemd alone with
+// the sockets, and only then: EX_TEMPFAIL of sysexits.h, which the service unit
+// takes for success and after which it does not start the launcher again.
+const idleStatus = 75
 
 // holder is who keeps the listening sockets open while the launcher is away.
 type holder struct {

@@ -325,6 +325,12 @@ func (s *Status) headline() string {
 		return fmt.Sprintf("ok: generation %d serves %s, ready after %s", s.Worker.Generation, where,
 			roundDuration(time.Duration(s.Worker.ReadyAfterMS)*time.Millisecond))
 	case VerdictWaiting:
+		switch {
+		case where == "":
+			return "waiting: the next client starts the launcher and the worker"
+		case s.Worker.LastExit != nil:
+			return "waiting: the next client on " + where + " starts the worker"
+		}
 		return "waiting: the first client on " + where + " starts the worker"
 	case VerdictStarting:
 		return fmt.Sprintf("starting: generation %d is %s, clients of %s wait", s.Worker.Generation, s.Worker.State, where)

@@ -1,4 +1,4 @@
-// Package holders says who holds a TCP address, without lsof or ss.
+// Package holders says who holds a TCP address, without lsof or ss, and who is connected to it.
 //
 // A listening address leads to its sockets, a socket to its inode, and an inode to every process that has it open. The
 // first step is one question to the kernel over NETLINK_SOCK_DIAG, filtered by port there, whose answer also carries the

@@ -33,12 +33,15 @@ func netTCP(family uint8, states uint32, port uint16) ([]entry, error) {
 	var entries []entry
 	for _, line := range lines {
 		ip, ok := netip.AddrFromSlice(line.LocalAddr)
-		if !ok || (port != 0 && line.LocalPort != uint64(port)) || states&(1<<line.St) == 0 {
+		other, known := netip.AddrFromSlice(line.RemAddr)
+		if !ok || !known || (port != 0 && line.LocalPort != uint64(port)) || states&(1<<line.St) == 0 {
 			continue
 		}
 		e := entry{
 			Socket: Socket{Address: netip.AddrPortFrom(ip.Unmap(), uint16(line.LocalPort)), Inode: line.Inode, UID: uint32(line.UID)},
 			ipv6:   family == unix.AF_INET6,
+			state:  uint8(line.St),
+			remote: netip.AddrPortFrom(other.Unmap(), uint16(line.RemPort)),
 		}
 		if line.St == tcpListen {
 			e.Queued = int(line.RxQueue)

@@ -39,7 +39,12 @@ type (
 const (
 	// States of linux/tcp_states.h that are asked for by name.
 	tcpEstablished = 1
+	tcpFinWait1    = 4
+	tcpFinWait2    = 5
+	tcpCloseWait   = 8
+	tcpLastAck     = 9
 	tcpListen      = 10
+	tcpClosing     = 11
 
 	skV6Only = 11 // INET_DIAG_SKV6ONLY of linux/inet_diag.h, an attribute of one byte
 )
@@ -119,17 +124,16 @@ func parseInetDiag(data []byte) (entry, error) {
 	// A cast and not binary.Decode: there can be tens of thousands of these.
 	m := (*inetDiagMessage)(unsafe.Pointer(unsafe.SliceData(data)))
 
-	ip := netip.AddrFrom16(m.ID.Source)
-	if m.Family == unix.AF_INET {
-		ip = netip.AddrFrom4([4]byte(m.ID.Source[:4]))
-	}
 	e := entry{
 		Socket: Socket{
-			Address: netip.AddrPortFrom(ip.Unmap(), binary.BigEndian.Uint16(m.ID.SourcePort[:])),
+			Address: diagAddress(m.Family, m.ID.Source, m.ID.SourcePort),
 			Inode:   uint64(m.Inode),
 			UID:     m.UID,
 		},
-		ipv6: m.Family == unix.AF_INET6,
+		ipv6:   m.Family == unix.AF_INET6,
+		state:  m.State,
+		remote: diagAddress(m.Family, m.ID.Destination, m.ID.DestinationPort),
+		cookie: uint64(m.ID.Cookie[0]) | uint64(m.ID.Cookie[1])<<32,
 	}
 	if m.State == tcpListen {
 		e.Queued, e.Backlog = int(m.RQueue), int(m.WQueue)
@@ -146,4 +150,12 @@ func parseInetDiag(data []byte) (entry, error) {
 		rest = rest[min(aligned, len(rest)):]
 	}
 	return e, nil
+}
+
+func diagAddress(family uint8, address [16]byte, port [2]byte) netip.AddrPort {
+	ip := netip.AddrFrom16(address)
+	if family == unix.AF_INET {
+		ip = netip.AddrFrom4([4]byte(address[:4]))
+	}
+	return netip.AddrPortFrom(ip.Unmap(), binary.BigEndian.Uint16(port[:]))
 }

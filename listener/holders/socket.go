@@ -32,6 +32,9 @@ type entry struct {
 	Socket
 	ipv6   bool // an AF_INET6 socket, whatever its address
 	v6only bool // IPV6_V6ONLY, see ipv6(7)
+	state  uint8
+	remote netip.AddrPort // the other end of a connection; an IPv4-mapped address as the IPv4 address that it is
+	cookie uint64         // the kernel's name for the socket, which no other ever gets; 0 where it has no sock_diag
 }
 
 // Listening returns the sockets in state LISTEN that have the address addr or that conflict with it: a wildcard with every
@@ -53,24 +56,28 @@ func Connections(addr netip.AddrPort) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("count connections on %s: %w", addr, err)
 	}
-	wanted := addr.Addr().Unmap().WithZone("")
 	count := 0
 	for _, e := range entries {
-		local := e.Address.Addr()
-		switch wanted {
-		case netip.IPv4Unspecified():
-			if local.Is4() {
-				count++
-			}
-		case netip.IPv6Unspecified():
-			if e.ipv6 {
-				count++
-			}
-		case local:
+		if e.reaches(addr) {
 			count++
 		}
 	}
 	return count, nil
+}
+
+// reaches reports whether a listener on addr can have been given the connection.
+func (e entry) reaches(addr netip.AddrPort) bool {
+	local, wanted := e.Address.Addr(), addr.Addr().Unmap().WithZone("")
+	switch {
+	case e.Address.Port() != addr.Port():
+		return false
+	case wanted == netip.IPv4Unspecified():
+		return local.Is4()
+	case wanted == netip.IPv6Unspecified():
+		return e.ipv6
+	default:
+		return local == wanted
+	}
 }
 
 // findOn returns the TCP sockets of both families with this local port.

@@ -180,7 +180,7 @@ func TestConnectionsOfDualWildcard(t *testing.T) {
 	}
 }
 
-// What /proc/net/tcp tells is the same, but for the two facts that it does not have.
+// What /proc/net/tcp tells is the same, but for the facts that it does not have.
 func TestSourcesAgree(t *testing.T) {
 	_, addr := listen(t, "tcp6", "[::]:0")
 	listen(t, "tcp4", netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()).String())
@@ -203,7 +203,10 @@ func TestSourcesAgree(t *testing.T) {
 				if wantV6Only := family == unix.AF_INET6 && state == tcpListen; diag[i].v6only != wantV6Only {
 					t.Errorf("family %d, state %d: got v6only %t", family, state, diag[i].v6only)
 				}
-				diag[i].v6only, diag[i].Backlog = false, 0
+				if diag[i].cookie == 0 {
+					t.Errorf("family %d, state %d: got no cookie", family, state)
+				}
+				diag[i].v6only, diag[i].Backlog, diag[i].cookie = false, 0, 0
 			}
 			if diff := cmp.Diff(diag, file, cmp.AllowUnexported(entry{}), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
 				t.Errorf("family %d, state %d: -sock_diag +/proc/net/tcp\n%s", family, state, diff)

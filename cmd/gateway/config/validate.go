@@ -20,7 +20,6 @@ func (l *loader) validate() {
 	l.check("worker.environment_file", l.checkEnvironmentFile)
 	l.check("worker.handoff", l.checkHandoff)
 	checkChoice(l, "worker.start", c.Worker.Start)
-	l.check("worker.idle_stop", l.checkIdleStop)
 	checkChoice(l, "ready.probe", c.Ready.Probe)
 	l.check("ready.path", l.checkReadyPath)
 	l.checkPositive("ready.timeout", c.Ready.Timeout)
@@ -143,12 +142,6 @@ func (l *loader) checkHandoff(key string) {
 	checkChoice(l, key, worker.Handoff)
 	if worker.Handoff == HandoffIntercept {
 		l.report(key, "intercept is not built yet: use preload for Node.js, listen-fds for a worker that speaks it")
-	}
-}
-
-func (l *loader) checkIdleStop(key string) {
-	if l.config.Worker.IdleStop > 0 {
-		l.report(key, "stopping an idle worker is not built yet: write 0s or remove the line")
 	}
 }
 
