@@ -303,7 +303,7 @@ var keyEdits = map[string]keyEdit{
 		},
 	},
 	"worker.idle_stop": {
-		value: "1s", effect: atOnce, from: "0s", to: "1s",
+		value: "5s", effect: atOnce, from: "0s", to: "5s",
 		proof: func(t *testing.T, k *keyWalk) {
 			k.WaitUnit(t, service, bound, machine.Inactive)
 			if exit := k.Property(t, service, "ExecMainStatus"); exit != "75" {
