@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -207,9 +206,6 @@ func TestIdleStopByHand(t *testing.T) {
 				t.Fatalf("the status is still %+v\n%s", s, h.logged())
 			}
 		}
-	}
-	if err := h.command.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
 	}
 }
 
