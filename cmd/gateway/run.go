@@ -152,9 +152,9 @@ func run(ctx context.Context, path string) error {
 	if err := sockets.Listen(); err != nil || why != worker.ReasonIdle {
 		return err
 	}
-	text := fmt.Sprintf("nobody needs the worker: the next client on %s starts everything again", joinAddresses(sockets.Addresses()))
-	log.Info("the launcher ends, "+text, "exit_status", idleStatus)
-	notify(daemon.SdNotifyStopping + "\nSTATUS=" + text)
+	log.Info("nobody needs the worker, the launcher ends: the next client has systemd start it again", "exit_status", idleStatus)
+	notify(daemon.SdNotifyStopping + "\nSTATUS=nobody needs the worker: the next client on " +
+		joinAddresses(sockets.Addresses()) + " starts everything again")
 	return &exitStatus{status: idleStatus}
 }
 
