@@ -81,8 +81,9 @@ check: ## formatting, vet, staticcheck, the import rules
 	@go tool -modfile=$(TOOLS) staticcheck ./...
 	@go test ./test/imports
 
-.PHONY: man
-man: ## write docs/man from the help and the example configuration
+.PHONY: generate
+generate: ## write config.schema.json and docs/man from the help and the example configuration
+	@go run ./cmd/gateway config schema > config.schema.json.new && mv config.schema.json.new config.schema.json
 	@go test ./cmd/gateway -run TestManPages -update
 
 .PHONY: fmt

@@ -39,7 +39,7 @@ func TestManPages(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(got, want) {
-			t.Errorf("docs/man/%s is not what the help says: make man", name)
+			t.Errorf("docs/man/%s is not what the help says: make generate", name)
 		}
 	}
 }

@@ -133,7 +133,6 @@ var unseen = map[string]string{
 	"NUL":           "any text but one with a NUL byte",
 	"path no URL":   "the inside of a URL",
 	"intercept":     "a choice that is not built yet",
-	"idle_stop":     "a duration that is not built yet",
 	"preload hello": "two keys together",
 	"probe http":    "two keys together",
 	"backoff":       "two keys together",
