@@ -63,7 +63,7 @@ func TestSchemaFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(text), string(file)); diff != "" {
-		t.Errorf("run \"go run ./cmd/gateway config schema > %s\" (-schema +file):\n%s", SchemaName, diff)
+		t.Errorf("make generate (-schema +%s):\n%s", SchemaName, diff)
 	}
 	first, _, _ := strings.Cut(string(Example), "\n")
 	if want := "# yaml-language-server: $schema=" + SchemaName; first != want {
