@@ -103,7 +103,7 @@ func (h *holding) bind(addresses []netip.AddrPort, others bool) (bound listener.
 			h.log.Info("listening", "address", address)
 			h.absent = slices.DeleteFunc(h.absent, func(a netip.AddrPort) bool { return a == address })
 		case errors.Is(err, unix.EADDRINUSE):
-			return bound, fmt.Errorf("%w: %s", err, holders.InUse(address))
+			return bound, fmt.Errorf("%w: %s", err, reclaimHint(context.Background(), address))
 		case listener.Absent(err):
 			absent = append(absent, err)
 			if !known {
@@ -139,7 +139,7 @@ func (h *holding) foresee(listen []netip.AddrPort) (listener.Set, []netip.AddrPo
 			return nil, nil, err
 		}
 		if len(others) > 0 {
-			return nil, nil, errors.New(holders.InUse(address))
+			return nil, nil, errors.New(reclaimHint(context.Background(), address))
 		}
 	}
 	addresses := slices.DeleteFunc(slices.Clone(listen), func(a netip.AddrPort) bool { return slices.Contains(h.absent, a) })

@@ -82,7 +82,7 @@ after every restart, so that nobody is refused and nobody can take the port.`,
 	root.AddCommand(
 		newRunCommand(), newWrapperCommand(), newHelloCommand(),
 		newInstallCommand(), newUninstallCommand(),
-		newStatusCommand(), newStartCommand(), newStopCommand(), newRestartCommand(), newReloadCommand(),
+		newStatusCommand(), newStartCommand(), newStopCommand(), newRestartCommand(), newReloadCommand(), newReclaimCommand(),
 		newLogsCommand(), newConfigCommand(), newVersionCommand(),
 	)
 	return root

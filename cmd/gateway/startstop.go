@@ -41,7 +41,7 @@ alone leaves the port open, and the next client starts everything again.`,
 					return err
 				}
 				if len(left) > 0 && left[0].Exact {
-					return fmt.Errorf("stopped, but %s is not free: %s", address, holders.InUse(address))
+					return fmt.Errorf("stopped, but %s is not free: %s", address, reclaimHint(ctx, address))
 				}
 			}
 			return nil

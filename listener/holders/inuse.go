@@ -15,9 +15,9 @@ import (
 func InUse(addr netip.AddrPort) string {
 	sockets, err := Listening(addr)
 	if err == nil && len(sockets) == 0 {
-		// A connection or a socket that is only bound keeps a port as well. Bit 13 is TCP_BOUND_INACTIVE, since Linux 6.7.
+		// A connection or a socket that is only bound keeps a port as well.
 		var entries []entry
-		entries, err = find(1<<14-1, addr.Port())
+		entries, err = find(1<<(tcpBoundInactive+1)-1, addr.Port())
 		sockets = conflicting(entries, addr)
 	}
 	if err != nil {

@@ -38,13 +38,14 @@ type (
 
 const (
 	// States of linux/tcp_states.h that are asked for by name.
-	tcpEstablished = 1
-	tcpFinWait1    = 4
-	tcpFinWait2    = 5
-	tcpCloseWait   = 8
-	tcpLastAck     = 9
-	tcpListen      = 10
-	tcpClosing     = 11
+	tcpEstablished   = 1
+	tcpFinWait1      = 4
+	tcpFinWait2      = 5
+	tcpCloseWait     = 8
+	tcpLastAck       = 9
+	tcpListen        = 10
+	tcpClosing       = 11
+	tcpBoundInactive = 13 // bound and no more, since Linux 6.7
 
 	skV6Only = 11 // INET_DIAG_SKV6ONLY of linux/inet_diag.h, an attribute of one byte
 )

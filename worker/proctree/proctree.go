@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
@@ -128,60 +129,84 @@ func namespace(pid int) (string, error) {
 	return os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns", "pid"))
 }
 
+// Handle is a process that no other can be mistaken for: a pidfd (pidfd_open(2))
+// that was opened before the start time was compared.
+type Handle struct{ fd int }
+
+// Open returns a handle to the process. One that has gone, whether or not another
+// has got its pid, is os.ErrNotExist.
+func (p Process) Open() (*Handle, error) {
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil, fmt.Errorf("process %d: %w", p.PID, os.ErrNotExist)
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	now, err := Find(p.PID)
+	if err == nil && now.Start != p.Start {
+		err = fmt.Errorf("process %d: %w", p.PID, os.ErrNotExist)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	return &Handle{fd: fd}, nil
+}
+
+// Signal sends a signal, or with 0 asks whether one may be sent: unix.EPERM says
+// no. A process that has been reaped is os.ErrNotExist.
+func (h *Handle) Signal(signal unix.Signal) error {
+	err := unix.PidfdSendSignal(h.fd, signal, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return os.ErrNotExist
+	}
+	return err
+}
+
+// Wait reports whether the process ends before the deadline; the zero Time is
+// none. It does not reap it.
+func (h *Handle) Wait(deadline time.Time) (ended bool, err error) {
+	for {
+		timeout := -1
+		if !deadline.IsZero() {
+			timeout = int(max(0, time.Until(deadline)+time.Millisecond-1) / time.Millisecond)
+		}
+		// It becomes readable when the process has ended (pidfd_open(2)).
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(h.fd), Events: unix.POLLIN}}, timeout)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		return n > 0, os.NewSyscallError("poll", err)
+	}
+}
+
+// Close gives the handle up.
+func (h *Handle) Close() { _ = unix.Close(h.fd) }
+
 // Kill ends processes with SIGKILL, all of them before it waits for any, and
 // returns when they have ended; they are not reaped. One that has gone already
 // is no error.
 func Kill(processes []Process) error {
 	var errs []error
-	var handles []unix.PollFd
-	defer func() {
-		for _, handle := range handles {
-			_ = unix.Close(int(handle.Fd))
-		}
-	}()
+	var handles []*Handle
 	for _, process := range processes {
-		handle, err := process.kill()
-		if err != nil {
+		handle, err := process.Open()
+		if err == nil {
+			defer handle.Close()
+			err = handle.Signal(unix.SIGKILL)
+		}
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+		case err != nil:
 			errs = append(errs, fmt.Errorf("kill %s: %w", process, err))
-		} else if handle >= 0 {
-			handles = append(handles, unix.PollFd{Fd: int32(handle), Events: unix.POLLIN})
+		default:
+			handles = append(handles, handle)
 		}
 	}
-	for i := range handles {
-		for {
-			// It becomes readable when the process has ended (pidfd_open(2)).
-			_, err := unix.Poll(handles[i:i+1], -1)
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
-			errs = append(errs, os.NewSyscallError("poll", err))
-			break
-		}
+	for _, handle := range handles {
+		_, err := handle.Wait(time.Time{})
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-// kill sends SIGKILL and returns a pidfd to wait with, or -1 when the process
-// has gone already.
-func (p Process) kill() (handle int, err error) {
-	handle, err = unix.PidfdOpen(p.PID, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return -1, nil
-	}
-	if err != nil {
-		return -1, os.NewSyscallError("pidfd_open", err)
-	}
-	// The handle may be another process's that has got the pid meanwhile.
-	now, err := Find(p.PID)
-	if err == nil && now.Start == p.Start {
-		err = unix.PidfdSendSignal(handle, unix.SIGKILL, nil, 0)
-		if err == nil {
-			return handle, nil
-		}
-	}
-	_ = unix.Close(handle)
-	if err == nil || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return -1, nil
-	}
-	return -1, err
 }

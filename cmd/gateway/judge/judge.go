@@ -59,9 +59,21 @@ type Socket struct {
 // conflicts with it, each once, with their holders. Unseen is how many processes
 // could not be looked into: as long as it is not 0 there may be more holders.
 func (k Known) Listening(ctx context.Context, addresses ...netip.AddrPort) (sockets []Socket, unseen int, err error) {
+	return k.sockets(ctx, holders.Listening, addresses)
+}
+
+// Keeping is Listening for an address that is to be bound: a socket that is only
+// bound is in the way too, see holders.Keeping.
+func (k Known) Keeping(ctx context.Context, addresses ...netip.AddrPort) (sockets []Socket, unseen int, err error) {
+	return k.sockets(ctx, holders.Keeping, addresses)
+}
+
+func (k Known) sockets(
+	ctx context.Context, find func(netip.AddrPort) ([]holders.Socket, error), addresses []netip.AddrPort,
+) (sockets []Socket, unseen int, err error) {
 	var inodes []uint64
 	for _, address := range addresses {
-		found, err := holders.Listening(address)
+		found, err := find(address)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -1,0 +1,373 @@
+package reclaim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/worker/proctree"
+)
+
+// Options says how far to go. The zero value ends orphans only.
+type Options struct {
+	// Force ends rivals and foreign processes too.
+	Force bool
+	// DryRun sends no signal.
+	DryRun bool
+	// Ours are addresses on which a socket unit of ours listens. An ordinary user
+	// cannot see that it is systemd that holds them.
+	Ours []netip.AddrPort
+	// Unbound says that nobody may hold the addresses, not even systemd: they are
+	// about to be bound.
+	Unbound bool
+	// Term is how long a process may take to end after SIGTERM, Kill after SIGKILL;
+	// 0 stands for 10 s and 3 s.
+	Term, Kill time.Duration
+	// Tell is called for each thing that is done, as it is done.
+	Tell func(Event)
+}
+
+// OpenClaw lets go of the port and ends within a second or two when it is idle,
+// but may finish its work for up to 315 s (gateway-shutdown-budget of 2026.9.6).
+// Both together, and the looks at the machine between them, are less than the
+// TimeoutSec=20 of the socket unit, past which systemd would give the socket up.
+const (
+	defaultTerm = 10 * time.Second
+	defaultKill = 3 * time.Second
+)
+
+// Keeper is a process that keeps addresses from being bound.
+type Keeper struct {
+	judge.Holder
+	Addresses []netip.AddrPort // as the sockets are bound, a wildcard perhaps
+}
+
+// Event is something that is done to a keeper.
+type Event struct {
+	Kind   EventKind
+	Keeper Keeper
+	// Signal is the one that is sent, or that has ended it.
+	Signal unix.Signal
+	// After is how long the end took, from the first signal on.
+	After time.Duration
+}
+
+// EventKind is what is done.
+type EventKind string
+
+// The kinds of events.
+const (
+	Ending EventKind = "ending" // it is sent Signal, or with DryRun would be
+	Ended  EventKind = "ended"
+	LetGo  EventKind = "let go" // it has left the addresses but lives, and is left to finish its work
+)
+
+// Outcome is what holds the addresses in the end; with DryRun, what would.
+type Outcome struct {
+	// Obstacles are what is in the way. Without any, the addresses are free, or
+	// held by systemd, our launcher and its worker alone.
+	Obstacles []Obstacle
+	// Kept are the addresses that those three hold.
+	Kept []netip.AddrPort
+	// Unseen is how many processes could not be looked into.
+	Unseen int
+}
+
+// Obstacle is a process that holds addresses and was not ended.
+type Obstacle struct {
+	Keeper // only Addresses and UID where it is Hidden
+	Reason Reason
+}
+
+// Reason is why a process was not ended.
+type Reason string
+
+// The reasons.
+const (
+	NeedsForce Reason = "needs force" // a rival or a foreign process
+	NotAllowed Reason = "not allowed" // another user's
+	Untouched  Reason = "untouched"   // never ended: PID 1, a service manager, a launcher, a worker
+	Ancestor   Reason = "ancestor"    // it has started this very process, or is it
+	CameBack   Reason = "came back"   // it was not there before somebody else was ended
+	Survived   Reason = "survived"    // it does not even end by SIGKILL
+	Hidden     Reason = "hidden"      // nobody who may be looked into holds the socket
+)
+
+// Run ends what may be ended of that which keeps the addresses from being bound,
+// and says what is left. An error says that it could not look, or not in the time
+// that ctx gives; what it then has already told is done.
+func Run(ctx context.Context, addresses []netip.AddrPort, o Options) (Outcome, error) {
+	r := &reclaimer{Options: o, addresses: addresses, family: family()}
+	if r.Term == 0 {
+		r.Term = defaultTerm
+	}
+	if r.Kill == 0 {
+		r.Kill = defaultKill
+	}
+	if r.Tell == nil {
+		r.Tell = func(Event) {}
+	}
+	before, err := r.look(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	doomed := slices.DeleteFunc(slices.Clone(before.keepers), func(k Keeper) bool { return r.objection(k) != "" })
+	switch {
+	case len(doomed) == 0:
+		return r.outcome(before, before, nil), nil
+	case o.DryRun:
+		for _, keeper := range doomed {
+			r.Tell(Event{Kind: Ending, Keeper: keeper, Signal: unix.SIGTERM})
+		}
+		return r.outcome(before, before, doomed), nil
+	}
+	if err := r.end(ctx, doomed); err != nil {
+		return Outcome{}, err
+	}
+	after, err := r.look(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return r.outcome(before, after, nil), nil
+}
+
+type reclaimer struct {
+	Options
+	addresses []netip.AddrPort
+	family    []int
+}
+
+// view is the machine at one moment.
+type view struct {
+	keepers []Keeper
+	// hidden are sockets that nobody who can be seen holds.
+	hidden []judge.Socket
+	unseen int
+}
+
+func (r *reclaimer) look(ctx context.Context) (view, error) {
+	sockets, unseen, err := judge.Known{}.Keeping(ctx, r.addresses...)
+	if err == nil {
+		// What could not be asked in time would be judged without an answer.
+		err = ctx.Err()
+	}
+	if err != nil {
+		return view{}, fmt.Errorf("find out who holds the addresses: %w", err)
+	}
+	v := view{unseen: unseen}
+	for _, socket := range sockets {
+		if len(socket.Holders) == 0 {
+			v.hidden = append(v.hidden, socket)
+		}
+		for _, holder := range socket.Holders {
+			i := slices.IndexFunc(v.keepers, func(k Keeper) bool { return k.PID == holder.PID })
+			if i < 0 {
+				i = len(v.keepers)
+				v.keepers = append(v.keepers, Keeper{Holder: holder})
+			}
+			if !slices.Contains(v.keepers[i].Addresses, socket.Address) {
+				v.keepers[i].Addresses = append(v.keepers[i].Addresses, socket.Address)
+			}
+		}
+	}
+	return v, nil
+}
+
+// same finds the very process of a keeper in a later view, with what it is now.
+func (v view) same(k Keeper) (Keeper, bool) {
+	i := slices.IndexFunc(v.keepers, func(other Keeper) bool {
+		return other.PID == k.PID && other.StartTime == k.StartTime
+	})
+	if i < 0 {
+		return Keeper{}, false
+	}
+	return v.keepers[i], true
+}
+
+// objection is why a process may not be ended, "" if it may.
+func (r *reclaimer) objection(k Keeper) Reason {
+	switch {
+	case slices.Contains(r.family, k.PID):
+		return Ancestor
+	case k.PID == 1, k.Name == "systemd": // whatever its role
+		return Untouched
+	case k.Role == judge.Orphan, r.Force && (k.Role == judge.Rival || k.Role == judge.Foreign):
+		handle, err := process(k).Open()
+		if err != nil {
+			return "" // it has ended, or end will say
+		}
+		defer handle.Close()
+		if errors.Is(handle.Signal(0), unix.EPERM) {
+			return NotAllowed
+		}
+		return ""
+	case k.Role == judge.Rival, k.Role == judge.Foreign:
+		return NeedsForce
+	default:
+		return Untouched
+	}
+}
+
+// doomed is a keeper that is being ended.
+type doomed struct {
+	Keeper
+	handle *proctree.Handle
+}
+
+// end sends SIGTERM to all, waits for all, and sends SIGKILL to those that still
+// hold an address.
+func (r *reclaimer) end(ctx context.Context, keepers []Keeper) error {
+	var left []doomed
+	defer func() {
+		for _, d := range left {
+			d.handle.Close()
+		}
+	}()
+	for _, keeper := range keepers {
+		handle, err := process(keeper).Open()
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("end pid %d: %w", keeper.PID, err)
+		}
+		left = append(left, doomed{keeper, handle})
+	}
+	start := time.Now()
+	for _, step := range []struct {
+		signal unix.Signal
+		bound  time.Duration
+	}{{unix.SIGTERM, r.Term}, {unix.SIGKILL, r.Kill}} {
+		var err error
+		if left, err = r.signal(ctx, left, step.signal); err != nil {
+			return err
+		}
+		deadline := time.Now().Add(step.bound)
+		if limit, ok := ctx.Deadline(); ok && limit.Before(deadline) {
+			deadline = limit
+		}
+		var alive []doomed
+		for i, d := range left {
+			ended, err := d.handle.Wait(deadline)
+			if err != nil {
+				left = append(alive, left[i:]...)
+				return fmt.Errorf("wait for the end of pid %d: %w", d.PID, err)
+			}
+			if !ended {
+				alive = append(alive, d)
+				continue
+			}
+			r.Tell(Event{Kind: Ended, Keeper: d.Keeper, Signal: step.signal, After: time.Since(start)})
+			d.handle.Close()
+		}
+		left = alive
+	}
+	return nil
+}
+
+// signal sends a signal to those that are still what they were, and returns them.
+// The handles were opened before this look, so what it finds by pid and start time
+// is what they lead to.
+func (r *reclaimer) signal(ctx context.Context, all []doomed, signal unix.Signal) (sent []doomed, err error) {
+	if len(all) == 0 {
+		return nil, nil
+	}
+	now, err := r.look(ctx)
+	if err != nil {
+		return all, err
+	}
+	for i, d := range all {
+		keeper, holds := now.same(d.Keeper)
+		if !holds && signal == unix.SIGKILL {
+			r.Tell(Event{Kind: LetGo, Keeper: d.Keeper})
+		}
+		if !holds || keeper.Role != d.Role || !slices.Equal(keeper.Argv, d.Argv) || r.objection(keeper) != "" {
+			d.handle.Close()
+			continue
+		}
+		r.Tell(Event{Kind: Ending, Keeper: keeper, Signal: signal})
+		if err := d.handle.Signal(signal); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return append(sent, all[i:]...), fmt.Errorf("end pid %d: %w", d.PID, err)
+		}
+		sent = append(sent, d)
+	}
+	return sent, nil
+}
+
+// outcome says what of a view is in the way, as if those who are gone had ended.
+func (r *reclaimer) outcome(before, after view, gone []Keeper) Outcome {
+	outcome := Outcome{Unseen: after.unseen}
+	obstructed := map[netip.AddrPort]bool{}
+	add := func(k Keeper, reason Reason) {
+		outcome.Obstacles = append(outcome.Obstacles, Obstacle{Keeper: k, Reason: reason})
+		for _, address := range k.Addresses {
+			obstructed[address] = true
+		}
+	}
+	keep := func(addresses ...netip.AddrPort) {
+		for _, address := range addresses {
+			if !slices.Contains(outcome.Kept, address) {
+				outcome.Kept = append(outcome.Kept, address)
+			}
+		}
+	}
+	for _, keeper := range after.keepers {
+		if (view{keepers: gone}).has(keeper) {
+			continue
+		}
+		ours := keeper.Role == judge.Systemd || keeper.Role == judge.Launcher || keeper.Role == judge.Worker
+		switch reason := r.objection(keeper); {
+		case ours && !r.Unbound:
+			keep(keeper.Addresses...)
+		case !ours && !before.has(keeper):
+			add(keeper, CameBack)
+		case reason == "":
+			add(keeper, Survived)
+		default:
+			add(keeper, reason)
+		}
+	}
+	for _, socket := range after.hidden {
+		if !r.Unbound && slices.Contains(r.Ours, socket.Address) {
+			keep(socket.Address)
+			continue
+		}
+		hidden := Keeper{Addresses: []netip.AddrPort{socket.Address}}
+		hidden.UID = socket.UID
+		add(hidden, Hidden)
+	}
+	outcome.Kept = slices.DeleteFunc(outcome.Kept, func(address netip.AddrPort) bool { return obstructed[address] })
+	return outcome
+}
+
+func (v view) has(k Keeper) bool {
+	_, found := v.same(k)
+	return found
+}
+
+func process(k Keeper) proctree.Process {
+	return proctree.Process{PID: k.PID, Start: k.StartTime}
+}
+
+// family is this process and those it descends from: to end one of them could end
+// this one, with the work half done. A session in an OpenClaw that has become an
+// orphan is such a case.
+func family() []int {
+	pids := []int{os.Getpid()}
+	for pid := os.Getppid(); pid > 1; {
+		pids = append(pids, pid)
+		parent, err := proctree.Find(pid)
+		if err != nil {
+			break
+		}
+		pid = parent.PPID
+	}
+	return pids
+}
