@@ -152,7 +152,22 @@ type view struct {
 	unseen int
 }
 
+// look tells what keeps the addresses. Who ends between the look for sockets and the
+// one for processes leaves a socket that nobody holds; it is gone a moment later.
 func (r *reclaimer) look(ctx context.Context) (view, error) {
+	v, err := r.glance(ctx)
+	if err != nil || len(v.hidden) == 0 {
+		return v, err
+	}
+	first := v.hidden
+	v, err = r.glance(ctx)
+	v.hidden = slices.DeleteFunc(v.hidden, func(now judge.Socket) bool {
+		return !slices.ContainsFunc(first, func(socket judge.Socket) bool { return socket.Inode == now.Inode })
+	})
+	return v, err
+}
+
+func (r *reclaimer) glance(ctx context.Context) (view, error) {
 	sockets, unseen, err := judge.Known{}.Keeping(ctx, r.addresses...)
 	if err == nil {
 		// What could not be asked in time would be judged without an answer.

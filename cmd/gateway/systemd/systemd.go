@@ -13,9 +13,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"openclaw-gateway/units"
 )
+
+// nogroup has no rights anywhere.
+const nogroup = 65534
 
 // Manager is a service manager: the system's, which is the zero value, or a user's.
 type Manager struct {
@@ -51,6 +55,12 @@ func (m Manager) Show(ctx context.Context, names []string, properties ...string)
 	cmd := exec.CommandContext(ctx, "systemctl", arguments...)
 	if m.User {
 		cmd.Env = append(os.Environ(), m.environment()...)
+	}
+	if m.User && os.Geteuid() == 0 && m.UID != 0 {
+		// A user's manager answers nobody else, not even root (measured on systemd 252).
+		// The user can read the environment of what runs as them.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(m.UID), Gid: nogroup}}
+		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, m.environment()...)
 	}
 	var output, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &said
@@ -128,8 +138,8 @@ func (m Manager) Command(arguments ...string) string {
 	return strings.Join(words, " ")
 }
 
-// environment is by which systemctl finds the manager of another user, which root
-// may ask, and its own user's where nobody has said (su, cron).
+// environment is by which systemctl finds the manager of another user, for whom
+// root may ask, and its own user's where nobody has said (su, cron).
 func (m Manager) environment() []string {
 	runtime := filepath.Join("/run/user", strconv.Itoa(m.UID))
 	if m.UID == os.Geteuid() && os.Getenv("XDG_RUNTIME_DIR") != "" {

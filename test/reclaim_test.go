@@ -1,0 +1,348 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"openclaw-gateway/test/load"
+	"openclaw-gateway/test/machine"
+)
+
+const (
+	// old is the unit that an OpenClaw ran in before there was a gateway.
+	old = "openclaw-old.service"
+
+	openclawEntry = "/opt/openclaw/node_modules/openclaw/dist/index.js"
+	fakeEntry     = "/opt/fake/node_modules/openclaw/dist/index.js"
+	foreignEntry  = "/opt/other/node_modules/other/dist/index.js"
+	decoyPath     = "/opt/openclaw-decoy/openclaw.js"
+)
+
+// fake is a gateway as far as its command line and its package tell: it listens
+// where HOST says, and tells systemd so.
+const fake = `
+const { execFileSync } = require('node:child_process');
+require('node:http').createServer((request, response) => response.end('fake\n'))
+  .listen(18789, process.env.HOST, () => execFileSync('systemd-notify', ['--ready']));
+`
+
+// TestIncident is the reason for all of this: an OpenClaw of an ordinary user has
+// outlived its supervisor and holds the port. Starting the socket unit ends exactly
+// that process, and it cannot take the port again.
+func TestIncident(t *testing.T) {
+	modules := filepath.Dir(filepath.Dir(filepath.Dir(required(t, "OPENCLAW_ENTRY"))))
+	m := boot(t, machine.Options{Users: true, Binds: map[string]string{"/opt/openclaw/node_modules": modules}})
+	claw := m.AddUser(t, "claw")
+	const environment = "OPENCLAW_GATEWAY_TOKEN=a-token-that-is-long-enough-for-a-test"
+	command := nodePath + " " + openclawEntry + " gateway run --port 18789 --bind loopback --allow-unconfigured"
+	// A state directory of its own, so that it is the port that the two are after.
+	writeUnit(t, m, claw, fmt.Sprintf("Environment=%s OPENCLAW_STATE_DIR=/home/claw/old\nExecStart=/bin/sh -c '%s & wait'\nKillMode=process\n", environment, command))
+	claw.Systemctl(t, "start", old)
+	awaitAnswer(t, m)
+	supervisor := claw.Unit(t, old).MainPID
+	claw.Systemctl(t, "stop", old)
+	orphan := onlyHolder(t, m, ipv4)
+	if claw.Unit(t, old).ActiveState == "active" || orphan == supervisor {
+		t.Fatalf("the orphan is %d, its supervisor %d still there", orphan, supervisor)
+	}
+	decoy := startDecoy(t, m, claw)
+
+	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", fmt.Sprintf(`
+worker:
+  command: [%s]
+  environment: [OPENCLAW_SUPERVISOR_MODE=external, OPENCLAW_SERVICE_REPAIR_POLICY=external, %s]
+ready:
+  path: /startupz
+`, strings.ReplaceAll(strings.ReplaceAll(command, "18789", `"18789"`), " ", ", "), environment), 0o644)
+	m.Run(t, gatewayPath, "install", "--system", "--run-as", "claw")
+	m.Systemctl(t, "enable", "--now", socket)
+
+	journal := m.Journal(t, socket)
+	t.Logf("the journal of %s:\n%s", socket, journal)
+	for _, words := range []string{"ending a process", fmt.Sprintf("pid=%d", orphan), "role=orphan", "signal=SIGTERM", old, "it has ended"} {
+		if !strings.Contains(journal, words) {
+			t.Errorf("the journal of %s lacks %q", socket, words)
+		}
+	}
+	if alive(t, m, orphan) {
+		t.Errorf("the orphan, pid %d, lives", orphan)
+	}
+	if !alive(t, m, decoy) {
+		t.Errorf("the decoy, pid %d, was ended", decoy)
+	}
+	before := inodes(t, m)
+	if want := []string{ipv4, ipv6}; !slices.Equal(slices.Sorted(maps.Keys(before)), want) {
+		t.Fatalf("somebody listens on %v, want %v", before, want)
+	}
+	if code, body := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
+		t.Fatalf("GET http://%s/healthz: %d %s", ipv4, code, body)
+	}
+	serving(t, m.Scope, 1)
+	checkFamily(t, m, before)
+
+	// The same one again.
+	claw.Systemctl(t, "start", old)
+	claw.WaitUnit(t, old, 5*bound, machine.Inactive)
+	checkFamily(t, m, before)
+	if code, body := get(t, m, ipv6, "/healthz"); code != http.StatusOK {
+		t.Errorf("GET http://%s/healthz: %d %s", ipv6, code, body)
+	}
+	// And nothing to be ended is found where all is well.
+	if output := m.Run(t, gatewayPath, "reclaim"); !strings.Contains(output, "held by systemd, our launcher and its worker alone") {
+		t.Errorf("gateway reclaim: %s", output)
+	}
+}
+
+// TestReclaim goes through all who can hold the port, with a gateway that costs less.
+func TestReclaim(t *testing.T) {
+	m := boot(t, machine.Options{Users: true})
+	alice := m.AddUser(t, "alice")
+	for name, entry := range map[string]string{"openclaw": fakeEntry, "other": foreignEntry} {
+		m.WriteFile(t, entry, fake, 0o644)
+		m.WriteFile(t, path.Join(path.Dir(path.Dir(entry)), "package.json"), fmt.Sprintf("{%q: %q}", "name", name), 0o644)
+	}
+	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "{}\n", 0o644)
+	m.Run(t, gatewayPath, "install", "--system")
+
+	for _, host := range []string{"0.0.0.0", "::", "::1", "127.0.0.1"} {
+		t.Run("orphan on "+host, func(t *testing.T) {
+			pid := startOld(t, m, alice, host, wrapped(fakeEntry))
+			alice.Systemctl(t, "stop", old)
+			output := m.Run(t, gatewayPath, "reclaim", "--dry-run")
+			if !strings.Contains(output, fmt.Sprintf("would end orphan pid %d of user alice", pid)) || !alive(t, m, pid) {
+				t.Errorf("gateway reclaim --dry-run: %s", output)
+			}
+			// gateway stop says how the port becomes free.
+			if _, err := m.Output(gatewayPath, "stop"); host != "0.0.0.0" && host != "::" &&
+				(err == nil || !strings.Contains(err.Error(), "gateway reclaim")) {
+				t.Errorf("gateway stop: %v", err)
+			}
+			output = m.Run(t, gatewayPath, "reclaim", ipv4, ipv6)
+			for _, words := range []string{fmt.Sprintf("ending orphan pid %d", pid), "main process of no unit, left in " + old, "has ended by SIGTERM", "free"} {
+				if !strings.Contains(output, words) {
+					t.Errorf("gateway reclaim lacks %q: %s", words, output)
+				}
+			}
+			if alive(t, m, pid) {
+				t.Errorf("pid %d lives", pid)
+			}
+		})
+	}
+
+	// As in the incident, too: the supervisor is there, but the gateway is not its main
+	// process.
+	for _, s := range []*machine.Scope{m.Scope, alice} {
+		t.Run("child of a unit of "+scopeName(s), func(t *testing.T) {
+			pid := startOld(t, m, s, "0.0.0.0", wrapped(fakeEntry))
+			if main := s.Unit(t, old).MainPID; main == pid {
+				t.Fatalf("the main process of %s is the gateway", old)
+			}
+			m.Systemctl(t, "start", socket)
+			t.Cleanup(func() { m.Systemctl(t, "stop", socket, service) })
+			if alive(t, m, pid) {
+				t.Errorf("pid %d lives", pid)
+			}
+			if code, _ := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
+				t.Errorf("%s answered %d", ipv4, code)
+			}
+		})
+	}
+
+	for _, s := range []*machine.Scope{m.Scope, alice} {
+		t.Run("rival of "+scopeName(s), func(t *testing.T) {
+			pid := startOld(t, m, s, "127.0.0.1", nodePath+" "+fakeEntry+" gateway --port 18789")
+			remedy := "systemctl disable --now " + old
+			if s == alice {
+				remedy = "systemctl --user --machine=alice@.host disable --now " + old
+			}
+			leftAlone(t, m, m.Scope, pid, "rival", remedy)
+			if _, err := m.Output("systemctl", "start", socket); err == nil {
+				t.Errorf("%s was started although a rival holds the port", socket)
+			}
+			for _, words := range []string{"role=rival", fmt.Sprintf("pid=%d", pid), remedy} {
+				if journal := m.Journal(t, socket); !strings.Contains(journal, words) {
+					t.Errorf("the journal of %s lacks %q:\n%s", socket, words, journal)
+				}
+			}
+			if !alive(t, m, pid) || s.Unit(t, old).ActiveState != "active" {
+				t.Errorf("the rival was not left alone")
+			}
+			m.Systemctl(t, "reset-failed", socket)
+			m.Run(t, gatewayPath, "reclaim", "--force")
+			if alive(t, m, pid) {
+				t.Errorf("gateway reclaim --force has not ended pid %d", pid)
+			}
+		})
+	}
+
+	t.Run("foreign", func(t *testing.T) {
+		pid := startOld(t, m, alice, "127.0.0.1", wrapped(foreignEntry))
+		leftAlone(t, m, m.Scope, pid, "foreign process", "gateway reclaim "+ipv4+" '"+ipv6+"' --force")
+		m.Run(t, gatewayPath, "reclaim", "--force")
+		if alive(t, m, pid) {
+			t.Errorf("gateway reclaim --force has not ended pid %d", pid)
+		}
+	})
+
+	t.Run("another user's", func(t *testing.T) {
+		bob := m.AddUser(t, "bob")
+		pid := startOld(t, m, alice, "127.0.0.1", wrapped(fakeEntry))
+		alice.Systemctl(t, "stop", old)
+		leftAlone(t, m, bob, pid, "user alice", "could not be looked into", "sudo gateway reclaim "+ipv4)
+		// Its own user may.
+		alice.Run(t, gatewayPath, "reclaim", ipv4)
+		if alive(t, m, pid) {
+			t.Errorf("pid %d lives", pid)
+		}
+	})
+
+	t.Run("held as it should be", func(t *testing.T) {
+		decoy := startDecoy(t, m, alice)
+		m.Systemctl(t, "start", socket)
+		for _, s := range []*machine.Scope{m.Scope, alice} {
+			if output := s.Run(t, gatewayPath, "reclaim"); !strings.Contains(output, "held by systemd") {
+				t.Errorf("gateway reclaim of %s: %s", scopeName(s), output)
+			}
+		}
+		if !alive(t, m, decoy) {
+			t.Error("the decoy was ended")
+		}
+		m.Systemctl(t, "stop", socket, service)
+	})
+
+	t.Run("user scope", func(t *testing.T) {
+		pid := startOld(t, m, alice, "::", wrapped(fakeEntry))
+		alice.Systemctl(t, "stop", old)
+		alice.Run(t, gatewayPath, "install", "--user", "--now")
+		if alive(t, m, pid) {
+			t.Errorf("pid %d lives", pid)
+		}
+		if journal := alice.Journal(t, socket); !strings.Contains(journal, fmt.Sprintf("pid=%d", pid)) {
+			t.Errorf("the journal of %s does not tell of pid %d:\n%s", socket, pid, journal)
+		}
+		if code, _ := get(t, m, ipv6, "/healthz"); code != http.StatusOK {
+			t.Errorf("%s answered %d", ipv6, code)
+		}
+		if output := alice.Run(t, gatewayPath, "reclaim", "--user"); !strings.Contains(output, "held by systemd") {
+			t.Errorf("gateway reclaim --user: %s", output)
+		}
+		// systemd of alice's is not to be ended, and in the way of another socket unit.
+		if _, err := m.Output("systemctl", "start", socket); err == nil {
+			t.Errorf("%s was started twice", socket)
+		}
+		if journal := m.Journal(t, socket); !strings.Contains(journal, "role=systemd") || !strings.Contains(journal, "list-sockets") {
+			t.Errorf("the journal of %s does not say that a user's systemd holds the port:\n%s", socket, journal)
+		}
+		if code, _ := get(t, m, ipv6, "/healthz"); code != http.StatusOK {
+			t.Errorf("%s answered %d", ipv6, code)
+		}
+	})
+}
+
+// wrapped is a command line in which the gateway is a shell's child.
+func wrapped(entry string) string {
+	return fmt.Sprintf("/bin/sh -c '%s %s gateway --port 18789 & wait'", nodePath, entry)
+}
+
+// writeUnit writes the old unit into a scope.
+func writeUnit(t testing.TB, m *machine.Machine, s *machine.Scope, settings string) {
+	t.Helper()
+	directory := "/etc/systemd/system"
+	if s.User != "" {
+		directory = s.Home() + "/.config/systemd/user"
+	}
+	m.WriteFile(t, path.Join(directory, old), "[Service]\n"+settings, 0o644)
+	if s.User != "" {
+		m.Run(t, "chown", "-R", s.User+":", s.Home()+"/.config")
+	}
+	s.Systemctl(t, "daemon-reload")
+}
+
+// startOld starts the old unit with a server on a host's port, and returns the
+// server's pid.
+func startOld(t testing.TB, m *machine.Machine, s *machine.Scope, host, command string) int {
+	t.Helper()
+	writeUnit(t, m, s, "Type=notify\nNotifyAccess=all\nKillMode=process\nEnvironment=HOST="+host+"\nExecStart="+command+"\n")
+	s.Systemctl(t, "start", old)
+	listening := inodes(t, m)
+	if len(listening) != 1 {
+		t.Fatalf("somebody listens on %v, want one server", listening)
+	}
+	for address := range listening {
+		return onlyHolder(t, m, address)
+	}
+	return 0
+}
+
+// startDecoy starts what only looks like a gateway, as a unit's child.
+func startDecoy(t testing.TB, m *machine.Machine, s *machine.Scope) int {
+	t.Helper()
+	m.WriteFile(t, decoyPath, "setInterval(() => {}, 1 << 30);\n", 0o644)
+	arguments := []string{"--unit=decoy", "--", nodePath, decoyPath, "gateway", "--port", "18789"}
+	if s.User != "" {
+		arguments = append([]string{"--user"}, arguments...)
+	}
+	s.Run(t, "systemd-run", arguments...)
+	return s.Unit(t, "decoy.service").MainPID
+}
+
+// leftAlone runs gateway reclaim for a port that it cannot free: it fails, names the
+// process and the way out, and the process lives.
+func leftAlone(t *testing.T, m *machine.Machine, s *machine.Scope, pid int, words ...string) {
+	t.Helper()
+	for _, flags := range [][]string{{"reclaim", "--dry-run", ipv4, ipv6}, {"reclaim", ipv4, ipv6}} {
+		_, err := s.Output(gatewayPath, flags...)
+		if err == nil {
+			t.Errorf("gateway %v succeeded", flags)
+			continue
+		}
+		for _, word := range words {
+			if !strings.Contains(err.Error(), word) {
+				t.Errorf("gateway %v lacks %q: %v", flags, word, err)
+			}
+		}
+	}
+	if !alive(t, m, pid) {
+		t.Errorf("pid %d was ended", pid)
+	}
+}
+
+func onlyHolder(t testing.TB, m *machine.Machine, address string) int {
+	t.Helper()
+	found := holding(t, m, inodes(t, m)[address])
+	if len(found) != 1 {
+		t.Fatalf("%s is held by %v, want one process", address, found)
+	}
+	return found[0]
+}
+
+func alive(t testing.TB, m *machine.Machine, pid int) bool {
+	t.Helper()
+	return slices.ContainsFunc(m.Processes(t), func(p machine.Process) bool { return p.PID == pid })
+}
+
+// awaitAnswer returns when somebody answers on the port.
+func awaitAnswer(t *testing.T, m *machine.Machine) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*bound)
+	defer cancel()
+	l := load.Start(ctx, load.Options{URL: "http://" + ipv4 + "/healthz", Dial: m.DialContext, Loops: 1, Limit: bound})
+	defer l.Stop()
+	if err := l.WaitOK(ctx, 1); err != nil {
+		t.Fatalf("waiting for somebody to answer: %v", err)
+	}
+}
+
+func scopeName(s *machine.Scope) string {
+	if s.User == "" {
+		return "the system"
+	}
+	return s.User
+}
