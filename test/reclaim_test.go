@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"openclaw-gateway/test/load"
 	"openclaw-gateway/test/machine"
+	"openclaw-gateway/worker/proctree"
 )
 
 const (
@@ -53,6 +55,7 @@ func TestIncident(t *testing.T) {
 		t.Fatalf("the orphan is %d, its supervisor %d still there", orphan, supervisor)
 	}
 	decoy := startDecoy(t, m, claw)
+	end := awaitEnd(t, m, orphan)
 
 	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", fmt.Sprintf(`
 worker:
@@ -66,20 +69,19 @@ ready:
 
 	journal := m.Journal(t, socket)
 	t.Logf("the journal of %s:\n%s", socket, journal)
-	for _, words := range []string{"ending a process", fmt.Sprintf("pid=%d", orphan), "role=orphan", "signal=SIGTERM", old, "it has ended"} {
+	for _, words := range []string{"ending a process", fmt.Sprintf("pid=%d", orphan), "role=orphan", "signal=SIGTERM", old} {
 		if !strings.Contains(journal, words) {
 			t.Errorf("the journal of %s lacks %q", socket, words)
 		}
 	}
-	if alive(t, m, orphan) {
-		t.Errorf("the orphan, pid %d, lives", orphan)
-	}
-	if !alive(t, m, decoy) {
-		t.Errorf("the decoy, pid %d, was ended", decoy)
-	}
 	before := inodes(t, m)
 	if want := []string{ipv4, ipv6}; !slices.Equal(slices.Sorted(maps.Keys(before)), want) {
 		t.Fatalf("somebody listens on %v, want %v", before, want)
+	}
+	// On a machine that is busy enough it may let go of the port and end after that.
+	end()
+	if !alive(t, m, decoy) {
+		t.Errorf("the decoy, pid %d, was ended", decoy)
 	}
 	if code, body := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
 		t.Fatalf("GET http://%s/healthz: %d %s", ipv4, code, body)
@@ -154,6 +156,16 @@ func TestReclaim(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("another network", func(t *testing.T) {
+		writeUnit(t, m, m.Scope, "Type=notify\nPrivateNetwork=yes\nNotifyAccess=all\nKillMode=process\nEnvironment=HOST=127.0.0.1\nExecStart="+wrapped(fakeEntry)+"\n")
+		m.Systemctl(t, "start", old)
+		t.Cleanup(func() { m.Systemctl(t, "kill", "--signal=KILL", old) })
+		m.Run(t, gatewayPath, "reclaim", "--force")
+		if state := m.Unit(t, old).ActiveState; state != "active" {
+			t.Errorf("the gateway of another network was ended: its unit is %s", state)
+		}
+	})
 
 	for _, s := range []*machine.Scope{m.Scope, alice} {
 		t.Run("rival of "+scopeName(s), func(t *testing.T) {
@@ -321,6 +333,26 @@ func onlyHolder(t testing.TB, m *machine.Machine, address string) int {
 		t.Fatalf("%s is held by %v, want one process", address, found)
 	}
 	return found[0]
+}
+
+// awaitEnd returns what waits for the end of a process that lives.
+func awaitEnd(t *testing.T, m *machine.Machine, pid int) func() {
+	t.Helper()
+	onHost, err := proctree.Find(process(t, m, pid).HostPID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle, err := onHost.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(handle.Close)
+	return func() {
+		t.Helper()
+		if ended, err := handle.Wait(time.Now().Add(2 * bound)); !ended || err != nil {
+			t.Errorf("pid %d lives: %v", pid, err)
+		}
+	}
 }
 
 func alive(t testing.TB, m *machine.Machine, pid int) bool {

@@ -36,6 +36,10 @@ func TestCommandLine(t *testing.T) {
 		{"every mistake", []string{"config", "check", bad}, 1, nil, []string{bad + ":2: ", "did you mean worker.command", bad + ":3: ", "ready.timeout"}},
 		{"missing file", []string{"config", "check", "/no/such.yaml"}, 1, nil, []string{"/no/such.yaml"}},
 		{"values", []string{"config", "show", good}, 0, []string{"ready.timeout", "5m", "default", good + ":1", "TOKEN"}, nil},
+		{"a name for an address", []string{"reclaim", "localhost:18789"}, 1, nil, []string{`"localhost:18789" is no address`, "127.0.0.1:18789 or [::1]:18789"}},
+		{"no address", []string{"reclaim", "127.0.0.1"}, 1, nil, []string{`"127.0.0.1" is no address`}},
+		{"no port", []string{"reclaim", "127.0.0.1:0"}, 1, nil, []string{`"127.0.0.1:0" is no address`}},
+		{"nobody there", []string{"reclaim", "127.0.0.1:1", "[::ffff:127.0.0.1]:1"}, 0, []string{"127.0.0.1:1: free\n"}, nil},
 		{"completion", []string{"completion", "bash"}, 0, []string{"complete"}, nil},
 	}
 	for _, test := range tests {

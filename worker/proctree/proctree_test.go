@@ -364,3 +364,37 @@ func TestMarkedUnreadable(t *testing.T) {
 		t.Errorf("marked, for another user: %q, %v; want %q", got, err, want)
 	}
 }
+
+// TestHandle: a handle leads to one process and to no other that gets its pid.
+func TestHandle(t *testing.T) {
+	t.Parallel()
+	process := find(t, run(t, start("stay"), 1))
+	earlier := process
+	earlier.Start--
+	if _, err := earlier.Open(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a handle to an earlier process with the same pid: %v", err)
+	}
+	handle, err := process.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer handle.Close()
+	if err := handle.Signal(0); err != nil {
+		t.Errorf("whether it may be signalled: %v", err)
+	}
+	begin := time.Now()
+	const short = 50 * time.Millisecond
+	if ended, err := handle.Wait(begin.Add(short)); ended || err != nil || time.Since(begin) < short {
+		t.Errorf("it lives: %t, %v after %s", ended, err, time.Since(begin))
+	}
+	if err := handle.Signal(unix.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if ended, err := handle.Wait(time.Now().Add(bound)); !ended || err != nil {
+		t.Errorf("it has got SIGTERM: %t, %v", ended, err)
+	}
+	// It has ended, and waits to be reaped.
+	if err := handle.Signal(unix.SIGTERM); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a signal for one that has ended: %v", err)
+	}
+}

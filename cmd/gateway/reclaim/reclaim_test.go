@@ -196,7 +196,7 @@ func TestOrphan(t *testing.T) {
 		{"below our wildcard", "tcp4", "127.0.0.1", "0.0.0.0"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-					file, at := listening(t, test.network, net.JoinHostPort(test.bound, "0"))
+			file, at := listening(t, test.network, net.JoinHostPort(test.bound, "0"))
 			elsewhere, _ := listening(t, "tcp4", "127.0.0.1:0")
 			culprit := start(t, obeys, file, orphan)
 			file.Close()
