@@ -175,6 +175,9 @@ func (t *reclaimTeller) event(e reclaim.Event) {
 	switch {
 	case e.Kind == reclaim.Ended:
 		fmt.Fprintf(t.out, "pid %d has ended by %s after %s\n", e.Keeper.PID, signal, roundDuration(e.After))
+		if e.Keeper.Role == judge.Rival {
+			fmt.Fprintf(t.err, "gateway: %s may start it again: %s\n", e.Keeper.Unit, t.disable(e.Keeper))
+		}
 	case e.Kind == reclaim.LetGo:
 		fmt.Fprintf(t.out, "pid %d has let go of %s, and is left to finish its work\n", e.Keeper.PID, joinAddresses(e.Keeper.Addresses))
 	case t.dryRun:
@@ -212,12 +215,11 @@ func (t *reclaimTeller) outcome(o reclaim.Outcome) {
 
 // explain says why an obstacle is there, and what to do.
 func (t *reclaimTeller) explain(o reclaim.Obstacle, unseen int) (reason, remedy string) {
-	disable := fmt.Sprintf("`%s` ends it for good", t.privileged(!o.Manager.User || o.Manager.UID != t.uid, o.Manager.Command("disable", "--now", o.Unit)))
 	switch o.Reason {
 	case reclaim.NeedsForce:
 		force := fmt.Sprintf("`%s`", t.again(false, "--force"))
 		if o.Role == judge.Rival {
-			return o.Why, disable + ", " + force + " only until its unit starts it again"
+			return o.Why, t.disable(o.Keeper) + ", " + force + " only until its unit starts it again"
 		}
 		return o.Why, "end it, or run " + force + " if you are sure"
 	case reclaim.NotAllowed:
@@ -230,7 +232,7 @@ func (t *reclaimTeller) explain(o reclaim.Obstacle, unseen int) (reason, remedy 
 	case reclaim.CameBack:
 		reason = fmt.Sprintf("it was started again by %s", describeProcess(o.PPID))
 		if o.Role == judge.Rival {
-			return reason, disable
+			return reason, t.disable(o.Keeper)
 		}
 		return reason, "end that first, then run this again"
 	case reclaim.Survived:
@@ -254,6 +256,12 @@ func (t *reclaimTeller) explain(o reclaim.Obstacle, unseen int) (reason, remedy 
 			return "it is never ended", "end it by other means"
 		}
 	}
+}
+
+// disable says how the unit of a rival stops starting it.
+func (t *reclaimTeller) disable(k reclaim.Keeper) string {
+	own := k.Manager.User && k.Manager.UID == t.uid
+	return fmt.Sprintf("`%s` ends it for good", t.privileged(!own, k.Manager.Command("disable", "--now", k.Unit)))
 }
 
 // again is the command line for the same addresses.
