@@ -19,6 +19,7 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/judge"
 	"openclaw-gateway/cmd/gateway/reclaim"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 )
@@ -60,7 +61,7 @@ With --dry-run nothing is ended, and the exit status is the one to expect withou
 				out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(),
 				addresses: addresses, force: force, dryRun: dryRun, uid: os.Geteuid(),
 			}
-			if underSystemd() {
+			if underSystemd() && !dryRun {
 				teller.log = newLogger(config.FormatAuto, slog.LevelInfo, os.Stderr)
 			}
 			options := reclaim.Options{Force: force, DryRun: dryRun, Unbound: beforeBind(), Tell: teller.event}
@@ -221,7 +222,12 @@ func (t *reclaimTeller) explain(o reclaim.Obstacle, unseen int) (reason, remedy 
 		if o.Role == judge.Rival {
 			return o.Why, t.disable(o.Keeper) + ", " + force + " only until its unit starts it again"
 		}
-		return o.Why, "end it, or run " + force + " if you are sure"
+		end := "end it"
+		if unit := o.Process.Unit; strings.HasSuffix(unit, ".service") {
+			manager := systemd.Manager{User: o.UserUnit, UID: int(o.UID)}
+			end = fmt.Sprintf("run `%s`", t.privileged(!manager.User || manager.UID != t.uid, manager.Command("stop", unit)))
+		}
+		return o.Why, end + ", or " + force + " if you are sure"
 	case reclaim.NotAllowed:
 		return fmt.Sprintf("%s, and of user %s", o.Why, userName(o.UID)), fmt.Sprintf("run `%s`", t.again(true))
 	case reclaim.Ancestor:
@@ -236,7 +242,7 @@ func (t *reclaimTeller) explain(o reclaim.Obstacle, unseen int) (reason, remedy 
 		}
 		return reason, "end that first, then run this again"
 	case reclaim.Survived:
-		return "it has not ended, not even by SIGKILL", "run this again; a process that waits for a disk or the network ends when that answers"
+		return "it has not ended", "run this again; one that SIGKILL does not end waits for a disk or the network"
 	case reclaim.Hidden:
 		where := "it cannot be seen from here, in another PID namespace or in the kernel"
 		if unseen > 0 {

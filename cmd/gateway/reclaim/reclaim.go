@@ -96,7 +96,7 @@ const (
 	Untouched  Reason = "untouched"   // never ended: PID 1, a service manager, a launcher, a worker
 	Ancestor   Reason = "ancestor"    // it has started this very process, or is it
 	CameBack   Reason = "came back"   // it was not there before somebody else was ended
-	Survived   Reason = "survived"    // it does not even end by SIGKILL
+	Survived   Reason = "survived"    // it has not ended, perhaps not even by SIGKILL
 	Hidden     Reason = "hidden"      // nobody who may be looked into holds the socket
 )
 
@@ -209,11 +209,11 @@ func (v view) same(k Keeper) (Keeper, bool) {
 // objection is why a process may not be ended, "" if it may.
 func (r *reclaimer) objection(k Keeper) Reason {
 	switch {
+	case isOurs(k), k.PID == 1, k.Name == "systemd": // whatever its role
+		return Untouched
 	case slices.Contains(r.family, k.PID):
 		return Ancestor
-	case k.PID == 1, k.Name == "systemd": // whatever its role
-		return Untouched
-	case k.Role == judge.Orphan, r.Force && (k.Role == judge.Rival || k.Role == judge.Foreign):
+	case k.Role == judge.Orphan, r.Force:
 		handle, err := process(k).Open()
 		if err != nil {
 			return "" // it has ended, or end will say
@@ -223,11 +223,14 @@ func (r *reclaimer) objection(k Keeper) Reason {
 			return NotAllowed
 		}
 		return ""
-	case k.Role == judge.Rival, k.Role == judge.Foreign:
-		return NeedsForce
 	default:
-		return Untouched
+		return NeedsForce
 	}
+}
+
+// isOurs reports whether a process may hold the addresses.
+func isOurs(k Keeper) bool {
+	return k.Role == judge.Systemd || k.Role == judge.Launcher || k.Role == judge.Worker
 }
 
 // doomed is a keeper that is being ended.
@@ -337,7 +340,7 @@ func (r *reclaimer) outcome(before, after view, gone []Keeper) Outcome {
 		if (view{keepers: gone}).has(keeper) {
 			continue
 		}
-		ours := keeper.Role == judge.Systemd || keeper.Role == judge.Launcher || keeper.Role == judge.Worker
+		ours := isOurs(keeper)
 		switch reason := r.objection(keeper); {
 		case ours && !r.Unbound:
 			keep(keeper.Addresses...)
