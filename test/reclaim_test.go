@@ -92,6 +92,9 @@ ready:
 	// The same one again.
 	claw.Systemctl(t, "start", old)
 	claw.WaitUnit(t, old, 5*bound, machine.Inactive)
+	if journal := claw.Journal(t, old); !strings.Contains(journal, "already listening on ws://"+ipv4) {
+		t.Errorf("the journal of %s does not say that the port was taken:\n%s", old, journal)
+	}
 	checkFamily(t, m, before)
 	if code, body := get(t, m, ipv6, "/healthz"); code != http.StatusOK {
 		t.Errorf("GET http://%s/healthz: %d %s", ipv6, code, body)
