@@ -83,8 +83,10 @@ func (h *byHand) waitLog(t *testing.T, words ...string) {
 
 // TestByHand: without systemd the launcher binds the addresses itself, and
 // everything else is the same.
-func TestByHand(t *testing.T) {
-	m := boot(t, machine.Options{})
+func TestByHand(t *testing.T) { inScopes(t, testByHand) }
+
+func testByHand(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	h := runByHand(t, m)
 	for _, address := range []string{ipv4, ipv6} {
 		if code, body := get(t, m, address, "/healthz"); code != http.StatusOK {
@@ -98,7 +100,7 @@ func TestByHand(t *testing.T) {
 	}
 
 	// A second one says who has the address.
-	output, err := m.Output("env", "RUNTIME_DIRECTORY=/run/second", gatewayPath, "run")
+	output, err := m.Output("env", "RUNTIME_DIRECTORY=/tmp/second", gatewayPath, "run")
 	if err == nil {
 		t.Fatalf("a second gateway run succeeded: %s", output)
 	}
@@ -134,9 +136,11 @@ func TestByHandWithoutIPv6(t *testing.T) {
 }
 
 // TestWrongSockets: what a unit passes is verified, and refused with a sentence.
-func TestWrongSockets(t *testing.T) {
-	m := boot(t, machine.Options{})
-	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "{}\n", 0o644)
+func TestWrongSockets(t *testing.T) { inScopes(t, testWrongSockets) }
+
+func testWrongSockets(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
+	m.WriteFile(t, configPath(m.Scope), "{}\n", 0o644)
 	tests := []struct {
 		name, socket, client string
 		words                []string
@@ -146,15 +150,15 @@ func TestWrongSockets(t *testing.T) {
 			[]string{"is not a stream socket", ipv4},
 		},
 		{
-			"unix", "ListenStream=/run/some.sock", "socket.socket(socket.AF_UNIX).connect('/run/some.sock')",
+			"unix", "ListenStream=/tmp/some.sock", "socket.socket(socket.AF_UNIX).connect('/tmp/some.sock')",
 			[]string{"another family", "ListenStream="},
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			unit := test.name + ".service"
-			m.WriteFile(t, "/run/systemd/system/"+unit, "[Service]\nExecStart="+gatewayPath+" run\n", 0o644)
-			m.WriteFile(t, "/run/systemd/system/"+test.name+".socket", "[Socket]\n"+test.socket+"\n", 0o644)
+			m.WriteFile(t, "/run/systemd/"+kind(m.Scope)+"/"+unit, "[Service]\nExecStart="+gatewayPath+" run\n", 0o644)
+			m.WriteFile(t, "/run/systemd/"+kind(m.Scope)+"/"+test.name+".socket", "[Socket]\n"+test.socket+"\n", 0o644)
 			m.Systemctl(t, "daemon-reload")
 			m.Systemctl(t, "start", test.name+".socket")
 			m.Run(t, "/usr/bin/python3", "-c", "import socket; "+test.client)
@@ -169,7 +173,7 @@ func TestWrongSockets(t *testing.T) {
 	}
 	// As OpenClaw's own "gateway install --wrapper" writes it.
 	t.Run("a service without sockets", func(t *testing.T) {
-		m.WriteFile(t, "/run/systemd/system/bare.service", "[Service]\nExecStart="+gatewayPath+" gateway --port 18789\n", 0o644)
+		m.WriteFile(t, "/run/systemd/"+kind(m.Scope)+"/bare.service", "[Service]\nExecStart="+gatewayPath+" gateway --port 18789\n", 0o644)
 		m.Systemctl(t, "daemon-reload")
 		m.Systemctl(t, "start", "bare.service")
 		m.WaitUnit(t, "bare.service", bound, func(u machine.Unit) bool { return u.ActiveState == "failed" })
@@ -179,14 +183,14 @@ func TestWrongSockets(t *testing.T) {
 	})
 	t.Run("not in listen", func(t *testing.T) {
 		install(t, m.Scope, m, "{}\n")
-		m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "listen: ['127.0.0.1:18789']\n", 0o644)
+		m.WriteFile(t, configPath(m.Scope), "listen: ['127.0.0.1:18789']\n", 0o644)
 		if code, body := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
 			t.Errorf("%s answered %d %s", ipv4, code, body)
 		}
 		if s := gatewayStatus(t, m.Scope); s.Verdict != "degraded" || !strings.Contains(strings.Join(s.Problems, " "), "[::1]:18789, which is not in listen") {
 			t.Errorf("the status is %+v, want a problem with [::1]:18789", s)
 		}
-		m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "listen: ['127.0.0.1:9999']\n", 0o644)
+		m.WriteFile(t, configPath(m.Scope), "listen: ['127.0.0.1:9999']\n", 0o644)
 		m.Systemctl(t, "restart", service)
 		statusText(t, m.Scope, "listen is 127.0.0.1:9999", "systemd holds 127.0.0.1:18789", "gateway install")
 	})

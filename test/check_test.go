@@ -109,8 +109,8 @@ func TestConfigCheck(t *testing.T) {
 		})
 	}
 	m.WriteFile(t, draft, base, 0o644)
-	check(t, m.Scope).want(t, 0, configPath+": valid", "nothing would change")
-	check(t, m.Scope, "--system").want(t, 0, configPath+": valid", "nothing would change")
+	check(t, m.Scope).want(t, 0, configFile+": valid", "nothing would change")
+	check(t, m.Scope, "--system").want(t, 0, configFile+": valid", "nothing would change")
 	// Whoever may not ask the launcher still learns of mistakes.
 	other, err := m.Output("runuser", "-u", "mallory", "--", gatewayPath, "config", "check", draft)
 	if err != nil || !strings.Contains(other, draft+": valid") {
@@ -134,7 +134,7 @@ func TestConfigCheck(t *testing.T) {
 func TestConfigCheckByHand(t *testing.T) {
 	const draft = "/tmp/draft.yaml"
 	m := boot(t, machine.Options{})
-	m.WriteFile(t, configPath, "{}\n", 0o644)
+	m.WriteFile(t, configFile, "{}\n", 0o644)
 	h := runByHand(t, m)
 	m.WriteFile(t, draft, "listen: ['"+ipv4+"', '127.0.0.1:18791']\n", 0o644)
 	check(t, m.Scope, draft).want(t, 0, "listen from [127.0.0.1:18789 [::1]:18789] to [127.0.0.1:18789 127.0.0.1:18791] with the next generation, now",
@@ -191,7 +191,7 @@ func TestConfigCheckOfTwo(t *testing.T) {
 	// Hers is the one that is asked about, and the system's is another user's.
 	check(t, alice, own).want(t, 0, own+": valid", "the user scope", "nothing would change")
 	check(t, alice).want(t, 0, own+": valid", "the user scope", "nothing would change")
-	check(t, alice, configPath).want(t, 0, "valid", "not compared", "another user's")
+	check(t, alice, configFile).want(t, 0, "valid", "not compared", "another user's")
 	alice.Run(t, "sh", "-c", "echo '{}' > "+alice.Home()+"/draft.yaml")
 	check(t, alice, alice.Home()+"/draft.yaml").want(t, 0, "valid", "not compared", "one in system scope and one in this user's scope", "--system or --user")
 	check(t, alice, "--user", alice.Home()+"/draft.yaml").want(t, 0, "the user scope", "nothing would change")
@@ -201,10 +201,10 @@ func TestConfigCheckOfTwo(t *testing.T) {
 // with the command that mends it.
 func TestStopTimeoutEdit(t *testing.T) {
 	m := boot(t, machine.Options{Users: true})
-	t.Run("system", func(t *testing.T) { testStopTimeoutEdit(t, m, m.Scope, configPath, "--system") })
+	t.Run("system", func(t *testing.T) { testStopTimeoutEdit(t, m, m.Scope, configFile, "--system") })
 	t.Run("run as", func(t *testing.T) {
 		m.Run(t, "useradd", "--create-home", "claw")
-		testStopTimeoutEdit(t, m, m.Scope, configPath, "--system", "--run-as", "claw")
+		testStopTimeoutEdit(t, m, m.Scope, configFile, "--system", "--run-as", "claw")
 	})
 	alice := m.AddUser(t, "alice")
 	t.Run("user", func(t *testing.T) {

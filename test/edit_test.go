@@ -1,6 +1,7 @@
 package test
 
 import (
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,9 +11,12 @@ import (
 )
 
 // TestEdits: saving the file is all that is asked of anybody.
-func TestEdits(t *testing.T) {
-	const file = configPath
-	m := boot(t, machine.Options{})
+func TestEdits(t *testing.T) { inScopes(t, testEdits) }
+
+func testEdits(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
+	file := configPath(m.Scope)
+	folder := filepath.Dir(file)
 	with := func(name string) string {
 		return worker(nodePath, workersPath+"/server.js") + "  environment: [BOOT_MS=50, NAME=" + name + "]\n"
 	}
@@ -39,13 +43,13 @@ for name in ('NAME=1', 'NAME=2', 'NAME=3', 'NAME=4', 'NAME='):
 "`
 	tests := []struct{ name, script string }{
 		{"in place", "cat > " + file + " < /tmp/new"},
-		{"renamed over", "cp /tmp/new /etc/openclaw-gateway/.new && mv /etc/openclaw-gateway/.new " + file},
+		{"renamed over", "cp /tmp/new " + folder + "/.new && mv " + folder + "/.new " + file},
 		{"sed -i", "sed -i s/NAME=[a-z]*/NAME=sed/ " + file},
 		{"deleted and made again", "rm " + file + " && cp /tmp/new " + file},
 		{"five times in a second", fiveTimes},
-		{"through a link", "mkdir -p /etc/edition && cp /tmp/new /etc/edition/config.yaml && ln -sfn /etc/edition/config.yaml " + file},
-		{"a volume of Kubernetes", "cd /etc/openclaw-gateway && mkdir ..1 && cp /tmp/new ..1/config.yaml && ln -s ..1 ..data && ln -sfn ..data/config.yaml config.yaml"},
-		{"its next version", "cd /etc/openclaw-gateway && mkdir ..2 && cp /tmp/new ..2/config.yaml && ln -s ..2 ..tmp && mv -T ..tmp ..data"},
+		{"through a link", "mkdir -p ~/edition && cp /tmp/new ~/edition/config.yaml && ln -sfn ~/edition/config.yaml " + file},
+		{"a volume of Kubernetes", "cd " + folder + " && mkdir ..1 && cp /tmp/new ..1/config.yaml && ln -s ..1 ..data && ln -sfn ..data/config.yaml config.yaml"},
+		{"its next version", "cd " + folder + " && mkdir ..2 && cp /tmp/new ..2/config.yaml && ln -s ..2 ..tmp && mv -T ..tmp ..data"},
 		{"written slowly", slowly},
 	}
 	for i, test := range tests {
@@ -185,7 +189,7 @@ func TestEnvironmentFileEdits(t *testing.T) {
 	want("hush4", 4)
 
 	// The key names another file, which is not there yet. Then only that one counts.
-	m.WriteFile(t, configPath, with(two), 0o644)
+	m.WriteFile(t, configFile, with(two), 0o644)
 	statusText(t, m.Scope, "serves", "config.yaml:3: worker.environment_file", two)
 	k.mark(t)
 	m.WriteFile(t, two, "VALUE=hush5\n", 0o600)

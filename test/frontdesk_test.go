@@ -13,8 +13,10 @@ import (
 
 // TestFrontDesk: while no worker can, the launcher answers; it has stopped
 // doing so before a worker takes the sockets.
-func TestFrontDesk(t *testing.T) {
-	m := boot(t, machine.Options{})
+func TestFrontDesk(t *testing.T) { inScopes(t, testFrontDesk) }
+
+func testFrontDesk(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	dying := worker("/bin/false") + "  start: at-once\nrestart: {backoff_min: 20s, backoff_max: 30s}\n"
 	install(t, m.Scope, m, dying)
 	m.Systemctl(t, "start", service)
@@ -37,7 +39,7 @@ func TestFrontDesk(t *testing.T) {
 
 	// From the desk to a worker under clients: each is answered, by one or the other.
 	l := load.Start(t.Context(), load.Options{URL: "http://" + ipv4 + "/healthz", Dial: m.DialContext, Limit: bound})
-	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "{}\n", 0o644)
+	m.WriteFile(t, configPath(m.Scope), "{}\n", 0o644)
 	m.Run(t, gatewayPath, "reload")
 	answered(t, l)
 	report := l.Stop()
@@ -49,8 +51,10 @@ func TestFrontDesk(t *testing.T) {
 
 // TestNoFrontDesk: front_desk: false leaves clients in the queue, where the next
 // worker finds them.
-func TestNoFrontDesk(t *testing.T) {
-	m := boot(t, machine.Options{})
+func TestNoFrontDesk(t *testing.T) { inScopes(t, testNoFrontDesk) }
+
+func testNoFrontDesk(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, "front_desk: false\n"+worker("/bin/false")+"  start: at-once\nrestart: {backoff_min: 20s, backoff_max: 30s}\n")
 	m.Systemctl(t, "start", service)
 	statusText(t, m.Scope, "exit code 1", "next start at")
@@ -62,7 +66,7 @@ func TestNoFrontDesk(t *testing.T) {
 	if _, err := io.WriteString(conn, "GET /healthz HTTP/1.0\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "{}\n", 0o644)
+	m.WriteFile(t, configPath(m.Scope), "{}\n", 0o644)
 	m.Run(t, gatewayPath, "reload")
 	answer, err := io.ReadAll(conn)
 	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.0 200 ") {

@@ -96,18 +96,20 @@ func testInstall(t *testing.T, m *machine.Machine, s *machine.Scope, scope strin
 
 // TestListenEdit: the launcher names the one command that an edit of listen
 // needs, and that does the rest.
-func TestListenEdit(t *testing.T) {
+func TestListenEdit(t *testing.T) { inScopes(t, testListenEdit) }
+
+func testListenEdit(t *testing.T, here place) {
 	const other = "127.0.0.1:18790"
-	m := boot(t, machine.Options{})
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, "{}\n")
 	get(t, m, ipv4, "/healthz")
 	serving(t, m.Scope, 1)
-	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "listen: ['"+other+"']\n", 0o644)
+	m.WriteFile(t, configPath(m.Scope), "listen: ['"+other+"']\n", 0o644)
 	unit := statusText(t, m.Scope, "serves", other, "gateway install")
 	if code, _ := get(t, m, ipv4, "/healthz"); code != http.StatusOK || unit.ActiveState != "active" {
 		t.Errorf("%s answered %d while systemd holds it still", ipv4, code)
 	}
-	m.Run(t, gatewayPath, "install", "--system")
+	m.Run(t, gatewayPath, "install", "--"+kind(m.Scope))
 	if code, _ := get(t, m, other, "/healthz"); code != http.StatusOK {
 		t.Errorf("%s answered %d", other, code)
 	}
@@ -136,17 +138,18 @@ func TestOtherUsers(t *testing.T) {
 
 // TestWatchdog: the launcher's own loop answers for it. One that hangs is
 // replaced, and no client is refused meanwhile.
-func TestWatchdog(t *testing.T) {
-	m := boot(t, machine.Options{})
+func TestWatchdog(t *testing.T) { inScopes(t, testWatchdog) }
+
+func testWatchdog(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, "{}\n")
-	m.WriteFile(t, "/etc/systemd/system/openclaw-gateway.service.d/watchdog.conf", "[Service]\nWatchdogSec=1s\nTimeoutAbortSec=1s\n", 0o644)
-	m.Systemctl(t, "daemon-reload")
+	dropIn(t, m, "WatchdogSec=1s\nTimeoutAbortSec=1s\n")
 	get(t, m, ipv4, "/healthz")
 	serving(t, m.Scope, 1)
 	first := m.Unit(t, service)
 
 	// A whole watchdog period and more goes by in the life of a worker.
-	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", worker(nodePath, workersPath+"/server.js")+"  environment: [BOOT_MS=3000]\n", 0o644)
+	m.WriteFile(t, configPath(m.Scope), worker(nodePath, workersPath+"/server.js")+"  environment: [BOOT_MS=3000]\n", 0o644)
 	m.Run(t, gatewayPath, "reload")
 	if now := m.Unit(t, service); now.MainPID != first.MainPID || now.NRestarts != 0 {
 		t.Errorf("the watchdog ended a healthy launcher: main pid %d, then %d", first.MainPID, now.MainPID)

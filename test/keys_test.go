@@ -15,8 +15,6 @@ import (
 	"openclaw-gateway/test/machine"
 )
 
-const configPath = "/etc/openclaw-gateway/config.yaml"
-
 // When an edit takes effect, as the journal says it.
 const (
 	atOnce          = "at once"
@@ -72,19 +70,12 @@ type keyWalk struct {
 // mark lets the journal begin here.
 func (k *keyWalk) mark(t *testing.T) {
 	t.Helper()
-	k.Run(t, "journalctl", "--sync")
-	output := k.Run(t, "journalctl", "--no-pager", "--quiet", "--lines=1", "--show-cursor")
-	_, cursor, found := strings.Cut(output, "-- cursor: ")
-	if !found {
-		t.Fatalf("no cursor in %q", output)
-	}
-	k.cursor = strings.TrimSpace(cursor)
+	k.cursor = k.JournalCursor(t)
 }
 
 func (k *keyWalk) journal(t *testing.T) string {
 	t.Helper()
-	k.Run(t, "journalctl", "--sync")
-	return k.Run(t, "journalctl", "--no-pager", "--quiet", "--output=short-precise", "--unit="+service, "--after-cursor="+k.cursor)
+	return k.JournalAfter(t, k.cursor, service)
 }
 
 func (k *keyWalk) wantJournal(t *testing.T, want bool, words string) {
@@ -349,7 +340,7 @@ func TestEveryKey(t *testing.T) {
 		t.Run(value.Key, func(t *testing.T) {
 			before := maps.Clone(base)
 			maps.Copy(before, edit.before)
-			m.WriteFile(t, configPath, before.yaml(t), 0o644)
+			m.WriteFile(t, configFile, before.yaml(t), 0o644)
 			// From the beginning, whatever the row before has left.
 			m.Systemctl(t, "restart", service)
 			get(t, m, ipv4, "/")
@@ -358,7 +349,7 @@ func TestEveryKey(t *testing.T) {
 			k.mark(t)
 			edited := maps.Clone(before)
 			edited[value.Key] = edit.value
-			m.WriteFile(t, configPath, edited.yaml(t), 0o644)
+			m.WriteFile(t, configFile, edited.yaml(t), 0o644)
 			_, err := m.Output(gatewayPath, "reload")
 			k.after = gatewayStatus(t, m.Scope)
 			if edit.rejected != "" {

@@ -78,8 +78,8 @@ func boot(t testing.TB, options machine.Options) *machine.Machine {
 // install writes the configuration and has "gateway install" do the rest.
 func install(t testing.TB, s *machine.Scope, m *machine.Machine, configuration string, flags ...string) {
 	t.Helper()
-	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", configuration, 0o644)
-	s.Run(t, gatewayPath, append([]string{"install", "--system", "--now"}, flags...)...)
+	m.As(s).WriteFile(t, configPath(s), configuration, 0o644)
+	s.Run(t, gatewayPath, append([]string{"install", "--" + kind(s), "--now"}, flags...)...)
 }
 
 // worker is a configuration that runs the command.

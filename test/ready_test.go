@@ -13,8 +13,10 @@ import (
 
 // TestSlowWorker: a worker that takes longer than usual is waited for, and so
 // are its clients.
-func TestSlowWorker(t *testing.T) {
-	m := boot(t, machine.Options{})
+func TestSlowWorker(t *testing.T) { inScopes(t, testSlowWorker) }
+
+func testSlowWorker(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, worker(nodePath, workersPath+"/server.js")+"  environment: [BOOT_MS=4000]\nready: {timeout: 30s}\n")
 	start := time.Now()
 	code, body := get(t, m, ipv4, "/")
@@ -29,7 +31,9 @@ func TestSlowWorker(t *testing.T) {
 
 // TestNeverReady: a worker that does not become ready is ended at ready.timeout,
 // with a sentence that says what it did instead, and is tried again.
-func TestNeverReady(t *testing.T) {
+func TestNeverReady(t *testing.T) { inScopes(t, testNeverReady) }
+
+func testNeverReady(t *testing.T, here place) {
 	tests := []struct {
 		name, configuration string
 		words               []string
@@ -60,7 +64,7 @@ func TestNeverReady(t *testing.T) {
 			[]string{"it wanted to listen on 0.0.0.0:18789, which overlaps"},
 		},
 	}
-	m := boot(t, machine.Options{})
+	m := here.boot(t, machine.Options{})
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			// Restarts the launcher, so that each case is a first generation.
@@ -80,8 +84,10 @@ func TestNeverReady(t *testing.T) {
 
 // TestBlockingWorker: O_NONBLOCK belongs to the socket that all share. A Python
 // worker that accepts with blocking calls serves after Node.js has used it.
-func TestBlockingWorker(t *testing.T) {
-	m := boot(t, machine.Options{})
+func TestBlockingWorker(t *testing.T) { inScopes(t, testBlockingWorker) }
+
+func testBlockingWorker(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	python := worker("/usr/bin/python3", workersPath+"/listenfds.py")
 	install(t, m.Scope, m, python)
 	check := func(generation int, handoff string) {
@@ -105,26 +111,29 @@ func TestBlockingWorker(t *testing.T) {
 		}
 	}
 	check(1, "listen-fds")
-	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", worker(nodePath, workersPath+"/server.js"), 0o644)
+	m.WriteFile(t, configPath(m.Scope), worker(nodePath, workersPath+"/server.js"), 0o644)
 	m.Run(t, gatewayPath, "reload")
 	check(2, "preload")
-	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", python, 0o644)
+	m.WriteFile(t, configPath(m.Scope), python, 0o644)
 	m.Systemctl(t, "reload", service)
 	check(3, "listen-fds")
 }
 
 // TestEnvironment: a worker finds nothing of what systemd tells the launcher.
-func TestEnvironment(t *testing.T) {
-	m := boot(t, machine.Options{})
+func TestEnvironment(t *testing.T) { inScopes(t, testEnvironment) }
+
+func testEnvironment(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	for name, command := range map[string][]string{
 		"node":   {nodePath, workersPath + "/server.js"},
 		"python": {"/usr/bin/python3", workersPath + "/listenfds.py"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			file := m.Home() + "/worker.env"
 			// http, and so without a notify socket of the launcher's own.
 			install(t, m.Scope, m, worker(command...)+"  environment: [A=from the config, B=from the config]\n"+
-				"  environment_file: /etc/worker.env\nready: {probe: http, path: /}\n")
-			m.WriteFile(t, "/etc/worker.env", "B='from the file'\n", 0o600)
+				"  environment_file: "+file+"\nready: {probe: http, path: /}\n")
+			m.WriteFile(t, file, "B='from the file'\n", 0o600)
 			m.Systemctl(t, "restart", service)
 			_, body := get(t, m, ipv4, "/environment")
 			environment := map[string]string{}

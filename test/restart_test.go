@@ -10,7 +10,9 @@ import (
 
 // TestRestarts restarts each kind of worker in each way, again and again, under
 // clients that open a connection for each request.
-func TestRestarts(t *testing.T) {
+func TestRestarts(t *testing.T) { inScopes(t, testRestarts) }
+
+func testRestarts(t *testing.T, here place) {
 	const times = 5
 	workers := []struct {
 		name, configuration, path string
@@ -37,7 +39,7 @@ func TestRestarts(t *testing.T) {
 	}
 	for _, worker := range workers {
 		t.Run(worker.name, func(t *testing.T) {
-			m := boot(t, machine.Options{})
+			m := here.boot(t, machine.Options{})
 			install(t, m.Scope, m, worker.configuration)
 			before := inodes(t, m)
 			for _, way := range ways {

@@ -10,8 +10,9 @@ import (
 
 // TestRollback: an edit whose worker does not come up costs nothing; the last
 // configuration that worked comes back by itself, also after a restart.
-func TestRollback(t *testing.T) {
-	const file = "/etc/openclaw-gateway/config.yaml"
+func TestRollback(t *testing.T) { inScopes(t, testRollback) }
+
+func testRollback(t *testing.T, here place) {
 	bad := []struct {
 		name, configuration, word string
 	}{
@@ -19,7 +20,8 @@ func TestRollback(t *testing.T) {
 		{"never ready", worker(nodePath, "-e", "setInterval(() => {}, 1000)") + "ready: {timeout: 1s}\n", "not ready after 1s"},
 		{"missing", worker("/no/such/program"), "/no/such/program"},
 	}
-	m := boot(t, machine.Options{})
+	m := here.boot(t, machine.Options{})
+	file := configPath(m.Scope)
 	good := worker(nodePath, workersPath+"/server.js")
 	install(t, m.Scope, m, good)
 	get(t, m, ipv4, "/")

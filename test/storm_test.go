@@ -24,7 +24,11 @@ const quick = "stop: {timeout: 1s}\nrestart: {backoff_min: 10ms, backoff_max: 20
 // and the sockets stay what they are.
 func TestHundredCrashes(t *testing.T) {
 	t.Parallel()
-	m := boot(t, machine.Options{})
+	inScopes(t, testHundredCrashes)
+}
+
+func testHundredCrashes(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, misbehaving("behaves.py")+quick)
 	before := inodes(t, m)
 	var launcher int
@@ -55,8 +59,12 @@ func TestHundredCrashes(t *testing.T) {
 // it. systemd starts the next one each time, and the sockets stay what they are.
 func TestFiftyKilledLaunchers(t *testing.T) {
 	t.Parallel()
+	inScopes(t, testFiftyKilledLaunchers)
+}
+
+func testFiftyKilledLaunchers(t *testing.T, here place) {
 	const times = 50
-	m := boot(t, machine.Options{})
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, misbehaving("detaches.py")+quick)
 	before := inodes(t, m)
 	underLoad(t, m, ipv4, "/", times*loops, func(*load.Load) {
@@ -91,6 +99,10 @@ func TestFiftyKilledLaunchers(t *testing.T) {
 // exact as the clients' answers.
 func TestStorm(t *testing.T) {
 	t.Parallel()
+	inScopes(t, testStorm)
+}
+
+func testStorm(t *testing.T, here place) {
 	const kills = 30
 	storms := []struct {
 		name, configuration string
@@ -103,7 +115,7 @@ func TestStorm(t *testing.T) {
 		t.Run(storm.name, func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(storm.seed, storm.seed))
-			m := boot(t, machine.Options{})
+			m := here.boot(t, machine.Options{})
 			install(t, m.Scope, m, storm.configuration+quick)
 			before := inodes(t, m)
 			killed := map[string]int{}
@@ -140,7 +152,7 @@ func strike(t *testing.T, m *machine.Machine, victim string) int {
 	processes := m.Processes(t)
 	var pids []string
 	for _, launcher := range processes {
-		isLauncher := strings.HasPrefix(launcher.Cgroup, unitCgroup) && len(launcher.Args) > 1 &&
+		isLauncher := strings.HasPrefix(launcher.Cgroup, m.Cgroup(service)) && len(launcher.Args) > 1 &&
 			filepath.Base(launcher.Args[0]) == "gateway" && launcher.Args[1] == "run"
 		if !isLauncher {
 			continue

@@ -24,7 +24,6 @@ import (
 
 const (
 	misbehavePath = workersPath + "/misbehave"
-	unitCgroup    = "/system.slice/" + service
 
 	// impatient is for tests that go through many generations.
 	impatient = "stop: {timeout: 1s}\nrestart: {backoff_min: 50ms, backoff_max: 100ms}\n"
@@ -44,6 +43,10 @@ func misbehaving(program string, arguments ...string) string {
 // a generation that has ended nothing may be left, and nobody may be refused.
 func TestMisbehaviour(t *testing.T) {
 	t.Parallel()
+	inScopes(t, testMisbehaviour)
+}
+
+func testMisbehaviour(t *testing.T, here place) {
 	const (
 		asked    = `exit="killed by SIGTERM" reason=restart`
 		killed   = `exit="killed by SIGKILL" reason=restart`
@@ -57,6 +60,7 @@ func TestMisbehaviour(t *testing.T) {
 		misbehaves bool // when a client asks it to, in each generation
 		dies       bool // of that; else it is ended by "gateway restart"
 		every      int  // only every so many generations serve; 0: all
+		root       bool // it needs to be root
 		strays     int  // processes that a generation leaves, at least
 		refused    int  // clients that may be refused
 		story      []string
@@ -110,7 +114,7 @@ func TestMisbehaviour(t *testing.T) {
 			},
 		},
 		{
-			name: "moves", configuration: misbehaving("moves.py"), strays: 1, story: []string{asked},
+			name: "moves", configuration: misbehaving("moves.py"), root: true, strays: 1, story: []string{asked},
 		},
 		{
 			name: "freezes", configuration: misbehaving("freezes.py"), misbehaves: true, story: []string{killed},
@@ -127,11 +131,14 @@ func TestMisbehaviour(t *testing.T) {
 		},
 	}
 	for _, test := range tests {
+		if test.root && here.user {
+			continue
+		}
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			const generations = 10
 			every := max(1, test.every)
-			m := boot(t, machine.Options{})
+			m := here.boot(t, machine.Options{})
 			install(t, m.Scope, m, test.configuration+impatient)
 			before := inodes(t, m)
 			l := load.Start(t.Context(), load.Options{
@@ -210,7 +217,11 @@ func toNext(t *testing.T, m *machine.Machine, generation int, misbehaves, dies b
 // for failed, so that somebody serves again without being asked.
 func TestClosedListener(t *testing.T) {
 	t.Parallel()
-	m := boot(t, machine.Options{})
+	inScopes(t, testClosedListener)
+}
+
+func testClosedListener(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, misbehaving("closes.js")+impatient)
 	underLoad(t, m, ipv4, "/", loops, func(l *load.Load) {
 		serving(t, m.Scope, 1)
@@ -226,7 +237,11 @@ func TestClosedListener(t *testing.T) {
 // connection must not pile up in the queue, in front of the clients.
 func TestOwnProbes(t *testing.T) {
 	t.Parallel()
-	m := boot(t, machine.Options{})
+	inScopes(t, testOwnProbes)
+}
+
+func testOwnProbes(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, worker("/bin/sleep", "0.1")+"  start: at-once\n"+impatient)
 	m.Systemctl(t, "start", service)
 	const generations = 6
@@ -247,12 +262,16 @@ func TestOwnProbes(t *testing.T) {
 // processes by descent, and the next launcher what one has left that was killed.
 func TestByHandTree(t *testing.T) {
 	t.Parallel()
+	inScopes(t, testByHandTree)
+}
+
+func testByHandTree(t *testing.T, here place) {
 	const generations = 4
 	for _, program := range []string{"detaches.py", "deaf.py", "zombies.py"} {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
-			m := boot(t, machine.Options{})
-			m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", misbehaving(program)+impatient, 0o644)
+			m := here.boot(t, machine.Options{})
+			m.WriteFile(t, configPath(m.Scope), misbehaving(program)+impatient, 0o644)
 			h := runByHand(t, m)
 			underLoad(t, m, ipv4, "/", generations*loops, func(l *load.Load) {
 				for generation := 1; generation <= generations; generation++ {
@@ -289,7 +308,11 @@ func TestByHandTree(t *testing.T) {
 // TestStop: stop means stopped, whatever happens at that moment.
 func TestStop(t *testing.T) {
 	t.Parallel()
-	m := boot(t, machine.Options{})
+	inScopes(t, testStop)
+}
+
+func testStop(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	const atOnce = "  start: at-once\n"
 	start := func(configuration string) {
 		t.Helper()
@@ -341,7 +364,7 @@ func TestStop(t *testing.T) {
 	t.Run("during a reload", func(t *testing.T) {
 		start(misbehaving("behaves.py") + atOnce + impatient)
 		serving(t, m.Scope, 1)
-		m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", longStart, 0o644)
+		m.WriteFile(t, configPath(m.Scope), longStart, 0o644)
 		wait := run(gatewayPath, "reload")
 		statusText(t, m.Scope, "generation 2 is starting")
 		stopped(t, m, stop)
@@ -352,7 +375,7 @@ func TestStop(t *testing.T) {
 	t.Run("during a reload by systemd", func(t *testing.T) {
 		start(misbehaving("behaves.py") + atOnce + impatient)
 		serving(t, m.Scope, 1)
-		m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", longStart, 0o644)
+		m.WriteFile(t, configPath(m.Scope), longStart, 0o644)
 		m.Systemctl(t, "reload", "--no-block", service)
 		statusText(t, m.Scope, "generation 2 is starting")
 		stopped(t, m, stop)
@@ -361,7 +384,8 @@ func TestStop(t *testing.T) {
 		start(misbehaving("detaches.py") + atOnce + impatient)
 		serving(t, m.Scope, 1)
 		stopped(t, m, func() {
-			first, second := run("systemctl", "stop", service), run("systemctl", "stop", service)
+			scope := "--" + kind(m.Scope)
+			first, second := run("systemctl", scope, "stop", service), run("systemctl", scope, "stop", service)
 			if err := errors.Join(first(), second()); err != nil {
 				t.Error(err)
 			}
@@ -397,7 +421,7 @@ func stopped(t *testing.T, m *machine.Machine, stop func()) {
 		t.Errorf("%s is %s (%s) after systemctl stop", service, unit.ActiveState, unit.Result)
 	}
 	nobody(t, m)
-	if _, err := os.Stat(m.Root() + "/sys/fs/cgroup" + unitCgroup); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(m.Root() + "/sys/fs/cgroup" + m.Cgroup(service)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the unit's cgroup is left: %v", err)
 	}
 }
@@ -407,7 +431,7 @@ func nobody(t *testing.T, m *machine.Machine) {
 	t.Helper()
 	for _, process := range m.Processes(t) {
 		launcher := len(process.Args) > 1 && filepath.Base(process.Args[0]) == "gateway" && process.Args[1] == "run"
-		if launcher || ofWorker(process) || strings.HasPrefix(process.Cgroup+"/", unitCgroup+"/") {
+		if launcher || ofWorker(process) || strings.HasPrefix(process.Cgroup+"/", m.Cgroup(service)+"/") {
 			t.Errorf("still alive: %+v", process)
 		}
 	}
@@ -446,7 +470,7 @@ func nothingOlder(t *testing.T, m *machine.Machine, generation int) status {
 	if s.Launcher.Holder != "systemd" {
 		return s
 	}
-	entries, err := os.ReadDir(m.Root() + "/sys/fs/cgroup" + unitCgroup)
+	entries, err := os.ReadDir(m.Root() + "/sys/fs/cgroup" + m.Cgroup(service))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -514,11 +538,11 @@ func startOf(t *testing.T, process machine.Process) uint64 {
 	return stat.Starttime
 }
 
-// descriptors returns what the launcher and PID 1 have open.
+// descriptors returns what the launcher and its manager have open.
 func descriptors(t *testing.T, m *machine.Machine, launcher int) map[string][]string {
 	t.Helper()
 	open := map[string][]string{}
-	for name, pid := range map[string]int{"launcher": launcher, "PID 1": 1} {
+	for name, pid := range map[string]int{"launcher": launcher, "systemd": m.ManagerPID(t)} {
 		folder := filepath.Join("/proc", strconv.Itoa(process(t, m, pid).HostPID), "fd")
 		entries, err := os.ReadDir(folder)
 		if err != nil {
@@ -536,7 +560,7 @@ func descriptors(t *testing.T, m *machine.Machine, launcher int) map[string][]st
 
 // sameDescriptors fails the test if somebody has got more of them from the second
 // generation to the last. A few come and go: connections to the control socket
-// and to PID 1 of commands that have just ended. A leak in each generation, or
+// and to the manager of commands that have just ended. A leak in each generation, or
 // in every second one, would be more.
 func sameDescriptors(t *testing.T, early, late map[string][]string) {
 	t.Helper()
@@ -609,7 +633,11 @@ func (h handle) awaitEnd(t *testing.T) {
 // stop does not take the port with it, whoever restarts it.
 func TestShutdownAtTheEnd(t *testing.T) {
 	t.Parallel()
-	m := boot(t, machine.Options{})
+	inScopes(t, testShutdownAtTheEnd)
+}
+
+func testShutdownAtTheEnd(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, misbehaving("leaves.py")+impatient)
 	before := inodes(t, m)
 	get(t, m, ipv4, "/")

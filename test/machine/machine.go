@@ -36,15 +36,26 @@ type Options struct {
 	Prepare func(*Machine)
 }
 
-// Machine is a booted systemd. Its Scope is the system's manager.
+// Machine is a booted systemd. Its Scope is the system's manager, unless [Machine.As] has chosen a user's.
 type Machine struct {
 	*Scope
 	pid      int    // of systemd, as the host counts
 	cgroup   string // the directory that is / in the machine
 	netns    *os.File
 	console  *console
-	commands atomic.Int64
+	commands *atomic.Int64
 }
+
+// As is the same machine with another of its scopes: what a test asks of it, that scope's manager and user do. So a test
+// that is written for a machine holds for a user as it does for the system.
+func (m *Machine) As(s *Scope) *Machine {
+	as := *m
+	as.Scope = s
+	return &as
+}
+
+// System is the scope of the system's manager, whose commands run as root.
+func (m *Machine) System() *Scope { return m.machine.Scope }
 
 // Boot starts a machine and returns when systemd has finished its start-up. The machine ends with the test. When the
 // test has failed by then, the journal of the openclaw-gateway units and systemctl status are logged first.
@@ -54,7 +65,7 @@ func Boot(t testing.TB, opts Options) *Machine {
 	if err != nil {
 		t.Fatalf("boot a machine: %v", err)
 	}
-	m := &Machine{}
+	m := &Machine{commands: new(atomic.Int64)}
 	m.Scope = &Scope{machine: m}
 	if m.console, err = openConsole(); err != nil {
 		t.Fatalf("boot a machine: %v", err)
@@ -142,8 +153,9 @@ func newPlan(opts Options) (*plan, error) {
 // files: use ReadFile and WriteFile where one may be on the way.
 func (m *Machine) Root() string { return fmt.Sprintf("/proc/%d/root", m.pid) }
 
-// WriteFile writes a file in the machine, as root, with exactly that mode, and makes the directories it needs (0755). A path
-// over an absolute symbolic link is refused: it would lead to the host's files.
+// WriteFile writes a file in the machine, as root, with exactly that mode, and makes the directories it needs (0755). Below
+// the home of the scope's user, file and directories are the user's. A path over an absolute symbolic link is refused: it
+// would lead to the host's files.
 func (m *Machine) WriteFile(t testing.TB, path, content string, mode os.FileMode) {
 	t.Helper()
 	root, err := os.OpenRoot(m.Root())
@@ -158,6 +170,10 @@ func (m *Machine) WriteFile(t testing.TB, path, content string, mode os.FileMode
 	}
 	if err == nil {
 		err = root.Chmod(name, mode)
+	}
+	home := strings.TrimPrefix(m.Home(), "/") + "/"
+	for owned := name; err == nil && m.User != "" && strings.HasPrefix(owned, home); owned = filepath.Dir(owned) {
+		err = root.Chown(owned, m.UID, m.UID)
 	}
 	if err != nil {
 		t.Fatalf("write %s in the machine: %v", path, err)

@@ -49,6 +49,24 @@ func (s *Scope) RuntimeDir() string {
 	return fmt.Sprintf("/run/user/%d", s.UID)
 }
 
+// Cgroup is where the scope's manager has the cgroup of a service, as /proc/PID/cgroup in the machine shows it.
+func (s *Scope) Cgroup(service string) string {
+	if s.User == "" {
+		return "/system.slice/" + service
+	}
+	// systemd.special(7), app.slice.
+	return fmt.Sprintf("/user.slice/user-%d.slice/user@%d.service/app.slice/%s", s.UID, s.UID, service)
+}
+
+// ManagerPID is the pid of the scope's manager, as the machine counts.
+func (s *Scope) ManagerPID(t testing.TB) int {
+	t.Helper()
+	if s.User == "" {
+		return 1
+	}
+	return s.machine.Unit(t, fmt.Sprintf("user@%d.service", s.UID)).MainPID
+}
+
 func (s *Scope) environment() []string {
 	env := []string{"PATH=" + searchPath, "LANG=C.UTF-8", "TERM=dumb", "HOME=" + s.Home()}
 	if s.User == "" {
@@ -75,9 +93,30 @@ func (s *Scope) Property(t testing.TB, unit, name string) string {
 // Journal is what a unit, and its manager about it, have logged until now.
 func (s *Scope) Journal(t testing.TB, unit string) string {
 	t.Helper()
+	return s.journal(t, s.matches(unit)...)
+}
+
+// JournalAfter is Journal from where JournalCursor was called.
+func (s *Scope) JournalAfter(t testing.TB, cursor, unit string) string {
+	t.Helper()
+	return s.journal(t, append([]string{"--after-cursor=" + cursor}, s.matches(unit)...)...)
+}
+
+// JournalCursor is the place that the machine's journal has reached.
+func (s *Scope) JournalCursor(t testing.TB) string {
+	t.Helper()
+	_, cursor, found := strings.Cut(s.journal(t, "--lines=1", "--show-cursor"), "-- cursor: ")
+	if !found {
+		t.Fatal("the journal has no cursor")
+	}
+	return strings.TrimSpace(cursor)
+}
+
+func (s *Scope) journal(t testing.TB, args ...string) string {
+	t.Helper()
 	// What has been written to a unit's standard output may still wait to be read by journald: journalctl(1), --sync.
 	s.machine.Run(t, "journalctl", "--sync")
-	return s.machine.Run(t, "journalctl", append([]string{"--no-pager", "--quiet", "--output=short-precise"}, s.matches(unit)...)...)
+	return s.machine.Run(t, "journalctl", append([]string{"--no-pager", "--quiet", "--output=short-precise"}, args...)...)
 }
 
 // matches selects a unit's entries: systemd.journal-fields(7). journalctl's own --user-unit would take the caller's uid.

@@ -16,8 +16,9 @@ NOBODY = 65534
 
 def demote():
     resource.setrlimit(resource.RLIMIT_NPROC, (200, 200))
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
+    if os.getuid() == 0:
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 

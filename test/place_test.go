@@ -1,0 +1,59 @@
+package test
+
+import (
+	"fmt"
+	"testing"
+
+	"openclaw-gateway/test/machine"
+)
+
+// place is a service manager that the product is installed in.
+type place struct {
+	name string
+	user bool // one of a user's own, unprivileged and lingering
+}
+
+var places = []place{{name: "system"}, {name: "user", user: true}}
+
+// inScopes runs a test in the system's manager and in a user's: most people run
+// OpenClaw as themselves.
+func inScopes(t *testing.T, test func(t *testing.T, here place)) {
+	t.Helper()
+	for _, here := range places {
+		t.Run(here.name, func(t *testing.T) { test(t, here) })
+	}
+}
+
+// boot starts a machine, as that manager's user sees it.
+func (p place) boot(t testing.TB, options machine.Options) *machine.Machine {
+	t.Helper()
+	if !p.user {
+		return boot(t, options)
+	}
+	options.Users = true
+	m := boot(t, options)
+	return m.As(m.AddUser(t, "alice"))
+}
+
+// kind is what the product calls the scope, and systemd its directories.
+func kind(s *machine.Scope) string {
+	if s.User == "" {
+		return "system"
+	}
+	return "user"
+}
+
+// configPath is where the product has the scope's configuration.
+func configPath(s *machine.Scope) string {
+	if s.User == "" {
+		return "/etc/openclaw-gateway/config.yaml"
+	}
+	return s.Home() + "/.config/openclaw-gateway/config.yaml"
+}
+
+// dropIn adds lines to the service, as an administrator would.
+func dropIn(t testing.TB, m *machine.Machine, lines string) {
+	t.Helper()
+	m.WriteFile(t, fmt.Sprintf("/etc/systemd/%s/%s.d/test.conf", kind(m.Scope), service), "[Service]\n"+lines, 0o644)
+	m.Systemctl(t, "daemon-reload")
+}
