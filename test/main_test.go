@@ -125,6 +125,7 @@ type status struct {
 			Signal     string
 			Reason     string
 			Strays     int
+			Detail     string
 		} `json:"last_exit"`
 	}
 	Config struct {

@@ -91,11 +91,11 @@ func checkFamily(t *testing.T, m *machine.Machine, want map[string]uint64) {
 		t.Errorf("the worker's parent is %d, want the launcher, %d", worker.ParentPID, launcher.PID)
 	}
 	for _, p := range []machine.Process{launcher, worker} {
-		if !strings.HasPrefix(p.Cgroup, "/system.slice/"+service) {
+		if !strings.HasPrefix(p.Cgroup, m.Cgroup(service)) {
 			t.Errorf("pid %d is in cgroup %s, want below that of %s", p.PID, p.Cgroup, service)
 		}
 	}
-	family := []int{1, launcher.PID, worker.PID}
+	family := []int{m.ManagerPID(t), launcher.PID, worker.PID}
 	for address, inode := range want {
 		if got := holding(t, m, inode); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(family))) {
 			t.Errorf("%s is held by %v, want systemd, launcher and worker, %v", address, got, family)
@@ -109,7 +109,7 @@ func checkFamily(t *testing.T, m *machine.Machine, want map[string]uint64) {
 			t.Errorf("%s has a backlog of %d, want 4096", line.Address, line.Backlog)
 		}
 	}
-	if s.Verdict != "ok" || s.Launcher.Holder != "systemd" || s.Unit.Scope != "system" || s.Unit.MainPID != unit.MainPID {
+	if s.Verdict != "ok" || s.Launcher.Holder != "systemd" || s.Unit.Scope != kind(m.Scope) || s.Unit.MainPID != unit.MainPID {
 		t.Errorf("the status is %+v", s)
 	}
 }

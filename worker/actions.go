@@ -11,6 +11,8 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/handoff"
 )
 
 // jitter spreads each backoff by this part of it to either side.
@@ -82,10 +84,7 @@ func (s *Supervisor) serveClients(e event) {
 		s.present.released = true
 		return
 	}
-	// Node.js has shrunk the queue by listening with a backlog of its own.
-	if err := s.present.spec.Queues.Listen(); err != nil {
-		s.log.Error("cannot give the sockets their full backlog again", "error", err)
-	}
+	s.lengthenQueues()
 	s.present.endProbes()
 	s.problem = ""
 	// Not the generation's own, which an Apply without restart has left behind.
@@ -103,6 +102,14 @@ func (s *Supervisor) serveClients(e event) {
 	s.settle(nil)
 }
 
+// lengthenQueues gives the sockets their full backlog again: Node.js shrinks it
+// by listening with one of its own.
+func (s *Supervisor) lengthenQueues() {
+	if err := s.present.spec.Queues.Listen(); err != nil {
+		s.log.Error("cannot give the sockets their full backlog again", "error", err)
+	}
+}
+
 func (s *Supervisor) note(e event) {
 	before := len(s.present.elsewhere)
 	if err := s.present.note(e.report); err != nil {
@@ -112,6 +119,11 @@ func (s *Supervisor) note(e event) {
 	if s.state == Starting && s.present.released && s.present.listensEverywhere() {
 		s.serveClients(event{})
 		return
+	}
+	if s.state == Ready && e.report.Event == handoff.Listening && e.report.Held {
+		// A server that restarts within its process.
+		s.log.Info("worker listens again", "generation", s.number, "worker_pid", s.present.process.Pid, "address", e.report.Address)
+		s.lengthenQueues()
 	}
 	s.watchDesertion()
 	if len(s.present.elsewhere) > before && s.state == Starting && len(s.present.listening) == 0 {
@@ -306,7 +318,7 @@ func (s *Supervisor) crashed(e event) {
 	exit.Reason = ReasonCrash
 	asked := exit.Code == 0 && served
 	if asked {
-		exit.Reason = ReasonRestart
+		exit.Reason, exit.Detail = ReasonRestart, "the worker itself asked for the restart"
 	}
 	if exit.Detail == "" && !served && s.present != nil && s.present.clash.IsValid() {
 		exit.Detail = s.present.explain(nil)

@@ -98,6 +98,7 @@ type ExitStatus struct {
 	Reason     string    `json:"reason"`
 	At         time.Time `json:"at"`
 	Strays     int       `json:"strays"`
+	Detail     string    `json:"detail"` // a sentence where more is known
 }
 
 // ConfigStatus is the configuration file.
@@ -181,7 +182,7 @@ func workerStatus(observed *worker.Status) WorkerStatus {
 		NextStart: moment(observed.NextStart),
 	}
 	if exit := observed.LastExit; exit != nil {
-		w.LastExit = &ExitStatus{Generation: exit.Generation, Code: exit.Code, Reason: string(exit.Reason), At: exit.At, Strays: len(exit.Strays)}
+		w.LastExit = &ExitStatus{Generation: exit.Generation, Code: exit.Code, Reason: string(exit.Reason), At: exit.At, Strays: len(exit.Strays), Detail: exit.Detail}
 		if exit.Signal != 0 {
 			w.LastExit.Signal = unix.SignalName(exit.Signal)
 		}
@@ -301,6 +302,9 @@ func (s *Status) text() string {
 		how := fmt.Sprintf("exit code %d", exit.Code)
 		if exit.Signal != "" {
 			how = "killed by " + exit.Signal
+		}
+		if exit.Detail != "" {
+			how += ": " + exit.Detail
 		}
 		line("last exit", "generation %d at %s: %s (%s)", exit.Generation, exit.At.Format(time.DateTime), how, exit.Reason)
 	}

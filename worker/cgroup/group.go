@@ -47,11 +47,29 @@ func Delegated() (*Group, error) {
 	path := filepath.Join(mount, lines[i].Path)
 	// A unit with DelegateSubgroup= starts its process one level below.
 	for _, candidate := range []string{path, filepath.Dir(path)} {
-		if delegated(candidate) {
+		if delegated(candidate) || ofUserManager(candidate) {
 			return &Group{path: candidate}, nil
 		}
 	}
 	return nil, ErrNotDelegated
+}
+
+// ofUserManager reports whether path is the control group of a service whose
+// process this is, below a user's manager: of systemd 252 that marks nothing,
+// seen on Debian 12. All below the manager's own group, which is marked, is the
+// user's to divide; a terminal's group there is not this process's, and it was
+// not systemd that executed the process in it (SYSTEMD_EXEC_PID, systemd.exec(5)).
+func ofUserManager(path string) bool {
+	if !strings.HasSuffix(path, ".service") || os.Getenv("SYSTEMD_EXEC_PID") != strconv.Itoa(os.Getpid()) {
+		return false
+	}
+	manager := fmt.Sprintf("user@%d.service", os.Geteuid())
+	for above := filepath.Dir(path); above != filepath.Dir(above); above = filepath.Dir(above) {
+		if filepath.Base(above) == manager {
+			return delegated(above)
+		}
+	}
+	return false
 }
 
 func delegated(path string) bool {

@@ -420,6 +420,50 @@ func TestDelegated(t *testing.T) {
 	}
 }
 
+// TestDelegatedByUserManager: systemd 252 marks a service's group for the system
+// only, so that of a user's service is known by its place and its process.
+func TestDelegatedByUserManager(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := fmt.Sprintf("user@%d.service", os.Geteuid())
+	for name, test := range map[string]struct {
+		manager   string
+		place     []string // of the process below the manager's
+		executed  string   // by systemd: the process, in the shell's words
+		marked    string
+		delegated bool
+	}{
+		"service":          {mine, []string{"app.slice", "a.service"}, "$$", "1", true},
+		"one level below":  {mine, []string{"app.slice", "a.service", "launcher"}, "$$", "1", true},
+		"in a terminal":    {mine, []string{"app.slice", "a.service"}, "1", "1", false},
+		"scope":            {mine, []string{"app.slice", "a.scope"}, "$$", "1", false},
+		"manager unmarked": {mine, []string{"app.slice", "a.service"}, "$$", "0", false},
+		"another user's":   {"user@12345.service", []string{"app.slice", "a.service"}, "$$", "1", false},
+		"the system's":     {"system.slice", []string{"a.service"}, "$$", "0", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			manager := nested(t, scratch(t), test.manager)
+			if err := unix.Setxattr(manager.path, "user.delegate", []byte(test.marked), 0); err != nil {
+				t.Fatal(err)
+			}
+			group := nested(t, manager, test.place...)
+			script := "SYSTEMD_EXEC_PID=" + test.executed + ` exec "$@"`
+			output, err := program(t, group, "/bin/sh", "-c", script, "sh", self, programArgument, "delegated").Output()
+			want := strings.TrimSuffix(group.path, "/launcher")
+			if test.delegated && (err != nil || string(output) != want) {
+				t.Errorf("delegated: %q, %v; want %s", output, err, want)
+			}
+			if !test.delegated && string(output) != ErrNotDelegated.Error() {
+				t.Errorf("delegated: %q, want %q", output, ErrNotDelegated)
+			}
+		})
+	}
+}
+
 func TestEnter(t *testing.T) {
 	t.Parallel()
 	group := scratch(t)
