@@ -16,6 +16,10 @@ OPENCLAW := $(CACHE)/openclaw-$(OPENCLAW_VERSION)-node-$(NODE_VERSION)
 NODE_PACKAGE := node-linux-$(if $(filter aarch64,$(shell uname -m)),arm64,x64)
 NODE := $(OPENCLAW)/node_modules/$(NODE_PACKAGE)/bin/node
 OPENCLAW_ENTRY := $(OPENCLAW)/node_modules/openclaw/dist/index.js
+# The version with which it all began, beside it and with the same Node.js.
+OLD_OPENCLAW_VERSION := 2026.5.5
+OLD_OPENCLAW := $(CACHE)/openclaw-$(OLD_OPENCLAW_VERSION)
+OLD_OPENCLAW_ENTRY := $(OLD_OPENCLAW)/node_modules/openclaw/dist/index.js
 NPM_INSTALL := npm install --no-audit --no-fund --loglevel=error
 
 .PHONY: help
@@ -51,9 +55,28 @@ $(OPENCLAW)/complete:
 	@PATH=$(dir $(NODE)):$$PATH $(NPM_INSTALL) --prefix $(OPENCLAW) openclaw@$(OPENCLAW_VERSION)
 	@touch $@
 
+$(OLD_OPENCLAW)/complete: $(OPENCLAW)/complete
+	@echo "Fetching OpenClaw $(OLD_OPENCLAW_VERSION) (once)"
+	@mkdir -p $(OLD_OPENCLAW)
+	@PATH=$(dir $(NODE)):$$PATH $(NPM_INSTALL) --prefix $(OLD_OPENCLAW) openclaw@$(OLD_OPENCLAW_VERSION)
+	@touch $@
+
+# A second, newer systemd for the tests: Debian 13 from Debian's packages, by
+# the mirror that apt uses here, or by mmdebstrap's own choice.
+DEBIAN13 := $(CACHE)/debian-13
+DEBIAN13_PACKAGES := systemd,dbus,libpam-systemd,python3,iproute2,procps
+$(DEBIAN13)/complete: | packages
+	@echo "Making a Debian 13 (once, about 200 MB)"
+	@mkdir -p $(DEBIAN13)
+	@rm -rf --one-file-system $(DEBIAN13)/root
+	@mirror=$$(apt-get indextargets --format '$$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1); \
+		mmdebstrap --quiet --variant=essential --include=$(DEBIAN13_PACKAGES) trixie $(DEBIAN13)/root $$mirror
+	@touch $@
+
 .PHONY: test
-test: root packages check openclaw ## test everything, on a real systemd and with the real OpenClaw (needs root)
-	@NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) go test -race -count=1 -timeout 20m ./...
+test: root packages check openclaw $(OLD_OPENCLAW)/complete $(DEBIAN13)/complete ## test everything, on a real systemd and with the real OpenClaw (needs root)
+	@NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) OLD_OPENCLAW_ENTRY=$(OLD_OPENCLAW_ENTRY) DEBIAN13_ROOT=$(DEBIAN13)/root \
+		go test -race -count=1 -timeout 20m ./...
 
 .PHONY: root
 root:
@@ -63,12 +86,13 @@ root:
 
 # program:package, where a program of that name is not there.
 NEEDS := /lib/systemd/systemd:systemd dbus-daemon:dbus /lib/systemd/systemd-logind:systemd \
-	unshare:util-linux nsenter:util-linux runuser:util-linux ip:iproute2 python3:python3 gcc:gcc npm:npm
+	unshare:util-linux nsenter:util-linux runuser:util-linux ip:iproute2 python3:python3 gcc:gcc npm:npm mmdebstrap:mmdebstrap
 .PHONY: packages
 packages:
 	@missing=(); for need in $(NEEDS); do \
 		command -v "$${need%%:*}" >/dev/null || missing+=("$${need##*:}"); done; \
 	find /lib/*-linux-gnu*/security /usr/lib/*/security -name pam_systemd.so 2>/dev/null | grep -q . || missing+=(libpam-systemd); \
+	test -e /usr/share/keyrings/debian-archive-keyring.gpg || missing+=(debian-archive-keyring); \
 	if [ $${#missing[@]} -gt 0 ]; then \
 		command -v apt-get >/dev/null || { echo "Install: $${missing[*]}" >&2; exit 1; }; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$${missing[@]}"; fi

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,16 +14,37 @@ import (
 	"openclaw-gateway/test/machine"
 )
 
+// openClaws are the version with which it all began, as most people run it, and
+// the present one.
+var openClaws = []struct {
+	version, entry string // entry is what "make test" passes it in
+	here           place
+	flags          []string // of gateway install
+	probe          string
+	restart        string // the signal that makes it ask for a restart
+	ways           []string
+}{
+	{"2026.9.6", "OPENCLAW_ENTRY", place{}, []string{"--run-as", "claw"}, "/startupz", "USR2", []string{
+		"gateway restart", "systemctl restart", "its own restart", "kill -9 of the worker", "kill -9 of the launcher",
+	}},
+	{"2026.5.5", "OLD_OPENCLAW_ENTRY", place{user: true}, nil, "/healthz", "USR1", []string{
+		"gateway restart", "its own restart", "kill -9 of the launcher", "its own restart within the process",
+	}},
+}
+
 // TestOpenClaw is the product's promise on the real thing: the socket is
 // enabled, nothing runs, and a first client gets its answer; every way to
 // restart leaves the port where it is.
 func TestOpenClaw(t *testing.T) {
-	entry := required(t, "OPENCLAW_ENTRY")
-	// …/node_modules/openclaw/dist/index.js
-	modules := filepath.Dir(filepath.Dir(filepath.Dir(entry)))
-	m := boot(t, machine.Options{Binds: map[string]string{"/opt/openclaw/node_modules": modules}})
-	m.Run(t, "useradd", "--create-home", "claw")
-	install(t, m.Scope, m, `
+	for _, claw := range openClaws {
+		t.Run(claw.version, func(t *testing.T) {
+			// …/node_modules/openclaw/dist/index.js
+			modules := filepath.Dir(filepath.Dir(filepath.Dir(required(t, claw.entry))))
+			m := claw.here.boot(t, machine.Options{Binds: map[string]string{"/opt/openclaw/node_modules": modules}})
+			if !claw.here.user {
+				m.Run(t, "useradd", "--create-home", "claw")
+			}
+			configuration := `
 worker:
   command: [/usr/local/bin/node, /opt/openclaw/node_modules/openclaw/dist/index.js,
     gateway, run, --port, "18789", --bind, loopback, --allow-unconfigured]
@@ -32,8 +54,14 @@ worker:
     - OPENCLAW_GATEWAY_PORT=18789
     - OPENCLAW_GATEWAY_TOKEN=a-token-that-is-long-enough-for-a-test
 ready:
-  path: /startupz
-`, "--run-as", "claw")
+  path: ` + claw.probe + "\n"
+			install(t, m.Scope, m, configuration, claw.flags...)
+			testOpenClaw(t, m, claw.restart, claw.ways, configuration)
+		})
+	}
+}
+
+func testOpenClaw(t *testing.T, m *machine.Machine, signal string, names []string, configuration string) {
 	if u := m.Unit(t, service); u.ActiveState != "inactive" {
 		t.Fatalf("%s is %s before anybody connected", service, u.ActiveState)
 	}
@@ -41,7 +69,6 @@ ready:
 	if want := []string{ipv4, ipv6}; !slices.Equal(slices.Sorted(maps.Keys(before)), want) {
 		t.Fatalf("systemd listens on %v, want %v", before, want)
 	}
-
 	for _, address := range []string{ipv4, ipv6} {
 		start := time.Now()
 		code, body := get(t, m, address, "/healthz")
@@ -53,25 +80,58 @@ ready:
 	serving(t, m.Scope, 1)
 	checkFamily(t, m, before)
 
-	ways := []struct {
-		name    string
-		restart func(old status)
-	}{
-		{"gateway restart", func(status) { m.Run(t, gatewayPath, "restart") }},
-		{"systemctl restart", func(status) { m.Systemctl(t, "restart", service) }},
-		{"kill -9 of the worker", func(old status) { kill(t, m, old.Worker.PID); serving(t, m.Scope, old.Worker.Generation+1) }},
-		{"kill -9 of the launcher", func(old status) { kill(t, m, old.Launcher.PID); servingAnew(t, m.Scope, old.Launcher.PID) }},
-	}
-	for _, way := range ways {
-		t.Run(way.name, func(t *testing.T) {
+	ask := func(t *testing.T, old status) { m.Run(t, "kill", "-"+signal, strconv.Itoa(old.Worker.PID)) }
+	ways := map[string]func(t *testing.T, old status){
+		"gateway restart":   func(t *testing.T, _ status) { m.Run(t, gatewayPath, "restart") },
+		"systemctl restart": func(t *testing.T, _ status) { m.Systemctl(t, "restart", service) },
+		"kill -9 of the worker": func(t *testing.T, old status) {
+			kill(t, m, old.Worker.PID)
+			serving(t, m.Scope, old.Worker.Generation+1)
+		},
+		"kill -9 of the launcher": func(t *testing.T, old status) {
+			kill(t, m, old.Launcher.PID)
+			servingAnew(t, m.Scope, old.Launcher.PID)
+		},
+		"its own restart": func(t *testing.T, old status) {
+			ask(t, old)
+			serving(t, m.Scope, old.Worker.Generation+1)
+			exit := gatewayStatus(t, m.Scope).Worker.LastExit
+			if exit.Generation != old.Worker.Generation || exit.Code != 0 || exit.Reason != "restart" || !strings.Contains(exit.Detail, "the worker itself asked") {
+				t.Errorf("the last exit is %+v, want a restart that the worker asked for", exit)
+			}
+			if journal := m.Journal(t, service); !strings.Contains(journal, "the worker itself asked for the restart") {
+				t.Errorf("the journal does not say who asked:\n%s", journal)
+			}
+		},
+		"its own restart within the process": func(t *testing.T, _ status) {
+			m.WriteFile(t, configPath(m.Scope), strings.Replace(configuration, "environment:\n", "environment:\n    - OPENCLAW_NO_RESPAWN=1\n", 1), 0o644)
+			m.Run(t, gatewayPath, "reload")
 			old := gatewayStatus(t, m.Scope)
-			underLoad(t, m, ipv4, "/healthz", loops, func(*load.Load) { way.restart(old) })
+			ask(t, old)
+			for _, address := range []string{ipv4, ipv6} {
+				m.WaitJournal(t, service, 2*bound, "worker listens again", "address="+address)
+			}
+			if now := gatewayStatus(t, m.Scope); now.Worker.PID != old.Worker.PID || now.Worker.State != "ready" {
+				t.Errorf("the worker is %+v, was %+v: want the same process", now.Worker, old.Worker)
+			}
+		},
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			old := gatewayStatus(t, m.Scope)
+			underLoad(t, m, ipv4, "/healthz", loops, func(*load.Load) { ways[name](t, old) })
 			if code, body := get(t, m, ipv6, "/healthz"); code != http.StatusOK {
 				t.Errorf("GET http://%s/healthz: %d %s", ipv6, code, body)
 			}
 			checkFamily(t, m, before)
 		})
 	}
+	t.Run("stop", func(t *testing.T) {
+		stopped(t, m, func() { m.Systemctl(t, "stop", service) })
+		if journal := m.Journal(t, service); !strings.Contains(journal, `exit="exit code 0" reason=stop`) {
+			t.Errorf("OpenClaw has not ended by itself when it was told to stop:\n%s", journal)
+		}
+	})
 }
 
 // checkFamily checks who is who: the launcher is the unit's main process, the

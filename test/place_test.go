@@ -10,14 +10,28 @@ import (
 // place is a service manager that the product is installed in.
 type place struct {
 	name string
-	user bool // one of a user's own, unprivileged and lingering
+	user bool   // one of a user's own, unprivileged and lingering
+	root string // the variable that names its root directory; "": this machine's systemd
 }
 
-var places = []place{{name: "system"}, {name: "user", user: true}}
+const debian13 = "DEBIAN13_ROOT"
 
 // inScopes runs a test in the system's manager and in a user's: most people run
 // OpenClaw as themselves.
 func inScopes(t *testing.T, test func(t *testing.T, here place)) {
+	t.Helper()
+	in(t, test, place{name: "system"}, place{name: "user", user: true})
+}
+
+// everywhere runs a test in both scopes of this machine's systemd and of Debian
+// 13's, which is 257.
+func everywhere(t *testing.T, test func(t *testing.T, here place)) {
+	t.Helper()
+	inScopes(t, test)
+	in(t, test, place{name: "system of Debian 13", root: debian13}, place{name: "user of Debian 13", user: true, root: debian13})
+}
+
+func in(t *testing.T, test func(t *testing.T, here place), places ...place) {
 	t.Helper()
 	for _, here := range places {
 		t.Run(here.name, func(t *testing.T) { test(t, here) })
@@ -27,6 +41,9 @@ func inScopes(t *testing.T, test func(t *testing.T, here place)) {
 // boot starts a machine, as that manager's user sees it.
 func (p place) boot(t testing.TB, options machine.Options) *machine.Machine {
 	t.Helper()
+	if p.root != "" {
+		options.Root = required(t, p.root)
+	}
 	if !p.user {
 		return boot(t, options)
 	}

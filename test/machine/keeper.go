@@ -28,7 +28,8 @@ const (
 // plan is what the test binary tells the keeper, and the keeper PID 1.
 type plan struct {
 	Cgroup2     string // where the host has cgroup2 mounted
-	Systemd     string
+	Root        string // the overlay's lower layer
+	Systemd     string // below Root
 	Console     string // the terminal that becomes /dev/console
 	Users       bool
 	DisableIPv6 bool

@@ -23,6 +23,9 @@ const (
 
 // Options says how a machine differs from the default: multi-user.target with journald and nothing else.
 type Options struct {
+	// Root is a directory on the host with the file system that the machine sees instead of the host's: another distribution's,
+	// say. Nothing is written there.
+	Root string
 	// Users starts dbus and logind too, which user managers ([Machine.AddUser]) and systemd-run need.
 	Users bool
 	// Binds shows host files and directories, keyed by their path in the machine, read-only. Put a program below
@@ -121,18 +124,24 @@ func newPlan(opts Options) (*plan, error) {
 	if _, err := exec.LookPath("nsenter"); err != nil {
 		return nil, fmt.Errorf("%w: install util-linux", err)
 	}
-	p := &plan{Users: opts.Users, Binds: opts.Binds, DisableIPv6: opts.DisableIPv6}
+	p := &plan{Root: "/", Users: opts.Users, Binds: opts.Binds, DisableIPv6: opts.DisableIPv6}
+	if opts.Root != "" {
+		p.Root = opts.Root
+	}
+	if strings.ContainsAny(p.Root, `:,\`) || !filepath.IsAbs(p.Root) {
+		return nil, fmt.Errorf("root %q: overlayfs takes an absolute path without colon, comma and backslash", p.Root)
+	}
 	systemds := []string{"/usr/lib/systemd/systemd", "/lib/systemd/systemd"}
 	found := slices.IndexFunc(systemds, func(path string) bool {
-		_, err := os.Stat(path)
+		_, err := os.Stat(filepath.Join(p.Root, path))
 		return err == nil
 	})
 	if found < 0 {
-		return nil, fmt.Errorf("none of %s exists: install systemd", strings.Join(systemds, ", "))
+		return nil, fmt.Errorf("none of %s exists in %s: install systemd", strings.Join(systemds, ", "), p.Root)
 	}
 	p.Systemd = systemds[found]
 	if opts.Users {
-		if _, err := exec.LookPath("dbus-daemon"); err != nil {
+		if _, err := os.Stat(filepath.Join(p.Root, "/usr/bin/dbus-daemon")); err != nil {
 			return nil, fmt.Errorf("%w: install dbus for Options.Users", err)
 		}
 	}

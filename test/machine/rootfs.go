@@ -67,7 +67,7 @@ func mountRoot(p *plan) error {
 		// Nothing below may reach the host's mount table.
 		{"none", "/", "", unix.MS_REC | unix.MS_PRIVATE, ""},
 		{"tmpfs", stage, "tmpfs", 0, "mode=0755"},
-		{"overlay", newRoot, "overlay", 0, "lowerdir=/,upperdir=" + stage + "/upper,workdir=" + stage + "/work"},
+		{"overlay", newRoot, "overlay", 0, "lowerdir=" + p.Root + ",upperdir=" + stage + "/upper,workdir=" + stage + "/work"},
 		{"proc", newRoot + "/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
 		// The kernel's settings are the host's, but those of the network belong to the namespace.
 		{newRoot + "/proc/sys", newRoot + "/proc/sys", "", unix.MS_BIND, ""},

@@ -1,7 +1,10 @@
 package machine
 
 import (
+	"bufio"
+	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -117,6 +120,32 @@ func (s *Scope) journal(t testing.TB, args ...string) string {
 	// What has been written to a unit's standard output may still wait to be read by journald: journalctl(1), --sync.
 	s.machine.Run(t, "journalctl", "--sync")
 	return s.machine.Run(t, "journalctl", append([]string{"--no-pager", "--quiet", "--output=short-precise"}, args...)...)
+}
+
+// WaitJournal returns when a unit, or its manager about it, has logged a line that contains all of the words, in the past
+// or until the bound.
+func (s *Scope) WaitJournal(t testing.TB, unit string, bound time.Duration, words ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	follow := s.machine.Command(ctx, "journalctl", append([]string{"--follow", "--lines=all", "--quiet", "--output=short-precise"}, s.matches(unit)...)...)
+	output, err := follow.StdoutPipe()
+	if err == nil {
+		err = follow.Start()
+	}
+	if err != nil {
+		t.Fatalf("follow the journal: %v", err)
+	}
+	defer func() {
+		cancel()
+		_ = follow.Wait()
+	}()
+	for lines := bufio.NewScanner(output); lines.Scan(); {
+		if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(lines.Text(), word) }) {
+			return
+		}
+	}
+	t.Fatalf("no line with %q after %v in the journal of %s:\n%s", words, bound, unit, s.Journal(t, unit))
 }
 
 // matches selects a unit's entries: systemd.journal-fields(7). journalctl's own --user-unit would take the caller's uid.
