@@ -64,17 +64,18 @@ $(OLD_OPENCLAW)/complete: $(OPENCLAW)/complete
 # A second, newer systemd for the tests: Debian 13 from Debian's packages, by
 # the mirror that apt uses here, or by mmdebstrap's own choice.
 DEBIAN13 := $(CACHE)/debian-13
-DEBIAN13_PACKAGES := systemd,dbus,libpam-systemd,python3,iproute2,procps
-$(DEBIAN13)/complete: | packages
+DEBIAN13_PACKAGES := systemd,dbus,libpam-systemd,passwd,iproute2,procps,python3,libstdc++6
+DEBIAN13_COMPLETE := $(DEBIAN13)/complete-$(DEBIAN13_PACKAGES)
+$(DEBIAN13_COMPLETE): | packages
 	@echo "Making a Debian 13 (once, about 200 MB)"
 	@mkdir -p $(DEBIAN13)
-	@rm -rf --one-file-system $(DEBIAN13)/root
+	@rm -rf --one-file-system $(DEBIAN13)/root $(DEBIAN13)/complete*
 	@mirror=$$(apt-get indextargets --format '$$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1); \
 		mmdebstrap --quiet --variant=essential --include=$(DEBIAN13_PACKAGES) trixie $(DEBIAN13)/root $$mirror
 	@touch $@
 
 .PHONY: test
-test: root packages check openclaw $(OLD_OPENCLAW)/complete $(DEBIAN13)/complete ## test everything, on a real systemd and with the real OpenClaw (needs root)
+test: root packages check openclaw $(OLD_OPENCLAW)/complete $(DEBIAN13_COMPLETE) ## test everything, on a real systemd and with the real OpenClaw (needs root)
 	@NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) OLD_OPENCLAW_ENTRY=$(OLD_OPENCLAW_ENTRY) DEBIAN13_ROOT=$(DEBIAN13)/root \
 		go test -race -count=1 -timeout 20m ./...
 

@@ -42,7 +42,7 @@ const loops = 4
 // a worker was about to give when it was killed; every other one gets a 200.
 func underLoad(t *testing.T, m *machine.Machine, address, path string, inFlight int, f func(l *load.Load)) {
 	t.Helper()
-	l := load.Start(t.Context(), load.Options{URL: "http://" + address + path, Dial: m.DialContext, Loops: loops, Limit: bound})
+	l := load.Start(t.Context(), load.Options{URL: "http://" + address + path, Dial: m.DialContext, Loops: loops, Limit: 3 * bound})
 	answered(t, l)
 	f(l)
 	answered(t, l)

@@ -10,14 +10,11 @@ import (
 )
 
 // TestInstall goes the way of a user: install, connect, look, restart, remove.
-// In both scopes, because most people run OpenClaw as themselves.
-func TestInstall(t *testing.T) {
-	m := boot(t, machine.Options{Users: true})
-	t.Run("system", func(t *testing.T) { testInstall(t, m, m.Scope, "--system") })
-	t.Run("user", func(t *testing.T) { testInstall(t, m, m.AddUser(t, "alice"), "--user") })
-}
+func TestInstall(t *testing.T) { everywhere(t, testInstall) }
 
-func testInstall(t *testing.T, m *machine.Machine, s *machine.Scope, scope string) {
+func testInstall(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
+	s, scope := m.Scope, "--"+kind(m.Scope)
 	output := s.Run(t, gatewayPath, "install", scope)
 	if !strings.Contains(output, "enable --now openclaw-gateway.socket") {
 		t.Errorf("gateway install does not say what comes next:\n%s", output)
@@ -96,7 +93,7 @@ func testInstall(t *testing.T, m *machine.Machine, s *machine.Scope, scope strin
 
 // TestListenEdit: the launcher names the one command that an edit of listen
 // needs, and that does the rest.
-func TestListenEdit(t *testing.T) { inScopes(t, testListenEdit) }
+func TestListenEdit(t *testing.T) { everywhere(t, testListenEdit) }
 
 func testListenEdit(t *testing.T, here place) {
 	const other = "127.0.0.1:18790"

@@ -40,7 +40,7 @@ func TestOpenClaw(t *testing.T) {
 		t.Run(claw.version, func(t *testing.T) {
 			// …/node_modules/openclaw/dist/index.js
 			modules := filepath.Dir(filepath.Dir(filepath.Dir(required(t, claw.entry))))
-			m := claw.here.boot(t, machine.Options{Binds: map[string]string{"/opt/openclaw/node_modules": modules}})
+			m := claw.here.boot(t, machine.Options{Users: true, Binds: map[string]string{"/opt/openclaw/node_modules": modules}})
 			if !claw.here.user {
 				m.Run(t, "useradd", "--create-home", "claw")
 			}

@@ -52,6 +52,15 @@ func (p place) boot(t testing.TB, options machine.Options) *machine.Machine {
 	return m.As(m.AddUser(t, "alice"))
 }
 
+// scaled is how often a test repeats itself here: where it finds least by it, less
+// often, so that all places together do not take too long.
+func (p place) scaled(times int) int {
+	if p.user || p.root != "" {
+		return times / 2
+	}
+	return times
+}
+
 // kind is what the product calls the scope, and systemd its directories.
 func kind(s *machine.Scope) string {
 	if s.User == "" {

@@ -55,8 +55,8 @@ func Delegated() (*Group, error) {
 }
 
 // ofUserManager reports whether path is the control group of a service whose
-// process this is, below a user's manager: of systemd 252 that marks nothing,
-// seen on Debian 12. All below the manager's own group, which is marked, is the
+// process this is, below a user's manager, which marks nothing (seen with systemd
+// 252 and 257). All below the manager's own group, which is marked, is the
 // user's to divide; a terminal's group there is not this process's, and it was
 // not systemd that executed the process in it (SYSTEMD_EXEC_PID, systemd.exec(5)).
 func ofUserManager(path string) bool {

@@ -420,8 +420,8 @@ func TestDelegated(t *testing.T) {
 	}
 }
 
-// TestDelegatedByUserManager: systemd 252 marks a service's group for the system
-// only, so that of a user's service is known by its place and its process.
+// TestDelegatedByUserManager: only the system's manager marks a group, so that of
+// a user's service is known by its place and its process.
 func TestDelegatedByUserManager(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
