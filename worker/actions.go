@@ -112,6 +112,7 @@ func (s *Supervisor) lengthenQueues() {
 
 func (s *Supervisor) note(e event) {
 	before := len(s.present.elsewhere)
+	again := slices.Contains(s.present.closed, e.report.Address)
 	if err := s.present.note(e.report); err != nil {
 		s.giveUp(event{err: err})
 		return
@@ -121,9 +122,10 @@ func (s *Supervisor) note(e event) {
 		return
 	}
 	if s.state == Ready && e.report.Event == handoff.Listening && e.report.Held {
-		// A server that restarts within its process.
-		s.log.Info("worker listens again", "generation", s.number, "worker_pid", s.present.process.Pid, "address", e.report.Address)
 		s.lengthenQueues()
+		if again {
+			s.log.Info("worker listens again", "generation", s.number, "worker_pid", s.present.process.Pid, "address", e.report.Address)
+		}
 	}
 	s.watchDesertion()
 	if len(s.present.elsewhere) > before && s.state == Starting && len(s.present.listening) == 0 {

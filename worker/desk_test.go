@@ -238,7 +238,11 @@ func TestListensAgain(t *testing.T) {
 	if g.deserted != timer {
 		t.Error("another timer, or none, while one of two listeners is missing")
 	}
+	_, before := g.spec.Queues.(*testQueues).counts()
 	note(handoff.Listening, two)
+	if _, now := g.spec.Queues.(*testQueues).counts(); now != before+1 {
+		t.Errorf("sockets given their backlog %d times when it listened again, want once", now-before)
+	}
 	if g.deserted != nil || timer.Stop() {
 		t.Error("the timer runs on after it listens again")
 	}

@@ -417,8 +417,9 @@ func TestWorkerRestartsItself(t *testing.T) {
 	for generation := 1; generation <= promptRestarts; generation++ {
 		r.await(Ready)
 		r.exit(0)
-		if s := r.await(Starting); s.Generation != generation+1 || s.LastExit.Reason != ReasonRestart || s.LastExit.Code != 0 {
-			t.Errorf("after exit code 0: %+v", s)
+		if s := r.await(Starting); s.Generation != generation+1 || s.LastExit.Reason != ReasonRestart || s.LastExit.Code != 0 ||
+			!strings.Contains(s.LastExit.Detail, "the worker itself asked") {
+			t.Errorf("after exit code 0: %+v, %+v", s, s.LastExit)
 		}
 	}
 	r.await(Ready)
