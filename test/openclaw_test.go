@@ -22,12 +22,13 @@ var openClaws = []struct {
 	flags          []string // of gateway install
 	probe          string
 	restart        string // the signal that makes it ask for a restart
+	budget         string // what it logs of TimeoutStopSec; 2026.5.5 does not look at it
 	ways           []string
 }{
-	{"2026.9.6", "OPENCLAW_ENTRY", place{}, []string{"--run-as", "claw"}, "/startupz", "USR2", []string{
+	{"2026.9.6", "OPENCLAW_ENTRY", place{}, []string{"--run-as", "claw"}, "/startupz", "USR2", "shutdown budget at startup: drain=315000ms", []string{
 		"gateway restart", "systemctl restart", "its own restart", "kill -9 of the worker", "kill -9 of the launcher",
 	}},
-	{"2026.5.5", "OLD_OPENCLAW_ENTRY", place{user: true}, nil, "/healthz", "USR1", []string{
+	{"2026.5.5", "OLD_OPENCLAW_ENTRY", place{user: true}, nil, "/healthz", "USR1", "", []string{
 		"gateway restart", "its own restart", "kill -9 of the launcher", "its own restart within the process",
 	}},
 }
@@ -57,6 +58,9 @@ ready:
   path: ` + claw.probe + "\n"
 			install(t, m.Scope, m, configuration, claw.flags...)
 			testOpenClaw(t, m, claw.restart, claw.ways, configuration)
+			if journal := m.Journal(t, service); !strings.Contains(journal, claw.budget) {
+				t.Errorf("no %q: OpenClaw does not know how long it may take to stop\n%s", claw.budget, journal)
+			}
 		})
 	}
 }
