@@ -20,22 +20,23 @@ import (
 // quick leaves a worker that is killed again and again no pause to speak of.
 const quick = "stop: {timeout: 1s}\nrestart: {backoff_min: 10ms, backoff_max: 20ms}\n"
 
-// TestHundredCrashes kills the worker a hundred times. systemd does not notice,
-// and the sockets stay what they are.
+// TestHundredCrashes kills the worker a hundred times, or fifty for a user.
+// systemd does not notice, and the sockets stay what they are.
 func TestHundredCrashes(t *testing.T) {
 	t.Parallel()
 	inScopes(t, testHundredCrashes)
 }
 
 func testHundredCrashes(t *testing.T, here place) {
+	crashes := here.scaled(100)
 	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, misbehaving("behaves.py")+quick)
 	before := inodes(t, m)
 	var launcher int
-	underLoad(t, m, ipv4, "/", 100*loops, func(*load.Load) {
+	underLoad(t, m, ipv4, "/", crashes*loops, func(*load.Load) {
 		var early map[string][]string
 		launcher = gatewayStatus(t, m.Scope).Launcher.PID
-		for crash := 1; crash <= 100; crash++ {
+		for crash := 1; crash <= crashes; crash++ {
 			generation, pid := whoServes(t, m)
 			if generation != crash {
 				t.Fatalf("generation %d serves after %d crashes", generation, crash-1)
@@ -45,25 +46,26 @@ func testHundredCrashes(t *testing.T, here place) {
 			}
 			kill(t, m, pid)
 		}
-		serving(t, m.Scope, 101)
+		serving(t, m.Scope, crashes+1)
 		sameDescriptors(t, early, descriptors(t, m, launcher))
 	})
-	nothingOlder(t, m, 101)
+	nothingOlder(t, m, crashes+1)
 	unharmed(t, m, before)
 	if unit := m.Unit(t, service); unit.MainPID != launcher || unit.NRestarts != 0 {
 		t.Errorf("the launcher is %d after %d restarts, want still %d", unit.MainPID, unit.NRestarts, launcher)
 	}
 }
 
-// TestFiftyKilledLaunchers kills the launcher fifty times, and its worker with
-// it. systemd starts the next one each time, and the sockets stay what they are.
+// TestFiftyKilledLaunchers kills the launcher fifty times, or half as often for a
+// user, and its worker with it. systemd starts the next one each time, and the
+// sockets stay what they are.
 func TestFiftyKilledLaunchers(t *testing.T) {
 	t.Parallel()
 	inScopes(t, testFiftyKilledLaunchers)
 }
 
 func testFiftyKilledLaunchers(t *testing.T, here place) {
-	const times = 50
+	times := here.scaled(50)
 	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, misbehaving("detaches.py")+quick)
 	before := inodes(t, m)

@@ -380,6 +380,8 @@ func TestPlanSaysWhatIsMissing(t *testing.T) {
 		want string
 	}{
 		{"no such file", Options{Binds: map[string]string{"/usr/local/bin/x": "/nonexistent/x"}}, "bind to /usr/local/bin/x: stat /nonexistent/x"},
+		{"root without systemd", Options{Root: "/usr/share"}, "in /usr/share: install systemd"},
+		{"relative root", Options{Root: "usr"}, `root "usr": overlayfs takes an absolute path`},
 		{"relative", Options{Binds: map[string]string{"x": "/etc"}}, "both paths must be absolute"},
 	} {
 		if _, err := newPlan(test.opts); err == nil || !strings.Contains(err.Error(), test.want) {
