@@ -62,7 +62,8 @@ $(OLD_OPENCLAW)/complete: $(OPENCLAW)/complete
 	@touch $@
 
 # A second, newer systemd for the tests: Debian 13 from Debian's packages, by
-# the mirror that apt uses here, or by mmdebstrap's own choice.
+# the mirror that apt uses here, or by mmdebstrap's own choice. libstdc++6 is for
+# Node.js. What an interrupted attempt has left mounted is not removed.
 DEBIAN13 := $(CACHE)/debian-13
 DEBIAN13_PACKAGES := systemd,dbus,libpam-systemd,passwd,iproute2,procps,python3,libstdc++6
 DEBIAN13_COMPLETE := $(DEBIAN13)/complete-$(DEBIAN13_PACKAGES)
@@ -70,7 +71,7 @@ $(DEBIAN13_COMPLETE): | packages
 	@echo "Making a Debian 13 (once, about 200 MB)"
 	@mkdir -p $(DEBIAN13)
 	@rm -rf --one-file-system $(DEBIAN13)/root $(DEBIAN13)/complete*
-	@mirror=$$(apt-get indextargets --format '$$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1); \
+	@mirror=$$(apt-get indextargets --format '$$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1 || true); \
 		mmdebstrap --quiet --variant=essential --include=$(DEBIAN13_PACKAGES) trixie $(DEBIAN13)/root $$mirror
 	@touch $@
 

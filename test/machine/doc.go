@@ -2,11 +2,11 @@
 // users, kill what it likes and crash the service manager without the host noticing. It needs root, nsenter, a systemd
 // of any version that speaks cgroup2, and kernel 5.14 or later (cgroup.kill); PID 1 of the host need not be systemd.
 //
-// A machine sees the host's root file system, or that of [Options.Root], below an overlay whose upper layer is a tmpfs: what is installed on the host
-// is there, and whatever the test writes vanishes with it. Only the host's root mount shows; a file below another mount,
-// and everything below /tmp, /run, /dev, /proc and /sys, which are fresh, needs an entry in [Options.Binds]. The host's own
-// units and settings (/etc/systemd, vendor wants, generators, lingering users) are taken out: a machine starts journald,
-// what the test has enabled and, with [Options.Users], dbus and logind.
+// A machine sees the host's root file system, or that of [Options.Root], below an overlay whose upper layer is a tmpfs:
+// what is installed in it is there, and whatever the test writes vanishes with it. Of the host only the root mount shows; a
+// file below another mount, and everything below /tmp, /run, /dev, /proc and /sys, which are fresh, needs an entry in
+// [Options.Binds]. The host's own units and settings (/etc/systemd, vendor wants, generators, lingering users) are taken
+// out: a machine starts journald, what the test has enabled and, with [Options.Users], dbus and logind.
 //
 // How it comes up and goes down:
 //
