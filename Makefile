@@ -1,4 +1,4 @@
-# Two targets do all the set-up: run and test. See README.md.
+# Each of run, test and bench does all the set-up that it needs. See README.md.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -7,7 +7,7 @@ SHELL := /bin/bash
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TOOLS := tools/go.mod
 
-# The real thing, for run-openclaw and test: Node.js and OpenClaw as npm has
+# The real thing, for run-openclaw, test and bench: Node.js and OpenClaw as npm has
 # them, in the user's cache, one folder for each pair of versions.
 NODE_VERSION := 24.21.0
 OPENCLAW_VERSION := 2026.9.6
@@ -20,6 +20,8 @@ OPENCLAW_ENTRY := $(OPENCLAW)/node_modules/openclaw/dist/index.js
 OLD_OPENCLAW_VERSION := 2026.5.5
 OLD_OPENCLAW := $(CACHE)/openclaw-$(OLD_OPENCLAW_VERSION)
 OLD_OPENCLAW_ENTRY := $(OLD_OPENCLAW)/node_modules/openclaw/dist/index.js
+PM2_VERSION := 7.0.4
+PM2 := $(CACHE)/pm2-$(PM2_VERSION)
 NPM_INSTALL := npm install --no-audit --no-fund --loglevel=error
 
 .PHONY: help
@@ -80,24 +82,43 @@ test: root packages check openclaw $(OLD_OPENCLAW)/complete $(DEBIAN13_COMPLETE)
 	@NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) OLD_OPENCLAW_ENTRY=$(OLD_OPENCLAW_ENTRY) DEBIAN13_ROOT=$(DEBIAN13)/root \
 		go test -race -count=1 -timeout 20m ./...
 
+.PHONY: bench
+bench: root packages peers ## measure everything beside what others use, and write docs/bench.md and docs/bench.svg (needs root, 15 minutes)
+	@mkdir -p docs
+	@NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) PM2_MODULES=$(PM2)/node_modules BENCH_DOCS=$(CURDIR)/docs \
+		go test -run '^$$' -bench Report -benchtime 1x -timeout 20m ./test/bench
+
 .PHONY: root
 root:
 	@test "$$(id -u)" = 0 || { \
-		echo "make test needs root: it boots a systemd of its own, in namespaces and cgroups of its own." >&2; \
-		echo "Run: sudo env PATH=\"\$$PATH\" make test" >&2; exit 1; }
+		echo "This needs root: it boots a systemd of its own, in namespaces and cgroups of its own." >&2; \
+		echo "Run: sudo env PATH=\"\$$PATH\" make $(MAKECMDGOALS)" >&2; exit 1; }
 
-# program:package, where a program of that name is not there.
+# Shell that puts the packages of absent programs, of a list of program:package, into the array missing; and that installs them.
+find_missing = missing=(); for need in $(1); do command -v "$${need%%:*}" >/dev/null || missing+=("$${need\#\#*:}"); done
+install_missing = if [ $${\#missing[@]} -gt 0 ]; then \
+	command -v apt-get >/dev/null || { echo "Install: $${missing[*]}" >&2; exit 1; }; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$${missing[@]}"; fi
+
 NEEDS := /lib/systemd/systemd:systemd dbus-daemon:dbus /lib/systemd/systemd-logind:systemd \
 	unshare:util-linux nsenter:util-linux runuser:util-linux ip:iproute2 python3:python3 gcc:gcc npm:npm mmdebstrap:mmdebstrap
 .PHONY: packages
 packages:
-	@missing=(); for need in $(NEEDS); do \
-		command -v "$${need%%:*}" >/dev/null || missing+=("$${need##*:}"); done; \
+	@$(call find_missing,$(NEEDS)); \
 	find /lib/*-linux-gnu*/security /usr/lib/*/security -name pam_systemd.so 2>/dev/null | grep -q . || missing+=(libpam-systemd); \
 	test -e /usr/share/keyrings/debian-archive-keyring.gpg || missing+=(debian-archive-keyring); \
-	if [ $${#missing[@]} -gt 0 ]; then \
-		command -v apt-get >/dev/null || { echo "Install: $${missing[*]}" >&2; exit 1; }; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$${missing[@]}"; fi
+	$(install_missing)
+
+# Whom bench compares with. One that cannot be had stands in the report as missing. Their packages start services, which
+# nobody asked for.
+PEERS := supervisord:supervisor haproxy:haproxy start_server:libserver-starter-perl
+.PHONY: peers
+peers: openclaw
+	@$(call find_missing,$(PEERS)); ( $(install_missing) ) || echo "Going on without: $${missing[*]}" >&2; \
+	if [ -d /run/systemd/system ]; then \
+		for package in "$${missing[@]}"; do systemctl disable --now "$$package.service" >/dev/null 2>&1 || true; done; fi
+	@test -e $(PM2)/complete || { mkdir -p $(PM2) && PATH=$(dir $(NODE)):$$PATH $(NPM_INSTALL) --prefix $(PM2) pm2@$(PM2_VERSION) && \
+		touch $(PM2)/complete; } || echo "Going on without: PM2" >&2
 
 .PHONY: check
 check: ## formatting, vet, staticcheck, the import rules

@@ -25,6 +25,8 @@ type Options struct {
 	Limit time.Duration
 	// Pause is how long each loop rests between two requests, so that refused ones do not spin; 0 is 5 ms.
 	Pause time.Duration
+	// Answered, if set, gets the body of each answer with 200 (at most 1 KiB), from the loops' goroutines.
+	Answered func(body string)
 }
 
 // Load is a client at work.
@@ -38,6 +40,7 @@ type Load struct {
 	mu      sync.Mutex
 	report  Report
 	start   time.Time
+	lastOK  time.Time
 	changed chan struct{} // closed, and replaced, at each request's end
 }
 
@@ -70,6 +73,7 @@ func Start(ctx context.Context, opts Options) *Load {
 		start:   time.Now(),
 		changed: make(chan struct{}),
 	}
+	l.lastOK = l.start
 	for range opts.Loops {
 		l.loops.Go(func() { l.loop(ctx) })
 	}
@@ -140,31 +144,38 @@ func (l *Load) loop(ctx context.Context) {
 			return
 		}
 		start := time.Now()
-		status, err := l.get()
+		status, body, err := l.get()
 		l.count(status, err, time.Since(start))
+		if err == nil && status == http.StatusOK && l.opts.Answered != nil {
+			l.opts.Answered(body)
+		}
 		pause.Reset(l.opts.Pause)
 	}
 }
 
-// get sends one request and reads the whole answer.
-func (l *Load) get() (status int, err error) {
+// get sends one request and reads the whole answer, of which it returns the beginning.
+func (l *Load) get() (status int, body string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.opts.Limit)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, l.opts.URL, nil)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	response, err := l.client.Do(request)
 	if err == nil {
 		defer response.Body.Close()
 		status = response.StatusCode
-		_, err = io.Copy(io.Discard, response.Body)
+		var beginning []byte
+		if beginning, err = io.ReadAll(io.LimitReader(response.Body, 1024)); err == nil {
+			_, err = io.Copy(io.Discard, response.Body)
+		}
+		body = string(beginning)
 	}
 	// The transport may report the broken connection instead of the reason why it broke it.
 	if err != nil && ctx.Err() != nil {
-		return 0, ctx.Err()
+		return 0, "", ctx.Err()
 	}
-	return status, err
+	return status, body, err
 }
 
 func (l *Load) count(status int, err error, took time.Duration) {
@@ -186,6 +197,9 @@ func (l *Load) count(status int, err error, took time.Duration) {
 	case status == http.StatusOK:
 		r.OK++
 		r.LongestOK = max(r.LongestOK, took)
+		now := time.Now()
+		r.LongestSilence = max(r.LongestSilence, now.Sub(l.lastOK))
+		l.lastOK = now
 	default:
 		r.Status[status]++
 	}

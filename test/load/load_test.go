@@ -120,6 +120,7 @@ func TestEveryOutcomeIsCounted(t *testing.T) {
 
 			want := test.want(got)
 			want.Requests, want.Elapsed, want.LongestOK, want.LongestWait = got.Requests, got.Elapsed, got.LongestOK, got.LongestWait
+			want.LongestSilence = got.LongestSilence
 			if want.Status == nil {
 				want.Status = map[int]int{}
 			}
@@ -134,6 +135,9 @@ func TestEveryOutcomeIsCounted(t *testing.T) {
 			}
 			if got.Hung > 0 && got.LongestWait < limit {
 				t.Errorf("hung, but waited no longer than %v", got.LongestWait)
+			}
+			if (got.LongestSilence > 0) != (got.OK > 0) || got.LongestSilence > got.Elapsed {
+				t.Errorf("%d ok, and the longest silence in %v was %v", got.OK, got.Elapsed, got.LongestSilence)
 			}
 			if (got.LongestOK > 0) != (got.OK > 0) {
 				t.Errorf("%d ok, of which the longest took %v", got.OK, got.LongestOK)
@@ -201,6 +205,20 @@ func TestEachRequestHasItsConnection(t *testing.T) {
 	awaitRequests(t, l, 5)
 	if r := l.Stop(); r.Requests != connections {
 		t.Errorf("%d connections: %s", connections, r)
+	}
+}
+
+func TestAnsweredGetsEachBody(t *testing.T) {
+	address := serve(t, answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
+	bodies := 0 // written by the one loop alone, read when it has ended
+	l := Start(context.Background(), Options{URL: "http://" + address, Loops: 1, Answered: func(body string) {
+		if bodies++; body != "hi" {
+			t.Errorf("the body is %q", body)
+		}
+	}})
+	awaitRequests(t, l, 5)
+	if r := l.Stop(); r.OK != bodies {
+		t.Errorf("%d bodies: %s", bodies, r)
 	}
 }
 

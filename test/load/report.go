@@ -21,6 +21,9 @@ type Report struct {
 	Elapsed     time.Duration // from Start until the last request's end
 	LongestOK   time.Duration // the longest that a request answered with 200 has taken
 	LongestWait time.Duration // the longest that any request has taken
+	// The longest time from one answer with 200, or from Start, to the next. With refused clients it is the outage, which
+	// the longest wait is not.
+	LongestSilence time.Duration
 }
 
 // Lost is the number of requests that were not answered with 200.

@@ -1,0 +1,99 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"openclaw-gateway/test/machine"
+)
+
+// roundTrips measures 64 bytes to the worker and back, over a connection that is open. Through HAProxy, for comparison,
+// they pass another process.
+func roundTrips(b *testing.B, r *report) {
+	const (
+		batches = 300
+		size    = 200
+	)
+	m := boot(b, machine.Options{})
+	systems := []system{ours(0), direct(0), haproxy(0)}
+	versions, broken := installAll(b, m, systems)
+	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
+	defer cancel()
+	conns := make([]net.Conn, len(systems))
+	for i, s := range systems {
+		err := broken[s.name]
+		if err == nil {
+			_, err = s.start(ctx, m)
+		}
+		if err == nil {
+			conns[i], err = echo(ctx, m, s.address)
+		}
+		if err != nil {
+			broken[s.name] = err
+			continue
+		}
+		defer conns[i].Close()
+	}
+	if err := errors.Join(broken[systems[0].name], broken[systems[1].name]); err != nil {
+		b.Fatal(err)
+	}
+	medians := make([]samples, len(systems))
+	const warmUp = 10 // batches, for the workers' code
+	for batch := range warmUp + batches {
+		for turn := range conns {
+			i := (batch + turn) % len(conns)
+			if conns[i] == nil {
+				continue
+			}
+			took, err := pingPong(conns[i], size)
+			if err != nil {
+				b.Fatalf("%s: %v", systems[i].name, err)
+			}
+			if batch >= warmUp {
+				medians[i] = append(medians[i], took.median())
+			}
+		}
+	}
+	table := table{
+		title: "64 bytes to the worker and back",
+		text:  fmt.Sprintf("Over an open connection: %d batches of %d each, in turns. The figures are those of the batches' medians.", batches, size),
+		head:  []string{"way", "against the worker alone", "round trip"},
+	}
+	for i, s := range systems {
+		row := []string{s.label(versions), ratio(medians[i].median(), medians[1].median()), medians[i].String()}
+		if err := broken[s.name]; err != nil {
+			row[1], row[2] = "–", reason(err)
+		}
+		table.rows = append(table.rows, row)
+	}
+	r.tables = append(r.tables, table)
+	r.aims = append(r.aims, aim{
+		what: "64 bytes to the worker and back", ratio: ratio(medians[0].median(), medians[1].median()), want: "1.0",
+		ours: medians[0].String(), than: "the same worker without it: " + medians[1].String(),
+	})
+}
+
+func pingPong(conn net.Conn, times int) (samples, error) {
+	ping, pong := bytes.Repeat([]byte("gateway "), 8), make([]byte, 64)
+	took := make(samples, times)
+	for i := range took {
+		start := time.Now()
+		if _, err := conn.Write(ping); err != nil {
+			return nil, err
+		}
+		if _, err := io.ReadFull(conn, pong); err != nil {
+			return nil, err
+		}
+		took[i] = time.Since(start)
+	}
+	if !bytes.Equal(ping, pong) {
+		return nil, fmt.Errorf("%q came back as %q", ping, pong)
+	}
+	return took, nil
+}
