@@ -196,7 +196,7 @@ func restarts(b *testing.B, r *report) {
 	for _, s := range systems {
 		result := results[s.name]
 		err := broken[s.name]
-		bar := bar{name: s.label(versions), wait: result.waits.median(), worst: result.waits.worst(), lost: result.allLost()}
+		bar := bar{name: s.name, wait: result.waits.median(), worst: result.waits.worst(), lost: result.allLost()}
 		row := []string{s.label(versions), "–", "–", "–", "–", "–", "0"}
 		if result.restarts > 0 {
 			row = []string{
