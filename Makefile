@@ -83,7 +83,7 @@ test: root packages check openclaw $(OLD_OPENCLAW)/complete $(DEBIAN13_COMPLETE)
 		go test -race -count=1 -timeout 20m ./...
 
 .PHONY: bench
-bench: root packages peers ## measure everything beside what others use, and write docs/bench.md and docs/bench.svg (needs root, 15 minutes)
+bench: root packages peers ## measure everything beside what others use, and write docs/bench.md and docs/bench.svg (needs root)
 	@mkdir -p docs
 	@NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) PM2_MODULES=$(PM2)/node_modules BENCH_DOCS=$(CURDIR)/docs \
 		go test -run '^$$' -bench Report -benchtime 1x -timeout 20m ./test/bench

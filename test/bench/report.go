@@ -13,11 +13,13 @@ import (
 
 // report is everything that one run has measured.
 type report struct {
-	host   []string // the machine, one fact a line
-	took   time.Duration
-	aims   []aim
-	tables []table
-	bars   []bar
+	host []string // the machine, one fact a line
+	took time.Duration
+	// On a busy computer, no further run is begun that would not end before the deadline.
+	deadline time.Time
+	aims     []aim
+	tables   []table
+	bars     []bar
 }
 
 // aim is a figure with what was measured beside it.
