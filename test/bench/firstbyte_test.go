@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -45,10 +46,10 @@ func firstBytes(b *testing.B, r *report) {
 			return nil, run(m, "systemctl", "stop", plain.units[1])
 		}},
 	}
-	for round := range rounds {
-		for i := range contestants {
-			// Nobody is always the one after the same other.
-			c := &contestants[(round+i)%len(contestants)]
+	for range rounds {
+		// Nobody is always the one after the same other.
+		for _, i := range rand.Perm(len(contestants)) {
+			c := &contestants[i]
 			ctx, cancel := context.WithTimeout(b.Context(), restartBound)
 			cleanUp, err := c.prepare(ctx)
 			if err == nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"testing"
 	"time"
@@ -46,8 +47,8 @@ func roundTrips(b *testing.B, r *report) {
 	medians := make([]samples, len(systems))
 	const warmUp = 10 // batches, for the workers' code
 	for batch := range warmUp + batches {
-		for turn := range conns {
-			i := (batch + turn) % len(conns)
+		// Whom a batch follows shows in its figures, so the order is another each time.
+		for _, i := range rand.Perm(len(conns)) {
 			if conns[i] == nil {
 				continue
 			}
