@@ -209,13 +209,13 @@ func TestIdleStopByHand(t *testing.T) {
 	}
 }
 
-// silent is a WebSocket to the hello server on which nothing is said.
-type silent struct {
+// webSocket is one to the hello server on which nothing is said.
+type webSocket struct {
 	conn  *websocket.Conn
 	ended chan error // what the next read returned
 }
 
-func dialWebSocket(t *testing.T, m *machine.Machine) *silent {
+func dialWebSocket(t *testing.T, m *machine.Machine) *webSocket {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*bound)
 	defer cancel()
@@ -223,7 +223,7 @@ func dialWebSocket(t *testing.T, m *machine.Machine) *silent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &silent{conn: conn, ended: make(chan error, 1)}
+	s := &webSocket{conn: conn, ended: make(chan error, 1)}
 	go func() {
 		_, _, err := conn.Read(context.Background())
 		s.ended <- err
@@ -233,7 +233,7 @@ func dialWebSocket(t *testing.T, m *machine.Machine) *silent {
 }
 
 // staysOpen fails when the server closes it within the time.
-func (s *silent) staysOpen(t *testing.T, long time.Duration) {
+func (s *webSocket) staysOpen(t *testing.T, long time.Duration) {
 	t.Helper()
 	select {
 	case err := <-s.ended:
@@ -242,7 +242,7 @@ func (s *silent) staysOpen(t *testing.T, long time.Duration) {
 	}
 }
 
-func (s *silent) close(t *testing.T) {
+func (s *webSocket) close(t *testing.T) {
 	t.Helper()
 	if err := s.conn.Close(websocket.StatusNormalClosure, ""); err != nil {
 		t.Fatal(err)

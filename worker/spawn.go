@@ -47,8 +47,9 @@ func isProtocol(entry string) bool {
 	return slices.Contains(protocol, key)
 }
 
-// lookup finds the program as a shell in the worker's directory would.
-func lookup(name, directory string, environ []string) (string, error) {
+// Lookup finds the program as a shell in the worker's directory would. Environ is
+// the worker's environment, as NAME=value.
+func Lookup(name, directory string, environ []string) (string, error) {
 	if strings.Contains(name, "/") {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(directory, name)

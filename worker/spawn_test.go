@@ -42,7 +42,7 @@ func TestLookup(t *testing.T) {
 		"sh":                                 "", // in the launcher's, which does not count
 		"two":                                "",
 	} {
-		got, err := lookup(name, directory, []string{"X=1", path})
+		got, err := Lookup(name, directory, []string{"X=1", path})
 		if want != "" {
 			want = filepath.Join(directory, want)
 		}

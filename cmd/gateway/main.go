@@ -82,7 +82,8 @@ after every restart, so that nobody is refused and nobody can take the port.`,
 	root.AddCommand(
 		newRunCommand(), newWrapperCommand(), newHelloCommand(),
 		newInstallCommand(), newUninstallCommand(),
-		newStatusCommand(), newStartCommand(), newStopCommand(), newRestartCommand(), newReloadCommand(), newReclaimCommand(),
+		newStatusCommand(), newDoctorCommand(), newReclaimCommand(),
+		newStartCommand(), newStopCommand(), newRestartCommand(), newReloadCommand(),
 		newLogsCommand(), newConfigCommand(), newVersionCommand(),
 	)
 	return root

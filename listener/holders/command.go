@@ -14,10 +14,14 @@ const (
 )
 
 var (
+	secretWord = regexp.MustCompile(`(?i)^` + secretName + `$`)
 	secretFlag = regexp.MustCompile(`(?i)^--?` + secretName + `$`)
 	// A shell's -c has flags within one argument, and a process that sets its title leaves all of them in one.
 	secretValue = regexp.MustCompile(`(?i)(` + secretName + `=|--?` + secretName + `\s+)("[^"]*"|'[^']*'|\S+)`)
 )
+
+// IsSecret reports whether the name of a variable looks like that of a secret.
+func IsSecret(name string) bool { return secretWord.MatchString(name) }
 
 // CommandLine joins argv for people, with secrets masked.
 func CommandLine(argv []string) string {

@@ -22,6 +22,30 @@ func IsGateway(pid int, argv []string) bool {
 	return ok && (entry == "" || ours(pid, entry))
 }
 
+// Starts reports whether a command line, such as a unit's ExecStart, starts an
+// OpenClaw gateway that serves; see IsGateway.
+func Starts(argv []string) bool {
+	entry, ok := invocation(argv)
+	return ok && (entry == "" || belongs(entry, true))
+}
+
+// Kills reports whether a second OpenClaw would take a process that listens on its
+// port for a stale gateway of its own, and kill it: because the kernel's name for it
+// contains "openclaw", or because of its argv (findGatewayPidsOnPortSync and
+// isGatewayArgv of 2026.9.6).
+func Kills(name string, argv []string) bool {
+	if strings.Contains(strings.ToLower(name), command) {
+		return true
+	}
+	if len(argv) == 0 {
+		return false
+	}
+	if program := filepath.Base(argv[0]); program == title {
+		return true
+	}
+	return slices.Contains(argv[1:], "gateway") && slices.ContainsFunc(argv, isEntry)
+}
+
 // title is what OpenClaw 2026.9 writes over its whole argv when it is started by
 // its command, process.title of Node.js.
 const title = "openclaw-gateway"
@@ -107,7 +131,7 @@ func serves(args []string) bool {
 	return false
 }
 
-// ours reports whether an entry file belongs to OpenClaw.
+// ours reports whether an entry file belongs to OpenClaw, as the process sees it.
 func ours(pid int, entry string) bool {
 	folder := filepath.Join("/proc", strconv.Itoa(pid))
 	path := entry
@@ -117,7 +141,14 @@ func ours(pid int, entry string) bool {
 		}
 	}
 	// In another root the same path is another file, and a link leads elsewhere.
-	if root, err := os.Readlink(filepath.Join(folder, "root")); err == nil && root == "/" {
+	root, err := os.Readlink(filepath.Join(folder, "root"))
+	return belongs(path, err == nil && root == "/")
+}
+
+// belongs reports whether the file at path belongs to OpenClaw; look says that it
+// can be looked at.
+func belongs(path string, look bool) bool {
+	if look {
 		if resolved, err := filepath.EvalSymlinks(path); err == nil {
 			path = resolved
 		}

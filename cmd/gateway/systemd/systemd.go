@@ -18,9 +18,6 @@ import (
 	"openclaw-gateway/units"
 )
 
-// nogroup has no rights anywhere.
-const nogroup = 65534
-
 // Manager is a service manager: the system's, which is the zero value, or a user's.
 type Manager struct {
 	User bool
@@ -53,14 +50,8 @@ func (m Manager) Show(ctx context.Context, names []string, properties ...string)
 		arguments = append([]string{"--user"}, arguments...)
 	}
 	cmd := exec.CommandContext(ctx, "systemctl", arguments...)
-	if m.User {
-		cmd.Env = append(os.Environ(), m.environment()...)
-	}
-	if m.User && os.Geteuid() == 0 && m.UID != 0 {
-		// A user's manager answers nobody else, not even root (measured on systemd 252).
-		// The user can read the environment of what runs as them.
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(m.UID), Gid: nogroup}}
-		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, m.environment()...)
+	if err := m.become(cmd); err != nil {
+		return nil, err
 	}
 	var output, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &said
@@ -126,7 +117,7 @@ func (m Manager) Command(arguments ...string) string {
 	if m.User {
 		words = append(words, "--user")
 		if m.UID != os.Geteuid() {
-			words = append(words, "--machine="+userName(m.UID)+"@.host")
+			words = append(words, "--machine="+UserName(m.UID)+"@.host")
 		}
 	}
 	for _, argument := range arguments {
@@ -138,17 +129,47 @@ func (m Manager) Command(arguments ...string) string {
 	return strings.Join(words, " ")
 }
 
-// environment is by which systemctl finds the manager of another user, for whom
-// root may ask, and its own user's where nobody has said (su, cron).
-func (m Manager) environment() []string {
-	runtime := filepath.Join("/run/user", strconv.Itoa(m.UID))
-	if m.UID == os.Geteuid() && os.Getenv("XDG_RUNTIME_DIR") != "" {
+// become lets systemctl find the manager of a user, its own also where nobody has
+// said where it is (su, cron). A user's manager hangs up on everybody else, on root
+// too (EPERM, measured with 252), so root asks as that user, who then can read the
+// environment that systemctl has: there must be nothing of root's in it.
+func (m Manager) become(cmd *exec.Cmd) error {
+	if !m.User {
 		return nil
 	}
-	return []string{"XDG_RUNTIME_DIR=" + runtime, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + filepath.Join(runtime, "bus")}
+	runtime := filepath.Join("/run/user", strconv.Itoa(m.UID))
+	address := []string{"XDG_RUNTIME_DIR=" + runtime, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + filepath.Join(runtime, "bus")}
+	switch {
+	case m.UID == os.Geteuid() && os.Getenv("XDG_RUNTIME_DIR") != "":
+	case m.UID == os.Geteuid() || os.Geteuid() != 0:
+		cmd.Env = append(os.Environ(), address...)
+	default:
+		credential, err := Credential(m.UID)
+		if err != nil {
+			return err
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
+		cmd.Env, cmd.Dir = append([]string{"PATH=" + os.Getenv("PATH")}, address...), "/"
+	}
+	return nil
 }
 
-func userName(uid int) string {
+// Credential is what a process of a user has: the uid, its primary group, and no
+// other groups.
+func Credential(uid int) (*syscall.Credential, error) {
+	account, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return nil, fmt.Errorf("find the group of uid %d: %w", uid, err)
+	}
+	gid, err := strconv.ParseUint(account.Gid, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("find the group of uid %d: %w", uid, err)
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}
+
+// UserName is the name for a uid, or the number where there is none.
+func UserName(uid int) string {
 	id := strconv.Itoa(uid)
 	if account, err := user.LookupId(id); err == nil {
 		return account.Username

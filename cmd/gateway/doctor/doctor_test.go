@@ -1,0 +1,417 @@
+package doctor
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/units"
+)
+
+var (
+	ipv4 = netip.MustParseAddrPort("127.0.0.1:18789")
+	ipv6 = netip.MustParseAddrPort("[::1]:18789")
+)
+
+// healthy is a machine on which the system's launcher serves OpenClaw, as seen by
+// root.
+func healthy(t *testing.T) *Facts {
+	t.Helper()
+	loaded := config.Default()
+	loaded.Worker.Command = []string{"/usr/bin/node", entry(t), "gateway", "run", "--port", "18789", "--bind", "loopback"}
+	loaded.Worker.Environment = []string{"OPENCLAW_GATEWAY_PORT=18789"}
+	loaded.Source = map[string]string{"worker.command": "/etc/openclaw-gateway/config.yaml:2"}
+	launcher := &Launcher{Version: "1.0"}
+	launcher.Launcher.PID, launcher.Launcher.Holder = 100, "systemd"
+	launcher.Worker.State, launcher.Worker.PID, launcher.Worker.Generation = "ready", 101, 1
+	launcher.Config.State, launcher.Config.Path = "applied", "/etc/openclaw-gateway/config.yaml"
+	facts := &Facts{
+		Program: "gateway", Executable: "/usr/local/bin/gateway", Version: "1.0",
+		Systemd: 252, Somaxconn: 4096, Kernel: "6.1",
+		Wanted: []netip.AddrPort{ipv4, ipv6},
+		Scopes: []Scope{{
+			Name: units.System,
+			Socket: Unit{
+				Name: units.Socket, LoadState: "loaded", FileState: "enabled", ActiveState: "active", SubState: "running", Result: "success",
+				Path: "/etc/systemd/system/" + units.Socket, Listen: []netip.AddrPort{ipv4, ipv6}, Backlog: 4096,
+			},
+			Service: Unit{
+				Name: units.Service, LoadState: "loaded", FileState: "disabled", ActiveState: "active", SubState: "running", Result: "success",
+				Path: "/etc/systemd/system/" + units.Service, MainPID: 100, Cgroup: "/system.slice/" + units.Service, Delegate: true,
+				Argv: []string{"/usr/local/bin/gateway", "run", "--config", "/etc/openclaw-gateway/config.yaml"},
+			},
+			Config: Config{
+				Path: "/etc/openclaw-gateway/config.yaml", Loaded: loaded,
+				Node: Node{Program: "/usr/bin/node", Version: "v24.21.0", Range: ">=24.16.0 <25 || >=26.1.0", OpenClaw: "2026.9.6"},
+			},
+			Answer: Answered, Launcher: launcher,
+			Worker: Worker{Cgroup: "/system.slice/" + units.Service + "/generation-1"},
+		}},
+	}
+	for i, address := range facts.Wanted {
+		facts.Sockets = append(facts.Sockets, judge.Socket{
+			Socket: holders.Socket{Address: address, Inode: uint64(i + 1), Backlog: 4096, Exact: true},
+			Holders: []judge.Holder{
+				{Process: holders.Process{PID: 1, Name: "systemd"}, Role: judge.Systemd},
+				{Process: holders.Process{PID: 100}, Role: judge.Launcher},
+				{Process: holders.Process{PID: 101}, Role: judge.Worker},
+			},
+		})
+	}
+	return facts
+}
+
+// entry makes the entry file of a package that is called openclaw.
+func entry(t *testing.T) string {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), "node_modules/openclaw")
+	if err := os.MkdirAll(filepath.Join(folder, "dist"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"package.json": `{"name": "openclaw"}`, "dist/index.js": ""} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(folder, "dist/index.js")
+}
+
+// add lets a process hold the first address, or both.
+func add(f *Facts, holder judge.Holder, sockets int) {
+	for i := range sockets {
+		f.Sockets[i].Holders = append(f.Sockets[i].Holders, holder)
+	}
+}
+
+// closed takes the port from the socket unit.
+func closed(f *Facts, state, result string) *Scope {
+	s := &f.Scopes[0]
+	s.Socket.ActiveState, s.Socket.Result, s.Service.ActiveState = state, result, "inactive"
+	s.Service.MainPID, s.Launcher, s.Answer, s.Worker = 0, nil, Absent, Worker{}
+	if state != "active" {
+		f.Sockets = []judge.Socket{}
+	}
+	return s
+}
+
+// taken lets a process have the port, instead of the socket unit.
+func taken(f *Facts, holder judge.Holder) {
+	f.Sockets = []judge.Socket{{Socket: holders.Socket{Address: ipv4, Inode: 9, UID: holder.UID, Exact: true}, Holders: []judge.Holder{holder}}}
+}
+
+func userUnits(f *Facts, state string) *Scope {
+	own := f.Scopes[0]
+	own.Name, own.Manager, own.User = units.User, systemd.Manager{User: true, UID: os.Geteuid()}, "alice"
+	own.Socket.ActiveState, own.Socket.Path = state, "/home/alice/.config/systemd/user/"+units.Socket
+	own.Service.ActiveState, own.Service.MainPID = "inactive", 0
+	own.Launcher, own.Answer, own.Worker, own.Lingers = nil, Absent, Worker{}, Yes
+	f.Scopes = append(f.Scopes, own)
+	return &f.Scopes[1]
+}
+
+var orphan = judge.Holder{Process: holders.Process{PID: 4711, Command: "node openclaw gateway"}, Role: judge.Orphan, Why: "it is an OpenClaw gateway that is the main process of no unit"}
+
+// situation is a change that brings about a kind of finding, with a part of its
+// summary and, where it is short, the fix.
+type situation struct {
+	id, says, fix string
+	change        func(*Facts)
+}
+
+var situations = []situation{
+	{"port-held-by-orphan", "127.0.0.1:18789 is held by pid 4711", "gateway reclaim 127.0.0.1:18789", func(f *Facts) { add(f, orphan, 1) }},
+	{"port-held-by-orphan", "127.0.0.1:18789 and [::1]:18789 are held", "gateway reclaim 127.0.0.1:18789 '[::1]:18789'", func(f *Facts) { add(f, orphan, 2) }},
+	{"port-held-by-orphan", "pid 4711", "gateway reclaim 127.0.0.1:18789", func(f *Facts) { // before anything is installed
+		f.Scopes = []Scope{{Name: units.System}}
+		taken(f, orphan)
+	}},
+	{"port-held-by-rival", "that claw.service keeps running", "systemctl disable --now claw.service", func(f *Facts) {
+		add(f, judge.Holder{Process: holders.Process{PID: 5}, Role: judge.Rival, Unit: "claw.service", Why: "it is an OpenClaw gateway that claw.service keeps running"}, 1)
+	}},
+	{"port-held-by-foreign", "it is no OpenClaw gateway", "gateway reclaim --force 127.0.0.1:18789", func(f *Facts) {
+		add(f, judge.Holder{Process: holders.Process{PID: 5, Unit: "session-1.scope"}, Role: judge.Foreign, Why: "it is no OpenClaw gateway"}, 1)
+	}},
+	{"port-held-by-foreign", "pid 5", "systemctl stop nginx.service", func(f *Facts) {
+		add(f, judge.Holder{Process: holders.Process{PID: 5, Unit: "nginx.service"}, Role: judge.Foreign}, 1)
+	}},
+	{"port-held-by-foreign", "for another socket unit, other.socket", "systemctl disable --now other.socket", func(f *Facts) {
+		closed(f, "inactive", "success").Socket.FileState = "disabled"
+		f.Scopes[0].Sockets = append(f.Scopes[0].Sockets, Unit{Name: "other.socket", ActiveState: "active", Listen: []netip.AddrPort{ipv4}})
+		taken(f, judge.Holder{Process: holders.Process{PID: 1}, Role: judge.Systemd})
+	}},
+	{"port-holder-unseen", "user root that cannot be seen", "ss -tlnp 'sport = :18789'  # on the host of this container", func(f *Facts) {
+		closed(f, "inactive", "success").Socket.FileState = "disabled"
+		taken(f, judge.Holder{})
+		f.Sockets[0].Holders = nil
+	}},
+	{"port-holder-unseen", "user root that cannot be seen", "sudo gateway doctor", func(f *Facts) {
+		f.UID = 1000
+		f.Scopes = nil
+		taken(f, judge.Holder{})
+		f.Sockets[0].Holders = nil
+	}},
+	{"two-scopes-one-port", "want 127.0.0.1:18789 and [::1]:18789", "systemctl --user disable --now openclaw-gateway.socket openclaw-gateway.service", func(f *Facts) {
+		userUnits(f, "failed").Socket.Result = "success"
+	}},
+	{"two-scopes-one-port", "want 127.0.0.1:18789", "systemctl disable --now openclaw-gateway.socket openclaw-gateway.service", func(f *Facts) {
+		userUnits(f, "active")
+		f.Scopes[0].Socket.ActiveState = "inactive"
+	}},
+	{"openclaw-unit-enabled", "OpenClaw's own claw.service of the system scope", "systemctl disable --now claw.service", func(f *Facts) {
+		f.Scopes[0].OpenClaw = []Unit{{Name: "claw.service", FileState: "enabled"}}
+	}},
+	{"openclaw-unit-enabled", "claw.service", "systemctl stop claw.service", func(f *Facts) {
+		f.Scopes[0].OpenClaw = []Unit{{Name: "claw.service", FileState: "transient", MainPID: 7}}
+	}},
+	{"openclaw-unit-enabled", units.Service, "systemctl disable --now openclaw-gateway.service && mv /x/openclaw-gateway.service /x/openclaw-gateway.service.bak && gateway install --now --system", func(f *Facts) {
+		closed(f, "active", "success")
+		f.Scopes[0].Service = Unit{Name: units.Service, LoadState: "loaded", FileState: "disabled", Path: "/x/openclaw-gateway.service"}
+		f.Scopes[0].OpenClaw = []Unit{f.Scopes[0].Service}
+	}},
+	{"socket-not-enabled", "is disabled: after a boot nobody opens the port", "systemctl enable --now openclaw-gateway.socket", func(f *Facts) {
+		f.Scopes[0].Socket.FileState = "disabled"
+	}},
+	{"socket-not-enabled", "is masked", "systemctl unmask openclaw-gateway.socket && systemctl enable --now openclaw-gateway.socket", func(f *Facts) {
+		f.Scopes[0].Socket.FileState, f.Scopes[0].Socket.LoadState = "masked", "masked"
+	}},
+	{"socket-not-enabled", "is missing", "gateway install --now --system", func(f *Facts) { f.Scopes[0].Socket = Unit{LoadState: "not-found"} }},
+	{"socket-not-active", "is stopped", "systemctl start openclaw-gateway.socket", func(f *Facts) { closed(f, "inactive", "success") }},
+	{"socket-port-taken", "the port is held by pid 4711 (orphan)", "gateway reclaim 127.0.0.1:18789 && systemctl start openclaw-gateway.socket", func(f *Facts) {
+		closed(f, "failed", "resources")
+		taken(f, orphan)
+	}},
+	{"socket-port-taken", "nobody holds them any more", "systemctl start openclaw-gateway.socket", func(f *Facts) { closed(f, "failed", "resources") }},
+	{"socket-start-limit", "openclaw-gateway.socket of the system scope was started too often", "systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket", func(f *Facts) {
+		closed(f, "failed", "start-limit-hit")
+	}},
+	{"socket-start-limit", "openclaw-gateway.service of the system scope was started too often", "systemctl reset-failed openclaw-gateway.socket openclaw-gateway.service && systemctl start openclaw-gateway.socket", func(f *Facts) {
+		closed(f, "failed", "service-start-limit-hit")
+	}},
+	{"socket-trigger-limit", "too often", "systemctl reset-failed openclaw-gateway.socket openclaw-gateway.service && systemctl start openclaw-gateway.socket", func(f *Facts) {
+		closed(f, "failed", "trigger-limit-hit")
+	}},
+	{"socket-failed", "(timeout)", "systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket", func(f *Facts) { closed(f, "failed", "timeout") }},
+	{"socket-failed", "(bad-setting)", "gateway install --now --system", func(f *Facts) { closed(f, "inactive", "success").Socket.LoadState = "bad-setting" }},
+	{"address-not-open", "nobody listens on [::1]:18789", "systemctl restart openclaw-gateway.socket", func(f *Facts) { f.Sockets = f.Sockets[:1] }},
+	{"service-failed", "ends as soon as systemd starts it: its program cannot be executed, /usr/local/bin/gateway", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
+		service := &closed(f, "active", "success").Service
+		service.ActiveState, service.SubState, service.ExitStatus = "activating", "auto-restart", 203
+	}},
+	{"service-failed", "has failed", "systemctl reset-failed openclaw-gateway.service && systemctl start openclaw-gateway.service", func(f *Facts) {
+		closed(f, "active", "success").Service.ActiveState = "failed"
+	}},
+	{"listen-differs", "lacks 127.0.0.1:9 and has [::1]:18789, which the worker does not get", "gateway install --system", func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Listen = []netip.AddrPort{ipv4, netip.MustParseAddrPort("127.0.0.1:9")}
+	}},
+	{"unit-changed-on-disk", "has not read", "systemctl daemon-reload", func(f *Facts) { f.Scopes[0].Service.Reload = true }},
+	{"main-pid-not-launcher", "is 99, and the launcher that answers is 100", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) { f.Scopes[0].Service.MainPID = 99 }},
+	{"main-pid-not-launcher", "started by hand, pid 100", "kill 100", func(f *Facts) {
+		f.Scopes[0].Service.MainPID, f.Scopes[0].Launcher.Launcher.Holder = 0, "self"
+	}},
+	{"launcher-not-answering", "pid 100, hangs", "systemctl kill --kill-whom=main --signal=KILL openclaw-gateway.service", func(f *Facts) {
+		f.Scopes[0].Launcher, f.Scopes[0].Answer = nil, Hung
+	}},
+	{"launcher-not-answering", "has no control socket", "systemctl restart openclaw-gateway.service", func(f *Facts) {
+		f.Scopes[0].Launcher, f.Scopes[0].Answer = nil, Absent
+	}},
+	{"launcher-version", "version 0.9, this program is 1.0", "systemctl restart openclaw-gateway.service", func(f *Facts) { f.Scopes[0].Launcher.Version = "0.9" }},
+	{"launcher-version", "version 0.9", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
+		f.Scopes[0].Launcher.Version, f.Scopes[0].Service.Argv[0] = "0.9", "/opt/gateway"
+	}},
+	{"launcher-name", "is named openclaw-start", "install /opt/openclaw-start /opt/gateway && /opt/gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
+		f.Scopes[0].Service.Argv[0] = "/opt/openclaw-start"
+	}},
+	{"launcher-name", "command line looks like", "systemctl edit --full openclaw-gateway.service  # no argument of ExecStart may be OpenClaw's entry file", func(f *Facts) {
+		f.Scopes[0].Service.Argv = []string{"/usr/local/bin/gateway", "gateway", "/x/dist/index.js"}
+	}},
+	{"no-delegated-cgroup", "may not make control groups", "", func(f *Facts) { f.Scopes[0].Service.Delegate = false }},
+	{"no-delegated-cgroup", "may not make control groups", "", func(f *Facts) { f.Scopes[0].Worker.Cgroup = f.Scopes[0].Service.Cgroup }},
+	{"worker-outside-cgroup", "pid 101, has left", "gateway restart --system", func(f *Facts) { f.Scopes[0].Worker.Cgroup = "/user.slice" }},
+	{"worker-other-port", "worker.command (config.yaml:2) makes OpenClaw listen on port 9999", `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml  # worker.command (config.yaml:2): port 18789 instead of 9999`, func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Worker.Command[5] = "9999"
+	}},
+	{"worker-other-port", "worker.environment makes OpenClaw listen on port 9999", "", func(f *Facts) {
+		worker := &f.Scopes[0].Config.Loaded.Worker
+		worker.Command, worker.Environment = slices.Delete(worker.Command, 4, 6), []string{"OPENCLAW_GATEWAY_PORT=9999"}
+	}},
+	{"worker-other-port", "pid 101, listens on 127.0.0.1:8080", "", func(f *Facts) {
+		f.Scopes[0].Launcher.Worker.State = "starting"
+		f.Scopes[0].Worker.Listens = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:8080")}
+	}},
+	{"worker-address-clash", "with --bind lan OpenClaw binds 0.0.0.0:18789, which overlaps 127.0.0.1:18789", "", func(f *Facts) {
+		command := f.Scopes[0].Config.Loaded.Worker.Command
+		command[len(command)-1] = "lan"
+	}},
+	{"worker-failed", "no worker is started any more", "gateway restart --system", func(f *Facts) {
+		f.Scopes[0].Launcher.Worker.State = "failed"
+		f.Scopes[0].Launcher.Worker.LastExit = &Exit{Generation: 3, Code: 78, Reason: "crash"}
+	}},
+	{"worker-restarting", "waits before it starts the next one", "gateway logs --system  # says why; then: gateway restart --system", func(f *Facts) {
+		f.Scopes[0].Launcher.Worker.State = "backoff"
+	}},
+	{"worker-program-missing", "is not there", "", func(f *Facts) { f.Scopes[0].Config.Missing = "/usr/bin/node is not there" }},
+	{"node-too-old", "/usr/bin/node is Node.js v22.19.0, and OpenClaw 2026.9.6 needs >=24.16.0 <25 || >=26.1.0", "", func(f *Facts) {
+		f.Scopes[0].Config.Node.Version = "v22.19.0"
+	}},
+	{"node-too-old", "v25.9.9", "", func(f *Facts) { f.Scopes[0].Config.Node.Version = "v25.9.9" }},
+	{"config-invalid", "has 2 mistakes; the last configuration that worked is in use", "", func(f *Facts) {
+		f.Scopes[0].Config.Loaded, f.Scopes[0].Config.Mistakes = nil, []string{"config.yaml:2: one", "config.yaml:7: two"}
+		f.Scopes[0].Launcher.Config.State = "rejected"
+	}},
+	{"config-rejected", "was not applied", "", func(f *Facts) { f.Scopes[0].Launcher.Config.State = "rejected" }},
+	{"secrets-readable", "/etc/secret.env can be read by every user", "chmod 600 /etc/secret.env", func(f *Facts) {
+		f.Scopes[0].Config.Exposed = []Exposed{{Path: "/etc/secret.env", Mode: 0o644, Names: []string{"API_TOKEN"}}}
+	}},
+	{"secrets-readable", "/etc/secret.env", "chown nobody /etc/secret.env && chmod 600 /etc/secret.env", func(f *Facts) {
+		f.Scopes[0].Service.User = "nobody"
+		f.Scopes[0].Config.Exposed = []Exposed{{Path: "/etc/secret.env", Mode: 0o644, Names: []string{"API_TOKEN"}}}
+	}},
+	{"backlog-too-small", "only 511 clients can wait on [::1]:18789", "gateway restart --system", func(f *Facts) { f.Sockets[1].Backlog = 511 }},
+	{"somaxconn-too-small", "lets only 128 clients wait", "sysctl -w net.core.somaxconn=4096", func(f *Facts) {
+		f.Somaxconn, f.Sockets[0].Backlog, f.Sockets[1].Backlog = 128, 128, 128
+	}},
+	{"no-linger", "the units of user alice end with the last session", "loginctl enable-linger alice", func(f *Facts) {
+		userUnits(f, "active").Lingers = No
+		f.Scopes = f.Scopes[1:]
+		f.Scopes[0].Manager.UID = 1000
+	}},
+	{"systemd-too-old", "systemd is version 249", "", func(f *Facts) { f.Systemd = 249 }},
+	{"kernel-too-old", "Linux 5.10.0 lacks cgroup.kill", "", func(f *Facts) { f.Kernel, f.KernelLacks = "5.10.0", []string{cgroupKill} }},
+	{"kernel-too-old", "seccomp", `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml  # worker.handoff: auto`, func(f *Facts) {
+		f.KernelLacks = []string{seccompNotify}
+	}},
+}
+
+// TestHealthy: a machine on which all is well gets no finding, in each of the states
+// in which it can be.
+func TestHealthy(t *testing.T) {
+	for name, change := range map[string]func(*Facts){
+		"serves":  func(*Facts) {},
+		"nothing": func(f *Facts) { *f = Facts{} },
+		"waits for a first client": func(f *Facts) {
+			closed(f, "active", "success")
+		},
+		"starts": func(f *Facts) {
+			// Node.js has shrunk the queue, and listens on the first address so far.
+			f.Scopes[0].Launcher.Worker.State, f.Sockets[0].Backlog = "starting", 511
+			f.Scopes[0].Worker.Listens = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:40000"), ipv4}
+		},
+		"the port is open, seen by a user who sees no holder": func(f *Facts) {
+			f.UID = 1000
+			f.Sockets[0].Holders, f.Sockets[1].Holders = nil, nil
+		},
+		"units in two scopes on different ports": func(f *Facts) {
+			other := netip.MustParseAddrPort("127.0.0.1:18790")
+			own := userUnits(f, "inactive")
+			own.Socket.Listen, own.Socket.FileState, own.Config = []netip.AddrPort{other}, "enabled", Config{}
+			own.Socket.ActiveState = "active"
+			f.Sockets = append(f.Sockets, judge.Socket{Socket: holders.Socket{Address: other, Backlog: 4096}})
+		},
+		"OpenClaw's own unit is disabled": func(f *Facts) { f.Scopes[0].OpenClaw = []Unit{{Name: "claw.service", FileState: "disabled"}} },
+		"a wildcard that OpenClaw binds": func(f *Facts) {
+			wildcard := []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:18789")}
+			s := &f.Scopes[0]
+			s.Config.Loaded.Listen, s.Socket.Listen, f.Sockets = wildcard, wildcard, f.Sockets[:1]
+			f.Sockets[0].Address = wildcard[0]
+			s.Config.Loaded.Worker.Command[7] = "lan"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			facts := healthy(t)
+			change(facts)
+			for _, finding := range Examine(facts) {
+				t.Errorf("found %s: %s, fix %s", finding.ID, finding.Summary, finding.Fix)
+			}
+		})
+	}
+}
+
+func TestFindings(t *testing.T) {
+	for i, situation := range situations {
+		t.Run(fmt.Sprintf("%d %s", i, situation.id), func(t *testing.T) {
+			facts := healthy(t)
+			situation.change(facts)
+			findings := Examine(facts)
+			at := slices.IndexFunc(findings, func(f Finding) bool { return f.ID == situation.id })
+			if at < 0 {
+				t.Fatalf("not found; what was: %+v", findings)
+			}
+			found := findings[at]
+			if !strings.Contains(found.Summary, situation.says) {
+				t.Errorf("says %q, want %q in it", found.Summary, situation.says)
+			}
+			if situation.fix != "" && found.Fix != situation.fix || found.Fix == "" {
+				t.Errorf("the fix is %q,\nwant       %q", found.Fix, situation.fix)
+			}
+			if found.Severity != Error && found.Severity != Warning || len(found.Evidence) == 0 {
+				t.Errorf("the finding is %+v, want a severity and evidence", found)
+			}
+			// What follows from a port that somebody else has is said as well.
+			for _, other := range findings {
+				if other.ID != situation.id && !strings.HasPrefix(other.ID, "port-held") && !strings.HasPrefix(situation.id, "socket") && !strings.HasPrefix(other.ID, "socket") {
+					t.Errorf("also found %s: %s", other.ID, other.Summary)
+				}
+			}
+		})
+	}
+	for _, kind := range Kinds {
+		if !slices.ContainsFunc(situations, func(s situation) bool { return s.id == kind.ID }) {
+			t.Errorf("no situation brings about %s", kind.ID)
+		}
+	}
+}
+
+// TestReport: what could not be looked at is said, and never taken for healthy.
+func TestReport(t *testing.T) {
+	facts := healthy(t)
+	report := NewReport(facts)
+	if text := report.Text(false); report.Exit() != 0 || text != "nothing found: openclaw-gateway.service of the system scope on 127.0.0.1:18789 and [::1]:18789\n" {
+		t.Errorf("healthy: %d, %q", report.Exit(), text)
+	}
+	if encoded, err := json.Marshal(report); err != nil || string(encoded) != `{"findings":[],"unknown":[]}` {
+		t.Errorf("healthy: %s, %v", encoded, err)
+	}
+	facts.Unknown = []Unknown{{What: "2 processes of others could not be looked into"}}
+	if report := NewReport(facts); report.Exit() != 0 || !strings.Contains(report.Text(false), "not looked at: 2 processes of others") {
+		t.Errorf("something unknown: %d, %s", report.Exit(), report.Text(false))
+	}
+	facts.Unknown[0].Essential = true
+	if report := NewReport(facts); report.Exit() != 2 || !strings.Contains(report.Text(false), "as far as could be looked") {
+		t.Errorf("something essential unknown: %d, %s", report.Exit(), report.Text(false))
+	}
+	facts.Scopes[0].Launcher.Worker.State, facts.Scopes[0].Launcher.Problems = "failed", []string{"first\x1b[2J", "second"}
+	report = NewReport(facts)
+	want := "error: worker-failed\n  no worker is started any more: the launcher waits for an edit of the configuration or for \"gateway restart\"\n" +
+		"      generation  1\n        problems  first�[2J\n                  second\n           scope  system\n           state  failed\n" +
+		"  fix: gateway restart --system\n\nnot looked at: 2 processes of others could not be looked into\n1 finding\n"
+	if text := report.Text(false); report.Exit() != 1 || text != want {
+		t.Errorf("a finding: %d, %s", report.Exit(), text)
+	}
+	if text := report.Text(true); !strings.HasPrefix(text, red+"error:"+plain) || strings.Contains(text, "\x1b[2J") {
+		t.Errorf("in colour: %q", text)
+	}
+}
+
+// TestReadme holds the table in the README equal to what is looked for.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	for _, kind := range Kinds {
+		fmt.Fprintf(&table, "| `%s` | %s |\n", kind.ID, kind.Means)
+	}
+	if !strings.Contains(string(readme), table.String()) {
+		t.Errorf("README.md has another table, want\n%s", table.String())
+	}
+}

@@ -1,0 +1,264 @@
+package doctor
+
+import (
+	"io/fs"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/units"
+)
+
+// Facts is what was found out about the machine. Zero is unknown, and no check
+// complains of it; what ought to be known and is not, is in Unknown.
+type Facts struct {
+	UID        int    // of the caller
+	Program    string // how the caller calls this program
+	Executable string // its file
+	Version    string // of this program
+
+	Scopes  []Scope
+	Wanted  []netip.AddrPort // what listen and the socket units name
+	Sockets []judge.Socket   // what listens there, or on an address that conflicts
+
+	Systemd     int // version
+	Somaxconn   int // net.core.somaxconn, the longest queue that the kernel allows
+	Kernel      string
+	KernelLacks []string // what the launcher needs; with seccompNotify only where a handoff wants it
+
+	Unknown []Unknown
+}
+
+// Unknown is something that could not be looked at.
+type Unknown struct {
+	What string // a sentence
+	// Essential says that without it nobody can tell whether all is well.
+	Essential bool
+}
+
+// Scope is a service manager with what concerns us in it.
+type Scope struct {
+	Name    units.Scope
+	Manager systemd.Manager
+
+	Socket, Service Unit
+	OpenClaw        []Unit // services that start OpenClaw without the launcher
+	Sockets         []Unit // all socket units, with their addresses
+
+	Config   Config
+	Answer   Answer
+	Launcher *Launcher // what it says of itself; nil unless Answered
+	Worker   Worker
+	Lingers  Tristate
+	User     string // of a user's manager
+}
+
+// Installed reports whether there are units of ours.
+func (s *Scope) Installed() bool {
+	return s.Socket.exists() || s.Service.runsLauncher()
+}
+
+// Tristate is a bool that may be unknown.
+type Tristate string
+
+// The values; zero is unknown.
+const (
+	Yes Tristate = "yes"
+	No  Tristate = "no"
+)
+
+// Unit is what a manager says of a unit: systemctl show, org.freedesktop.systemd1(5).
+type Unit struct {
+	Name        string
+	LoadState   string
+	FileState   string // UnitFileState: enabled, disabled, masked, …
+	ActiveState string
+	SubState    string
+	Result      string
+	Path        string // FragmentPath
+	Reload      bool   // NeedDaemonReload
+
+	// Of a service.
+	MainPID    int
+	ExitStatus int // of the last main process
+	Restarts   int
+	Cgroup     string
+	Delegate   bool
+	User       string
+	Argv       []string // the first ExecStart, without its quotes
+	Marked     bool     // OPENCLAW_SERVICE_MARKER=openclaw
+
+	// Of a socket.
+	Listen  []netip.AddrPort
+	Backlog int
+}
+
+func (u *Unit) exists() bool  { return u.LoadState != "" && u.LoadState != "not-found" }
+func (u *Unit) active() bool  { return u.ActiveState == "active" }
+func (u *Unit) running() bool { return u.MainPID > 0 }
+
+// enabled reports whether the unit is started at boot or at a login.
+func (u *Unit) enabled() bool { return u.FileState == "enabled" || u.FileState == "enabled-runtime" }
+
+// wants reports whether a socket unit has its addresses, or will try to get them.
+func (u *Unit) wants() bool {
+	return u.exists() && (u.enabled() || u.active() || u.ActiveState == "failed")
+}
+
+// runsLauncher reports whether a service runs "gateway run", in the way of our own
+// unit or in that of OpenClaw's install --wrapper.
+func (u *Unit) runsLauncher() bool {
+	return u.exists() && len(u.Argv) > 1 && (u.Argv[1] == "run" || u.Argv[1] == "gateway") && !openclaw.Starts(u.Argv)
+}
+
+// Config is the configuration file of a scope.
+type Config struct {
+	Path     string         // "" where there is none
+	Loaded   *config.Config // nil where it is wrong or could not be read
+	Mistakes []string       // each with its line
+
+	// Exposed are the files with secrets that users can read whom they do not concern.
+	Exposed []Exposed
+	Node    Node
+	// Missing is why the program of worker.command cannot be started.
+	Missing string
+}
+
+// Exposed is a file with secrets that everybody can read.
+type Exposed struct {
+	Path  string
+	Mode  fs.FileMode
+	Names []string // of the secrets
+	Owner int      // uid
+}
+
+// Node is the Node.js that runs OpenClaw.
+type Node struct {
+	Program  string
+	Version  string // as it says: v24.21.0
+	Range    string // what OpenClaw's package.json asks for: >=24.16.0 <25
+	OpenClaw string // version
+}
+
+// Answer is what comes of asking the launcher.
+type Answer string
+
+// The answers; zero: it was not asked, or could not be.
+const (
+	Answered Answer = "answered"
+	Absent   Answer = "absent" // nobody listens on the control socket
+	Hung     Answer = "hung"   // no answer in time
+)
+
+// Launcher is what is read of GET /status on the control socket.
+type Launcher struct {
+	Version  string   `json:"version"`
+	Problems []string `json:"problems"`
+	Launcher struct {
+		PID    int    `json:"pid"`
+		Holder string `json:"holder"`
+	} `json:"launcher"`
+	Worker struct {
+		State      string  `json:"state"`
+		PID        int     `json:"pid"`
+		Generation int     `json:"generation"`
+		LastExit   *Exit   `json:"last_exit"`
+		NextStart  *string `json:"next_start"`
+	} `json:"worker"`
+	Config struct {
+		Path  string `json:"path"`
+		State string `json:"state"`
+		Error string `json:"error"`
+	} `json:"config"`
+}
+
+// Exit is the end of the last generation.
+type Exit struct {
+	Generation int    `json:"generation"`
+	Code       int    `json:"code"`
+	Signal     string `json:"signal"`
+	Reason     string `json:"reason"`
+	At         string `json:"at"`
+}
+
+// Worker is what the kernel says of the worker.
+type Worker struct {
+	Cgroup  string
+	Listens []netip.AddrPort // while it starts, and as far as it can be seen
+}
+
+// installed returns the scopes in which there are units of ours.
+func (f *Facts) installed() []*Scope {
+	var scopes []*Scope
+	for i := range f.Scopes {
+		if f.Scopes[i].Installed() {
+			scopes = append(scopes, &f.Scopes[i])
+		}
+	}
+	return scopes
+}
+
+// answering returns the scopes whose launcher has answered.
+func (f *Facts) answering() []*Scope {
+	var scopes []*Scope
+	for i := range f.Scopes {
+		if f.Scopes[i].Launcher != nil {
+			scopes = append(scopes, &f.Scopes[i])
+		}
+	}
+	return scopes
+}
+
+// socketUnit returns the socket unit that has an address open, ours or another.
+func (f *Facts) socketUnit(address netip.AddrPort, of systemd.Manager) (unit *Unit, ours bool) {
+	for i := range f.Scopes {
+		s := &f.Scopes[i]
+		if s.Manager != of {
+			continue
+		}
+		if s.Socket.active() && slices.Contains(s.Socket.Listen, address) {
+			return &s.Socket, true
+		}
+		for j := range s.Sockets {
+			if other := &s.Sockets[j]; other.active() && slices.Contains(other.Listen, address) {
+				return other, false
+			}
+		}
+	}
+	return nil, false
+}
+
+// explained reports whether an active socket unit of ours has the address open, so
+// that its manager holds it whether that can be seen or not.
+func (f *Facts) explained(address netip.AddrPort) bool {
+	return slices.ContainsFunc(f.Scopes, func(s Scope) bool {
+		return s.Socket.active() && slices.Contains(s.Socket.Listen, address)
+	})
+}
+
+// exactly returns the socket on the very address, nil where nobody listens there.
+func (f *Facts) exactly(address netip.AddrPort) *judge.Socket {
+	i := slices.IndexFunc(f.Sockets, func(s judge.Socket) bool { return s.Address == address })
+	if i < 0 {
+		return nil
+	}
+	return &f.Sockets[i]
+}
+
+// list joins words for a sentence.
+func list[T any](all []T, text func(T) string) string {
+	words := make([]string, len(all))
+	for i, one := range all {
+		words[i] = text(one)
+	}
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
+}
+
+func addresses(all []netip.AddrPort) string { return list(all, netip.AddrPort.String) }

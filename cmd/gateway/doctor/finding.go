@@ -1,0 +1,82 @@
+package doctor
+
+// Severity says how bad a finding is.
+type Severity string
+
+// The severities.
+const (
+	Error   Severity = "error"   // something does not work, or will not at the next start
+	Warning Severity = "warning" // it works, and less well than it could
+)
+
+// Finding is one thing that is wrong.
+type Finding struct {
+	ID       string         `json:"id"`
+	Severity Severity       `json:"severity"`
+	Summary  string         `json:"summary"`
+	Evidence map[string]any `json:"evidence"`
+	// Fix is a command to run; where a person has to choose, it opens the file with
+	// the choice in a comment behind it.
+	Fix string `json:"fix"`
+}
+
+// Kind is a kind of findings.
+type Kind struct {
+	ID       string
+	Severity Severity
+	Means    string // for the help and the README
+	check    func(*Facts) []Finding
+}
+
+// Kinds is all that is looked for, in the order in which it is reported: what keeps
+// the port from being ours comes before what follows from it.
+var Kinds = []Kind{
+	{"port-held-by-orphan", Error, "an OpenClaw gateway that nobody supervises holds the port", heldByOrphan},
+	{"port-held-by-rival", Error, "an OpenClaw gateway that is the main process of another unit holds the port", heldByRival},
+	{"port-held-by-foreign", Error, "another program, or another socket unit, holds the port", heldByForeign},
+	{"port-holder-unseen", Warning, "the port is held by a process that this user cannot see", heldByUnseen},
+	{"two-scopes-one-port", Error, "the units of two scopes, the system's and a user's, want the same address", twoScopes},
+	{"openclaw-unit-enabled", Error, "OpenClaw's own unit, under any name, is still enabled or running", openclawUnit},
+	{"socket-not-enabled", Warning, "the socket is not opened at boot", socketNotEnabled},
+	{"socket-not-active", Warning, "the socket is enabled and not open", socketNotActive},
+	{"socket-port-taken", Error, "the socket has failed because the port was taken (Result=resources)", socketPortTaken},
+	{"socket-start-limit", Error, "the socket has failed at systemd's start limit, its own or the service's", socketStartLimit},
+	{"socket-trigger-limit", Error, "the socket has failed at systemd's trigger limit", socketTriggerLimit},
+	{"socket-failed", Error, "the socket has failed for another reason, or its unit cannot be loaded", socketFailed},
+	{"address-not-open", Error, "nobody listens on an address of the active socket unit", addressNotOpen},
+	{"service-failed", Error, "the service has failed, or systemd starts it again and again", serviceFailed},
+	{"listen-differs", Error, "listen in the configuration differs from the addresses of the socket unit", listenDiffers},
+	{"unit-changed-on-disk", Warning, "a unit file has changed since systemd has read it", unitChanged},
+	{"main-pid-not-launcher", Error, "the main process of the service is not the launcher that answers", mainPIDNotLauncher},
+	{"launcher-not-answering", Error, "the launcher runs and does not answer, or hangs", launcherNotAnswering},
+	{"launcher-version", Warning, "the launcher that runs is of another version than this program", launcherVersion},
+	{"launcher-name", Error, "a second OpenClaw would kill the launcher for its name or its command line", launcherName},
+	{"no-delegated-cgroup", Error, "the service has no control group of its own to put generations in", noDelegation},
+	{"worker-outside-cgroup", Error, "the worker is not in the control group of its unit", workerOutside},
+	{"worker-other-port", Error, "the worker listens on another port than those of listen", workerOtherPort},
+	{"worker-address-clash", Error, "the worker binds an address that overlaps a held one without being equal to it", workerClash},
+	{"worker-failed", Error, "the worker has failed for good", workerFailed},
+	{"worker-restarting", Error, "the worker fails again and again", workerRestarting},
+	{"worker-program-missing", Error, "the program of worker.command is not there", programMissing},
+	{"node-too-old", Error, "Node.js is none that this OpenClaw runs on", nodeTooOld},
+	{"config-invalid", Error, "the configuration has mistakes", configInvalid},
+	{"config-rejected", Error, "the last edit was taken back; the last configuration that worked is in use", configRejected},
+	{"secrets-readable", Error, "the configuration or the environment file holds secrets and others can read it", secretsReadable},
+	{"backlog-too-small", Warning, "a queue is shorter than the unit says", backlogSmall},
+	{"somaxconn-too-small", Warning, "the kernel cuts the queues shorter than the unit says", somaxconnSmall},
+	{"no-linger", Warning, "a user's units end with the last session", noLinger},
+	{"systemd-too-old", Error, "systemd is older than 252", systemdOld},
+	{"kernel-too-old", Error, "the kernel lacks what the launcher or the handoff needs", kernelOld},
+}
+
+// Examine returns what is wrong.
+func Examine(facts *Facts) []Finding {
+	findings := []Finding{}
+	for _, kind := range Kinds {
+		for _, finding := range kind.check(facts) {
+			finding.ID, finding.Severity = kind.ID, kind.Severity
+			findings = append(findings, finding)
+		}
+	}
+	return findings
+}

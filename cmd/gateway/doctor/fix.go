@@ -1,0 +1,101 @@
+package doctor
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/units"
+)
+
+// asRoot is a command that only root may run, for this caller.
+func (f *Facts) asRoot(command string) string {
+	if f.UID == 0 {
+		return command
+	}
+	return "sudo " + command
+}
+
+// systemctl is a command for a manager.
+func (f *Facts) systemctl(m systemd.Manager, arguments ...string) string {
+	command := m.Command(arguments...)
+	if m.User && m.UID == f.UID {
+		return command
+	}
+	return f.asRoot(command)
+}
+
+// gateway is a command of this program for a scope.
+func (f *Facts) gateway(s *Scope, arguments ...string) string {
+	command := strings.Join(append([]string{f.Program}, append(arguments, "--"+string(s.Name))...), " ")
+	switch {
+	case s.Name == units.System:
+		return f.asRoot(command)
+	case s.Manager.UID == f.UID:
+		return command
+	default:
+		return f.asRoot(fmt.Sprintf("runuser -u %s -- env XDG_RUNTIME_DIR=/run/user/%d %s", systemd.UserName(s.Manager.UID), s.Manager.UID, command))
+	}
+}
+
+// edit opens the configuration; what has to be changed there stands behind it.
+func (f *Facts) edit(s *Scope, what string) string {
+	path := shellQuote(s.Config.Path)
+	command := `"${EDITOR:-vi}" ` + path
+	if f.UID != 0 && (s.Name == units.System || s.Manager.UID != f.UID) {
+		command = "sudoedit " + path
+	}
+	return command + "  # " + what
+}
+
+// line says where in the configuration a key stands, for a person who edits it.
+func (s *Scope) line(key string) string {
+	if s.Config.Loaded != nil {
+		if place := s.Config.Loaded.Source[key]; place != "" {
+			return fmt.Sprintf("%s (%s)", key, filepath.Base(place))
+		}
+	}
+	return key
+}
+
+// then joins commands, each of which needs the success of those before it.
+func then(commands ...string) string { return strings.Join(commands, " && ") }
+
+var plainWord = regexp.MustCompile(`^[a-zA-Z0-9_@%+=:,./-]+$`)
+
+func shellQuote(word string) string {
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// ofScope names a unit for a person.
+func (s *Scope) ofScope(unit string) string {
+	if s.Name == units.User && s.User != "" {
+		return fmt.Sprintf("%s of user %s", unit, s.User)
+	}
+	return fmt.Sprintf("%s of the %s scope", unit, s.Name)
+}
+
+// scope is the scope in a finding's evidence.
+func (s *Scope) evidence(with map[string]any) map[string]any {
+	with["scope"] = string(s.Name)
+	if s.User != "" {
+		with["user"] = s.User
+	}
+	return with
+}
+
+func plural(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	if strings.HasSuffix(one, "s") {
+		return strconv.Itoa(n) + " " + one + "es"
+	}
+	return strconv.Itoa(n) + " " + one + "s"
+}

@@ -1,0 +1,374 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/procfs"
+
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/units"
+)
+
+const (
+	// patience is how long the launcher may take for an answer, and node for its
+	// version: both need milliseconds.
+	patience = 3 * time.Second
+	// managerPatience is for systemctl, on a machine that is busy.
+	managerPatience = 20 * time.Second
+)
+
+// Options say where to look.
+type Options struct {
+	System, User bool // only there; neither: everywhere
+	Version      string
+	// Control is the control socket of a launcher of the system or of this user.
+	Control func(user bool) string
+	// Ask gets the status over a control socket.
+	Ask func(ctx context.Context, control string, status any) error
+}
+
+// gatherer is one look at the machine.
+type gatherer struct {
+	Options
+	facts *Facts
+	mu    sync.Mutex
+	tasks sync.WaitGroup
+}
+
+// unknown takes note of something that ought to be known.
+func (g *gatherer) unknown(format string, values ...any) { g.note(true, format, values...) }
+
+func (g *gatherer) note(essential bool, format string, values ...any) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.facts.Unknown = append(g.facts.Unknown, Unknown{What: fmt.Sprintf(format, values...), Essential: essential})
+}
+
+// Gather looks at the machine.
+func Gather(ctx context.Context, options Options) *Facts {
+	g := &gatherer{Options: options, facts: &Facts{UID: os.Geteuid(), Version: options.Version}}
+	f := g.facts
+	f.Program, f.Executable = program()
+	f.Scopes = g.scopes()
+	booted := isDirectory("/run/systemd/system") // sd_booted(3)
+	switch {
+	case booted:
+		g.tasks.Go(func() { g.systemdVersion(ctx) })
+	case options.System || options.User:
+		g.unknown("this machine does not run systemd, so there are no units")
+	default:
+		g.note(false, "this machine does not run systemd, so no units were looked at")
+	}
+	for i := range f.Scopes {
+		s := &f.Scopes[i]
+		g.tasks.Go(func() {
+			if booted {
+				g.units(ctx, s)
+			}
+			// Where the units tell which configuration they use.
+			g.configuration(ctx, s)
+		})
+		g.tasks.Go(func() { g.launcher(ctx, s) })
+	}
+	g.tasks.Go(g.kernel)
+	g.tasks.Wait()
+
+	g.keepRelevant()
+	g.ports(ctx)
+	if wantsIntercept(f) && !hasSeccompNotify() {
+		f.KernelLacks = append(f.KernelLacks, seccompNotify)
+	}
+	slices.SortFunc(f.Unknown, func(a, b Unknown) int { return cmp.Compare(a.What, b.What) })
+	return f
+}
+
+// program says how the caller calls this program, and where it lies.
+func program() (called, file string) {
+	file, err := os.Executable()
+	if err != nil {
+		return "gateway", ""
+	}
+	if resolved, err := filepath.EvalSymlinks(file); err == nil {
+		file = resolved
+	}
+	if found, err := exec.LookPath("gateway"); err == nil {
+		if resolved, err := filepath.EvalSymlinks(found); err == nil && resolved == file {
+			return "gateway", file
+		}
+	}
+	return shellQuote(file), file
+}
+
+// scopes lists the managers to ask. Root can ask those of all users that have one.
+func (g *gatherer) scopes() []Scope {
+	own := os.Geteuid()
+	control := func(user bool) Scope {
+		s := Scope{Name: units.System}
+		if user {
+			s = userScope(own)
+		}
+		return s
+	}
+	var scopes []Scope
+	if !g.User {
+		scopes = append(scopes, control(false))
+	}
+	if g.User || !g.System && (own != 0 || isDirectory("/run/user/0/systemd")) {
+		scopes = append(scopes, control(true))
+	}
+	if own != 0 || g.User || g.System {
+		return scopes
+	}
+	others, _ := filepath.Glob("/run/user/*/systemd/private")
+	for _, path := range others {
+		uid, err := strconv.Atoi(strings.Split(path, "/")[3])
+		if err == nil && uid != own {
+			scopes = append(scopes, userScope(uid))
+		}
+	}
+	return scopes
+}
+
+func userScope(uid int) Scope {
+	return Scope{Name: units.User, Manager: systemd.Manager{User: true, UID: uid}, User: systemd.UserName(uid)}
+}
+
+func (g *gatherer) systemdVersion(ctx context.Context) {
+	output, err := exec.CommandContext(ctx, "systemctl", "--version").Output()
+	// "systemd 252 (252.38-1~deb12u1)", "systemd 256~rc3 (…)"
+	fields := strings.Fields(string(output))
+	if err == nil && len(fields) > 1 {
+		digits := strings.IndexFunc(fields[1]+" ", func(r rune) bool { return r < '0' || r > '9' })
+		g.facts.Systemd, err = strconv.Atoi(fields[1][:digits])
+	}
+	if err != nil || len(fields) < 2 {
+		g.unknown("the version of systemd is not known: systemctl --version: %v", err)
+	}
+}
+
+// launcher asks the launcher of a scope.
+func (g *gatherer) launcher(ctx context.Context, s *Scope) {
+	path := filepath.Join("/run/user", strconv.Itoa(s.Manager.UID), "openclaw-gateway/control.sock")
+	if s.Name == units.System || s.Manager.UID == os.Geteuid() {
+		path = g.Control(s.Name == units.User)
+	}
+	conn, err := net.Dial("unix", path)
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ECONNREFUSED):
+		s.Answer = Absent
+		return
+	case errors.Is(err, os.ErrPermission):
+		g.unknown("the launcher of the %s scope was not asked: its control socket is another user's: run this as that user or with sudo", s.Name)
+		return
+	case err != nil:
+		g.unknown("the launcher of the %s scope was not asked: %v", s.Name, err)
+		return
+	}
+	_ = conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	launcher := new(Launcher)
+	switch err := g.Ask(ctx, path, launcher); {
+	case err == nil:
+		s.Launcher, s.Answer = launcher, Answered
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		s.Answer = Hung
+	default:
+		g.unknown("the launcher of the %s scope gave no status: %v", s.Name, err)
+		return
+	}
+	if pid := launcher.Worker.PID; pid != 0 {
+		s.Worker.Cgroup = cgroupOf(pid)
+		if launcher.Worker.State == "starting" {
+			// Those that cannot be seen are not complained of.
+			s.Worker.Listens, _ = holders.ListensOn(pid)
+		}
+	}
+}
+
+// cgroupOf returns the control group of a process, as systemd names it; "" when the
+// process has gone.
+func cgroupOf(pid int) string {
+	process, err := procfs.NewProc(pid)
+	if err != nil {
+		return ""
+	}
+	lines, err := process.Cgroups()
+	if err != nil {
+		return ""
+	}
+	named := ""
+	for _, line := range lines {
+		if line.HierarchyID == 0 && line.Path != "/" {
+			return line.Path
+		}
+		if slices.Contains(line.Controllers, "name=systemd") {
+			named = line.Path
+		}
+	}
+	if named == "" && len(lines) > 0 {
+		named = "/"
+	}
+	return named
+}
+
+// configuration reads the file of a scope, and looks at what it names.
+func (g *gatherer) configuration(ctx context.Context, s *Scope) {
+	c := &s.Config
+	c.Path = configPath(s)
+	if c.Path == "" {
+		return
+	}
+	loaded, err := config.Load(c.Path)
+	var mistakes config.Errors
+	switch {
+	case err == nil:
+		c.Loaded = loaded
+	case errors.As(err, &mistakes):
+		for _, mistake := range mistakes {
+			c.Mistakes = append(c.Mistakes, mistake.String())
+		}
+	case errors.Is(err, os.ErrNotExist) && !s.Installed():
+		c.Path = "" // nothing is there, and nobody reads it
+		return
+	case errors.Is(err, os.ErrPermission):
+		g.unknown("%s could not be read: run this as its user or with sudo", c.Path)
+	default:
+		c.Mistakes = []string{err.Error()}
+	}
+	if c.Loaded == nil {
+		return
+	}
+	g.exposed(s)
+	g.program(ctx, s)
+}
+
+func configPath(s *Scope) string {
+	if s.Service.Path != "" {
+		if _, path, err := units.Chosen("", filepath.Dir(s.Service.Path)); err == nil && path != "" {
+			return path
+		}
+	}
+	if s.Name == units.User && s.Manager.UID != os.Geteuid() {
+		home := homeOf(s.Manager.UID)
+		if home == "" {
+			return ""
+		}
+		return filepath.Join(home, ".config/openclaw-gateway/config.yaml")
+	}
+	return config.DefaultPath(s.Name == units.User)
+}
+
+// keepRelevant forgets configurations that nobody reads: of scopes without units,
+// where another scope has some.
+func (g *gatherer) keepRelevant() {
+	installed := len(g.facts.installed()) > 0
+	for i := range g.facts.Scopes {
+		s := &g.facts.Scopes[i]
+		if installed && !s.Installed() && s.Launcher == nil {
+			s.Config = Config{}
+		}
+	}
+}
+
+// ports looks who has the addresses that listen and the socket units name.
+func (g *gatherer) ports(ctx context.Context) {
+	f := g.facts
+	var known judge.Known
+	for i := range f.Scopes {
+		s := &f.Scopes[i]
+		wanted := slices.Clone(s.Socket.Listen)
+		if s.Config.Loaded != nil {
+			wanted = append(wanted, s.Config.Loaded.Listen...)
+		}
+		for _, address := range wanted {
+			if !slices.Contains(f.Wanted, address) {
+				f.Wanted = append(f.Wanted, address)
+			}
+		}
+		if s.Launcher != nil && known.Launcher == 0 {
+			known.Launcher, known.Worker = s.Launcher.Launcher.PID, s.Launcher.Worker.PID
+		}
+		if g.otherNetwork(s) {
+			return
+		}
+	}
+	if len(f.Wanted) == 0 {
+		f.Wanted = config.Default().Listen
+	}
+	ctx, cancel := context.WithTimeout(ctx, managerPatience)
+	defer cancel()
+	sockets, unseen, err := known.Listening(ctx, f.Wanted...)
+	if err != nil {
+		g.unknown("who holds %s is not known: %v", addresses(f.Wanted), err)
+		return
+	}
+	f.Sockets = append([]judge.Socket{}, sockets...)
+	if unseen > 0 && len(sockets) > 0 {
+		who := "run this as root to see all"
+		if os.Geteuid() == 0 {
+			who = "run this with CAP_SYS_PTRACE to see all"
+		}
+		g.note(false, "%s of others could not be looked into, and may have the sockets open as well: %s", plural(unseen, "process"), who)
+	}
+}
+
+// otherNetwork reports whether the launcher's sockets are in another network
+// namespace than this process.
+func (g *gatherer) otherNetwork(s *Scope) bool {
+	pid := s.Service.MainPID
+	if s.Launcher != nil {
+		pid = s.Launcher.Launcher.PID
+	}
+	if pid == 0 {
+		return false
+	}
+	own, err := os.Readlink("/proc/self/ns/net")
+	theirs, second := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
+	if err != nil || second != nil || own == theirs {
+		return false // or may not be asked
+	}
+	g.unknown("the launcher, pid %d, is in another network namespace, whose sockets are not seen from here: nsenter --net=/proc/%d/ns/net %s doctor",
+		pid, pid, g.facts.Program)
+	return true
+}
+
+// wantsIntercept reports whether a handoff needs seccomp's user notification.
+func wantsIntercept(f *Facts) bool {
+	return slices.ContainsFunc(f.configured(), func(s *Scope) bool { return s.Config.Loaded.Worker.Handoff == config.HandoffIntercept })
+}
+
+func isDirectory(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// parseListen reads the Listen property: "127.0.0.1:18789 (Stream)", a line each.
+func parseListen(property string) []netip.AddrPort {
+	var listen []netip.AddrPort
+	for line := range strings.Lines(property) {
+		address, kind, _ := strings.Cut(strings.TrimSpace(line), " ")
+		// A path, a netlink socket and the like cannot be in our way.
+		if parsed, err := netip.ParseAddrPort(address); err == nil && kind == "(Stream)" {
+			listen = append(listen, parsed)
+		}
+	}
+	return listen
+}

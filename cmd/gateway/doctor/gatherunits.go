@@ -1,0 +1,170 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/units"
+)
+
+// units asks a manager, once, for our units, for all that may be OpenClaw's own, and
+// for all sockets.
+func (g *gatherer) units(ctx context.Context, s *Scope) {
+	if s.Name == units.User {
+		private := filepath.Join("/run/user", strconv.Itoa(s.Manager.UID), "systemd/private")
+		if _, err := os.Stat(private); errors.Is(err, fs.ErrNotExist) {
+			g.note(g.User, "user %s has no service manager at the moment, so no user units were looked at", s.User)
+			return
+		}
+		s.Lingers = lingers(s.User)
+	}
+	ctx, cancel := context.WithTimeout(ctx, managerPatience)
+	defer cancel()
+	names := append([]string{units.Socket, units.Service}, candidates(s)...)
+	all, err := s.Manager.Show(ctx, append(names, "*.socket"),
+		"Id", "LoadState", "UnitFileState", "ActiveState", "SubState", "Result", "FragmentPath", "NeedDaemonReload",
+		"MainPID", "ExecMainStatus", "NRestarts", "ControlGroup", "Delegate", "User", "ExecStart", "Environment", "Listen", "Backlog")
+	if err != nil {
+		g.unknown("the units of the %s scope were not looked at: %v", s.Name, err)
+		return
+	}
+	for _, properties := range all {
+		unit := newUnit(properties)
+		switch {
+		case unit.Name == units.Socket:
+			s.Socket = unit
+		case strings.HasSuffix(unit.Name, ".socket"):
+			s.Sockets = append(s.Sockets, unit)
+		default:
+			if unit.Name == units.Service {
+				s.Service = unit
+			}
+			known := slices.ContainsFunc(s.OpenClaw, func(other Unit) bool { return other.Name == unit.Name })
+			if startsOpenClaw(unit) && !known {
+				s.OpenClaw = append(s.OpenClaw, unit)
+			}
+		}
+	}
+}
+
+// startsOpenClaw reports whether a service starts OpenClaw without the launcher.
+func startsOpenClaw(u Unit) bool {
+	return u.exists() && u.LoadState != "masked" && (openclaw.Starts(u.Argv) || u.Marked && !u.runsLauncher())
+}
+
+func newUnit(p systemd.Properties) Unit {
+	return Unit{
+		Name: p["Id"], LoadState: p["LoadState"], FileState: p["UnitFileState"], ActiveState: p["ActiveState"], SubState: p["SubState"],
+		Result: p["Result"], Path: p["FragmentPath"], Reload: p["NeedDaemonReload"] == "yes",
+		MainPID: p.Int("MainPID"), ExitStatus: p.Int("ExecMainStatus"), Restarts: p.Int("NRestarts"),
+		Cgroup: p["ControlGroup"], Delegate: p["Delegate"] == "yes", User: p["User"],
+		Argv: argvOf(p["ExecStart"]), Marked: slices.Contains(strings.Fields(p["Environment"]), marker),
+		Listen: parseListen(p["Listen"]), Backlog: p.Int("Backlog"),
+	}
+}
+
+// marker is in the environment of every unit that OpenClaw writes
+// (service-env of 2026.9.6).
+const marker = "OPENCLAW_SERVICE_MARKER=openclaw"
+
+// argvOf reads the first command of an ExecStart property, "{ path=… ; argv[]=… ;
+// ignore_errors=…". systemctl does not quote, so an argument with a space comes as
+// two.
+func argvOf(property string) []string {
+	_, rest, _ := strings.Cut(property, "argv[]=")
+	line, _, _ := strings.Cut(rest, " ; ignore_errors=")
+	return strings.Fields(line)
+}
+
+// perhapsOpenClaw says of a unit file that systemd should be asked about it.
+var perhapsOpenClaw = regexp.MustCompile(`(?i)openclaw|(?m)^\s*Exec.*\sgateway(\s|$)`)
+
+// candidates returns the services that may be OpenClaw's, going by the text of their
+// files and drop-ins: an enabled unit need not be loaded, so the manager's own list
+// is not enough. Packages do not bring any, so /usr/lib is left out.
+func candidates(s *Scope) []string {
+	directories := []string{"/etc/systemd/system", "/run/systemd/system", "/run/systemd/transient", "/usr/local/lib/systemd/system"}
+	if s.Name == units.User {
+		runtime := filepath.Join("/run/user", strconv.Itoa(s.Manager.UID), "systemd")
+		directories = []string{"/etc/systemd/user", "/usr/local/lib/systemd/user", filepath.Join(runtime, "user"), filepath.Join(runtime, "transient")}
+		if s.Manager.UID == os.Geteuid() {
+			if own, err := units.Dir(units.User); err == nil {
+				directories = append(directories, own)
+			}
+		}
+		if home := homeOf(s.Manager.UID); home != "" {
+			directories = append(directories, filepath.Join(home, ".config/systemd/user"), filepath.Join(home, ".local/share/systemd/user"))
+		}
+	}
+	var names []string
+	for _, directory := range directories {
+		files, _ := filepath.Glob(filepath.Join(directory, "*.service"))
+		dropIns, _ := filepath.Glob(filepath.Join(directory, "*.service.d/*.conf"))
+		for _, path := range append(files, dropIns...) {
+			name := filepath.Base(path)
+			if strings.HasSuffix(path, ".conf") {
+				name = strings.TrimSuffix(filepath.Base(filepath.Dir(path)), ".d")
+			}
+			// Without an instance a template is no unit.
+			if slices.Contains(names, name) || name == units.Service || strings.Contains(name, "@.") {
+				continue
+			}
+			info, err := os.Stat(path)
+			if err != nil || !info.Mode().IsRegular() || info.Size() > 1<<20 {
+				continue // a link to nowhere, or to /dev/null
+			}
+			if content, err := os.ReadFile(path); err == nil && perhapsOpenClaw.Match(bytes.TrimSpace(content)) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// lingers reports whether the manager of a user runs without a session: logind keeps
+// a file for each that does (loginctl(1), enable-linger).
+func lingers(name string) Tristate {
+	switch _, err := os.Stat(filepath.Join("/var/lib/systemd/linger", name)); {
+	case err == nil:
+		return Yes
+	case errors.Is(err, fs.ErrNotExist):
+		return No
+	default:
+		return ""
+	}
+}
+
+func homeOf(uid int) string {
+	account, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return ""
+	}
+	return account.HomeDir
+}
+
+// userID is the uid of the user that a unit's User= names, by name or number; -1
+// where there is none.
+func userID(name string) int {
+	account, err := user.Lookup(name)
+	if err != nil {
+		if account, err = user.LookupId(name); err != nil {
+			return -1
+		}
+	}
+	uid, err := strconv.Atoi(account.Uid)
+	if err != nil {
+		return -1
+	}
+	return uid
+}

@@ -1,0 +1,247 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/units"
+)
+
+// holding is a process with the wanted addresses that it keeps from us.
+type holding struct {
+	judge.Holder
+	addresses []netip.AddrPort
+}
+
+// held returns the processes with that role, each once.
+func (f *Facts) held(role judge.Role) []holding {
+	var all []holding
+	for _, socket := range f.Sockets {
+		for _, holder := range socket.Holders {
+			if holder.Role != role || f.isMain(holder) {
+				continue
+			}
+			i := slices.IndexFunc(all, func(h holding) bool { return h.PID == holder.PID })
+			if i < 0 {
+				i, all = len(all), append(all, holding{Holder: holder})
+			}
+			all[i].addresses = append(all[i].addresses, socket.Address)
+		}
+	}
+	return all
+}
+
+// isMain reports whether a holder is the main process of our own service, which got
+// the sockets from systemd; whether it is a launcher is another check's question.
+func (f *Facts) isMain(h judge.Holder) bool {
+	return slices.ContainsFunc(f.installed(), func(s *Scope) bool {
+		return s.Service.runsMain(h.PID) && h.Role == judge.Foreign
+	})
+}
+
+func (u *Unit) runsMain(pid int) bool { return u.exists() && u.running() && u.MainPID == pid }
+
+func (h holding) summary() string {
+	return fmt.Sprintf("%s %s held by pid %d: %s", addresses(h.addresses), h.are(), h.PID, h.Why)
+}
+
+func (h holding) are() string {
+	if len(h.addresses) > 1 {
+		return "are"
+	}
+	return "is"
+}
+
+func (h holding) evidence() map[string]any {
+	words := []string{}
+	for _, address := range h.addresses {
+		words = append(words, address.String())
+	}
+	return map[string]any{
+		"addresses": words, "pid": h.PID, "command": h.Command, "user": systemd.UserName(int(h.UID)), "cgroup": h.Cgroup,
+	}
+}
+
+func heldByOrphan(f *Facts) []Finding {
+	var findings []Finding
+	for _, h := range f.held(judge.Orphan) {
+		findings = append(findings, Finding{Summary: h.summary(), Evidence: h.evidence(), Fix: f.free(h)})
+	}
+	return findings
+}
+
+func heldByRival(f *Facts) []Finding {
+	var findings []Finding
+	for _, h := range f.held(judge.Rival) {
+		evidence := h.evidence()
+		evidence["unit"] = h.Unit
+		findings = append(findings, Finding{Summary: h.summary(), Evidence: evidence, Fix: f.free(h)})
+	}
+	return findings
+}
+
+func heldByForeign(f *Facts) []Finding {
+	var findings []Finding
+	for _, h := range f.held(judge.Foreign) {
+		findings = append(findings, Finding{Summary: h.summary(), Evidence: h.evidence(), Fix: f.free(h)})
+	}
+	for _, h := range f.held(judge.Systemd) {
+		manager := managerOf(h.Holder)
+		for _, address := range h.addresses {
+			unit, ours := f.socketUnit(address, manager)
+			if ours || unit == nil && f.explained(address) {
+				continue
+			}
+			evidence := h.evidence()
+			fix := f.systemctl(manager, "list-sockets") + "  # stop the unit that it shows for " + address.String()
+			summary := fmt.Sprintf("%s is held by systemd, pid %d, for another socket unit", address, h.PID)
+			if unit != nil {
+				evidence["unit"] = unit.Name
+				summary += ", " + unit.Name
+				fix = f.systemctl(manager, "disable", "--now", unit.Name)
+			}
+			findings = append(findings, Finding{Summary: summary, Evidence: evidence, Fix: fix})
+		}
+	}
+	return findings
+}
+
+// managerOf is the manager that a process is.
+func managerOf(h judge.Holder) systemd.Manager {
+	if h.PID == 1 {
+		return systemd.Manager{}
+	}
+	return systemd.Manager{User: true, UID: int(h.UID)}
+}
+
+func heldByUnseen(f *Facts) []Finding {
+	var findings []Finding
+	for _, socket := range f.Sockets {
+		if len(socket.Holders) > 0 || f.explained(socket.Address) {
+			continue
+		}
+		summary := fmt.Sprintf("%s is held by a process of user %s that cannot be seen from here", socket.Address, systemd.UserName(int(socket.UID)))
+		fix := f.asRoot(f.Program + " doctor")
+		if f.UID == 0 {
+			summary += ", in another PID namespace or by the kernel"
+			fix = fmt.Sprintf("ss -tlnp 'sport = :%d'  # on the host of this container", socket.Address.Port())
+		}
+		findings = append(findings, Finding{
+			Summary: summary, Fix: fix,
+			Evidence: map[string]any{"addresses": []string{socket.Address.String()}, "inode": socket.Inode, "user": systemd.UserName(int(socket.UID))},
+		})
+	}
+	return findings
+}
+
+// free is the command that makes a process let go of its addresses, for good.
+func (f *Facts) free(h holding) string {
+	words := make([]string, len(h.addresses))
+	for i, address := range h.addresses {
+		words[i] = shellQuote(address.String())
+	}
+	reclaim := func(flags string) string {
+		command := fmt.Sprintf("%s reclaim %s%s", f.Program, flags, strings.Join(words, " "))
+		if int(h.UID) == f.UID {
+			return command
+		}
+		return f.asRoot(command)
+	}
+	switch {
+	case h.Role == judge.Orphan:
+		return reclaim("")
+	case h.Role == judge.Rival:
+		return f.systemctl(h.Manager, "disable", "--now", h.Unit)
+	case h.Role == judge.Foreign && strings.HasSuffix(h.Process.Unit, ".service"):
+		manager := systemd.Manager{}
+		if h.UserUnit {
+			manager = systemd.Manager{User: true, UID: int(h.UID)}
+		}
+		return f.systemctl(manager, "stop", h.Process.Unit)
+	case h.Role == judge.Foreign:
+		return reclaim("--force ")
+	case int(h.UID) == f.UID:
+		return fmt.Sprintf("kill %d", h.PID)
+	default:
+		return f.asRoot(fmt.Sprintf("kill %d", h.PID))
+	}
+}
+
+func twoScopes(f *Facts) []Finding {
+	var findings []Finding
+	installed := f.installed()
+	for i, one := range installed {
+		for _, other := range installed[i+1:] {
+			var both []string
+			for _, address := range one.Socket.Listen {
+				if one.Socket.wants() && other.Socket.wants() && slices.ContainsFunc(other.Socket.Listen, overlaps(address)) {
+					both = append(both, address.String())
+				}
+			}
+			if len(both) == 0 {
+				continue
+			}
+			// The one that has the port stays, or else the first, which is the system's.
+			loser := other
+			if other.Socket.active() && !one.Socket.active() {
+				loser = one
+			}
+			findings = append(findings, Finding{
+				Summary:  fmt.Sprintf("%s and %s want %s, and only one can have it", one.ofScope(units.Socket), other.ofScope(units.Socket), strings.Join(both, " and ")),
+				Evidence: map[string]any{"addresses": both, "one": one.Socket.evidence(), "other": other.Socket.evidence()},
+				Fix:      f.systemctl(loser.Manager, "disable", "--now", units.Socket, units.Service),
+			})
+		}
+	}
+	return findings
+}
+
+func (u *Unit) evidence() string {
+	return fmt.Sprintf("%s, %s, %s", u.Path, u.FileState, u.ActiveState)
+}
+
+// overlaps returns whether two addresses cannot be bound together, by sockets that
+// are IPV6_V6ONLY as our unit makes them.
+func overlaps(a netip.AddrPort) func(netip.AddrPort) bool {
+	return func(b netip.AddrPort) bool {
+		return a == b || a.Port() == b.Port() && a.Addr().Is4() == b.Addr().Is4() && (a.Addr().IsUnspecified() || b.Addr().IsUnspecified())
+	}
+}
+
+func openclawUnit(f *Facts) []Finding {
+	var findings []Finding
+	for i := range f.Scopes {
+		s := &f.Scopes[i]
+		for _, unit := range s.OpenClaw {
+			// Of the service's name, it is what our own socket would start.
+			triggered := unit.Name == units.Service && s.Socket.exists()
+			if !unit.enabled() && !unit.running() && !triggered {
+				continue
+			}
+			fix := f.systemctl(s.Manager, "disable", "--now", unit.Name)
+			switch {
+			case triggered:
+				// "gateway install" leaves alone what it has not written.
+				move := "mv " + shellQuote(unit.Path) + " " + shellQuote(unit.Path+".bak")
+				if s.Name == units.System || s.Manager.UID != f.UID {
+					move = f.asRoot(move)
+				}
+				fix = then(fix, move, f.gateway(s, "install", "--now"))
+			case unit.FileState == "transient", unit.FileState == "static", unit.FileState == "generated":
+				fix = f.systemctl(s.Manager, "stop", unit.Name)
+			}
+			findings = append(findings, Finding{
+				Summary: fmt.Sprintf("OpenClaw's own %s starts OpenClaw beside the launcher, and competes with it for the port", s.ofScope(unit.Name)),
+				Evidence: s.evidence(map[string]any{
+					"unit": unit.Name, "file": unit.Path, "unit_file_state": unit.FileState, "active_state": unit.ActiveState, "main_pid": unit.MainPID,
+				}),
+				Fix: fix,
+			})
+		}
+	}
+	return findings
+}

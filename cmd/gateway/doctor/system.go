@@ -1,0 +1,95 @@
+package doctor
+
+import (
+	"fmt"
+	"strings"
+
+	"openclaw-gateway/units"
+)
+
+// oldestSystemd is the oldest version that the units were tried on (Debian 12).
+const oldestSystemd = 252
+
+func systemdOld(f *Facts) []Finding {
+	if f.Systemd == 0 || f.Systemd >= oldestSystemd {
+		return nil
+	}
+	return []Finding{{
+		Summary:  fmt.Sprintf("systemd is version %d, and the units need %d", f.Systemd, oldestSystemd),
+		Evidence: map[string]any{"version": f.Systemd, "needs": oldestSystemd},
+		Fix:      fmt.Sprintf("%s run  # without systemd, until the system has %d: Debian 12, Ubuntu 22.10, RHEL 9.2 or later", f.Program, oldestSystemd),
+	}}
+}
+
+func kernelOld(f *Facts) []Finding {
+	if len(f.KernelLacks) == 0 {
+		return nil
+	}
+	finding := Finding{
+		Summary:  fmt.Sprintf("Linux %s lacks %s", f.Kernel, strings.Join(f.KernelLacks, ", ")),
+		Evidence: map[string]any{"release": f.Kernel, "lacks": f.KernelLacks},
+		Fix:      "uname -r  # boot Linux 5.14 or later, with cgroup2: Debian 12, Ubuntu 22.04, RHEL 9 or later have it",
+	}
+	if len(f.KernelLacks) == 1 && f.KernelLacks[0] == seccompNotify {
+		for _, s := range f.configured() {
+			finding.Fix = f.edit(s, s.line("worker.handoff")+": auto")
+		}
+	}
+	return []Finding{finding}
+}
+
+func backlogSmall(f *Facts) []Finding {
+	return f.eachInstalled(func(s *Scope) *Finding {
+		// A Node.js worker shrinks the queue when it listens; the launcher mends that
+		// when the worker is ready.
+		if s.Launcher != nil && s.Launcher.Worker.State != "ready" && s.Launcher.Worker.State != "waiting" {
+			return nil
+		}
+		for _, address := range s.Socket.Listen {
+			socket := f.exactly(address)
+			want := s.Socket.Backlog
+			if f.Somaxconn > 0 {
+				want = min(want, f.Somaxconn)
+			}
+			if !s.Socket.active() || socket == nil || socket.Backlog == 0 || socket.Backlog >= want {
+				continue
+			}
+			return &Finding{
+				Summary:  fmt.Sprintf("only %d clients can wait on %s, and %s says %d", socket.Backlog, address, s.ofScope(units.Socket), s.Socket.Backlog),
+				Evidence: map[string]any{"address": address.String(), "backlog": socket.Backlog, "unit": s.Socket.Backlog, "somaxconn": f.Somaxconn},
+				Fix:      f.gateway(s, "restart"),
+			}
+		}
+		return nil
+	})
+}
+
+func somaxconnSmall(f *Facts) []Finding {
+	return f.eachInstalled(func(s *Scope) *Finding {
+		if f.Somaxconn == 0 || s.Socket.Backlog <= f.Somaxconn {
+			return nil
+		}
+		return &Finding{
+			Summary:  fmt.Sprintf("the kernel lets only %d clients wait, and %s says %d", f.Somaxconn, s.ofScope(units.Socket), s.Socket.Backlog),
+			Evidence: map[string]any{"somaxconn": f.Somaxconn, "unit": s.Socket.Backlog},
+			Fix:      f.asRoot(fmt.Sprintf("sysctl -w net.core.somaxconn=%d", s.Socket.Backlog)),
+		}
+	})
+}
+
+func noLinger(f *Facts) []Finding {
+	return f.eachInstalled(func(s *Scope) *Finding {
+		if s.Lingers != No {
+			return nil
+		}
+		fix := "loginctl enable-linger"
+		if s.Manager.UID != f.UID {
+			fix = f.asRoot(fix + " " + s.User)
+		}
+		return &Finding{
+			Summary:  fmt.Sprintf("the units of user %s end with the last session, and start with the first", s.User),
+			Evidence: map[string]any{"linger": false},
+			Fix:      fix,
+		}
+	})
+}

@@ -1,0 +1,119 @@
+package doctor
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"openclaw-gateway/units"
+)
+
+// Report is what is shown.
+type Report struct {
+	Findings []Finding `json:"findings"`
+	// Unknown is what could not be looked at.
+	Unknown []string `json:"unknown"`
+
+	essential bool
+	looked    string
+}
+
+// NewReport examines the facts.
+func NewReport(facts *Facts) Report {
+	report := Report{Findings: Examine(facts), Unknown: []string{}, looked: facts.looked()}
+	for _, unknown := range facts.Unknown {
+		report.Unknown = append(report.Unknown, unknown.What)
+		report.essential = report.essential || unknown.Essential
+	}
+	return report
+}
+
+// Exit is the exit status: 0 nothing was found, 1 something was, 2 nothing was, and
+// what ought to be looked at could not be.
+func (r Report) Exit() int {
+	switch {
+	case len(r.Findings) > 0:
+		return 1
+	case r.essential:
+		return 2
+	default:
+		return 0
+	}
+}
+
+// looked says in a sentence what it is that is healthy.
+func (f *Facts) looked() string {
+	installed := f.installed()
+	if len(installed) == 0 {
+		return fmt.Sprintf("%s is not installed, and nobody is in its way on %s", units.Service, addresses(f.Wanted))
+	}
+	return list(installed, func(s *Scope) string { return s.ofScope(units.Service) }) + " on " + addresses(f.Wanted)
+}
+
+// The colours of ECMA-48, as every terminal has them.
+const (
+	red    = "\x1b[31m"
+	yellow = "\x1b[33m"
+	bold   = "\x1b[1m"
+	plain  = "\x1b[0m"
+)
+
+// Text is the report for a person.
+func (r Report) Text(colour bool) string {
+	paint := func(how, text string) string {
+		if !colour {
+			return text
+		}
+		return how + text + plain
+	}
+	var b strings.Builder
+	for _, finding := range r.Findings {
+		how := yellow
+		if finding.Severity == Error {
+			how = red
+		}
+		fmt.Fprintf(&b, "%s %s\n", paint(how, string(finding.Severity)+":"), paint(bold, finding.ID))
+		fmt.Fprintf(&b, "  %s\n", printable(finding.Summary))
+		for _, key := range slices.Sorted(maps.Keys(finding.Evidence)) {
+			for i, line := range lines(finding.Evidence[key]) {
+				name := ""
+				if i == 0 {
+					name = strings.ReplaceAll(key, "_", " ")
+				}
+				fmt.Fprintf(&b, "  %14s  %s\n", name, printable(line))
+			}
+		}
+		fmt.Fprintf(&b, "  fix: %s\n\n", printable(finding.Fix))
+	}
+	for _, unknown := range r.Unknown {
+		fmt.Fprintf(&b, "not looked at: %s\n", printable(unknown))
+	}
+	switch {
+	case len(r.Findings) > 0:
+		fmt.Fprintf(&b, "%s\n", plural(len(r.Findings), "finding"))
+	case r.essential:
+		fmt.Fprintf(&b, "nothing found, as far as could be looked: %s\n", r.looked)
+	default:
+		fmt.Fprintf(&b, "nothing found: %s\n", r.looked)
+	}
+	return b.String()
+}
+
+func lines(value any) []string {
+	if several, ok := value.([]string); ok {
+		return several
+	}
+	return strings.Split(fmt.Sprint(value), "\n")
+}
+
+// printable takes out what could disturb a terminal: paths and names are other
+// people's.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '�'
+		}
+		return r
+	}, text)
+}

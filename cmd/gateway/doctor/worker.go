@@ -1,0 +1,288 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/Masterminds/semver/v3"
+
+	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/units"
+)
+
+func workerOutside(f *Facts) []Finding {
+	return f.eachInstalled(func(s *Scope) *Finding {
+		if s.Launcher == nil || s.Worker.Cgroup == "" || s.Service.Cgroup == "" || s.Launcher.Launcher.PID != s.Service.MainPID {
+			return nil
+		}
+		if s.Worker.Cgroup == s.Service.Cgroup || strings.HasPrefix(s.Worker.Cgroup, s.Service.Cgroup+"/") {
+			return nil
+		}
+		return &Finding{
+			Summary:  fmt.Sprintf("the worker, pid %d, has left the control group of %s: systemd neither counts nor ends it with the unit", s.Launcher.Worker.PID, s.ofScope(units.Service)),
+			Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "worker_cgroup": s.Worker.Cgroup, "unit_cgroup": s.Service.Cgroup},
+			Fix:      f.gateway(s, "restart"),
+		}
+	})
+}
+
+// configured returns the scopes with a configuration that can be used.
+func (f *Facts) configured() []*Scope {
+	var scopes []*Scope
+	for i := range f.Scopes {
+		if f.Scopes[i].Config.Loaded != nil {
+			scopes = append(scopes, &f.Scopes[i])
+		}
+	}
+	return scopes
+}
+
+// option returns the value of an option of a command line, "" without it.
+func option(argv []string, name string) string {
+	for i, argument := range argv {
+		if argument == name && i+1 < len(argv) {
+			return argv[i+1]
+		}
+		if value, ok := strings.CutPrefix(argument, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// openclawPort returns the port that the configured OpenClaw will listen on, and the
+// key that says so; 0 where nothing there does.
+func openclawPort(s *Scope) (port int, key string) {
+	worker := s.Config.Loaded.Worker
+	if !openclaw.Starts(worker.Command) {
+		return 0, ""
+	}
+	if port, err := strconv.Atoi(option(worker.Command, "--port")); err == nil {
+		return port, "worker.command"
+	}
+	for _, entry := range worker.Environment {
+		if value, ok := strings.CutPrefix(entry, "OPENCLAW_GATEWAY_PORT="); ok {
+			if port, err := strconv.Atoi(value); err == nil {
+				return port, "worker.environment"
+			}
+		}
+	}
+	return 0, ""
+}
+
+func workerOtherPort(f *Facts) []Finding {
+	return each(f.configured(), func(s *Scope) *Finding {
+		listen := s.Config.Loaded.Listen
+		same := func(port uint16) bool {
+			return slices.ContainsFunc(listen, func(a netip.AddrPort) bool { return a.Port() == port })
+		}
+		if port, key := openclawPort(s); port != 0 && !same(uint16(port)) {
+			return &Finding{
+				Summary:  fmt.Sprintf("%s makes OpenClaw listen on port %d, and listen has %s", s.line(key), port, addresses(listen)),
+				Evidence: map[string]any{"port": port, "listen": addresses(listen), "config": s.Config.Path},
+				Fix:      f.edit(s, fmt.Sprintf("%s: port %d instead of %d", s.line(key), listen[0].Port(), port)),
+			}
+		}
+		// What it listens on says nothing before it has the last of its addresses.
+		if s.Launcher == nil || s.Launcher.Worker.State != "starting" || len(s.Worker.Listens) == 0 ||
+			slices.ContainsFunc(s.Worker.Listens, func(a netip.AddrPort) bool { return same(a.Port()) }) {
+			return nil
+		}
+		return &Finding{
+			Summary:  fmt.Sprintf("the worker, pid %d, listens on %s, and on none of %s", s.Launcher.Worker.PID, addresses(s.Worker.Listens), addresses(listen)),
+			Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "listens_on": addresses(s.Worker.Listens), "listen": addresses(listen)},
+			Fix:      f.edit(s, fmt.Sprintf("%s: make it listen on %s", s.line("worker.command"), addresses(listen))),
+		}
+	})
+}
+
+// workerClash knows what OpenClaw binds for --bind (OPENCLAW_GATEWAY_BIND is no such
+// variable): 0.0.0.0 for lan, 127.0.0.1 for all others.
+func workerClash(f *Facts) []Finding {
+	return each(f.configured(), func(s *Scope) *Finding {
+		command, listen := s.Config.Loaded.Worker.Command, s.Config.Loaded.Listen
+		bind := option(command, "--bind")
+		if bind == "" || !openclaw.Starts(command) {
+			return nil
+		}
+		wants := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		if bind == "lan" {
+			wants = netip.IPv4Unspecified()
+		}
+		for _, held := range listen {
+			address := netip.AddrPortFrom(wants, held.Port())
+			if held == address || !overlaps(held)(address) || slices.Contains(listen, address) {
+				continue
+			}
+			return &Finding{
+				Summary:  fmt.Sprintf("with --bind %s OpenClaw binds %s, which overlaps %s of listen and is not equal to it", bind, address, held),
+				Evidence: map[string]any{"binds": address.String(), "held": held.String(), "config": s.Config.Path},
+				Fix:      f.edit(s, fmt.Sprintf("%s: make it %s, and run \"gateway install\" then; or change --bind in %s", s.line("listen"), address, s.line("worker.command"))),
+			}
+		}
+		return nil
+	})
+}
+
+// said is what the launcher says of a worker that does not serve.
+func (l *Launcher) said() map[string]any {
+	evidence := map[string]any{"state": l.Worker.State, "generation": l.Worker.Generation}
+	if exit := l.Worker.LastExit; exit != nil {
+		how := fmt.Sprintf("exit code %d", exit.Code)
+		if exit.Signal != "" {
+			how = "killed by " + exit.Signal
+		}
+		evidence["last_exit"] = fmt.Sprintf("generation %d at %s: %s (%s)", exit.Generation, exit.At, how, exit.Reason)
+	}
+	if l.Worker.NextStart != nil {
+		evidence["next_start"] = *l.Worker.NextStart
+	}
+	if len(l.Problems) > 0 {
+		evidence["problems"] = l.Problems
+	}
+	return evidence
+}
+
+func workerFailed(f *Facts) []Finding {
+	return each(f.answering(), func(s *Scope) *Finding {
+		if s.Launcher.Worker.State != "failed" {
+			return nil
+		}
+		return &Finding{
+			Summary:  "no worker is started any more: the launcher waits for an edit of the configuration or for \"gateway restart\"",
+			Evidence: s.Launcher.said(),
+			Fix:      f.gateway(s, "restart"),
+		}
+	})
+}
+
+func workerRestarting(f *Facts) []Finding {
+	return each(f.answering(), func(s *Scope) *Finding {
+		if s.Launcher.Worker.State != "backoff" {
+			return nil
+		}
+		return &Finding{
+			Summary:  "the worker has failed, and the launcher waits before it starts the next one",
+			Evidence: s.Launcher.said(),
+			Fix:      f.gateway(s, "logs") + "  # says why; then: " + f.gateway(s, "restart"),
+		}
+	})
+}
+
+func programMissing(f *Facts) []Finding {
+	return each(f.configured(), func(s *Scope) *Finding {
+		if s.Config.Missing == "" {
+			return nil
+		}
+		return &Finding{
+			Summary:  s.Config.Missing,
+			Evidence: map[string]any{"command": s.Config.Loaded.Worker.Command[0], "config": s.Config.Path},
+			Fix:      f.edit(s, s.line("worker.command")+": the whole path of a program that is there"),
+		}
+	})
+}
+
+func nodeTooOld(f *Facts) []Finding {
+	return each(f.configured(), func(s *Scope) *Finding {
+		node := s.Config.Node
+		version, err := semver.NewVersion(node.Version)
+		if err != nil {
+			return nil // unknown: Gather has said so
+		}
+		suits, err := semver.NewConstraint(node.Range)
+		if err != nil || suits.Check(version) {
+			return nil
+		}
+		return &Finding{
+			Summary:  fmt.Sprintf("%s is Node.js %s, and OpenClaw %s needs %s", node.Program, node.Version, node.OpenClaw, node.Range),
+			Evidence: map[string]any{"node": node.Program, "version": node.Version, "needs": node.Range, "openclaw": node.OpenClaw},
+			Fix:      f.edit(s, fmt.Sprintf("%s: a Node.js %s", s.line("worker.command"), node.Range)),
+		}
+	})
+}
+
+// withFile returns the scopes with a configuration file that counts.
+func (f *Facts) withFile() []*Scope {
+	var scopes []*Scope
+	for i := range f.Scopes {
+		if f.Scopes[i].Config.Path != "" {
+			scopes = append(scopes, &f.Scopes[i])
+		}
+	}
+	return scopes
+}
+
+func configInvalid(f *Facts) []Finding {
+	return each(f.withFile(), func(s *Scope) *Finding {
+		mistakes := s.Config.Mistakes
+		if len(mistakes) == 0 {
+			return nil
+		}
+		finding := Finding{
+			Summary:  fmt.Sprintf("%s has %s", s.Config.Path, plural(len(mistakes), "mistake")),
+			Evidence: map[string]any{"mistakes": mistakes},
+			Fix:      f.edit(s, mistakes[0]),
+		}
+		if s.Launcher != nil {
+			finding.Evidence["worker"] = s.Launcher.Worker.State
+			if s.Launcher.Worker.State != "failed" {
+				finding.Summary += "; the last configuration that worked is in use"
+			}
+		}
+		return &finding
+	})
+}
+
+func configRejected(f *Facts) []Finding {
+	return each(f.answering(), func(s *Scope) *Finding {
+		if s.Launcher.Config.State != "rejected" || len(s.Config.Mistakes) > 0 {
+			return nil
+		}
+		finding := Finding{
+			Summary:  "the configuration as it is was not applied; the last one that worked is in use",
+			Evidence: map[string]any{"reason": s.Launcher.Config.Error, "config": s.Launcher.Config.Path, "worker": s.Launcher.Worker.State},
+			Fix:      f.edit(s, "then it is applied at once; "+f.gateway(s, "reload")+" tries the file again as it is"),
+		}
+		return &finding
+	})
+}
+
+func secretsReadable(f *Facts) []Finding {
+	var findings []Finding
+	for _, s := range f.withFile() {
+		for _, file := range s.Config.Exposed {
+			path := shellQuote(file.Path)
+			fix := "chmod 600 " + path
+			// The service has to read it still.
+			if reader := s.reader(); reader >= 0 && reader != file.Owner && reader != 0 {
+				fix = then(f.asRoot(fmt.Sprintf("chown %s %s", systemd.UserName(reader), path)), f.asRoot(fix))
+			} else if file.Owner != f.UID {
+				fix = f.asRoot(fix)
+			}
+			findings = append(findings, Finding{
+				Summary:  fmt.Sprintf("%s can be read by every user, and holds what looks like secrets", file.Path),
+				Evidence: s.evidence(map[string]any{"mode": fmt.Sprintf("%04o", file.Mode.Perm()), "names": file.Names, "owner": systemd.UserName(file.Owner)}),
+				Fix:      fix,
+			})
+		}
+	}
+	return findings
+}
+
+// reader is the uid that the launcher of a scope has, -1 where it is not known.
+func (s *Scope) reader() int {
+	if s.Name == units.User {
+		return s.Manager.UID
+	}
+	if s.Service.User == "" {
+		return 0
+	}
+	return userID(s.Service.User)
+}
+
+var nodeProgram = regexp.MustCompile(`^node(js)?(-?[0-9.]+)?$`)

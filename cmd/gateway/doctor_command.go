@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/doctor"
+)
+
+func newDoctorCommand() *cobra.Command {
+	var scope scopeFlags
+	var asJSON bool
+	var kinds strings.Builder
+	for _, kind := range doctor.Kinds {
+		fmt.Fprintf(&kinds, "  %-24s %s\n", kind.ID, kind.Means)
+	}
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "look for what has gone wrong, and say what mends it",
+		Long: `Looks for everything that is known to go wrong around the port, the units, the worker and the machine, and prints for
+each finding what it saw and a command that mends it. It changes nothing, and needs no installation: run it before
+"gateway install" too. As root it sees who holds the port whoever that is, and the units of all users who have a
+service manager; otherwise those of the system and your own.
+
+Exit status: 0 nothing was found; 1 something was; 2 nothing was, and something could not be looked at. What could not
+be looked at is listed.
+
+What it finds:
+` + kinds.String(),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			report := doctor.NewReport(doctor.Gather(cmd.Context(), doctor.Options{
+				System: scope.system, User: scope.user, Version: programVersion(),
+				Control: func(user bool) string { return filepath.Join(runtimeDirectory(user), controlSocket) },
+				Ask: func(ctx context.Context, control string, status any) error {
+					return target{control: control}.call(ctx, http.MethodGet, "/status", nil, status)
+				},
+			}))
+			if err := printReport(cmd, report, asJSON); err != nil {
+				return err
+			}
+			if exit := report.Exit(); exit != 0 {
+				return &exitStatus{status: exit}
+			}
+			return nil
+		},
+	}
+	scope.add(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: {\"findings\": [{id, severity, summary, evidence, fix}], \"unknown\": [sentences]}")
+	return cmd
+}
+
+func printReport(cmd *cobra.Command, report doctor.Report, asJSON bool) error {
+	if asJSON {
+		encoder := json.NewEncoder(cmd.OutOrStdout())
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(report)
+	}
+	_, err := fmt.Fprint(cmd.OutOrStdout(), report.Text(colours(cmd)))
+	return err
+}
+
+// colours reports whether the output is a terminal that nobody wants plain
+// (no-color.org).
+func colours(cmd *cobra.Command) bool {
+	file, ok := cmd.OutOrStdout().(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
+}

@@ -1,0 +1,625 @@
+package test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"openclaw-gateway/test/machine"
+)
+
+const (
+	socketPath  = "/etc/systemd/system/" + socket
+	servicePath = "/etc/systemd/system/" + service
+
+	// What looks like OpenClaw.
+	clawEntry = "/opt/claw/node_modules/openclaw/dist/index.js"
+	claw      = nodePath + " " + clawEntry + " gateway --port 18789"
+	// What does not.
+	strangerEntry = "/opt/stranger/index.js"
+)
+
+// finding is what "gateway doctor --json" says.
+type finding struct {
+	ID       string
+	Severity string
+	Summary  string
+	Evidence map[string]any
+	Fix      string
+}
+
+// diagnosis is the answer of one run of the doctor.
+type diagnosis struct {
+	Findings []finding
+	Unknown  []string
+	exit     int
+}
+
+func (d diagnosis) ids() string {
+	var ids []string
+	for _, finding := range d.Findings {
+		ids = append(ids, finding.ID)
+	}
+	return strings.Join(ids, " ")
+}
+
+func (d diagnosis) text() string {
+	var b strings.Builder
+	for _, f := range d.Findings {
+		fmt.Fprintf(&b, "%s: %s\n%v\nfix: %s\n", f.ID, f.Summary, f.Evidence, f.Fix)
+	}
+	return b.String() + strings.Join(d.Unknown, "\n")
+}
+
+// diagnose runs a program's doctor, gatewayPath as a rule.
+func diagnose(t testing.TB, s *machine.Scope, program string, flags ...string) diagnosis {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	cmd := s.Command(ctx, program, append([]string{"doctor", "--json"}, flags...)...)
+	output, err := cmd.Output()
+	var d diagnosis
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		d.exit = exit.ExitCode()
+	} else if err != nil {
+		t.Fatalf("gateway doctor: %v", err)
+	}
+	if err := json.Unmarshal(output, &d); err != nil {
+		t.Fatalf("gateway doctor --json: %v, exit status %d\n%s", err, d.exit, output)
+	}
+	return d
+}
+
+// silent expects that nothing is found, and that all could be looked at.
+func silent(t testing.TB, s *machine.Scope, flags ...string) {
+	t.Helper()
+	if d := diagnose(t, s, gatewayPath, flags...); d.exit != 0 || len(d.Findings) > 0 {
+		t.Errorf("gateway doctor %v on a healthy machine: exit status %d\n%s", flags, d.exit, d.text())
+	}
+}
+
+// finds expects exactly the findings, and returns the first.
+func finds(t testing.TB, s *machine.Scope, ids string, flags ...string) finding {
+	t.Helper()
+	return expect(t, diagnose(t, s, gatewayPath, flags...), ids)
+}
+
+func expect(t testing.TB, d diagnosis, ids string) finding {
+	t.Helper()
+	if d.ids() != ids || d.exit != 1 {
+		t.Fatalf("gateway doctor found %q, exit status %d, want %q\n%s", d.ids(), d.exit, ids, d.text())
+	}
+	return d.Findings[0]
+}
+
+// mend runs the fix of a finding, which must be the wanted command, as a person who
+// pastes it; then nothing is found any more.
+func mend(t testing.TB, s *machine.Scope, f finding, want string) {
+	t.Helper()
+	if f.Fix != want {
+		t.Errorf("the fix of %s is %q,\nwant %q", f.ID, f.Fix, want)
+	}
+	s.Run(t, "/bin/sh", "-c", f.Fix)
+	silent(t, s)
+}
+
+// prepare puts what looks like OpenClaw into a machine, and a stranger.
+func prepare(t testing.TB, m *machine.Machine) {
+	t.Helper()
+	script, err := os.ReadFile("workers/openclaw.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.WriteFile(t, clawEntry, string(script), 0o644)
+	m.WriteFile(t, filepath.Dir(filepath.Dir(clawEntry))+"/package.json",
+		`{"name": "openclaw", "version": "2026.9.6", "engines": {"node": ">=24.16.0 <25 || >=26.1.0"}}`, 0o644)
+	m.WriteFile(t, strangerEntry, string(script), 0o644)
+	for name, entry := range map[string]string{"claw": clawEntry, "stranger": strangerEntry} {
+		m.WriteFile(t, "/etc/systemd/system/"+name+".service", "[Service]\nType=notify\nNotifyAccess=all\nEnvironment=NOTIFY=1\n"+
+			"ExecStart="+nodePath+" "+entry+" gateway --port 18789\n[Install]\nWantedBy=multi-user.target\n", 0o644)
+	}
+	m.Systemctl(t, "daemon-reload")
+}
+
+// detached starts a command that nobody supervises, and returns when it listens.
+func detached(t testing.TB, m *machine.Machine, command string) {
+	t.Helper()
+	m.Run(t, "/bin/sh", "-c", "mkfifo /tmp/said && { setsid "+command+" >/tmp/said 2>&1 </dev/null & read line </tmp/said; rm /tmp/said; test \"$line\" = listening; }")
+}
+
+func pidOf(t testing.TB, f finding) int {
+	t.Helper()
+	pid, _ := f.Evidence["pid"].(float64)
+	if pid < 2 {
+		t.Fatalf("no pid in %v", f.Evidence)
+	}
+	return int(pid)
+}
+
+// TestDoctorPort: before anything is installed it says who has the port, which is the
+// state in which most people meet it.
+func TestDoctorPort(t *testing.T) {
+	m := boot(t, machine.Options{Users: true})
+	prepare(t, m)
+	m.Run(t, "useradd", "--create-home", "mallory")
+	silent(t, m.Scope)
+	if output := m.Run(t, gatewayPath, "doctor"); !strings.Contains(output, "nothing found: openclaw-gateway.service is not installed") {
+		t.Errorf("without any installation it says:\n%s", output)
+	}
+
+	t.Run("orphan", func(t *testing.T) {
+		detached(t, m, claw)
+		f := finds(t, m.Scope, "port-held-by-orphan")
+		if want := "gateway reclaim 127.0.0.1:18789 '[::1]:18789'"; f.Fix != want || !strings.Contains(f.Summary, "127.0.0.1:18789") {
+			t.Errorf("found %+v, want the fix %s", f, want)
+		}
+		d := diagnose(t, m.Scope, gatewayPath)
+		if output, err := m.Output(gatewayPath, "doctor"); err == nil || !strings.Contains(output, "fix: "+d.Findings[0].Fix+"\n") || strings.Contains(output, "\x1b") {
+			t.Errorf("for a person: %v\n%s", err, output)
+		}
+		// Another user cannot see whose it is.
+		output, err := m.Output("runuser", "-u", "mallory", "--", gatewayPath, "doctor")
+		if err == nil || !strings.Contains(output, "port-holder-unseen") || !strings.Contains(output, "fix: sudo gateway doctor\n") ||
+			!strings.Contains(output, "not looked at: ") {
+			t.Errorf("for another user: %v\n%s", err, output)
+		}
+		kill(t, m, pidOf(t, f))
+		silent(t, m.Scope)
+	})
+	t.Run("rival", func(t *testing.T) {
+		m.Systemctl(t, "enable", "--now", "claw.service")
+		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-rival openclaw-unit-enabled"), "systemctl disable --now claw.service")
+	})
+	t.Run("own unit by its marker", func(t *testing.T) {
+		m.WriteFile(t, "/etc/systemd/system/wrapped.service",
+			"[Service]\nEnvironment=OPENCLAW_SERVICE_MARKER=openclaw\nExecStart=/opt/start-it\n[Install]\nWantedBy=multi-user.target\n", 0o644)
+		silent(t, m.Scope)
+		m.Systemctl(t, "enable", "wrapped.service")
+		mend(t, m.Scope, finds(t, m.Scope, "openclaw-unit-enabled"), "systemctl disable --now wrapped.service")
+	})
+	t.Run("foreign", func(t *testing.T) {
+		detached(t, m, nodePath+" "+strangerEntry+" gateway --port 18789")
+		f := finds(t, m.Scope, "port-held-by-foreign")
+		if want := "gateway reclaim --force 127.0.0.1:18789 '[::1]:18789'"; f.Fix != want {
+			t.Errorf("the fix is %q, want %q", f.Fix, want)
+		}
+		kill(t, m, pidOf(t, f))
+		silent(t, m.Scope)
+	})
+	t.Run("foreign in a service", func(t *testing.T) {
+		m.Systemctl(t, "start", "stranger.service")
+		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-foreign"), "systemctl stop stranger.service")
+	})
+	t.Run("another socket unit", func(t *testing.T) {
+		m.WriteFile(t, "/etc/systemd/system/other.socket", "[Socket]\nListenStream=127.0.0.1:18789\n", 0o644)
+		m.WriteFile(t, "/etc/systemd/system/other.service", "[Service]\nExecStart=/bin/true\n", 0o644)
+		m.Systemctl(t, "start", "other.socket")
+		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-foreign"), "systemctl disable --now other.socket")
+	})
+	t.Run("asked for a manager that is not there", func(t *testing.T) {
+		if d := diagnose(t, m.Scope, gatewayPath, "--user"); d.exit != 2 || len(d.Unknown) == 0 {
+			t.Errorf("exit status %d, want 2\n%s", d.exit, d.text())
+		}
+	})
+}
+
+// drop writes a drop-in, or removes it when there is no content.
+func drop(t testing.TB, m *machine.Machine, unit, content string) {
+	t.Helper()
+	path := "/etc/systemd/system/" + unit + ".d/test.conf"
+	if content == "" {
+		m.Run(t, "rm", path)
+	} else {
+		m.WriteFile(t, path, content, 0o644)
+	}
+	m.Systemctl(t, "daemon-reload")
+}
+
+// edit changes a file in the machine.
+func edit(t testing.TB, m *machine.Machine, path, old, new string) {
+	t.Helper()
+	content := m.ReadFile(t, path)
+	if !strings.Contains(content, old) {
+		t.Fatalf("no %q in %s:\n%s", old, path, content)
+	}
+	m.WriteFile(t, path, strings.ReplaceAll(content, old, new), 0o644)
+}
+
+// TestDoctorUnits brings about what can be wrong with the units and the launcher, and
+// mends each with the command that the doctor prints.
+func TestDoctorUnits(t *testing.T) {
+	old := filepath.Join(t.TempDir(), "gateway")
+	if output, err := exec.Command("go", "build", "-ldflags", "-X main.version=0.0.1", "-o", old, "../cmd/gateway").CombinedOutput(); err != nil {
+		t.Fatalf("build the gateway: %v\n%s", err, output)
+	}
+	m := boot(t, machine.Options{Users: true, Binds: map[string]string{"/opt/old/gateway": old}})
+	prepare(t, m)
+	install(t, m.Scope, m, "{}\n")
+	silent(t, m.Scope)
+	get(t, m, ipv4, "/healthz")
+	serving(t, m.Scope, 1)
+	silent(t, m.Scope)
+	silent(t, m.Scope, "--system")
+
+	t.Run("another user", func(t *testing.T) {
+		m.Run(t, "useradd", "mallory")
+		_, err := m.Output("runuser", "-u", "mallory", "--", gatewayPath, "doctor")
+		if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 2 {
+			t.Errorf("who may not ask the launcher cannot tell that it is well: %v", err)
+		}
+	})
+	t.Run("not enabled", func(t *testing.T) {
+		m.Systemctl(t, "disable", socket)
+		mend(t, m.Scope, finds(t, m.Scope, "socket-not-enabled"), "systemctl enable --now openclaw-gateway.socket")
+	})
+	t.Run("stopped", func(t *testing.T) {
+		m.Run(t, gatewayPath, "stop")
+		mend(t, m.Scope, finds(t, m.Scope, "socket-not-active"), "systemctl start openclaw-gateway.socket")
+	})
+	t.Run("port taken", func(t *testing.T) {
+		m.Run(t, gatewayPath, "stop")
+		m.Systemctl(t, "start", "stranger.service")
+		if _, err := m.Output("systemctl", "start", socket); err == nil {
+			t.Fatal("the socket was opened on a taken port")
+		}
+		d := diagnose(t, m.Scope, gatewayPath)
+		expect(t, d, "port-held-by-foreign socket-port-taken")
+		mend(t, m.Scope, d.Findings[1], "systemctl stop stranger.service && systemctl start openclaw-gateway.socket")
+	})
+	t.Run("start limit", func(t *testing.T) {
+		drop(t, m, socket, "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n")
+		for range 2 {
+			_, _ = m.Output("systemctl", "restart", socket)
+		}
+		drop(t, m, socket, "")
+		mend(t, m.Scope, finds(t, m.Scope, "socket-start-limit"),
+			"systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket")
+	})
+	t.Run("start limit of the service", func(t *testing.T) {
+		drop(t, m, service, "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n")
+		for range 2 {
+			_, _ = m.Output("systemctl", "restart", service)
+		}
+		if _, _, err := tryGet(t.Context(), m, ipv4, "/"); err == nil {
+			t.Fatal("served in spite of the limit")
+		}
+		m.WaitUnit(t, socket, bound, func(u machine.Unit) bool { return u.ActiveState == "failed" })
+		drop(t, m, service, "")
+		mend(t, m.Scope, expect(t, without(diagnose(t, m.Scope, gatewayPath), "service-failed"), "socket-start-limit"),
+			"systemctl reset-failed openclaw-gateway.socket openclaw-gateway.service && systemctl start openclaw-gateway.socket")
+	})
+	t.Run("trigger limit", func(t *testing.T) {
+		drop(t, m, socket, "[Socket]\nTriggerLimitIntervalSec=1h\nTriggerLimitBurst=1\n")
+		drop(t, m, service, "[Service]\nType=exec\nRestart=no\nExecStart=\nExecStart=/bin/true\n")
+		m.Systemctl(t, "restart", socket)
+		if _, _, err := tryGet(t.Context(), m, ipv4, "/"); err == nil {
+			t.Fatal("served by /bin/true")
+		}
+		m.WaitUnit(t, socket, bound, func(u machine.Unit) bool { return u.ActiveState == "failed" })
+		drop(t, m, socket, "")
+		drop(t, m, service, "")
+		mend(t, m.Scope, finds(t, m.Scope, "socket-trigger-limit"),
+			"systemctl reset-failed openclaw-gateway.socket openclaw-gateway.service && systemctl start openclaw-gateway.socket")
+	})
+	t.Run("failed otherwise", func(t *testing.T) {
+		drop(t, m, socket, "[Socket]\nExecStartPre=/bin/false\n")
+		if _, err := m.Output("systemctl", "restart", socket); err == nil {
+			t.Fatal("the socket was opened in spite of /bin/false")
+		}
+		drop(t, m, socket, "")
+		mend(t, m.Scope, finds(t, m.Scope, "socket-failed"),
+			"systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket")
+	})
+	t.Run("listen edited", func(t *testing.T) {
+		m.WriteFile(t, configFile, "listen: ['127.0.0.1:18790']\n", 0o644)
+		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), "gateway install --system")
+		m.WriteFile(t, configFile, "{}\n", 0o644)
+		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), "gateway install --system")
+	})
+	t.Run("unit edited", func(t *testing.T) {
+		edit(t, m, socketPath, "ListenStream=[::1]:18789\n", "ListenStream=[::1]:18789\nListenStream=127.0.0.1:18790\n")
+		m.WriteFile(t, configFile, "listen: ['127.0.0.1:18789', '[::1]:18789', '127.0.0.1:18790']\n", 0o644)
+		f := expect(t, without(diagnose(t, m.Scope, gatewayPath), "listen-differs"), "unit-changed-on-disk")
+		if f.Fix != "systemctl daemon-reload" {
+			t.Errorf("the fix is %q", f.Fix)
+		}
+		m.Run(t, "/bin/sh", "-c", f.Fix)
+		mend(t, m.Scope, finds(t, m.Scope, "address-not-open"), "systemctl restart openclaw-gateway.socket")
+		m.WriteFile(t, configFile, "{}\n", 0o644)
+		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), "gateway install --system")
+	})
+	t.Run("no such program", func(t *testing.T) {
+		edit(t, m, servicePath, "ExecStart="+gatewayPath, "ExecStart=/opt/gone/gateway")
+		m.Systemctl(t, "daemon-reload")
+		_, _ = m.Output("systemctl", "restart", "--no-block", service)
+		// Between two tries systemd is about to make the next.
+		var d diagnosis
+		for range 50 {
+			m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.SubState == "auto-restart" })
+			if d = diagnose(t, m.Scope, gatewayPath); len(d.Findings) > 0 {
+				break
+			}
+		}
+		mend(t, m.Scope, expect(t, d, "service-failed"), "gateway install --system && systemctl restart openclaw-gateway.service")
+	})
+
+	start := func(t *testing.T) int {
+		t.Helper()
+		get(t, m, ipv4, "/healthz")
+		serving(t, m.Scope, 1)
+		return gatewayStatus(t, m.Scope).Launcher.PID
+	}
+	t.Run("main pid is a shell", func(t *testing.T) {
+		// The shell hands the sockets on as systemd does.
+		edit(t, m, servicePath, "ExecStart="+gatewayPath+" run --config "+configFile,
+			"ExecStart=/bin/sh -c 'sh -c \"LISTEN_PID=$$$$ exec "+gatewayPath+" run --config "+configFile+"\"; true'")
+		edit(t, m, servicePath, "NotifyAccess=main", "NotifyAccess=all")
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "restart", service)
+		d := without(diagnose(t, m.Scope, gatewayPath), "no-delegated-cgroup")
+		mend(t, m.Scope, expect(t, d, "main-pid-not-launcher"), "gateway install --system && systemctl restart openclaw-gateway.service")
+	})
+	t.Run("hung", func(t *testing.T) {
+		launcher := start(t)
+		m.Run(t, "kill", "-STOP", fmt.Sprint(launcher))
+		f := finds(t, m.Scope, "launcher-not-answering")
+		m.Run(t, "/bin/sh", "-c", f.Fix)
+		servingAnew(t, m.Scope, launcher)
+		if f.Fix != "systemctl kill --kill-whom=main --signal=KILL openclaw-gateway.service" {
+			t.Errorf("the fix is %q", f.Fix)
+		}
+		silent(t, m.Scope)
+	})
+	t.Run("no control socket", func(t *testing.T) {
+		start(t)
+		m.Run(t, "rm", "/run/openclaw-gateway/control.sock")
+		mend(t, m.Scope, finds(t, m.Scope, "launcher-not-answering"), "systemctl restart openclaw-gateway.service")
+	})
+	t.Run("another version", func(t *testing.T) {
+		start(t)
+		f := expect(t, diagnose(t, m.Scope, "/opt/old/gateway"), "launcher-version")
+		if want := "/opt/old/gateway install --system && systemctl restart openclaw-gateway.service"; f.Fix != want {
+			t.Errorf("the fix is %q, want %q", f.Fix, want)
+		}
+		m.Run(t, "/bin/sh", "-c", f.Fix)
+		start(t)
+		if d := diagnose(t, m.Scope, "/opt/old/gateway"); d.exit != 0 {
+			t.Errorf("after its fix:\n%s", d.text())
+		}
+		mend(t, m.Scope, finds(t, m.Scope, "launcher-version"), "gateway install --system && systemctl restart openclaw-gateway.service")
+	})
+	t.Run("a name that OpenClaw kills", func(t *testing.T) {
+		m.Run(t, "cp", gatewayPath, "/opt/openclaw-start")
+		edit(t, m, servicePath, "ExecStart="+gatewayPath, "ExecStart=/opt/openclaw-start")
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "restart", service)
+		mend(t, m.Scope, finds(t, m.Scope, "launcher-name"),
+			"install /opt/openclaw-start /opt/gateway && /opt/gateway install --system && systemctl restart openclaw-gateway.service")
+	})
+	t.Run("no delegation", func(t *testing.T) {
+		edit(t, m, servicePath, "Delegate=yes", "Delegate=no")
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "restart", service)
+		start(t)
+		f := finds(t, m.Scope, "no-delegated-cgroup")
+		if !strings.HasPrefix(f.Fix, "gateway install --system && systemctl restart openclaw-gateway.service  # ") {
+			t.Errorf("the fix is %q", f.Fix)
+		}
+		mend(t, m.Scope, f, f.Fix)
+	})
+}
+
+// without leaves out what may be found as well, depending on the moment.
+func without(d diagnosis, id string) diagnosis {
+	d.Findings = slices.DeleteFunc(d.Findings, func(f finding) bool { return f.ID == id })
+	return d
+}
+
+// TestDoctorWorker brings about what can be wrong with the worker, its configuration,
+// and the machine below it.
+func TestDoctorWorker(t *testing.T) {
+	m := boot(t, machine.Options{})
+	prepare(t, m)
+	command := strings.Fields(claw)
+	good := worker(command...)
+	install(t, m.Scope, m, good)
+	get(t, m, ipv4, "/")
+	serving(t, m.Scope, 1)
+	silent(t, m.Scope)
+	pid := func() string { return fmt.Sprint(gatewayStatus(t, m.Scope).Worker.PID) }
+
+	// reload applies a configuration, whatever comes of it.
+	reload := func(t *testing.T, configuration string) {
+		t.Helper()
+		m.WriteFile(t, configFile, configuration, 0o644)
+		_, _ = m.Output(gatewayPath, "reload")
+	}
+	// edited expects a fix that opens the file, and the words behind it.
+	edited := func(t *testing.T, f finding, words string) {
+		t.Helper()
+		if !strings.HasPrefix(f.Fix, `"${EDITOR:-vi}" `+configFile+"  # ") || !strings.Contains(f.Fix, words) {
+			t.Errorf("the fix of %s is %q, want the configuration and %q", f.ID, f.Fix, words)
+		}
+		reload(t, good)
+		silent(t, m.Scope)
+	}
+	t.Run("outside its cgroup", func(t *testing.T) {
+		m.Run(t, "/bin/sh", "-c", "mkdir /sys/fs/cgroup/elsewhere && echo "+pid()+" > /sys/fs/cgroup/elsewhere/cgroup.procs")
+		mend(t, m.Scope, finds(t, m.Scope, "worker-outside-cgroup"), "gateway restart --system")
+	})
+	t.Run("short queue", func(t *testing.T) {
+		get(t, m, ipv4, "/shrink")
+		mend(t, m.Scope, finds(t, m.Scope, "backlog-too-small"), "gateway restart --system")
+	})
+	t.Run("somaxconn", func(t *testing.T) {
+		m.Run(t, "sysctl", "-w", "net.core.somaxconn=128")
+		mend(t, m.Scope, finds(t, m.Scope, "somaxconn-too-small"), "sysctl -w net.core.somaxconn=4096")
+	})
+	t.Run("old Node.js", func(t *testing.T) {
+		folder := filepath.Dir(filepath.Dir(clawEntry))
+		edit(t, m, folder+"/package.json", ">=24.16.0 <25 || >=26.1.0", ">=99.1.0")
+		f := finds(t, m.Scope, "node-too-old")
+		if !strings.Contains(f.Summary, "needs >=99.1.0") {
+			t.Errorf("found %+v", f)
+		}
+		edit(t, m, folder+"/package.json", ">=99.1.0", ">=24.16.0 <25 || >=26.1.0")
+		silent(t, m.Scope)
+	})
+	t.Run("mistakes", func(t *testing.T) {
+		reload(t, "worker:\n  comand: [x]\nready:\n  timeout: 5\n")
+		f := finds(t, m.Scope, "config-invalid")
+		mistakes, _ := f.Evidence["mistakes"].([]any)
+		if len(mistakes) != 2 || !strings.Contains(fmt.Sprint(mistakes...), "config.yaml:2") || !strings.Contains(fmt.Sprint(mistakes...), "config.yaml:4") ||
+			!strings.Contains(f.Summary, "the last configuration that worked is in use") {
+			t.Errorf("found %+v, want both mistakes with their lines", f)
+		}
+		edited(t, f, "config.yaml:2")
+	})
+	t.Run("rolled back", func(t *testing.T) {
+		reload(t, worker("/bin/false"))
+		f := finds(t, m.Scope, "config-rejected")
+		if !strings.Contains(fmt.Sprint(f.Evidence["reason"]), "exit code 1") {
+			t.Errorf("found %+v, want the reason", f)
+		}
+		edited(t, f, "applied at once")
+	})
+	t.Run("no such program", func(t *testing.T) {
+		reload(t, worker("/no/such/program"))
+		edited(t, finds(t, m.Scope, "worker-program-missing config-rejected"), "worker.command (config.yaml:2)")
+	})
+	t.Run("another port", func(t *testing.T) {
+		reload(t, worker(append(slices.Clone(command[:len(command)-1]), "18790")...)+"ready: {timeout: 2s}\n")
+		edited(t, finds(t, m.Scope, "worker-other-port config-rejected"), "port 18789 instead of 18790")
+	})
+	t.Run("an address that overlaps", func(t *testing.T) {
+		m.WriteFile(t, configFile, worker(append(slices.Clone(command), "--bind", "lan")...), 0o644)
+		d := without(diagnose(t, m.Scope, gatewayPath), "config-rejected")
+		edited(t, expect(t, d, "worker-address-clash"), "0.0.0.0:18789")
+	})
+	t.Run("secrets", func(t *testing.T) {
+		m.WriteFile(t, "/etc/secrets.env", "OPENCLAW_GATEWAY_TOKEN=hunter2\nHARMLESS=1\n", 0o644)
+		reload(t, good+"  environment: ['API_KEY=hunter2']\n  environment_file: /etc/secrets.env\n")
+		d := diagnose(t, m.Scope, gatewayPath)
+		expect(t, d, "secrets-readable secrets-readable")
+		if text := d.text(); strings.Contains(text, "hunter2") || !strings.Contains(text, "API_KEY") || !strings.Contains(text, "OPENCLAW_GATEWAY_TOKEN") || strings.Contains(text, "HARMLESS") {
+			t.Errorf("want the names of the secrets alone:\n%s", text)
+		}
+		m.Run(t, "/bin/sh", "-c", d.Findings[0].Fix)
+		mend(t, m.Scope, d.Findings[1], "chmod 600 /etc/secrets.env")
+		reload(t, good)
+	})
+
+	// From here on there is no last good configuration to go back to.
+	anew := func(t *testing.T, configuration string) {
+		t.Helper()
+		m.Systemctl(t, "stop", service)
+		m.Run(t, "rm", "-f", "/var/lib/openclaw-gateway/last-good.yaml")
+		m.WriteFile(t, configFile, configuration, 0o644)
+		m.Systemctl(t, "start", service)
+	}
+	t.Run("another port, any worker", func(t *testing.T) {
+		anew(t, worker(nodePath, workersPath+"/server.js")+"  environment: ['PORT=18791']\n  handoff: listen-fds\n  start: at-once\n")
+		// systemd has been told that the first worker takes its time, or it still starts.
+		var d diagnosis
+		for range 100 {
+			if d = diagnose(t, m.Scope, gatewayPath); d.ids() == "worker-other-port" {
+				break
+			}
+		}
+		if f := expect(t, d, "worker-other-port"); !strings.Contains(f.Summary, "127.0.0.1:18791") {
+			t.Errorf("found %+v", f)
+		}
+	})
+	t.Run("crash loop", func(t *testing.T) {
+		anew(t, worker("/bin/false")+"  start: at-once\nrestart: {backoff_min: 1m}\n")
+		statusText(t, m.Scope, "exit code 1", "next start at")
+		if f := finds(t, m.Scope, "worker-restarting"); !strings.Contains(fmt.Sprint(f.Evidence["last_exit"]), "exit code 1") {
+			t.Errorf("found %+v, want the last exit", f)
+		}
+	})
+	t.Run("failed for good", func(t *testing.T) {
+		// It fails once.
+		anew(t, worker("/bin/sh", "-c", "test -e /run/mended || exit 78; exec "+gatewayPath+" hello")+"  start: at-once\n")
+		statusText(t, m.Scope, "exit code 78", "gateway restart")
+		m.WriteFile(t, "/run/mended", "", 0o644)
+		f := finds(t, m.Scope, "worker-failed")
+		if !strings.Contains(fmt.Sprint(f.Evidence["last_exit"]), "exit code 78") {
+			t.Errorf("found %+v, want the last exit", f)
+		}
+		mend(t, m.Scope, f, "gateway restart --system")
+	})
+}
+
+// TestDoctorScopes: the units of a user, beside those of the system.
+func TestDoctorScopes(t *testing.T) {
+	m := boot(t, machine.Options{Users: true})
+	alice := m.AddUser(t, "alice")
+	alice.Run(t, gatewayPath, "install", "--user", "--now")
+	silent(t, alice)
+	get(t, m, ipv4, "/healthz")
+	serving(t, alice, 1)
+	silent(t, alice)
+	silent(t, alice, "--user")
+	silent(t, m.Scope) // root sees the units of all users
+
+	t.Run("linger", func(t *testing.T) {
+		m.Run(t, "rm", "/var/lib/systemd/linger/alice")
+		if f := finds(t, m.Scope, "no-linger"); f.Fix != "loginctl enable-linger alice" {
+			t.Errorf("for root the fix is %q", f.Fix)
+		}
+		f := finds(t, alice, "no-linger")
+		if f.Fix != "loginctl enable-linger" {
+			t.Errorf("for herself the fix is %q", f.Fix)
+		}
+		m.Run(t, "loginctl", "enable-linger", "alice")
+		silent(t, alice)
+	})
+	t.Run("the worker of a user", func(t *testing.T) {
+		m.Run(t, "/bin/sh", "-c", "mkdir /sys/fs/cgroup/elsewhere && echo "+fmt.Sprint(gatewayStatus(t, alice).Worker.PID)+" > /sys/fs/cgroup/elsewhere/cgroup.procs")
+		f := finds(t, alice, "worker-outside-cgroup")
+		if f.Fix != "gateway restart --user" {
+			t.Errorf("for herself the fix is %q", f.Fix)
+		}
+		mend(t, m.Scope, finds(t, m.Scope, "worker-outside-cgroup"),
+			fmt.Sprintf("runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/%d gateway restart --user", alice.UID))
+		silent(t, alice)
+	})
+	t.Run("both scopes", func(t *testing.T) {
+		m.WriteFile(t, configFile, "{}\n", 0o644)
+		m.Run(t, gatewayPath, "install", "--system")
+		m.Systemctl(t, "enable", socket)
+		d := diagnose(t, m.Scope, gatewayPath)
+		expect(t, d, "two-scopes-one-port socket-not-active")
+		if _, err := m.Output("systemctl", "start", socket); err == nil {
+			t.Error("the second socket was opened too")
+		}
+		if d := diagnose(t, alice, gatewayPath); d.ids() != "two-scopes-one-port socket-port-taken" ||
+			d.Findings[0].Fix != "sudo systemctl disable --now openclaw-gateway.socket openclaw-gateway.service" {
+			t.Errorf("for a user:\n%s", d.text())
+		}
+		silent(t, alice, "--user")
+		m.Run(t, "/bin/sh", "-c", d.Findings[0].Fix)
+		// It is installed still, and does not want the port any more.
+		m.Systemctl(t, "reset-failed", socket)
+		finds(t, m.Scope, "socket-not-enabled")
+		m.Run(t, gatewayPath, "uninstall", "--system")
+		silent(t, m.Scope)
+	})
+	t.Run("OpenClaw's own unit", func(t *testing.T) {
+		prepare(t, m)
+		alice.Run(t, "/bin/sh", "-c", "cat > ~/.config/systemd/user/claw.service <<'END'\n[Service]\nEnvironment=OPENCLAW_SERVICE_MARKER=openclaw\n"+
+			"ExecStart="+claw+"\n[Install]\nWantedBy=default.target\nEND\nsystemctl --user daemon-reload; systemctl --user enable claw.service")
+		f := finds(t, m.Scope, "openclaw-unit-enabled")
+		if f.Fix != "systemctl --user --machine=alice@.host disable --now claw.service" {
+			t.Errorf("for root the fix is %q", f.Fix)
+		}
+		mend(t, alice, finds(t, alice, "openclaw-unit-enabled"), "systemctl --user disable --now claw.service")
+	})
+}
