@@ -16,6 +16,7 @@ import (
 )
 
 const (
+	configPath  = "/etc/openclaw-gateway/config.yaml"
 	socketPath  = "/etc/systemd/system/" + socket
 	servicePath = "/etc/systemd/system/" + service
 
@@ -318,21 +319,21 @@ func TestDoctorUnits(t *testing.T) {
 			"systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket")
 	})
 	t.Run("listen edited", func(t *testing.T) {
-		m.WriteFile(t, configFile, "listen: ['127.0.0.1:18790']\n", 0o644)
+		m.WriteFile(t, configPath, "listen: ['127.0.0.1:18790']\n", 0o644)
 		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), "gateway install --system")
-		m.WriteFile(t, configFile, "{}\n", 0o644)
+		m.WriteFile(t, configPath, "{}\n", 0o644)
 		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), "gateway install --system")
 	})
 	t.Run("unit edited", func(t *testing.T) {
 		edit(t, m, socketPath, "ListenStream=[::1]:18789\n", "ListenStream=[::1]:18789\nListenStream=127.0.0.1:18790\n")
-		m.WriteFile(t, configFile, "listen: ['127.0.0.1:18789', '[::1]:18789', '127.0.0.1:18790']\n", 0o644)
+		m.WriteFile(t, configPath, "listen: ['127.0.0.1:18789', '[::1]:18789', '127.0.0.1:18790']\n", 0o644)
 		f := expect(t, without(diagnose(t, m.Scope, gatewayPath), "listen-differs"), "unit-changed-on-disk")
 		if f.Fix != "systemctl daemon-reload" {
 			t.Errorf("the fix is %q", f.Fix)
 		}
 		m.Run(t, "/bin/sh", "-c", f.Fix)
 		mend(t, m.Scope, finds(t, m.Scope, "address-not-open"), "systemctl restart openclaw-gateway.socket")
-		m.WriteFile(t, configFile, "{}\n", 0o644)
+		m.WriteFile(t, configPath, "{}\n", 0o644)
 		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), "gateway install --system")
 	})
 	t.Run("no such program", func(t *testing.T) {
@@ -358,8 +359,9 @@ func TestDoctorUnits(t *testing.T) {
 	}
 	t.Run("main pid is a shell", func(t *testing.T) {
 		// The shell hands the sockets on as systemd does.
-		edit(t, m, servicePath, "ExecStart="+gatewayPath+" run --config "+configFile,
-			"ExecStart=/bin/sh -c 'sh -c \"LISTEN_PID=$$$$ exec "+gatewayPath+" run --config "+configFile+"\"; true'")
+		m.WriteFile(t, "/opt/inner.sh", "LISTEN_PID=$$ exec "+gatewayPath+" run --config "+configPath+"\n", 0o644)
+		m.WriteFile(t, "/opt/outer.sh", "sh /opt/inner.sh\ntrue\n", 0o644)
+		edit(t, m, servicePath, "ExecStart="+gatewayPath+" run --config "+configPath, "ExecStart=/bin/sh /opt/outer.sh")
 		edit(t, m, servicePath, "NotifyAccess=main", "NotifyAccess=all")
 		m.Systemctl(t, "daemon-reload")
 		m.Systemctl(t, "restart", service)
@@ -371,7 +373,7 @@ func TestDoctorUnits(t *testing.T) {
 		m.Run(t, "kill", "-STOP", fmt.Sprint(launcher))
 		f := finds(t, m.Scope, "launcher-not-answering")
 		m.Run(t, "/bin/sh", "-c", f.Fix)
-		servingAnew(t, m.Scope, launcher)
+		m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.MainPID != launcher && u.MainPID != 0 && machine.Active(u) })
 		if f.Fix != "systemctl kill --kill-whom=main --signal=KILL openclaw-gateway.service" {
 			t.Errorf("the fix is %q", f.Fix)
 		}
@@ -438,13 +440,13 @@ func TestDoctorWorker(t *testing.T) {
 	// reload applies a configuration, whatever comes of it.
 	reload := func(t *testing.T, configuration string) {
 		t.Helper()
-		m.WriteFile(t, configFile, configuration, 0o644)
+		m.WriteFile(t, configPath, configuration, 0o644)
 		_, _ = m.Output(gatewayPath, "reload")
 	}
 	// edited expects a fix that opens the file, and the words behind it.
 	edited := func(t *testing.T, f finding, words string) {
 		t.Helper()
-		if !strings.HasPrefix(f.Fix, `"${EDITOR:-vi}" `+configFile+"  # ") || !strings.Contains(f.Fix, words) {
+		if !strings.HasPrefix(f.Fix, `"${EDITOR:-vi}" `+configPath+"  # ") || !strings.Contains(f.Fix, words) {
 			t.Errorf("the fix of %s is %q, want the configuration and %q", f.ID, f.Fix, words)
 		}
 		reload(t, good)
@@ -499,7 +501,7 @@ func TestDoctorWorker(t *testing.T) {
 		edited(t, finds(t, m.Scope, "worker-other-port config-rejected"), "port 18789 instead of 18790")
 	})
 	t.Run("an address that overlaps", func(t *testing.T) {
-		m.WriteFile(t, configFile, worker(append(slices.Clone(command), "--bind", "lan")...), 0o644)
+		m.WriteFile(t, configPath, worker(append(slices.Clone(command), "--bind", "lan")...), 0o644)
 		d := without(diagnose(t, m.Scope, gatewayPath), "config-rejected")
 		edited(t, expect(t, d, "worker-address-clash"), "0.0.0.0:18789")
 	})
@@ -521,14 +523,14 @@ func TestDoctorWorker(t *testing.T) {
 		t.Helper()
 		m.Systemctl(t, "stop", service)
 		m.Run(t, "rm", "-f", "/var/lib/openclaw-gateway/last-good.yaml")
-		m.WriteFile(t, configFile, configuration, 0o644)
-		m.Systemctl(t, "start", service)
+		m.WriteFile(t, configPath, configuration, 0o644)
+		m.Systemctl(t, "start", "--no-block", service)
 	}
 	t.Run("another port, any worker", func(t *testing.T) {
 		anew(t, worker(nodePath, workersPath+"/server.js")+"  environment: ['PORT=18791']\n  handoff: listen-fds\n  start: at-once\n")
-		// systemd has been told that the first worker takes its time, or it still starts.
+		// It is given 10 s to listen where it should.
 		var d diagnosis
-		for range 100 {
+		for range 500 {
 			if d = diagnose(t, m.Scope, gatewayPath); d.ids() == "worker-other-port" {
 				break
 			}
@@ -592,7 +594,7 @@ func TestDoctorScopes(t *testing.T) {
 		silent(t, alice)
 	})
 	t.Run("both scopes", func(t *testing.T) {
-		m.WriteFile(t, configFile, "{}\n", 0o644)
+		m.WriteFile(t, configPath, "{}\n", 0o644)
 		m.Run(t, gatewayPath, "install", "--system")
 		m.Systemctl(t, "enable", socket)
 		d := diagnose(t, m.Scope, gatewayPath)

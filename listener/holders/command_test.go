@@ -36,3 +36,13 @@ func TestCommand(t *testing.T) {
 		t.Errorf("a long one: got %q, want %q", got, want)
 	}
 }
+
+func TestIsSecret(t *testing.T) {
+	for name, want := range map[string]bool{
+		"OPENCLAW_GATEWAY_TOKEN": true, "api_key": true, "DB_PASSWORD": true, "HOME": false, "OPENCLAW_GATEWAY_PORT": false, "KEYBOARD": false,
+	} {
+		if got := IsSecret(name); got != want {
+			t.Errorf("%s: %t, want %t", name, got, want)
+		}
+	}
+}

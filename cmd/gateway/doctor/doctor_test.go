@@ -137,6 +137,10 @@ var situations = []situation{
 	{"port-held-by-rival", "that claw.service keeps running", "systemctl disable --now claw.service", func(f *Facts) {
 		add(f, judge.Holder{Process: holders.Process{PID: 5}, Role: judge.Rival, Unit: "claw.service", Why: "it is an OpenClaw gateway that claw.service keeps running"}, 1)
 	}},
+	{"port-held-by-rival", "pid 5", "systemctl stop run-u1.service", func(f *Facts) {
+		f.Scopes[0].OpenClaw = []Unit{{Name: "run-u1.service", FileState: "transient", Port: 9}}
+		add(f, judge.Holder{Process: holders.Process{PID: 5}, Role: judge.Rival, Unit: "run-u1.service"}, 1)
+	}},
 	{"port-held-by-foreign", "it is no OpenClaw gateway", "gateway reclaim --force 127.0.0.1:18789", func(f *Facts) {
 		add(f, judge.Holder{Process: holders.Process{PID: 5, Unit: "session-1.scope"}, Role: judge.Foreign, Why: "it is no OpenClaw gateway"}, 1)
 	}},
@@ -245,7 +249,7 @@ var situations = []situation{
 	}},
 	{"worker-other-port", "pid 101, listens on 127.0.0.1:8080", "", func(f *Facts) {
 		f.Scopes[0].Launcher.Worker.State = "starting"
-		f.Scopes[0].Worker.Listens = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:8080")}
+		f.Scopes[0].Worker.Elsewhere = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:8080")}
 	}},
 	{"worker-address-clash", "with --bind lan OpenClaw binds 0.0.0.0:18789, which overlaps 127.0.0.1:18789", "", func(f *Facts) {
 		command := f.Scopes[0].Config.Loaded.Worker.Command
@@ -301,9 +305,8 @@ func TestHealthy(t *testing.T) {
 			closed(f, "active", "success")
 		},
 		"starts": func(f *Facts) {
-			// Node.js has shrunk the queue, and listens on the first address so far.
+			// Node.js has shrunk the queue.
 			f.Scopes[0].Launcher.Worker.State, f.Sockets[0].Backlog = "starting", 511
-			f.Scopes[0].Worker.Listens = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:40000"), ipv4}
 		},
 		"the port is open, seen by a user who sees no holder": func(f *Facts) {
 			f.UID = 1000
@@ -317,6 +320,9 @@ func TestHealthy(t *testing.T) {
 			f.Sockets = append(f.Sockets, judge.Socket{Socket: holders.Socket{Address: other, Backlog: 4096}})
 		},
 		"OpenClaw's own unit is disabled": func(f *Facts) { f.Scopes[0].OpenClaw = []Unit{{Name: "claw.service", FileState: "disabled"}} },
+		"OpenClaw's own unit of another profile": func(f *Facts) {
+			f.Scopes[0].OpenClaw = []Unit{{Name: "claw-work.service", FileState: "enabled", MainPID: 7, Port: 20123}}
+		},
 		"a wildcard that OpenClaw binds": func(f *Facts) {
 			wildcard := []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:18789")}
 			s := &f.Scopes[0]

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/judge"
@@ -91,6 +92,7 @@ type Unit struct {
 	User       string
 	Argv       []string // the first ExecStart, without its quotes
 	Marked     bool     // OPENCLAW_SERVICE_MARKER=openclaw
+	Port       int      // on which it makes OpenClaw listen; 0 where it does not say
 
 	// Of a socket.
 	Listen  []netip.AddrPort
@@ -162,12 +164,16 @@ type Launcher struct {
 		PID    int    `json:"pid"`
 		Holder string `json:"holder"`
 	} `json:"launcher"`
+	Sockets []struct {
+		Address netip.AddrPort `json:"address"`
+	} `json:"sockets"`
 	Worker struct {
-		State      string  `json:"state"`
-		PID        int     `json:"pid"`
-		Generation int     `json:"generation"`
-		LastExit   *Exit   `json:"last_exit"`
-		NextStart  *string `json:"next_start"`
+		State      string     `json:"state"`
+		Since      *time.Time `json:"since"`
+		PID        int        `json:"pid"`
+		Generation int        `json:"generation"`
+		LastExit   *Exit      `json:"last_exit"`
+		NextStart  *string    `json:"next_start"`
 	} `json:"worker"`
 	Config struct {
 		Path  string `json:"path"`
@@ -187,8 +193,10 @@ type Exit struct {
 
 // Worker is what the kernel says of the worker.
 type Worker struct {
-	Cgroup  string
-	Listens []netip.AddrPort // while it starts, and as far as it can be seen
+	Cgroup string
+	// Elsewhere is where it listens besides the held addresses, as far as that can be
+	// seen, when it takes long to start.
+	Elsewhere []netip.AddrPort
 }
 
 // installed returns the scopes in which there are units of ours.

@@ -48,7 +48,8 @@ func (f *Facts) edit(s *Scope, what string) string {
 	if f.UID != 0 && (s.Name == units.System || s.Manager.UID != f.UID) {
 		command = "sudoedit " + path
 	}
-	return command + "  # " + what
+	// In one line: what comes after it would be a command.
+	return command + "  # " + strings.Join(strings.Fields(what), " ")
 }
 
 // line says where in the configuration a key stands, for a person who edits it.

@@ -58,7 +58,10 @@ func (g *gatherer) unknown(format string, values ...any) { g.note(true, format, 
 func (g *gatherer) note(essential bool, format string, values ...any) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.facts.Unknown = append(g.facts.Unknown, Unknown{What: fmt.Sprintf(format, values...), Essential: essential})
+	unknown := Unknown{What: fmt.Sprintf(format, values...), Essential: essential}
+	if !slices.Contains(g.facts.Unknown, unknown) {
+		g.facts.Unknown = append(g.facts.Unknown, unknown)
+	}
 }
 
 // Gather looks at the machine.
@@ -79,13 +82,13 @@ func Gather(ctx context.Context, options Options) *Facts {
 	for i := range f.Scopes {
 		s := &f.Scopes[i]
 		g.tasks.Go(func() {
-			if booted {
-				g.units(ctx, s)
+			g.look(ctx, s, booted)
+			if s.Launcher != nil && s.Installed() && s.Launcher.Launcher.PID != s.Service.MainPID {
+				g.look(ctx, s, booted) // the service may have been restarted between the two questions
 			}
-			// Where the units tell which configuration they use.
+			// Where units and launcher tell which one they use.
 			g.configuration(ctx, s)
 		})
-		g.tasks.Go(func() { g.launcher(ctx, s) })
 	}
 	g.tasks.Go(g.kernel)
 	g.tasks.Wait()
@@ -97,6 +100,20 @@ func Gather(ctx context.Context, options Options) *Facts {
 	}
 	slices.SortFunc(f.Unknown, func(a, b Unknown) int { return cmp.Compare(a.What, b.What) })
 	return f
+}
+
+// look asks the manager and the launcher of a scope, at the same time.
+func (g *gatherer) look(ctx context.Context, s *Scope, booted bool) {
+	*s = Scope{Name: s.Name, Manager: s.Manager, User: s.User}
+	var both sync.WaitGroup
+	if booted {
+		both.Go(func() { g.units(ctx, s) })
+	}
+	both.Go(func() { g.launcher(ctx, s) })
+	both.Wait()
+	if s.Answer == Hung && !s.Installed() {
+		g.unknown("a launcher that was started by hand in %s scope takes a question and gives no answer", s.Name)
+	}
 }
 
 // program says how the caller calls this program, and where it lies.
@@ -196,11 +213,37 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 	}
 	if pid := launcher.Worker.PID; pid != 0 {
 		s.Worker.Cgroup = cgroupOf(pid)
-		if launcher.Worker.State == "starting" {
-			// Those that cannot be seen are not complained of.
-			s.Worker.Listens, _ = holders.ListensOn(pid)
-		}
+		s.Worker.Elsewhere = elsewhere(launcher)
 	}
+}
+
+const (
+	// unhurried is how long a worker may start before it counts where it listens:
+	// some open other ports first.
+	unhurried = 10 * time.Second
+	// ephemeral is the first port that the kernel gives to those who ask for none
+	// (ip_local_port_range, ip(7)), as OpenClaw does on its way.
+	ephemeral = 32768
+)
+
+// elsewhere returns where a worker listens that takes long to start. Those that
+// cannot be seen are not complained of.
+func elsewhere(l *Launcher) []netip.AddrPort {
+	if l.Worker.State != "starting" || l.Worker.Since == nil || time.Since(*l.Worker.Since) < unhurried {
+		return nil
+	}
+	listens, err := holders.ListensOn(l.Worker.PID)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(listens, func(address netip.AddrPort) bool {
+		for _, held := range l.Sockets {
+			if held.Address == address {
+				return true // which it has from the launcher, used or not
+			}
+		}
+		return address.Port() >= ephemeral
+	})
 }
 
 // cgroupOf returns the control group of a process, as systemd names it; "" when the
@@ -236,6 +279,11 @@ func (g *gatherer) configuration(ctx context.Context, s *Scope) {
 	if c.Path == "" {
 		return
 	}
+	// Another user's pipe would keep this waiting.
+	if info, err := os.Stat(c.Path); err == nil && !info.Mode().IsRegular() {
+		c.Mistakes = []string{c.Path + ": is no regular file"}
+		return
+	}
 	loaded, err := config.Load(c.Path)
 	var mistakes config.Errors
 	switch {
@@ -265,6 +313,9 @@ func configPath(s *Scope) string {
 		if _, path, err := units.Chosen("", filepath.Dir(s.Service.Path)); err == nil && path != "" {
 			return path
 		}
+	}
+	if s.Launcher != nil && s.Launcher.Config.Path != "" {
+		return s.Launcher.Config.Path
 	}
 	if s.Name == units.User && s.Manager.UID != os.Geteuid() {
 		home := homeOf(s.Manager.UID)
@@ -297,6 +348,11 @@ func (g *gatherer) ports(ctx context.Context) {
 		wanted := slices.Clone(s.Socket.Listen)
 		if s.Config.Loaded != nil {
 			wanted = append(wanted, s.Config.Loaded.Listen...)
+		}
+		if s.Launcher != nil {
+			for _, socket := range s.Launcher.Sockets {
+				wanted = append(wanted, socket.Address)
+			}
 		}
 		for _, address := range wanted {
 			if !slices.Contains(f.Wanted, address) {

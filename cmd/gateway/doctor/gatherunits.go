@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -64,12 +63,14 @@ func startsOpenClaw(u Unit) bool {
 }
 
 func newUnit(p systemd.Properties) Unit {
+	argv, environment := argvOf(p["ExecStart"]), strings.Fields(p["Environment"])
+	port, _ := portOf(argv, environment)
 	return Unit{
 		Name: p["Id"], LoadState: p["LoadState"], FileState: p["UnitFileState"], ActiveState: p["ActiveState"], SubState: p["SubState"],
 		Result: p["Result"], Path: p["FragmentPath"], Reload: p["NeedDaemonReload"] == "yes",
 		MainPID: p.Int("MainPID"), ExitStatus: p.Int("ExecMainStatus"), Restarts: p.Int("NRestarts"),
 		Cgroup: p["ControlGroup"], Delegate: p["Delegate"] == "yes", User: p["User"],
-		Argv: argvOf(p["ExecStart"]), Marked: slices.Contains(strings.Fields(p["Environment"]), marker),
+		Argv: argv, Marked: slices.Contains(environment, marker), Port: port,
 		Listen: parseListen(p["Listen"]), Backlog: p.Int("Backlog"),
 	}
 }
@@ -116,16 +117,27 @@ func candidates(s *Scope) []string {
 			if strings.HasSuffix(path, ".conf") {
 				name = strings.TrimSuffix(filepath.Base(filepath.Dir(path)), ".d")
 			}
-			// Without an instance a template is no unit.
-			if slices.Contains(names, name) || name == units.Service || strings.Contains(name, "@.") {
+			if slices.Contains(names, name) || name == units.Service {
 				continue
 			}
 			info, err := os.Stat(path)
 			if err != nil || !info.Mode().IsRegular() || info.Size() > 1<<20 {
 				continue // a link to nowhere, or to /dev/null
 			}
-			if content, err := os.ReadFile(path); err == nil && perhapsOpenClaw.Match(bytes.TrimSpace(content)) {
+			if content, err := os.ReadFile(path); err != nil || !perhapsOpenClaw.Match(content) {
+				continue
+			}
+			template, isTemplate := strings.CutSuffix(name, "@.service")
+			if !isTemplate {
 				names = append(names, name)
+				continue
+			}
+			// Only an instance is a unit.
+			for _, directory := range directories {
+				instances, _ := filepath.Glob(filepath.Join(directory, "*.wants", template+"@*.service"))
+				for _, instance := range instances {
+					names = append(names, filepath.Base(instance))
+				}
 			}
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,7 +35,15 @@ func (g *gatherer) exposed(s *Scope) {
 	if file == "" {
 		return
 	}
-	entries, err := config.ReadEnvironmentFile(file, slog.New(slog.DiscardHandler))
+	paths, _ := filepath.Glob(strings.TrimPrefix(file, "-"))
+	for _, path := range paths {
+		// Another user's pipe would keep this waiting.
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			g.unknown("worker.environment_file of %s: %s is no regular file", c.Path, path)
+			return
+		}
+	}
+	entries, err := config.ReadEnvironmentFile(file)
 	if errors.Is(err, fs.ErrPermission) {
 		return // as it should be
 	}
@@ -50,7 +57,6 @@ func (g *gatherer) exposed(s *Scope) {
 			names = append(names, name)
 		}
 	}
-	paths, _ := filepath.Glob(strings.TrimPrefix(file, "-"))
 	for _, path := range paths {
 		g.expose(s, path, names)
 	}
@@ -109,7 +115,7 @@ func (g *gatherer) program(ctx context.Context, s *Scope) {
 	}
 	found, err := worker.Lookup(spec.Command[0], directory, environ)
 	switch {
-	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 && os.Geteuid() != s.reader():
 		g.unknown("worker.command of %s could not be looked at: %v: run this as root", c.Path, err)
 		return
 	case err != nil:

@@ -155,6 +155,11 @@ func (f *Facts) free(h holding) string {
 	case h.Role == judge.Orphan:
 		return reclaim("")
 	case h.Role == judge.Rival:
+		for _, s := range f.Scopes {
+			if slices.ContainsFunc(s.OpenClaw, func(u Unit) bool { return s.Manager == h.Manager && u.Name == h.Unit && u.stopOnly() }) {
+				return f.systemctl(h.Manager, "stop", h.Unit)
+			}
+		}
 		return f.systemctl(h.Manager, "disable", "--now", h.Unit)
 	case h.Role == judge.Foreign && strings.HasSuffix(h.Process.Unit, ".service"):
 		manager := systemd.Manager{}
@@ -200,6 +205,11 @@ func twoScopes(f *Facts) []Finding {
 	return findings
 }
 
+// stopOnly reports whether a unit cannot be disabled.
+func (u *Unit) stopOnly() bool {
+	return u.FileState == "transient" || u.FileState == "static" || u.FileState == "generated"
+}
+
 func (u *Unit) evidence() string {
 	return fmt.Sprintf("%s, %s, %s", u.Path, u.FileState, u.ActiveState)
 }
@@ -219,7 +229,9 @@ func openclawUnit(f *Facts) []Finding {
 		for _, unit := range s.OpenClaw {
 			// Of the service's name, it is what our own socket would start.
 			triggered := unit.Name == units.Service && s.Socket.exists()
-			if !unit.enabled() && !unit.running() && !triggered {
+			// With a port of its own, as another profile has, it is nobody's rival.
+			elsewhere := unit.Port != 0 && !slices.ContainsFunc(f.Wanted, func(a netip.AddrPort) bool { return int(a.Port()) == unit.Port })
+			if !triggered && (elsewhere || !unit.enabled() && !unit.running()) {
 				continue
 			}
 			fix := f.systemctl(s.Manager, "disable", "--now", unit.Name)
@@ -231,7 +243,7 @@ func openclawUnit(f *Facts) []Finding {
 					move = f.asRoot(move)
 				}
 				fix = then(fix, move, f.gateway(s, "install", "--now"))
-			case unit.FileState == "transient", unit.FileState == "static", unit.FileState == "generated":
+			case unit.stopOnly():
 				fix = f.systemctl(s.Manager, "stop", unit.Name)
 			}
 			findings = append(findings, Finding{

@@ -282,7 +282,9 @@ func mainPIDNotLauncher(f *Facts) []Finding {
 
 func launcherNotAnswering(f *Facts) []Finding {
 	return f.eachInstalled(func(s *Scope) *Finding {
-		if s.Answer == Absent && (!s.Service.running() || !s.Service.runsLauncher() || s.Service.ActiveState == "deactivating") {
+		// While it is activating it may not have got there yet.
+		up := s.Service.running() && s.Service.runsLauncher() && (s.Service.active() || s.Service.ActiveState == "reloading")
+		if s.Answer == Absent && !up {
 			return nil
 		}
 		if s.Answer != Hung && s.Answer != Absent {
@@ -350,7 +352,9 @@ func launcherName(f *Facts) []Finding {
 
 func noDelegation(f *Facts) []Finding {
 	return f.eachInstalled(func(s *Scope) *Finding {
-		inUnit := s.Service.Cgroup != "" && s.Worker.Cgroup == s.Service.Cgroup
+		// The manager of a user does not mark what it delegates (systemd 252), so there
+		// the launcher does without, and nothing that could be run here changes that.
+		inUnit := s.Name == units.System && s.Service.Cgroup != "" && s.Worker.Cgroup == s.Service.Cgroup
 		if !s.Service.runsLauncher() || s.Service.Delegate && !inUnit {
 			return nil
 		}

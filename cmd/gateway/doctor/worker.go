@@ -62,17 +62,25 @@ func openclawPort(s *Scope) (port int, key string) {
 	if !openclaw.Starts(worker.Command) {
 		return 0, ""
 	}
-	if port, err := strconv.Atoi(option(worker.Command, "--port")); err == nil {
+	port, option := portOf(worker.Command, worker.Environment)
+	if option {
 		return port, "worker.command"
 	}
-	for _, entry := range worker.Environment {
+	return port, "worker.environment"
+}
+
+// portOf returns the port that a command line of OpenClaw and its environment ask
+// for, 0 where neither does, and whether it is the command line that does.
+func portOf(argv, environment []string) (port int, byOption bool) {
+	if port, err := strconv.Atoi(option(argv, "--port")); err == nil {
+		return port, true
+	}
+	for _, entry := range environment {
 		if value, ok := strings.CutPrefix(entry, "OPENCLAW_GATEWAY_PORT="); ok {
-			if port, err := strconv.Atoi(value); err == nil {
-				return port, "worker.environment"
-			}
+			port, _ = strconv.Atoi(value)
 		}
 	}
-	return 0, ""
+	return port, false
 }
 
 func workerOtherPort(f *Facts) []Finding {
@@ -88,14 +96,13 @@ func workerOtherPort(f *Facts) []Finding {
 				Fix:      f.edit(s, fmt.Sprintf("%s: port %d instead of %d", s.line(key), listen[0].Port(), port)),
 			}
 		}
-		// What it listens on says nothing before it has the last of its addresses.
-		if s.Launcher == nil || s.Launcher.Worker.State != "starting" || len(s.Worker.Listens) == 0 ||
-			slices.ContainsFunc(s.Worker.Listens, func(a netip.AddrPort) bool { return same(a.Port()) }) {
+		if len(s.Worker.Elsewhere) == 0 || s.Launcher == nil {
 			return nil
 		}
+		other := addresses(s.Worker.Elsewhere)
 		return &Finding{
-			Summary:  fmt.Sprintf("the worker, pid %d, listens on %s, and on none of %s", s.Launcher.Worker.PID, addresses(s.Worker.Listens), addresses(listen)),
-			Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "listens_on": addresses(s.Worker.Listens), "listen": addresses(listen)},
+			Summary:  fmt.Sprintf("the worker, pid %d, listens on %s and does not answer on %s", s.Launcher.Worker.PID, other, addresses(listen)),
+			Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "listens_on": other, "listen": addresses(listen)},
 			Fix:      f.edit(s, fmt.Sprintf("%s: make it listen on %s", s.line("worker.command"), addresses(listen))),
 		}
 	})

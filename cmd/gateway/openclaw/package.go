@@ -27,6 +27,10 @@ func ReadPackage(entry string) (Package, error) {
 		folder = filepath.Dir(folder)
 	}
 	path := filepath.Join(folder, "package.json")
+	// The place is the process's choice, and a pipe there would keep this waiting.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return Package{}, fmt.Errorf("read the package of %s: %s is no regular file", entry, path)
+	}
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return Package{}, fmt.Errorf("read the package of %s: %w", entry, err)

@@ -106,3 +106,36 @@ func TestIsGateway(t *testing.T) {
 		t.Errorf("the package is %+v, %v", pkg, err)
 	}
 }
+
+// TestKills: the rules are OpenClaw's own, as Kills says.
+func TestKills(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]bool{
+		"/usr/local/bin/gateway run --config /etc/openclaw-gateway/config.yaml":   false,
+		"/usr/local/bin/gateway gateway --port 18789":                             false, // as OpenClaw's wrapper
+		"/opt/openclaw/bin/gateway run":                                           false,
+		"/opt/openclaw-launcher run":                                              true,
+		"/opt/OpenClaw run":                                                       true,
+		"/usr/local/bin/gateway gateway /opt/node_modules/openclaw/dist/index.js": true,
+		"openclaw-gateway":                                                        true,
+	} {
+		argv := strings.Fields(line)
+		if got := Kills(filepath.Base(argv[0]), argv); got != want {
+			t.Errorf("%s: %t, want %t", line, got, want)
+		}
+	}
+	if Kills("gateway", nil) || !Kills("openclaw", nil) {
+		t.Error("without argv the name decides")
+	}
+}
+
+// TestStarts: a unit's command line, with no process to look at.
+func TestStarts(t *testing.T) {
+	t.Parallel()
+	if !Starts([]string{"/usr/bin/node", "/nowhere/node_modules/openclaw/dist/index.js", "gateway"}) {
+		t.Error("OpenClaw's entry file: false")
+	}
+	if Starts([]string{"/usr/bin/node", "/nowhere/dist/index.js", "gateway"}) || Starts(nil) {
+		t.Error("anybody's entry file: true")
+	}
+}

@@ -1,0 +1,207 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/units"
+)
+
+func TestNewUnit(t *testing.T) {
+	t.Parallel()
+	unit := newUnit(systemd.Properties{
+		"Id": "claw.service", "LoadState": "loaded", "MainPID": "812", "Delegate": "yes", "NeedDaemonReload": "no",
+		"ExecStart":   "{ path=/usr/bin/node ; argv[]=/usr/bin/node /x/dist/index.js gateway --port=18790 ; ignore_errors=no ; start_time=[n/a] ; pid=0 ; status=0/0 }\n{ path=/bin/true ; argv[]=/bin/true ; ignore_errors=no }",
+		"Environment": "HOME=/home/claw OPENCLAW_GATEWAY_PORT=1 OPENCLAW_SERVICE_MARKER=openclaw",
+		"Listen":      "127.0.0.1:18789 (Stream)\n[::1]:18789 (Stream)\n0.0.0.0:53 (Datagram)\n/run/x.sock (Stream)",
+		"Backlog":     "4096",
+	})
+	want := Unit{
+		Name: "claw.service", LoadState: "loaded", MainPID: 812, Delegate: true, Marked: true, Port: 18790, Backlog: 4096,
+		Argv: []string{"/usr/bin/node", "/x/dist/index.js", "gateway", "--port=18790"}, Listen: []netip.AddrPort{ipv4, ipv6},
+	}
+	if diff := cmp.Diff(want, unit, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Errorf("the unit is another (-want +got):\n%s", diff)
+	}
+	if argv := argvOf(""); len(argv) > 0 {
+		t.Errorf("no ExecStart: %q", argv)
+	}
+}
+
+// TestStartsOpenClaw: our own unit is none, also where OpenClaw has written it.
+func TestStartsOpenClaw(t *testing.T) {
+	claw := entry(t)
+	for line, want := range map[string]bool{
+		"/usr/bin/node " + claw + " gateway --port 18789": true,
+		"/usr/bin/node " + claw + " gateway status":       false,
+		"/usr/local/bin/gateway run":                      false,
+	} {
+		if got := startsOpenClaw(Unit{LoadState: "loaded", Argv: strings.Fields(line)}); got != want {
+			t.Errorf("%s: %t, want %t", line, got, want)
+		}
+	}
+	wrapper := Unit{LoadState: "loaded", Marked: true, Argv: []string{"/usr/local/bin/gateway", "gateway", "--port", "18789"}}
+	if startsOpenClaw(wrapper) {
+		t.Error("the launcher as OpenClaw's wrapper counts as OpenClaw without the launcher")
+	}
+	wrapper.Argv = []string{"/opt/start-it"}
+	if !startsOpenClaw(wrapper) {
+		t.Error("OpenClaw's marker does not count")
+	}
+}
+
+func TestPerhapsOpenClaw(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"[Service]\nExecStart=/usr/bin/node /opt/node_modules/openclaw/dist/index.js gateway\n": true,
+		"[Service]\nExecStart=node dist/index.js gateway --port 1\n":                            true,
+		"[Service]\nEnvironment=OPENCLAW_SERVICE_MARKER=openclaw\n":                             true,
+		"[Unit]\nDescription=Some API gateway\n[Service]\nExecStart=/usr/bin/api\n":             false,
+	} {
+		if got := perhapsOpenClaw.MatchString(text); got != want {
+			t.Errorf("%q: %t, want %t", text, got, want)
+		}
+	}
+}
+
+// TestExposed: what counts is whether others get there, and secrets are in it.
+func TestExposed(t *testing.T) {
+	folder := t.TempDir()
+	// Above it everybody may pass, wherever that is.
+	for at := folder; at != "/"; at = filepath.Dir(at) {
+		if info, err := os.Stat(at); err != nil || info.Mode()&0o001 == 0 {
+			if err := os.Chmod(at, 0o755); err != nil {
+				t.Fatalf("this test needs a directory that everybody reaches: %v", err)
+			}
+		}
+	}
+	write := func(name, content string, mode os.FileMode) string {
+		path := filepath.Join(folder, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.WriteFile(path, []byte(content), mode), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	look := func(environment []string, file string, mode os.FileMode) []Exposed {
+		s := &Scope{Config: Config{Path: write("config.yaml", "{}", mode), Loaded: config.Default()}}
+		s.Config.Loaded.Worker.Environment, s.Config.Loaded.Worker.EnvironmentFile = environment, file
+		(&gatherer{facts: &Facts{}}).exposed(s)
+		return s.Config.Exposed
+	}
+	secret := []string{"HOME=/", "OPENCLAW_GATEWAY_TOKEN=hunter2"}
+	if got := look(secret, "", 0o644); len(got) != 1 || !slices.Equal(got[0].Names, []string{"OPENCLAW_GATEWAY_TOKEN"}) {
+		t.Errorf("a configuration that everybody can read: %+v", got)
+	}
+	if got := look(secret, "", 0o640); len(got) > 0 {
+		t.Errorf("a configuration for a group: %+v", got)
+	}
+	if got := look([]string{"HOME=/"}, "", 0o644); len(got) > 0 {
+		t.Errorf("a configuration without secrets: %+v", got)
+	}
+	file := write("private/secret.env", "API_KEY=hunter2\n", 0o644)
+	if got := look(nil, "-"+file, 0o600); len(got) != 1 || got[0].Path != file {
+		t.Errorf("an environment file that everybody can read: %+v", got)
+	}
+	if err := os.Chmod(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got := look(nil, file, 0o600); len(got) > 0 {
+		t.Errorf("an environment file that nobody else gets to: %+v", got)
+	}
+}
+
+// TestKernel: the tests need a kernel that has everything, so that nothing may be
+// missed on it; what is asked of it in the right way, it says.
+func TestKernel(t *testing.T) {
+	g := &gatherer{facts: &Facts{}}
+	g.kernel()
+	if f := g.facts; len(f.KernelLacks) > 0 || f.Kernel == "" || f.Somaxconn == 0 || len(f.Unknown) > 0 {
+		t.Errorf("the kernel is %+v", f)
+	}
+	if !hasSeccompNotify() {
+		t.Error("no seccomp user notification")
+	}
+}
+
+// TestLauncherAnswers tells the ways in which a launcher does not answer.
+func TestLauncherAnswers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	ask := func(answer func(ctx context.Context) error) (*Scope, *Facts) {
+		g := &gatherer{facts: &Facts{}, Options: Options{
+			Control: func(bool) string { return path },
+			Ask:     func(ctx context.Context, _ string, _ any) error { return answer(ctx) },
+		}}
+		s := &Scope{Name: units.System}
+		g.launcher(t.Context(), s)
+		return s, g.facts
+	}
+	never := func(context.Context) error { t.Error("asked"); return nil }
+	if s, f := ask(never); s.Answer != Absent || len(f.Unknown) > 0 {
+		t.Errorf("no socket: %q, %v", s.Answer, f.Unknown)
+	}
+	socket, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	if s, _ := ask(func(context.Context) error { return nil }); s.Answer != Answered || s.Launcher == nil {
+		t.Errorf("an answer: %+v", s)
+	}
+	if s, _ := ask(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }); s.Answer != Hung || s.Launcher != nil {
+		t.Errorf("no answer: %+v", s)
+	}
+	if s, f := ask(func(context.Context) error { return errors.New("refused") }); s.Answer != "" || len(f.Unknown) != 1 || !f.Unknown[0].Essential {
+		t.Errorf("an error: %+v, %v", s, f.Unknown)
+	}
+}
+
+// TestProgram: the worker's program is found as the launcher finds it, and Node.js is
+// asked for its version only where it runs OpenClaw.
+func TestProgram(t *testing.T) {
+	folder := t.TempDir()
+	node := filepath.Join(folder, "node")
+	if err := os.WriteFile(node, []byte("#!/bin/sh\necho v24.21.0\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	claw := entry(t)
+	look := func(command ...string) (Config, []Unknown) {
+		s := &Scope{Name: units.User, Manager: systemd.Manager{User: true, UID: os.Geteuid()}, Config: Config{Loaded: config.Default()}}
+		s.Config.Loaded.Worker.Command = command
+		s.Config.Loaded.Worker.Environment = []string{"PATH=" + folder}
+		g := &gatherer{facts: &Facts{}}
+		g.program(t.Context(), s)
+		return s.Config, g.facts.Unknown
+	}
+	if c, unknown := look("node", claw, "gateway"); c.Node.Version != "v24.21.0" || c.Node.Program != node || len(unknown) > 0 {
+		t.Errorf("OpenClaw: %+v, %v", c.Node, unknown)
+	}
+	if c, unknown := look("node", "server.js"); c.Node.Version != "" || c.Missing != "" || len(unknown) > 0 {
+		t.Errorf("another server: %+v, %v", c, unknown)
+	}
+	if c, _ := look("no-such-program"); !strings.Contains(c.Missing, "no-such-program") {
+		t.Errorf("a program that is not there: %q", c.Missing)
+	}
+	if c, _ := look("node", "/gone/node_modules/openclaw/dist/index.js", "gateway"); !strings.Contains(c.Missing, "/gone") {
+		t.Errorf("an entry file that is not there: %q", c.Missing)
+	}
+	if err := os.WriteFile(node, []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if c, unknown := look("node", claw, "gateway"); c.Node.Version != "" || len(unknown) != 1 {
+		t.Errorf("a broken Node.js: %+v, %v", c.Node, unknown)
+	}
+}
