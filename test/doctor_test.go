@@ -204,6 +204,17 @@ func TestDoctorPort(t *testing.T) {
 		m.Systemctl(t, "start", "other.socket")
 		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-foreign"), "systemctl disable --now other.socket")
 	})
+	t.Run("run by hand", func(t *testing.T) {
+		m.Run(t, "/bin/sh", "-c", "mkfifo /tmp/said && { setsid "+gatewayPath+" run >/tmp/said 2>/dev/null </dev/null & read line </tmp/said; }")
+		silent(t, m.Scope)
+		launcher := gatewayStatus(t, m.Scope).Launcher.PID
+		m.Run(t, "kill", "-STOP", fmt.Sprint(launcher))
+		if d := diagnose(t, m.Scope, gatewayPath); d.exit != 2 || !strings.Contains(d.text(), "gives no answer") {
+			t.Errorf("of a launcher that hangs: exit status %d\n%s", d.exit, d.text())
+		}
+		kill(t, m, launcher)
+		silent(t, m.Scope)
+	})
 	t.Run("asked for a manager that is not there", func(t *testing.T) {
 		if d := diagnose(t, m.Scope, gatewayPath, "--user"); d.exit != 2 || len(d.Unknown) == 0 {
 			t.Errorf("exit status %d, want 2\n%s", d.exit, d.text())
@@ -616,12 +627,20 @@ func TestDoctorScopes(t *testing.T) {
 	})
 	t.Run("OpenClaw's own unit", func(t *testing.T) {
 		prepare(t, m)
-		alice.Run(t, "/bin/sh", "-c", "cat > ~/.config/systemd/user/claw.service <<'END'\n[Service]\nEnvironment=OPENCLAW_SERVICE_MARKER=openclaw\n"+
-			"ExecStart="+claw+"\n[Install]\nWantedBy=default.target\nEND\nsystemctl --user daemon-reload; systemctl --user enable claw.service")
-		f := finds(t, m.Scope, "openclaw-unit-enabled")
-		if f.Fix != "systemctl --user --machine=alice@.host disable --now claw.service" {
+		alice.Run(t, "/bin/sh", "-c", "cat > ~/.config/systemd/user/claw.service <<'END'\n[Service]\nType=notify\nNotifyAccess=all\n"+
+			"Environment=NOTIFY=1 OPENCLAW_SERVICE_MARKER=openclaw\nExecStart="+claw+"\n[Install]\nWantedBy=default.target\nEND")
+		alice.Systemctl(t, "daemon-reload")
+		alice.Systemctl(t, "enable", "claw.service")
+		const forRoot = "systemctl --user --machine=alice@.host disable --now claw.service"
+		if f := finds(t, m.Scope, "openclaw-unit-enabled"); f.Fix != forRoot {
 			t.Errorf("for root the fix is %q", f.Fix)
 		}
 		mend(t, alice, finds(t, alice, "openclaw-unit-enabled"), "systemctl --user disable --now claw.service")
+
+		// The incident: it has the port, and comes back when it is killed.
+		alice.Run(t, gatewayPath, "uninstall", "--user")
+		alice.Systemctl(t, "enable", "--now", "claw.service")
+		finds(t, alice, "port-held-by-rival openclaw-unit-enabled")
+		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-rival openclaw-unit-enabled"), forRoot)
 	})
 }

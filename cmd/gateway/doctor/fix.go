@@ -82,7 +82,7 @@ func (s *Scope) ofScope(unit string) string {
 	return fmt.Sprintf("%s of the %s scope", unit, s.Name)
 }
 
-// scope is the scope in a finding's evidence.
+// evidence adds the scope to what is known of a finding.
 func (s *Scope) evidence(with map[string]any) map[string]any {
 	with["scope"] = string(s.Name)
 	if s.User != "" {

@@ -136,19 +136,12 @@ func program() (called, file string) {
 // scopes lists the managers to ask. Root can ask those of all users that have one.
 func (g *gatherer) scopes() []Scope {
 	own := os.Geteuid()
-	control := func(user bool) Scope {
-		s := Scope{Name: units.System}
-		if user {
-			s = userScope(own)
-		}
-		return s
-	}
 	var scopes []Scope
 	if !g.User {
-		scopes = append(scopes, control(false))
+		scopes = append(scopes, Scope{Name: units.System})
 	}
 	if g.User || !g.System && (own != 0 || isDirectory("/run/user/0/systemd")) {
-		scopes = append(scopes, control(true))
+		scopes = append(scopes, userScope(own))
 	}
 	if own != 0 || g.User || g.System {
 		return scopes

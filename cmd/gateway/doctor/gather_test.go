@@ -77,14 +77,14 @@ func TestPerhapsOpenClaw(t *testing.T) {
 
 // TestExposed: what counts is whether others get there, and secrets are in it.
 func TestExposed(t *testing.T) {
-	folder := t.TempDir()
-	// Above it everybody may pass, wherever that is.
-	for at := folder; at != "/"; at = filepath.Dir(at) {
-		if info, err := os.Stat(at); err != nil || info.Mode()&0o001 == 0 {
-			if err := os.Chmod(at, 0o755); err != nil {
-				t.Fatalf("this test needs a directory that everybody reaches: %v", err)
-			}
-		}
+	// Everybody gets to /tmp, which a TMPDIR of one's own need not offer.
+	folder, err := os.MkdirTemp("/tmp", "exposed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(folder)
+	if err := os.Chmod(folder, 0o755); err != nil {
+		t.Fatal(err)
 	}
 	write := func(name, content string, mode os.FileMode) string {
 		path := filepath.Join(folder, name)

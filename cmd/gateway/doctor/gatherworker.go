@@ -18,6 +18,7 @@ import (
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/handoff"
 )
 
 // exposed looks whether others can read the files with secrets.
@@ -131,7 +132,7 @@ func (g *gatherer) program(ctx context.Context, s *Scope) {
 			return // it may be no script for env(1)
 		}
 		entry, err = worker.Lookup(spec.Command[0], directory, environ)
-	} else if !nodeProgram.MatchString(filepath.Base(spec.Command[0])) {
+	} else if kind, err := handoff.Choose(handoff.Auto, found, spec.Command); err != nil || kind != handoff.Preload {
 		return // Bun
 	}
 	if !filepath.IsAbs(entry) {

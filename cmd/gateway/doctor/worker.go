@@ -3,7 +3,6 @@ package doctor
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -291,5 +290,3 @@ func (s *Scope) reader() int {
 	}
 	return userID(s.Service.User)
 }
-
-var nodeProgram = regexp.MustCompile(`^node(js)?(-?[0-9.]+)?$`)
