@@ -264,7 +264,8 @@ func mainPIDNotLauncher(f *Facts) []Finding {
 		}
 		answers := s.Launcher.Launcher.PID
 		finding := Finding{
-			Summary:  fmt.Sprintf("the main process of %s is %d, and the launcher that answers is %d: systemd watches and restarts the wrong one", s.ofScope(units.Service), s.Service.MainPID, answers),
+			Summary: fmt.Sprintf("the main process of %s is %d, and the launcher that answers is %d: systemd watches and restarts the wrong one",
+				s.ofScope(units.Service), s.Service.MainPID, answers),
 			Evidence: map[string]any{"main_pid": s.Service.MainPID, "launcher_pid": answers, "exec_start": strings.Join(s.Service.Argv, " ")},
 			Fix:      then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service)),
 		}
@@ -291,7 +292,8 @@ func launcherNotAnswering(f *Facts) []Finding {
 			return nil
 		}
 		finding := Finding{
-			Summary:  fmt.Sprintf("the launcher of %s, pid %d, hangs: its control socket takes a question and gives no answer", s.ofScope(units.Service), s.Service.MainPID),
+			Summary: fmt.Sprintf("the launcher of %s, pid %d, hangs: its control socket takes a question and gives no answer",
+				s.ofScope(units.Service), s.Service.MainPID),
 			Evidence: map[string]any{"main_pid": s.Service.MainPID, "active_state": s.Service.ActiveState},
 			// The clients wait in the queue until systemd has started the next one.
 			Fix: f.systemctl(s.Manager, "kill", "--kill-whom=main", "--signal=KILL", units.Service),
@@ -336,7 +338,8 @@ func launcherName(f *Facts) []Finding {
 		better := filepath.Join(filepath.Dir(path), "gateway")
 		if strings.Contains(strings.ToLower(filepath.Base(path)), "openclaw") {
 			return &Finding{
-				Summary:  fmt.Sprintf("the launcher's program is named %s: a second OpenClaw takes a listening process with openclaw in its name for a stale gateway and kills it", filepath.Base(path)),
+				Summary: fmt.Sprintf("the launcher's program is named %s: a second OpenClaw takes a listening process with openclaw in its name "+
+					"for a stale gateway and kills it", filepath.Base(path)),
 				Evidence: map[string]any{"program": path, "exec_start": strings.Join(s.Service.Argv, " ")},
 				Fix: then(f.asRoot(fmt.Sprintf("install %s %s", shellQuote(path), shellQuote(better))),
 					strings.Replace(f.gateway(s, "install"), f.Program, shellQuote(better), 1), f.systemctl(s.Manager, "restart", units.Service)),

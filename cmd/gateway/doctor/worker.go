@@ -23,7 +23,8 @@ func workerOutside(f *Facts) []Finding {
 			return nil
 		}
 		return &Finding{
-			Summary:  fmt.Sprintf("the worker, pid %d, has left the control group of %s: systemd neither counts nor ends it with the unit", s.Launcher.Worker.PID, s.ofScope(units.Service)),
+			Summary: fmt.Sprintf("the worker, pid %d, has left the control group of %s: systemd neither counts nor ends it with the unit",
+				s.Launcher.Worker.PID, s.ofScope(units.Service)),
 			Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "worker_cgroup": s.Worker.Cgroup, "unit_cgroup": s.Service.Cgroup},
 			Fix:      f.gateway(s, "restart"),
 		}
@@ -128,7 +129,8 @@ func workerClash(f *Facts) []Finding {
 			return &Finding{
 				Summary:  fmt.Sprintf("with --bind %s OpenClaw binds %s, which overlaps %s of listen and is not equal to it", bind, address, held),
 				Evidence: map[string]any{"binds": address.String(), "held": held.String(), "config": s.Config.Path},
-				Fix:      f.edit(s, fmt.Sprintf("%s: make it %s, and run \"gateway install\" then; or change --bind in %s", s.line("listen"), address, s.line("worker.command"))),
+				Fix: f.edit(s, fmt.Sprintf("%s: make it %s, and run \"gateway install\" then; or change --bind in %s",
+					s.line("listen"), address, s.line("worker.command"))),
 			}
 		}
 		return nil
