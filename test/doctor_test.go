@@ -16,7 +16,6 @@ import (
 )
 
 const (
-	configPath  = "/etc/openclaw-gateway/config.yaml"
 	socketPath  = "/etc/systemd/system/" + socket
 	servicePath = "/etc/systemd/system/" + service
 
@@ -330,21 +329,21 @@ func TestDoctorUnits(t *testing.T) {
 			"systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket")
 	})
 	t.Run("listen edited", func(t *testing.T) {
-		m.WriteFile(t, configPath, "listen: ['127.0.0.1:18790']\n", 0o644)
+		m.WriteFile(t, configFile, "listen: ['127.0.0.1:18790']\n", 0o644)
 		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), "gateway install --system")
-		m.WriteFile(t, configPath, "{}\n", 0o644)
+		m.WriteFile(t, configFile, "{}\n", 0o644)
 		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), "gateway install --system")
 	})
 	t.Run("unit edited", func(t *testing.T) {
 		edit(t, m, socketPath, "ListenStream=[::1]:18789\n", "ListenStream=[::1]:18789\nListenStream=127.0.0.1:18790\n")
-		m.WriteFile(t, configPath, "listen: ['127.0.0.1:18789', '[::1]:18789', '127.0.0.1:18790']\n", 0o644)
+		m.WriteFile(t, configFile, "listen: ['127.0.0.1:18789', '[::1]:18789', '127.0.0.1:18790']\n", 0o644)
 		f := expect(t, without(diagnose(t, m.Scope, gatewayPath), "listen-differs"), "unit-changed-on-disk")
 		if f.Fix != "systemctl daemon-reload" {
 			t.Errorf("the fix is %q", f.Fix)
 		}
 		m.Run(t, "/bin/sh", "-c", f.Fix)
 		mend(t, m.Scope, finds(t, m.Scope, "address-not-open"), "systemctl restart openclaw-gateway.socket")
-		m.WriteFile(t, configPath, "{}\n", 0o644)
+		m.WriteFile(t, configFile, "{}\n", 0o644)
 		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), "gateway install --system")
 	})
 	t.Run("no such program", func(t *testing.T) {
@@ -370,9 +369,9 @@ func TestDoctorUnits(t *testing.T) {
 	}
 	t.Run("main pid is a shell", func(t *testing.T) {
 		// The shell hands the sockets on as systemd does.
-		m.WriteFile(t, "/opt/inner.sh", "LISTEN_PID=$$ exec "+gatewayPath+" run --config "+configPath+"\n", 0o644)
+		m.WriteFile(t, "/opt/inner.sh", "LISTEN_PID=$$ exec "+gatewayPath+" run --config "+configFile+"\n", 0o644)
 		m.WriteFile(t, "/opt/outer.sh", "sh /opt/inner.sh\ntrue\n", 0o644)
-		edit(t, m, servicePath, "ExecStart="+gatewayPath+" run --config "+configPath, "ExecStart=/bin/sh /opt/outer.sh")
+		edit(t, m, servicePath, "ExecStart="+gatewayPath+" run --config "+configFile, "ExecStart=/bin/sh /opt/outer.sh")
 		edit(t, m, servicePath, "NotifyAccess=main", "NotifyAccess=all")
 		m.Systemctl(t, "daemon-reload")
 		m.Systemctl(t, "restart", service)
@@ -451,13 +450,13 @@ func TestDoctorWorker(t *testing.T) {
 	// reload applies a configuration, whatever comes of it.
 	reload := func(t *testing.T, configuration string) {
 		t.Helper()
-		m.WriteFile(t, configPath, configuration, 0o644)
+		m.WriteFile(t, configFile, configuration, 0o644)
 		_, _ = m.Output(gatewayPath, "reload")
 	}
 	// edited expects a fix that opens the file, and the words behind it.
 	edited := func(t *testing.T, f finding, words string) {
 		t.Helper()
-		if !strings.HasPrefix(f.Fix, `"${EDITOR:-vi}" `+configPath+"  # ") || !strings.Contains(f.Fix, words) {
+		if !strings.HasPrefix(f.Fix, `"${EDITOR:-vi}" `+configFile+"  # ") || !strings.Contains(f.Fix, words) {
 			t.Errorf("the fix of %s is %q, want the configuration and %q", f.ID, f.Fix, words)
 		}
 		reload(t, good)
@@ -512,7 +511,7 @@ func TestDoctorWorker(t *testing.T) {
 		edited(t, finds(t, m.Scope, "worker-other-port config-rejected"), "port 18789 instead of 18790")
 	})
 	t.Run("an address that overlaps", func(t *testing.T) {
-		m.WriteFile(t, configPath, worker(append(slices.Clone(command), "--bind", "lan")...), 0o644)
+		m.WriteFile(t, configFile, worker(append(slices.Clone(command), "--bind", "lan")...), 0o644)
 		d := without(diagnose(t, m.Scope, gatewayPath), "config-rejected")
 		edited(t, expect(t, d, "worker-address-clash"), "0.0.0.0:18789")
 	})
@@ -534,7 +533,7 @@ func TestDoctorWorker(t *testing.T) {
 		t.Helper()
 		m.Systemctl(t, "stop", service)
 		m.Run(t, "rm", "-f", "/var/lib/openclaw-gateway/last-good.yaml")
-		m.WriteFile(t, configPath, configuration, 0o644)
+		m.WriteFile(t, configFile, configuration, 0o644)
 		m.Systemctl(t, "start", "--no-block", service)
 	}
 	t.Run("another port, any worker", func(t *testing.T) {
@@ -605,7 +604,7 @@ func TestDoctorScopes(t *testing.T) {
 		silent(t, alice)
 	})
 	t.Run("both scopes", func(t *testing.T) {
-		m.WriteFile(t, configPath, "{}\n", 0o644)
+		m.WriteFile(t, configFile, "{}\n", 0o644)
 		m.Run(t, gatewayPath, "install", "--system")
 		m.Systemctl(t, "enable", socket)
 		d := diagnose(t, m.Scope, gatewayPath)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,7 +45,7 @@ func (g *gatherer) exposed(s *Scope) {
 			return
 		}
 	}
-	entries, err := config.ReadEnvironmentFile(file)
+	entries, err := config.ReadEnvironmentFile(file, slog.New(slog.DiscardHandler))
 	if errors.Is(err, fs.ErrPermission) {
 		return // as it should be
 	}
