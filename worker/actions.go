@@ -415,8 +415,15 @@ func (s *Supervisor) closeDesk() {
 func (s *Supervisor) finish(event) { s.enter(Stopped, 0) }
 
 func (s *Supervisor) record(exit Exit) {
+	// readyAt is the last generation's that became ready.
+	if g := s.present; g != nil && s.readyAt.After(g.started) {
+		exit.ReadyAfter = s.readyAt.Sub(g.started)
+	}
 	s.present = nil
 	s.last = &exit
+	if s.options.Ended != nil {
+		s.options.Ended(exit)
+	}
 	told := []any{
 		"generation", exit.Generation, "exit", exit.String(), "reason", exit.Reason,
 		"lived_ms", exit.Lived.Milliseconds(), "strays", len(exit.Strays),

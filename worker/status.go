@@ -50,6 +50,7 @@ type Exit struct {
 	Strays     []proctree.Process // what was still alive when the main process had ended, and was killed
 	At         time.Time
 	Lived      time.Duration
+	ReadyAfter time.Duration // from its start until it was ready; 0: it never was
 }
 
 // String says in words how the worker ended, without the reason.
@@ -70,6 +71,7 @@ type Status struct {
 	Generation int       // of the present worker, or of the last one; 0 before the first
 	PID        int       // of the worker's main process; 0 without one
 	Since      time.Time // when this state was entered
+	Started    time.Time // of the worker's process; zero without one
 	ReadyAfter time.Duration
 	Handoff    handoff.Kind
 	Restarts   int

@@ -35,6 +35,9 @@ type Options struct {
 	// Observe is called with each change, by the goroutine that owns the
 	// state: it must not block. nil: nobody watches.
 	Observe func(Status)
+	// Ended is called with the end of each generation, as Observe is. nil: nobody
+	// keeps a record.
+	Ended func(Exit)
 	// ListensOn returns the addresses on which a process and its descendants
 	// listen, to explain a worker that does not become ready. nil: unknown.
 	ListensOn func(pid int) []netip.AddrPort
@@ -266,7 +269,7 @@ func (s *Supervisor) publish() {
 		Edition: s.spec.Edition, RolledBack: s.rolled, RollbackReason: s.reason,
 	}
 	if s.present != nil {
-		status.PID, status.Handoff = s.present.process.Pid, s.present.handoff
+		status.PID, status.Handoff, status.Started = s.present.process.Pid, s.present.handoff, s.present.started
 		switch s.state {
 		case Ready:
 			status.ReadyAfter = s.readyAt.Sub(s.present.started)

@@ -65,8 +65,13 @@ func TestAwaitClientFails(t *testing.T) {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve"))
+	ended := make(chan Exit, 1)
+	r.options.Ended = func(exit Exit) { ended <- exit }
 	r.run()
 	first := r.await(Ready)
+	if first.Started.IsZero() || !first.Started.Add(first.ReadyAfter).Equal(first.Since) {
+		t.Errorf("started at %s, ready after %s, since %s", first.Started, first.ReadyAfter, first.Since)
+	}
 	r.want(r.outcome(r.supervisor.Restart()))
 	second := r.await(Ready)
 	if second.Generation != 2 || second.PID == first.PID || second.Restarts != 1 || second.Failures != 0 {
@@ -74,6 +79,9 @@ func TestRestart(t *testing.T) {
 	}
 	if e := second.LastExit; e == nil || e.Generation != 1 || e.Reason != ReasonRestart || e.Signal != unix.SIGTERM || e.Code != -1 || e.Lived <= 0 {
 		t.Errorf("end of the first generation: %+v", e)
+	}
+	if e := <-ended; e.Generation != 1 || e.ReadyAfter != first.ReadyAfter || e.Lived < e.ReadyAfter {
+		t.Errorf("told of the end as %+v, want ready after %s", e, first.ReadyAfter)
 	}
 	r.wantAnswer("/", "generation 2,")
 }

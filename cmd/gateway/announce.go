@@ -18,6 +18,10 @@ import (
 // serves nor fails.
 const startJobLimit = 90 * time.Second
 
+// saysWaiting begins STATUS= while a client is awaited: "gateway status"
+// knows it again where it may not ask the launcher.
+const saysWaiting = "waiting for the "
+
 // announcer tells systemd the truth: READY=1 while the worker answers or sleeps
 // until somebody connects, RELOADING=1 while it does not answer, and STATUS= in
 // words. Before the first READY=1 the start job runs; it ends also when the
@@ -132,9 +136,9 @@ func (a *announcer) describe(s worker.Status) string {
 	switch s.State {
 	case worker.Waiting:
 		if s.LastExit != nil {
-			return "waiting for the next client on " + where
+			return saysWaiting + "next client on " + where
 		}
-		return "waiting for the first client on " + where
+		return saysWaiting + "first client on " + where
 	case worker.Starting:
 		text := fmt.Sprintf("generation %d is starting (pid %d)", s.Generation, s.PID)
 		if s.Problem != "" {

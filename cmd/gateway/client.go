@@ -9,9 +9,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +28,19 @@ var errNotRunning = errors.New("the launcher is not running")
 var errNowhere = fmt.Errorf("%w: there is no openclaw-gateway.service in system or user scope, and no launcher run by hand: "+
 	"\"gateway install --help\" says how to install one, \"gateway run\" runs it by hand", errNotRunning)
 
+// errSilent says that there is a launcher, which does not answer in time.
+var errSilent = errors.New("the launcher does not answer")
+
+// errForbidden says that the control socket is not for this user.
+var errForbidden = errors.New("only the launcher's own user and root may ask it")
+
+// answerLimit is how long a question that the launcher answers from memory may
+// take. It hangs if it needs longer.
+const answerLimit = 2 * time.Second
+
+// managerLimit is the same for the service manager.
+const managerLimit = 10 * time.Second
+
 // target is one scope in which there may be a launcher.
 type target struct {
 	scope   units.Scope
@@ -33,6 +49,10 @@ type target struct {
 	// installed says that the manager knows the unit; socket is its socket unit.
 	installed bool
 	socket    string // ActiveState of the socket unit
+	// listen is what the socket unit listens on.
+	listen []netip.AddrPort
+	// says is the service's STATUS=, the launcher's last words.
+	says string
 }
 
 // scopeFlags are --system and --user, which all commands but run have.
@@ -49,15 +69,20 @@ func (f *scopeFlags) add(cmd *cobra.Command) {
 // targets returns the scopes that were asked for; without a flag, those in which
 // there is a unit or a launcher.
 func (f scopeFlags) targets(ctx context.Context) []target {
-	system, user := newTarget(ctx, units.System), newTarget(ctx, units.User)
 	switch {
 	case f.system:
-		return []target{system}
+		return []target{newTarget(ctx, units.System)}
 	case f.user:
-		return []target{user}
+		return []target{newTarget(ctx, units.User)}
 	}
+	both := make([]target, 2)
+	var asking sync.WaitGroup
+	for i, scope := range []units.Scope{units.System, units.User} {
+		asking.Go(func() { both[i] = newTarget(ctx, scope) })
+	}
+	asking.Wait()
 	var found []target
-	for _, t := range []target{system, user} {
+	for _, t := range both {
 		if t.installed || t.answers() {
 			found = append(found, t)
 		}
@@ -78,17 +103,25 @@ func (f scopeFlags) one(ctx context.Context) (target, error) {
 	}
 }
 
+func controlPath(scope units.Scope) string {
+	return filepath.Join(runtimeDirectory(scope == units.User), controlSocket)
+}
+
 func newTarget(ctx context.Context, scope units.Scope) target {
-	t := target{scope: scope, control: filepath.Join(runtimeDirectory(scope == units.User), controlSocket)}
+	t := target{scope: scope, control: controlPath(scope)}
 	t.unit = UnitStatus{Name: units.Service, Scope: string(scope)}
-	found, err := systemd.Of(scope).Show(ctx, []string{units.Service, units.Socket}, "LoadState", "ActiveState", "MainPID")
+	ctx, cancel := context.WithTimeout(ctx, managerLimit)
+	defer cancel()
+	found, err := systemd.Of(scope).Show(ctx, []string{units.Service, units.Socket},
+		"LoadState", "ActiveState", "MainPID", "StatusText", "Listen")
 	if err != nil || len(found) != 2 {
 		return t // no manager
 	}
 	service, socket := found[0], found[1]
 	t.installed = service["LoadState"] == "loaded"
 	t.unit.ActiveState, t.unit.MainPID = service["ActiveState"], service.Int("MainPID")
-	t.socket = socket["ActiveState"]
+	t.says = service["StatusText"]
+	t.socket, t.listen = socket["ActiveState"], listenAddresses(socket["Listen"])
 	return t
 }
 
@@ -97,24 +130,60 @@ func newTarget(ctx context.Context, scope units.Scope) target {
 func (t target) answers() bool {
 	conn, err := net.Dial("unix", t.control)
 	if err != nil {
-		return errors.Is(err, syscall.EACCES)
+		// EAGAIN: one that hangs, and whose queue is full.
+		return errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EAGAIN)
 	}
 	_ = conn.Close()
 	return true
 }
 
+// ask is call for what the launcher answers at once.
+func (t target) ask(ctx context.Context, path string, result any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	return t.call(ctx, http.MethodGet, path, nil, result)
+}
+
 // call sends a request to the launcher, with a question as JSON unless that is
 // nil, and decodes its answer.
 func (t target) call(ctx context.Context, method, path string, question, result any) error {
+	response, err := t.send(ctx, method, path, question)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(result); err != nil {
+		return t.unanswered(fmt.Errorf("read the launcher's answer, which another version may give otherwise: %w", err))
+	}
+	return nil
+}
+
+// unanswered says what an error of the connection means.
+func (t target) unanswered(err error) error {
+	switch {
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("the control socket %s is another user's (%w): run this as that user or with sudo", t.control, errForbidden)
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w (nobody answers on %s): %s", errNotRunning, t.control, t.startHint())
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.EAGAIN):
+		return fmt.Errorf("%w on %s within %s", errSilent, t.control, answerLimit)
+	}
+	return fmt.Errorf("ask the launcher: %w", err)
+}
+
+// send sends a request to the launcher and returns its answer, if that is good.
+func (t target) send(ctx context.Context, method, path string, question any) (*http.Response, error) {
 	var body io.Reader
 	if question != nil {
 		encoded, err := json.Marshal(question)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		body = bytes.NewReader(encoded)
 	}
+	// A connection for each question: one that is kept would have to be closed.
 	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", t.control)
 		},
@@ -122,30 +191,25 @@ func (t target) call(ctx context.Context, method, path string, question, result 
 	// The host is of no meaning on a local socket.
 	request, err := http.NewRequestWithContext(ctx, method, "http://gateway"+path, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	response, err := client.Do(request)
-	switch {
-	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("the control socket %s is another user's: run this as that user or with sudo", t.control)
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w (nobody answers on %s): %s", errNotRunning, t.control, t.startHint())
-	case err != nil:
-		return fmt.Errorf("ask the launcher: %w", err)
+	if err != nil {
+		return nil, t.unanswered(err)
 	}
-	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
+		defer response.Body.Close()
 		var failure answer
 		body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 		if json.Unmarshal(body, &failure) != nil || failure.Error == "" {
-			failure.Error = fmt.Sprintf("the launcher answered with %s", response.Status)
+			failure.Error = fmt.Sprintf("the launcher answered with %s: perhaps it is of another version", response.Status)
 		}
-		return errors.New(failure.Error)
+		if response.StatusCode == http.StatusForbidden {
+			return nil, fmt.Errorf("%s: %w: run this as that user or with sudo", t.control, errForbidden)
+		}
+		return nil, errors.New(failure.Error)
 	}
-	if err := json.NewDecoder(response.Body).Decode(result); err != nil {
-		return fmt.Errorf("read the launcher's answer: %w", err)
-	}
-	return nil
+	return response, nil
 }
 
 // startHint says how to get a launcher in this scope.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -61,7 +62,12 @@ func listenControl(directory string) (*control, error) {
 func (c *control) serve(l *launcher) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, http.StatusOK, l.status(r.Context()))
+		if r.URL.Query().Get("holders") == "no" {
+			// A client that looks for them itself.
+			reply(w, http.StatusOK, l.status(l.observed.Load()))
+			return
+		}
+		reply(w, http.StatusOK, l.fullStatus(r.Context()))
 	})
 	mux.HandleFunc("POST /check", func(w http.ResponseWriter, r *http.Request) {
 		noteAsker(l.log, r, "check")
@@ -72,6 +78,11 @@ func (c *control) serve(l *launcher) {
 		}
 		reply(w, http.StatusOK, l.check(question))
 	})
+	mux.HandleFunc("GET /history", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, l.generations())
+	})
+	closing := make(chan struct{})
+	mux.HandleFunc("GET /watch", func(w http.ResponseWriter, r *http.Request) { l.watch(w, r, closing) })
 	verb := func(name string, do func(context.Context) error) {
 		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
 			noteAsker(l.log, r, name)
@@ -92,6 +103,8 @@ func (c *control) serve(l *launcher) {
 			return context.WithValue(ctx, peerKey{}, peer)
 		},
 	}
+	// Those who watch would hold the launcher up.
+	c.server.RegisterOnShutdown(sync.OnceFunc(func() { close(closing) }))
 	go func() {
 		if err := c.server.Serve(c.socket); !errors.Is(err, http.ErrServerClosed) {
 			l.log.Error("the control socket has failed", "path", c.socket.Addr(), "error", err)

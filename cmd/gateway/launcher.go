@@ -41,6 +41,9 @@ type launcher struct {
 	keeping      sync.Mutex // one at a time, so that the last one stays
 
 	report atomic.Pointer[configReport]
+
+	history history
+	feed    feed
 }
 
 // atOnce reports whether the first generation should not wait for a client:
@@ -73,6 +76,7 @@ func (l *launcher) restart(ctx context.Context) error {
 func (l *launcher) observe(status worker.Status) {
 	l.observed.Store(&status)
 	l.announce.observe(status, l.addresses(status))
+	l.feed.tell(status)
 	if good := l.good.Load(); status.RolledBack != 0 && good != nil {
 		l.level.Set(good.cfg.Log.Level)
 	}
@@ -106,6 +110,13 @@ func (l *launcher) addresses(status worker.Status) []netip.AddrPort {
 	}
 	sockets, _ := l.held.now()
 	return sockets.Addresses()
+}
+
+// tell lets those who watch know of another configuration.
+func (l *launcher) tell() {
+	if observed := l.observed.Load(); observed != nil {
+		l.feed.tell(*observed)
+	}
 }
 
 // openDesk lets the launcher answer the clients itself.

@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
+	"github.com/lmittmann/tint"
 
 	"openclaw-gateway/cmd/gateway/config"
 )
@@ -28,6 +30,9 @@ func newLogger(format string, level slog.Leveler, stderr *os.File) *slog.Logger 
 	case config.FormatJSON:
 		return slog.New(slog.NewJSONHandler(stderr, options))
 	default:
+		if painterFor(stderr) {
+			return slog.New(tint.NewTextHandler(stderr, &tint.Options{Level: level, TimeFormat: time.DateTime}))
+		}
 		return slog.New(slog.NewTextHandler(stderr, options))
 	}
 }
@@ -45,12 +50,21 @@ func (h *journalHandler) Enabled(_ context.Context, level slog.Level) bool {
 }
 
 func (h *journalHandler) Handle(ctx context.Context, record slog.Record) error {
-	fields := map[string]string{"SYSLOG_IDENTIFIER": "gateway"}
+	message, fields := h.entry(record)
+	if err := journal.Send(message, priority(record.Level), fields); err != nil {
+		return h.fallback.Handle(ctx, record)
+	}
+	return nil
+}
+
+// entry is a record as the journal has it.
+func (h *journalHandler) entry(record slog.Record) (message string, fields map[string]string) {
+	fields = map[string]string{}
 	var text strings.Builder
 	text.WriteString(record.Message)
 	add := func(attr slog.Attr) bool {
 		value := attr.Value.Resolve().String()
-		fields[strings.ToUpper(attr.Key)] = value
+		fields[fieldName(attr.Key)] = value
 		// Also in the message, which is all that most people see.
 		if value != "" {
 			fmt.Fprintf(&text, " %s=%s", attr.Key, quote(value))
@@ -61,10 +75,28 @@ func (h *journalHandler) Handle(ctx context.Context, record slog.Record) error {
 		add(attr)
 	}
 	record.Attrs(add)
-	if err := journal.Send(text.String(), priority(record.Level), fields); err != nil {
-		return h.fallback.Handle(ctx, record)
+	fields["SYSLOG_IDENTIFIER"] = "gateway"
+	return text.String(), fields
+}
+
+// fieldName is a key as a field: journald takes capitals, digits and underscores,
+// and drops an entry that has anything else (systemd.journal-fields(7)).
+func fieldName(key string) string {
+	name := strings.Map(func(r rune) rune {
+		switch {
+		case 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+			return r
+		case 'a' <= r && r <= 'z':
+			return r - 'a' + 'A'
+		default:
+			return '_'
+		}
+	}, key)
+	switch {
+	case name == "MESSAGE", name == "PRIORITY", strings.HasPrefix(name, "_"), name == "", '0' <= name[0] && name[0] <= '9':
+		return "GATEWAY_" + strings.TrimLeft(name, "_")
 	}
-	return nil
+	return name
 }
 
 func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {

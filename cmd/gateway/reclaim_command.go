@@ -108,10 +108,8 @@ func (f scopeFlags) addresses(ctx context.Context) ([]netip.AddrPort, error) {
 		_, err := f.one(ctx)
 		return nil, err
 	}
-	if len(found) == 1 && found[0].installed {
-		if addresses, err := found[0].addresses(ctx); err == nil && len(addresses) > 0 {
-			return addresses, nil
-		}
+	if len(found) == 1 && len(found[0].listen) > 0 {
+		return found[0].listen, nil
 	}
 	file := configFile{}
 	switch {
@@ -140,9 +138,7 @@ func ownAddresses(ctx context.Context) []netip.AddrPort {
 	var all []netip.AddrPort
 	for _, t := range (scopeFlags{}).targets(ctx) {
 		if t.socket == "active" {
-			if addresses, err := t.addresses(ctx); err == nil {
-				all = append(all, addresses...)
-			}
+			all = append(all, t.listen...)
 		}
 	}
 	return all
@@ -274,7 +270,7 @@ func (t *reclaimTeller) disable(k reclaim.Keeper) string {
 func (t *reclaimTeller) again(asRoot bool, flags ...string) string {
 	words := []string{"gateway", "reclaim"}
 	for _, address := range t.addresses {
-		words = append(words, shellWord(address))
+		words = append(words, judge.Word(address))
 	}
 	if t.force && !slices.Contains(flags, "--force") {
 		flags = append(flags, "--force")
@@ -289,14 +285,6 @@ func (t *reclaimTeller) privileged(needed bool, command string) string {
 	return command
 }
 
-// shellWord keeps the brackets of an IPv6 address from being a pattern of zsh's.
-func shellWord(address netip.AddrPort) string {
-	if address.Addr().Is6() {
-		return "'" + address.String() + "'"
-	}
-	return address.String()
-}
-
 // reclaimHint names the command that frees the address if an orphan holds it, and
 // else what holders.InUse says.
 func reclaimHint(ctx context.Context, address netip.AddrPort) string {
@@ -305,7 +293,7 @@ func reclaimHint(ctx context.Context, address netip.AddrPort) string {
 		for _, socket := range sockets {
 			for _, holder := range socket.Holders {
 				if holder.Role == judge.Orphan {
-					return fmt.Sprintf("%s is held by %s: `gateway reclaim %s` ends it", address, describeHolder(reclaim.Keeper{Holder: holder}), shellWord(address))
+					return fmt.Sprintf("%s is held by %s: `gateway reclaim %s` ends it", address, describeHolder(reclaim.Keeper{Holder: holder}), judge.Word(address))
 				}
 			}
 		}

@@ -168,6 +168,7 @@ func (l *launcher) apply() (*outcome, error) {
 func (l *launcher) keep(cfg *config.Config, current *edition) *outcome {
 	l.report.Store(&configReport{path: cfg.Path})
 	l.announce.reject("")
+	l.tell()
 	l.log.Info("the configuration has not changed")
 	if l.latest.Swap(current) != current {
 		return newOutcome(l.supervisor.Apply(current.spec, false))
@@ -290,6 +291,7 @@ func (l *launcher) accept(e *edition) {
 	l.latest.Store(e)
 	l.report.Store(&configReport{path: e.cfg.Path})
 	l.announce.reject("")
+	l.tell()
 	for _, lack := range e.lacks {
 		l.log.Warn(lack.problem, "key", lack.key)
 	}
@@ -353,4 +355,5 @@ func (l *launcher) reject(err error) {
 	l.log.Error("configuration rejected", "error", err)
 	l.report.Store(&configReport{path: l.files.name(), err: err.Error()})
 	l.announce.reject(err.Error())
+	l.tell()
 }

@@ -110,7 +110,7 @@ func run(ctx context.Context, path string) error {
 		Log: log, Directory: directory, Alone: true, AtOnce: l.atOnce(), Good: good,
 		// Only systemd starts a launcher again that has left the sockets alone.
 		ExitIdle: holder.kind == bySystemd && underSystemd(),
-		Observe:  l.observe, ListensOn: listensOn, OpenDesk: l.openDesk,
+		Observe:  l.observe, Ended: l.history.add, ListensOn: listensOn, OpenDesk: l.openDesk,
 	}
 	if interval, err := daemon.SdWatchdogEnabled(false); err == nil && interval > 0 {
 		options.HeartbeatEvery = interval / 2

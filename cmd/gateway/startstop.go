@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 )
@@ -27,15 +26,11 @@ func newStopCommand() *cobra.Command {
 		`Stops the service and the socket, and checks that nobody listens any more. "systemctl stop openclaw-gateway.service"
 alone leaves the port open, and the next client starts everything again.`,
 		func(ctx context.Context, t target) error {
-			addresses, err := t.addresses(ctx)
-			if err != nil {
-				return err
-			}
 			// Together: with the service alone the next client would start it again.
 			if err := units.Systemctl(ctx, t.scope, "stop", units.Socket, units.Service); err != nil {
 				return err
 			}
-			for _, address := range addresses {
+			for _, address := range t.listen {
 				left, err := holders.Listening(address)
 				if err != nil {
 					return err
@@ -68,18 +63,14 @@ func newUnitsCommand(name, short, long string, do func(context.Context, target) 
 	return cmd
 }
 
-// addresses returns what the socket unit listens on.
-func (t target) addresses(ctx context.Context) ([]netip.AddrPort, error) {
-	properties, err := systemd.Of(t.scope).Unit(ctx, units.Socket, "Listen")
-	if err != nil {
-		return nil, err
-	}
+// listenAddresses reads Listen= of a socket unit: "127.0.0.1:18789 (Stream)", one
+// a line or several in one.
+func listenAddresses(listen string) []netip.AddrPort {
 	var addresses []netip.AddrPort
-	// "127.0.0.1:18789 (Stream)", one a line or several in one.
-	for word := range strings.FieldsSeq(properties["Listen"]) {
+	for word := range strings.FieldsSeq(listen) {
 		if address, err := netip.ParseAddrPort(word); err == nil {
 			addresses = append(addresses, address)
 		}
 	}
-	return addresses, nil
+	return addresses
 }

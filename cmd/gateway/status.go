@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/judge"
 	"openclaw-gateway/listener/holders"
@@ -21,26 +20,36 @@ import (
 // Status is what GET /status on the control socket and "gateway status --json"
 // answer. Its fields are an interface: others read them.
 type Status struct {
-	Version  string         `json:"version"`
-	Verdict  Verdict        `json:"verdict"`
-	Problems []string       `json:"problems"`
+	Version  string   `json:"version"`
+	Verdict  Verdict  `json:"verdict"`
+	Problems []string `json:"problems"`
+	// Notes are worth knowing and no problems: what could not be seen, say.
+	Notes []string `json:"notes"`
+	// Unseen is how many processes could not be looked into; as long as it is not
+	// 0 the sockets may have more holders.
+	Unseen   int            `json:"unseen"`
 	Unit     UnitStatus     `json:"unit"`
 	Launcher LauncherStatus `json:"launcher"`
 	Sockets  []SocketStatus `json:"sockets"`
 	Worker   WorkerStatus   `json:"worker"`
 	Config   ConfigStatus   `json:"config"`
+
+	worst judge.Role // of all holders, where it is one that should not be there
 }
 
 // Verdict is the status in a word.
 type Verdict string
 
-// The verdicts that are given so far.
+// The verdicts. Orphan, rival and foreign come before all others.
 const (
 	VerdictOK       Verdict = "ok"       // the worker serves
 	VerdictWaiting  Verdict = "waiting"  // the first client will start the worker
 	VerdictStarting Verdict = "starting" // a worker is on its way
 	VerdictDegraded Verdict = "degraded" // no worker serves, or something else is wrong
-	VerdictDown     Verdict = "down"     // there is no launcher
+	VerdictOrphan   Verdict = "orphan"   // an OpenClaw gateway that nobody supervises holds an address
+	VerdictRival    Verdict = "rival"    // an OpenClaw gateway of another unit holds an address
+	VerdictForeign  Verdict = "foreign"  // another process holds an address
+	VerdictDown     Verdict = "down"     // there is no launcher, and none will be started
 )
 
 // UnitStatus is the service as the manager sees it.
@@ -60,12 +69,17 @@ type LauncherStatus struct {
 
 // SocketStatus is one listening socket.
 type SocketStatus struct {
-	Address     string         `json:"address"`
-	Inode       uint64         `json:"inode"`
-	Backlog     int            `json:"backlog"`
-	Connections int            `json:"connections"` // established, those in the queue included
+	Address string `json:"address"`
+	Inode   uint64 `json:"inode"`
+	Backlog int    `json:"backlog"`
+	// Connections counts the established ones of the address, those in the queue
+	// included; null where they cannot be counted. Sockets that share an address
+	// (SO_REUSEPORT) share the count.
+	Connections *int           `json:"connections"`
 	Queued      int            `json:"queued"`
 	Holders     []HolderStatus `json:"holders"`
+
+	owner uint32 // who made it
 }
 
 // HolderStatus is a process that has a socket open.
@@ -75,6 +89,9 @@ type HolderStatus struct {
 	Command string     `json:"command"`
 	UID     uint32     `json:"uid"`
 	Cgroup  string     `json:"cgroup"`
+	Since   *time.Time `json:"since"`
+	Unit    string     `json:"unit"` // in whose cgroup it is
+	Parent  int        `json:"parent"`
 }
 
 // WorkerStatus is the worker, or the lack of one.
@@ -104,13 +121,14 @@ type ExitStatus struct {
 // ConfigStatus is the configuration file.
 type ConfigStatus struct {
 	Path  string `json:"path"`
-	State string `json:"state"` // applied or rejected
+	State string `json:"state"` // applied or rejected; "" where no launcher answers
 	Error string `json:"error"`
 }
 
-// status describes the launcher from within.
-func (l *launcher) status(ctx context.Context) Status {
-	observed := l.observed.Load()
+// status describes the launcher from within, without the holders and connections
+// of its sockets: whoever asks sees as much, and need not have the machine
+// searched twice.
+func (l *launcher) status(observed *worker.Status) Status {
 	if observed == nil {
 		observed = &worker.Status{}
 	}
@@ -119,13 +137,16 @@ func (l *launcher) status(ctx context.Context) Status {
 	s := Status{
 		Version:  programVersion(),
 		Problems: l.problems(),
-		Unit:     UnitStatus{Name: units.Service, Scope: "none"},
+		Notes:    []string{},
+		Unit:     UnitStatus{Name: units.Service, Scope: l.scopeName()},
 		Launcher: LauncherStatus{PID: os.Getpid(), Since: &since, Holder: l.held.kind},
+		Sockets:  []SocketStatus{},
 		Worker:   workerStatus(observed),
 		Config:   ConfigStatus{Path: report.path, State: "applied"},
 	}
 	if l.held.kind == bySystemd {
-		s.Unit = l.unit()
+		// It is the launcher that says what the manager shows.
+		s.Unit.MainPID, s.Unit.ActiveState = os.Getpid(), l.announce.activeState()
 	}
 	switch {
 	case report.err != "":
@@ -138,9 +159,18 @@ func (l *launcher) status(ctx context.Context) Status {
 	if observed.Problem != "" {
 		s.Problems = append(s.Problems, observed.Problem)
 	}
+	l.addSockets(&s)
+	s.judge()
+	return s
+}
+
+// addSockets adds the held sockets, and says where a network namespace stands
+// between them and whoever counts or serves.
+func (l *launcher) addSockets(s *Status) {
+	away := false
 	sockets, _ := l.held.now()
 	for _, socket := range sockets {
-		line := SocketStatus{Address: socket.Address.String(), Inode: socket.Inode}
+		line := SocketStatus{Address: socket.Address.String(), Inode: socket.Inode, Holders: []HolderStatus{}}
 		var err error
 		line.Queued, line.Backlog, err = socket.Queue()
 		if errors.Is(err, os.ErrClosed) {
@@ -149,22 +179,36 @@ func (l *launcher) status(ctx context.Context) Status {
 		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
 		}
-		if line.Connections, err = holders.Connections(socket.Address); err != nil {
+		elsewhere, err := socket.Elsewhere()
+		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
 		}
+		away = away || elsewhere
 		s.Sockets = append(s.Sockets, line)
 	}
-	if err := s.findHolders(ctx, l.held.pid); err != nil {
-		s.Problems = append(s.Problems, err.Error())
+	if s.Worker.PID == 0 || away {
+		return
 	}
-	s.judge()
-	return s
+	own, err := networkNamespace(os.Getpid())
+	if err != nil {
+		return
+	}
+	if theirs, err := networkNamespace(s.Worker.PID); err == nil && own != theirs {
+		s.Notes = append(s.Notes, fmt.Sprintf("the worker (pid %d) is in another network namespace than the sockets: "+
+			"what else it listens on cannot be reached from here", s.Worker.PID))
+	}
 }
 
-// unit is what the launcher knows of its unit: it is the one that says what the
-// manager shows.
-func (l *launcher) unit() UnitStatus {
-	return UnitStatus{Name: units.Service, Scope: string(l.scope()), MainPID: os.Getpid(), ActiveState: l.announce.activeState()}
+func networkNamespace(pid int) (string, error) {
+	return os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
+}
+
+// fullStatus is status with the holders.
+func (l *launcher) fullStatus(ctx context.Context) Status {
+	s := l.status(l.observed.Load())
+	sockets, _ := l.held.now()
+	s.look(ctx, sockets.Addresses(), l.held.pid)
+	return s
 }
 
 // scope is that of the manager that passed the sockets.
@@ -175,16 +219,28 @@ func (l *launcher) scope() units.Scope {
 	return units.System
 }
 
+// scopeName is where the launcher's unit is.
+func (l *launcher) scopeName() string {
+	if l.held.kind != bySystemd {
+		return "none"
+	}
+	return string(l.scope())
+}
+
 func workerStatus(observed *worker.Status) WorkerStatus {
 	w := WorkerStatus{
 		State: observed.State.String(), PID: observed.PID, Generation: observed.Generation, Since: moment(observed.Since),
 		ReadyAfterMS: observed.ReadyAfter.Milliseconds(), Handoff: string(observed.Handoff), Restarts: observed.Restarts,
 		NextStart: moment(observed.NextStart),
 	}
+	if observed.State == worker.Stopped {
+		// The launcher is about to go as well.
+		w.State = worker.Stopping.String()
+	}
 	if exit := observed.LastExit; exit != nil {
 		w.LastExit = &ExitStatus{Generation: exit.Generation, Code: exit.Code, Reason: string(exit.Reason), At: exit.At, Strays: len(exit.Strays), Detail: exit.Detail}
 		if exit.Signal != 0 {
-			w.LastExit.Signal = unix.SignalName(exit.Signal)
+			w.LastExit.Signal = signalText(exit.Signal)
 		}
 	}
 	return w
@@ -197,39 +253,7 @@ func moment(t time.Time) *time.Time {
 	return &t
 }
 
-// findHolders lists who has the sockets open. manager is the pid of the systemd
-// that passed them, which an ordinary user cannot look into; 0 without one.
-func (s *Status) findHolders(ctx context.Context, manager int) error {
-	var inodes []uint64
-	for _, socket := range s.Sockets {
-		inodes = append(inodes, socket.Inode)
-	}
-	known := judge.Known{Manager: manager, Launcher: s.Launcher.PID, Worker: s.Worker.PID}
-	byInode, unseen, err := known.Holders(ctx, inodes...)
-	if err != nil {
-		return err
-	}
-	for i := range s.Sockets {
-		socket := &s.Sockets[i]
-		socket.Holders = []HolderStatus{}
-		for _, holder := range byInode[socket.Inode] {
-			socket.Holders = append(socket.Holders, holderStatus(holder))
-		}
-		seen := slices.ContainsFunc(socket.Holders, func(h HolderStatus) bool { return h.PID == manager })
-		if manager != 0 && !seen && unseen > 0 {
-			// It passed the socket and keeps it; only its descriptors are hidden.
-			holder := HolderStatus{PID: manager, Role: judge.Systemd, Command: "systemd"}
-			socket.Holders = slices.Insert(socket.Holders, 0, holder)
-		}
-	}
-	return nil
-}
-
-func holderStatus(h judge.Holder) HolderStatus {
-	return HolderStatus{PID: h.PID, Role: h.Role, Command: h.Command, UID: h.UID, Cgroup: h.Cgroup}
-}
-
-// judge gives the verdict.
+// judge gives the verdict of a launcher that answers.
 func (s *Status) judge() {
 	switch s.Worker.State {
 	case worker.Ready.String():
@@ -238,13 +262,24 @@ func (s *Status) judge() {
 		s.Verdict = VerdictWaiting
 	case worker.Starting.String(), worker.Stopping.String():
 		s.Verdict = VerdictStarting
-		return
 	default:
 		s.Verdict = VerdictDegraded
-		return
 	}
-	if len(s.Problems) > 0 {
+	if len(s.Problems) > 0 && s.Verdict != VerdictStarting {
 		s.Verdict = VerdictDegraded
+	}
+	s.condemn()
+}
+
+// condemn puts the worst holder before everything else.
+func (s *Status) condemn() {
+	switch s.worst {
+	case judge.Orphan:
+		s.Verdict = VerdictOrphan
+	case judge.Rival:
+		s.Verdict = VerdictRival
+	case judge.Foreign:
+		s.Verdict = VerdictForeign
 	}
 }
 
@@ -269,78 +304,11 @@ func (s *Status) exit() int {
 	}
 }
 
-// print writes the status for a person.
-func (s *Status) text() string {
-	var b strings.Builder
-	line := func(key, format string, values ...any) {
-		fmt.Fprintf(&b, "%10s  %s\n", key, fmt.Sprintf(format, values...))
+// calm is the status without what changes with each client.
+func (s Status) calm() Status {
+	s.Sockets = slices.Clone(s.Sockets)
+	for i := range s.Sockets {
+		s.Sockets[i].Connections, s.Sockets[i].Queued = nil, 0
 	}
-	b.WriteString(s.headline() + "\n")
-	for _, problem := range s.Problems {
-		line("problem", "%s", problem)
-	}
-	for _, socket := range s.Sockets {
-		line("socket", "%s, %d connections, %d of %d waiting, inode %d", socket.Address, socket.Connections, socket.Queued, socket.Backlog, socket.Inode)
-		for _, holder := range socket.Holders {
-			line("", "held by %s, pid %d, %s", holder.Role, holder.PID, holder.Command)
-		}
-	}
-	if s.Unit.Scope != "none" {
-		line("unit", "%s (%s scope), %s, main pid %d", s.Unit.Name, s.Unit.Scope, s.Unit.ActiveState, s.Unit.MainPID)
-	}
-	if s.Launcher.Since != nil {
-		line("launcher", "pid %d, since %s, version %s", s.Launcher.PID, s.Launcher.Since.Format(time.DateTime), s.Version)
-	}
-	w := s.Worker
-	if w.PID != 0 {
-		line("worker", "generation %d, %s, pid %d, since %s, handoff %s", w.Generation, w.State, w.PID, w.Since.Format(time.DateTime), w.Handoff)
-	}
-	if w.NextStart != nil {
-		line("", "next start at %s", w.NextStart.Format(time.DateTime))
-	}
-	if exit := w.LastExit; exit != nil {
-		how := fmt.Sprintf("exit code %d", exit.Code)
-		if exit.Signal != "" {
-			how = "killed by " + exit.Signal
-		}
-		if exit.Detail != "" {
-			how += ": " + exit.Detail
-		}
-		line("last exit", "generation %d at %s: %s (%s)", exit.Generation, exit.At.Format(time.DateTime), how, exit.Reason)
-	}
-	path := s.Config.Path
-	if path == "" {
-		path = "built-in defaults"
-	}
-	if s.Config.State != "" {
-		line("config", "%s, %s", path, s.Config.State)
-	}
-	return b.String()
-}
-
-func (s *Status) headline() string {
-	var addresses []string
-	for _, socket := range s.Sockets {
-		addresses = append(addresses, socket.Address)
-	}
-	where := strings.Join(addresses, " and ")
-	switch s.Verdict {
-	case VerdictOK:
-		return fmt.Sprintf("ok: generation %d serves %s, ready after %s", s.Worker.Generation, where,
-			roundDuration(time.Duration(s.Worker.ReadyAfterMS)*time.Millisecond))
-	case VerdictWaiting:
-		switch {
-		case where == "":
-			return "waiting: the next client starts the launcher and the worker"
-		case s.Worker.LastExit != nil:
-			return "waiting: the next client on " + where + " starts the worker"
-		}
-		return "waiting: the first client on " + where + " starts the worker"
-	case VerdictStarting:
-		return fmt.Sprintf("starting: generation %d is %s, clients of %s wait", s.Worker.Generation, s.Worker.State, where)
-	case VerdictDown:
-		return "down: the launcher is not running"
-	default:
-		return fmt.Sprintf("%s: the worker is in state %s", s.Verdict, s.Worker.State)
-	}
+	return s
 }

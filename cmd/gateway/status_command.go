@@ -1,33 +1,55 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
+	"io"
+	"net/netip"
 	"os"
+	"os/signal"
+	"strings"
 
+	"github.com/prometheus/procfs"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 )
 
 func newStatusCommand() *cobra.Command {
 	var scope scopeFlags
-	var asJSON bool
+	var asJSON, watch, history bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "say what holds the port, what serves it, since when",
-		Long: `Says what holds the port, what serves it, since when, and what is wrong.
+		Long: `Says what holds the port, what serves it, since when, and what is wrong. It works without a launcher too, and as
+an ordinary user says what could not be seen.
 
 Exit status: 0 serving, starting, or waiting for a first client; 1 something is wrong; 3 not running. systemctl
-is-active is no substitute: it exits with 0 while the worker does not answer.`,
+is-active is no substitute: it exits with 0 while the worker does not answer.
+
+--watch shows each change of the launcher, of its worker and of its configuration as it comes, and the launcher's end and
+return; Ctrl-C ends it. Clients come and go without an event: on a terminal the numbers are read again each second, elsewhere
+with the next change. --history lists the last hundred generations; the journal has more.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if history {
+				return printHistory(cmd, scope, asJSON)
+			}
 			targets := scope.targets(cmd.Context())
 			if len(targets) == 0 {
-				targets = []target{{unit: UnitStatus{Scope: "none"}}}
+				targets = []target{nowhere()}
+			}
+			if watch {
+				ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM)
+				defer stop()
+				return watchStatus(ctx, cmd.OutOrStdout(), targets, asJSON)
 			}
 			var all []Status
 			exit := 0
@@ -36,7 +58,7 @@ is-active is no substitute: it exits with 0 while the worker does not answer.`,
 				all = append(all, s)
 				exit = max(exit, s.exit())
 			}
-			if err := printStatus(cmd, all, asJSON); err != nil {
+			if err := printStatus(cmd.OutOrStdout(), all, asJSON); err != nil {
 				return err
 			}
 			if exit != 0 {
@@ -47,78 +69,241 @@ is-active is no substitute: it exits with 0 while the worker does not answer.`,
 	}
 	scope.add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: an object, or an array of them where two scopes have a launcher")
+	cmd.Flags().BoolVar(&watch, "watch", false, "go on and show each change; with --json, one object a line")
+	cmd.Flags().BoolVar(&history, "history", false, "list the last hundred generations of the worker instead")
+	cmd.MarkFlagsMutuallyExclusive("watch", "history")
 	return cmd
 }
 
-func printStatus(cmd *cobra.Command, all []Status, asJSON bool) error {
-	if !asJSON {
-		for i, s := range all {
+func printStatus(w io.Writer, all []Status, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, all)
+	}
+	_, err := io.WriteString(w, statusText(all, painterFor(w)))
+	return err
+}
+
+func statusText(all []Status, p painter) string {
+	blocks := make([]string, len(all))
+	for i, s := range all {
+		blocks[i] = s.text(p)
+	}
+	return strings.Join(blocks, "\n")
+}
+
+// printJSON prints the only value as such, several as an array.
+func printJSON[T any](w io.Writer, all []T) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	if len(all) == 1 {
+		return encoder.Encode(all[0])
+	}
+	return encoder.Encode(all)
+}
+
+func printHistory(cmd *cobra.Command, scope scopeFlags, asJSON bool) error {
+	targets := scope.targets(cmd.Context())
+	if len(targets) == 0 {
+		return &exitStatus{status: 3, err: errNowhere}
+	}
+	var all []History
+	for _, t := range targets {
+		var h History
+		if err := t.ask(cmd.Context(), "/history", &h); err != nil {
+			err = fmt.Errorf("the launcher of the %s scope remembers the generations, \"gateway logs --%s\" shows what the journal has: %w", t.scope, t.scope, err)
+			if errors.Is(err, errNotRunning) {
+				return &exitStatus{status: 3, err: err}
+			}
+			return err
+		}
+		all = append(all, h)
+	}
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), all)
+	}
+	for i, h := range all {
+		if len(all) > 1 {
 			if i > 0 {
 				fmt.Fprintln(cmd.OutOrStdout())
 			}
-			if _, err := fmt.Fprint(cmd.OutOrStdout(), s.text()); err != nil {
-				return err
-			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s scope\n", h.Scope)
 		}
-		return nil
+		if _, err := io.WriteString(cmd.OutOrStdout(), h.text()); err != nil {
+			return err
+		}
 	}
-	var value any = all
-	if len(all) == 1 {
-		value = all[0]
+	return nil
+}
+
+// nowhere is where to look when there is neither a unit nor a launcher.
+func nowhere() target {
+	scope := units.User
+	if os.Geteuid() == 0 {
+		scope = units.System
 	}
-	encoder := json.NewEncoder(cmd.OutOrStdout())
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
+	return target{scope: scope, control: controlPath(scope), unit: UnitStatus{Name: units.Service, Scope: "none"}}
 }
 
 // status asks the launcher, and fills in what it cannot know: what the service
-// manager says, and what only root can see.
+// manager says, and what the kernel says to whoever asks.
 func (t target) status(ctx context.Context) Status {
 	var s Status
-	err := errNowhere
-	if t.control != "" {
-		err = t.call(ctx, http.MethodGet, "/status", nil, &s)
+	if err := t.ask(ctx, "/status?holders=no", &s); err != nil {
+		return t.withoutLauncher(ctx, err)
 	}
-	if err != nil {
-		return t.withoutLauncher(err)
-	}
-	if s.Launcher.Holder == bySystemd {
-		manager := 1
-		if t.unit.ActiveState != "" {
-			s.Unit = t.unit
-		}
-		if t.scope == units.User {
-			manager = 0 // already in the launcher's own answer
-		}
-		if os.Geteuid() == 0 && manager != 0 {
-			if err := s.findHolders(ctx, manager); err != nil {
-				s.Problems = append(s.Problems, err.Error())
-			}
-		}
+	if s.Launcher.Holder == bySystemd && t.unit.ActiveState != "" {
+		s.Unit = t.unit
 		if s.Unit.MainPID != s.Launcher.PID {
 			s.Problems = append(s.Problems, fmt.Sprintf("the main process of %s is %d, but the launcher that answers is %d",
 				s.Unit.Name, s.Unit.MainPID, s.Launcher.PID))
-			s.judge()
 		}
 	}
+	t.complete(ctx, &s)
 	return s
 }
 
-// withoutLauncher is the status when no launcher answers.
-func (t target) withoutLauncher(err error) Status {
+// complete adds to a launcher's own answer what can be seen from here.
+func (t target) complete(ctx context.Context, s *Status) {
+	if s.Version != programVersion() {
+		way := "stop \"gateway run\" and start it again for the new one"
+		if s.Launcher.Holder == bySystemd {
+			way = "`" + systemd.Of(t.scope).Command("restart", units.Service) + "` brings the new one, and no client is refused meanwhile"
+		}
+		s.Problems = append(s.Problems, fmt.Sprintf("the launcher is of version %s, this program of version %s: %s",
+			cmp.Or(s.Version, "unknown"), programVersion(), way))
+	}
+	var addresses []netip.AddrPort
+	for _, socket := range s.Sockets {
+		if address, err := netip.ParseAddrPort(socket.Address); err == nil {
+			addresses = append(addresses, address)
+		}
+	}
+	manager := 0
+	if s.Launcher.Holder == bySystemd {
+		manager = t.manager()
+	}
+	s.look(ctx, addresses, manager)
+	s.judge()
+}
+
+// manager is the pid of the service manager; 0 where there is none.
+func (t target) manager() int {
+	pid, err := systemd.Of(t.scope).PID()
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+// withoutLauncher is the status when no launcher answers, for the reason err: what
+// the service manager and the kernel know.
+func (t target) withoutLauncher(ctx context.Context, err error) Status {
 	s := Status{
-		Version: programVersion(), Verdict: VerdictDown, Problems: []string{}, Unit: t.unit, Sockets: []SocketStatus{},
-		Launcher: LauncherStatus{PID: t.unit.MainPID}, Worker: WorkerStatus{State: "waiting"},
+		Version: programVersion(), Verdict: VerdictDegraded, Problems: []string{}, Notes: []string{}, Unit: t.unit,
+		Sockets: []SocketStatus{}, Launcher: LauncherStatus{PID: t.unit.MainPID}, Worker: WorkerStatus{State: "waiting"},
+	}
+	alive := false
+	if process, err := holders.Find(t.unit.MainPID); t.unit.MainPID > 0 && err == nil {
+		s.Launcher.Since = moment(process.Since())
+		alive = len(process.Argv) > 0 // not a zombie
 	}
 	switch {
+	case errors.Is(err, errSilent):
+		s.Problems = append(s.Problems, t.silence(err))
+	case errors.Is(err, errForbidden):
+		s.Notes = append(s.Notes, "what the launcher itself knows is not shown: "+err.Error())
+		t.judgeFromOutside(&s)
 	case !errors.Is(err, errNotRunning):
-		s.Verdict = VerdictDegraded
 		s.Problems = append(s.Problems, err.Error())
+	case t.unit.ActiveState == "activating", t.unit.ActiveState == "deactivating" && t.socket == "active":
+		// On its way, or between two lives.
+		s.Verdict = VerdictStarting
+	case alive:
+		s.Problems = append(s.Problems, fmt.Sprintf("%s runs (pid %d), but nobody answers on %s: it is no launcher, or has lost its runtime directory; `%s` shows it",
+			t.unit.Name, t.unit.MainPID, t.control, systemd.Of(t.scope).Command("status", units.Service)))
+	case t.unit.MainPID > 0 && t.socket == "active":
+		// It has just died, and systemd is about to see that.
+		s.Verdict = VerdictStarting
 	case t.socket == "active" && t.unit.ActiveState == "inactive":
 		// The port is open and the first client starts everything.
 		s.Verdict = VerdictWaiting
 	default:
+		s.Verdict = VerdictDown
 		s.Problems = append(s.Problems, err.Error())
 	}
+	addresses, manager := t.addresses(), 0
+	if t.socket == "active" {
+		manager = t.manager()
+		s.Launcher.Holder = bySystemd
+	}
+	s.look(ctx, addresses, manager)
+	t.compare(&s, addresses)
 	return s
+}
+
+// silence explains a launcher that hangs.
+func (t target) silence(err error) string {
+	text := err.Error()
+	if process, err := procfs.NewProc(t.unit.MainPID); t.unit.MainPID > 0 && err == nil {
+		if stat, err := process.Stat(); err == nil && (stat.State == "T" || stat.State == "t") {
+			return fmt.Sprintf("%s: its process was stopped by a signal or a debugger, `kill -CONT %d` lets it go on", text, t.unit.MainPID)
+		}
+	}
+	if t.unit.MainPID > 0 {
+		text += fmt.Sprintf(": `%s` starts another one, and no client is refused meanwhile", systemd.Of(t.scope).Command("restart", units.Service))
+	}
+	return text
+}
+
+// judgeFromOutside gives the verdict that the unit allows for.
+func (t target) judgeFromOutside(s *Status) {
+	switch t.unit.ActiveState {
+	case "active":
+		s.Verdict = VerdictOK
+		if strings.HasPrefix(t.says, saysWaiting) {
+			s.Verdict = VerdictWaiting
+		}
+	case "activating":
+		s.Verdict = VerdictStarting
+	case "inactive", "failed":
+		s.Verdict = VerdictDown
+	}
+	if t.says != "" {
+		s.Notes = append(s.Notes, "the launcher says to systemd: "+t.says)
+	}
+	if s.Verdict == VerdictDegraded {
+		s.Problems = append(s.Problems, fmt.Sprintf("%s is %s: no worker serves at the moment", t.unit.Name, cmp.Or(t.unit.ActiveState, "unknown")))
+	}
+}
+
+// compare says where the sockets are not what the socket unit promises.
+func (t target) compare(s *Status, addresses []netip.AddrPort) {
+	for _, address := range addresses {
+		var found *SocketStatus
+		for i := range s.Sockets {
+			if s.Sockets[i].Address == address.String() {
+				found = &s.Sockets[i]
+			}
+		}
+		switch {
+		case found == nil && t.socket == "active":
+			s.Notes = append(s.Notes, fmt.Sprintf("%s is active, but nothing listens on %s in this network namespace: "+
+				"its sockets are in another one, or the machine does not have the address", units.Socket, address))
+		case found != nil && t.socket != "active" && s.worst == "" && s.Verdict == VerdictDown:
+			// Another launcher, or another socket unit.
+			s.Problems = append(s.Problems, holders.InUse(address))
+		}
+	}
+}
+
+// addresses are those that should be ours: the socket unit's, else those of the
+// configuration.
+func (t target) addresses() []netip.AddrPort {
+	if len(t.listen) > 0 {
+		return t.listen
+	}
+	if cfg, err := config.Load(config.Find()); err == nil {
+		return cfg.Listen
+	}
+	return config.Default().Listen
 }

@@ -7,8 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
@@ -34,6 +38,29 @@ type Process struct {
 	// systemctl needs --user for it.
 	Unit     string
 	UserUnit bool
+}
+
+// Since is when the process started, to the second: the clocks that lead there are read one after the other, and the
+// answer should be the same each time.
+func (p Process) Since() time.Time {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return time.Time{}
+	}
+	boot := time.Now().Add(-time.Duration(now.Nano()))
+	return boot.Add(time.Duration(p.StartTime) * time.Second / userHZ).Round(time.Second)
+}
+
+// userHZ is the clock ticks in a second of StartTime: 100 on every architecture that Go has (USER_HZ, time(7)).
+const userHZ = 100
+
+// Find describes a process, whether or not its descriptors may be read. The error is fs.ErrNotExist when there is none.
+func Find(pid int) (Process, error) {
+	p, err := procfs.NewProc(pid)
+	if err != nil {
+		return Process{}, fmt.Errorf("look for process %d: %w", pid, err)
+	}
+	return describe(p)
 }
 
 // IsManager reports whether the process is systemd itself, the system's or a user's: it holds sockets for socket units.
@@ -71,13 +98,8 @@ func among(processes procfs.Procs, inodes []uint64) (byInode map[uint64][]Proces
 	if len(processes) == 0 || processes[0].PID != 1 {
 		unseen++ // mounted with hidepid=, proc(5): what is hidden cannot be counted, but PID 1 always exists
 	}
-	for _, p := range processes {
-		found, err := descriptors(p.PID, wanted)
-		var described Process
-		if err == nil && len(found) > 0 {
-			described, err = describe(p)
-		}
-		switch {
+	for i, s := range lookInto(processes, wanted) {
+		switch err := s.err; {
 		case err == nil:
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH):
 			continue // it has ended
@@ -85,16 +107,47 @@ func among(processes procfs.Procs, inodes []uint64) (byInode map[uint64][]Proces
 			unseen++
 			continue
 		default:
-			return nil, 0, fmt.Errorf("look into process %d: %w", p.PID, err)
+			return nil, 0, fmt.Errorf("look into process %d: %w", processes[i].PID, err)
 		}
-		for link, path := range found {
+		for link, path := range s.found {
 			// Looked at again: between the two the process may have ended, and another have got its number.
 			if now, _ := os.Readlink(path); now == link {
-				byInode[wanted[link]] = append(byInode[wanted[link]], described)
+				byInode[wanted[link]] = append(byInode[wanted[link]], s.process)
 			}
 		}
 	}
 	return byInode, unseen, nil
+}
+
+// sight is what was found in a process.
+type sight struct {
+	found   map[string]string
+	process Process // only where something was found
+	err     error
+}
+
+// lookInto looks into all processes, on all processors: nearly all of it is time in the kernel, which takes a few
+// microseconds for each descriptor.
+func lookInto(processes procfs.Procs, wanted map[string]uint64) []sight {
+	sights := make([]sight, len(processes))
+	var next atomic.Int64
+	var looking sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		looking.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(processes) {
+					return
+				}
+				s := &sights[i]
+				if s.found, s.err = descriptors(processes[i].PID, wanted); s.err == nil && len(s.found) > 0 {
+					s.process, s.err = describe(processes[i])
+				}
+			}
+		})
+	}
+	looking.Wait()
+	return sights
 }
 
 // descriptors returns which of the wanted links a process has among its descriptors, each with the path of one of them. A

@@ -2,13 +2,16 @@ package holders
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/procfs"
@@ -193,4 +196,23 @@ func startTime(t *testing.T, pid int) uint64 {
 		t.Fatal(err)
 	}
 	return ticks
+}
+
+// TestFind: a process is described, and its start is a moment.
+func TestFind(t *testing.T) {
+	before := time.Now()
+	l, _ := listen(t, "tcp4", "127.0.0.1:0")
+	cmd, _ := startHolder(t, l)
+	after := time.Now()
+	p, err := Find(cmd.Process.Pid)
+	if err != nil || p.PPID != os.Getpid() || p.UID != uint32(os.Geteuid()) || p.Command == "" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	// To the second.
+	if since := p.Since(); since.Before(before.Add(-time.Second)) || since.After(after.Add(time.Second)) {
+		t.Errorf("it started at %s, want %s to %s", since, before, after)
+	}
+	if _, err := Find(1 << 30); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of no process: %v", err)
+	}
 }

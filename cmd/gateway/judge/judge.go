@@ -40,6 +40,43 @@ type Holder struct {
 	// whose cgroup a process is, is Process.Unit.)
 	Unit    string
 	Manager systemd.Manager
+
+	contained bool // in a PID namespace below this one
+}
+
+// Remedy says what to run so that an orphan, a rival or somebody foreign lets go of the addresses; "" for all others.
+func (h Holder) Remedy(addresses ...netip.AddrPort) string {
+	switch {
+	case h.Role == Orphan:
+		words := []string{"gateway", "reclaim"}
+		for _, address := range addresses {
+			words = append(words, Word(address))
+		}
+		return fmt.Sprintf("`%s` ends it", strings.Join(words, " "))
+	case h.Role == Rival:
+		return fmt.Sprintf("`%s` ends it for good", h.Manager.Command("disable", "--now", h.Unit))
+	case h.Role != Foreign:
+		return ""
+	case h.contained:
+		return "stop its container, which would start it again"
+	case strings.HasSuffix(h.Process.Unit, ".service"):
+		manager := systemd.Manager{User: h.UserUnit}
+		if h.UserUnit {
+			manager.UID = int(h.UID)
+		}
+		return fmt.Sprintf("`%s` stops it", manager.Command("stop", h.Process.Unit))
+	default:
+		return fmt.Sprintf("`kill %d` ends it", h.PID)
+	}
+}
+
+// Word is an address as a word of a command line: the brackets of an IPv6 address
+// are a pattern of zsh's.
+func Word(address netip.AddrPort) string {
+	if address.Addr().Is6() {
+		return "'" + address.String() + "'"
+	}
+	return address.String()
 }
 
 // Known is what the caller knows for sure; zero where it does not.
@@ -101,15 +138,6 @@ func (k Known) Holders(ctx context.Context, inodes ...uint64) (byInode map[uint6
 		return nil, 0, err
 	}
 	court := &court{Known: k, judged: map[int]Holder{}, mains: map[systemd.Manager]mains{}}
-	if k.Worker != 0 {
-		descendants, err := proctree.Descendants(k.Worker)
-		if err != nil {
-			return nil, 0, err
-		}
-		for _, process := range descendants {
-			court.workers = append(court.workers, process.PID)
-		}
-	}
 	byInode = map[uint64][]Holder{}
 	for inode, having := range processes {
 		for _, process := range having {
@@ -122,9 +150,8 @@ func (k Known) Holders(ctx context.Context, inodes ...uint64) (byInode map[uint6
 // court remembers what it has asked, for as long as one look at the machine takes.
 type court struct {
 	Known
-	workers []int
-	judged  map[int]Holder
-	mains   map[systemd.Manager]mains
+	judged map[int]Holder
+	mains  map[systemd.Manager]mains
 }
 
 // mains is the main processes of a manager's services, or why they are not known.
@@ -149,9 +176,9 @@ func (c *court) decide(ctx context.Context, h *Holder) {
 		h.Role = Systemd
 	case h.PID == c.Launcher:
 		h.Role = Launcher
-	case h.PID == c.Known.Worker, slices.Contains(c.workers, h.PID):
+	case h.PID == c.Worker, c.Worker != 0 && descends(h.Process, func(pid int) bool { return pid == c.Worker }):
 		h.Role = Worker
-	case isLauncher(h.PID, h.Argv):
+	case isLauncher(h.PID, h.Argv), becomesLauncher(h.Process):
 		h.Role = Launcher
 	case c.belongsToLauncher(h.Process):
 		h.Role = Worker
@@ -159,7 +186,7 @@ func (c *court) decide(ctx context.Context, h *Holder) {
 		h.Role, h.Why = Foreign, "it is no OpenClaw gateway"
 	case !sameNamespace(h.PID):
 		// Whoever runs the container starts it again.
-		h.Role, h.Why = Foreign, "it is an OpenClaw gateway in a container"
+		h.Role, h.Why, h.contained = Foreign, "it is an OpenClaw gateway in a container", true
 	default:
 		c.decideGateway(ctx, h)
 	}
@@ -217,8 +244,13 @@ func (c *court) belongsToLauncher(p holders.Process) bool {
 	if _, below, found := strings.Cut(p.Cgroup, "/"+units.Service+"/"); found && strings.HasPrefix(below, "generation-") {
 		return true
 	}
+	return descends(p, func(pid int) bool { return pid == c.Launcher || isLauncher(pid, commandLine(pid)) })
+}
+
+// descends reports whether one of a process's ancestors is so.
+func descends(p holders.Process, is func(pid int) bool) bool {
 	for pid := p.PPID; pid > 1; {
-		if pid == c.Launcher || isLauncher(pid, commandLine(pid)) {
+		if is(pid) {
 			return true
 		}
 		process, err := proctree.Find(pid)
@@ -248,6 +280,17 @@ func isLauncher(pid int, argv []string) bool {
 	cgroup, err := os.ReadFile(filepath.Join(folder, "cgroup"))
 	ours := strings.Contains(string(cgroup), "/"+units.Service+"\n") || strings.Contains(string(cgroup), "/"+units.Service+"/launcher\n")
 	return err == nil && ours && !openclaw.IsGateway(pid, argv)
+}
+
+// becomesLauncher reports whether a process is what systemd has forked for our
+// unit and has not executed yet: it has the sockets already. Its name is in
+// parentheses until then.
+func becomesLauncher(p holders.Process) bool {
+	if p.Unit != units.Service || !strings.HasPrefix(p.Name, "(") {
+		return false
+	}
+	parent, err := holders.Find(p.PPID)
+	return err == nil && parent.IsManager()
 }
 
 func commandLine(pid int) []string {

@@ -9,6 +9,9 @@ import (
 	"os/exec"
 	"slices"
 	"testing"
+
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/listener/holders"
 )
 
 // childKey makes the test binary somebody else: it keeps what it inherited until its
@@ -88,5 +91,38 @@ func TestListening(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("not found: %v", want)
+	}
+}
+
+// TestRemedy: what ends an orphan, what keeps a rival from coming back, and nothing
+// for those who may hold the port.
+func TestRemedy(t *testing.T) {
+	t.Parallel()
+	addresses := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")}
+	process := func(unit string, user bool) holders.Process {
+		return holders.Process{PID: 4711, UID: uint32(os.Geteuid()), Unit: unit, UserUnit: user}
+	}
+	tests := []struct {
+		holder Holder
+		want   string
+	}{
+		{Holder{Process: process("left.service", false), Role: Orphan}, "`gateway reclaim 127.0.0.1:18789 '[::1]:18789'` ends it"},
+		{Holder{Process: process("old.service", false), Role: Rival, Unit: "old.service"}, "`systemctl disable --now old.service` ends it for good"},
+		{
+			Holder{Process: process("", true), Role: Rival, Unit: "old.service", Manager: systemd.Manager{User: true, UID: os.Geteuid()}},
+			"`systemctl --user disable --now old.service` ends it for good",
+		},
+		{Holder{Process: process("web.service", false), Role: Foreign}, "`systemctl stop web.service` stops it"},
+		{Holder{Process: process("web.service", true), Role: Foreign}, "`systemctl --user stop web.service` stops it"},
+		{Holder{Process: process("session-3.scope", false), Role: Foreign}, "`kill 4711` ends it"},
+		{Holder{Process: process("", false), Role: Foreign}, "`kill 4711` ends it"},
+		{Holder{Process: process("docker.service", false), Role: Foreign, contained: true}, "stop its container, which would start it again"},
+		{Holder{Process: process("openclaw-gateway.service", false), Role: Worker}, ""},
+		{Holder{Process: process("init.scope", false), Role: Systemd}, ""},
+	}
+	for _, test := range tests {
+		if got := test.holder.Remedy(addresses...); got != test.want {
+			t.Errorf("%s in %q: %q, want %q", test.holder.Role, test.holder.Process.Unit, got, test.want)
+		}
 	}
 }

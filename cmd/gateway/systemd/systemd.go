@@ -5,7 +5,9 @@ package systemd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -14,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/units"
 )
@@ -103,6 +107,35 @@ func (m Manager) MainPIDs(ctx context.Context) (map[int]string, error) {
 		}
 	}
 	return unit, nil
+}
+
+// PID returns the process of the manager itself, also where its descriptors may not be looked into. A user's is told by
+// its private socket: SO_PEERCRED names whoever listens there (unix(7)). The error says that no such manager runs.
+func (m Manager) PID() (int, error) {
+	if !m.User {
+		return 1, nil
+	}
+	runtime := os.Getenv("XDG_RUNTIME_DIR")
+	if runtime == "" || m.UID != os.Geteuid() {
+		runtime = filepath.Join("/run/user", strconv.Itoa(m.UID))
+	}
+	conn, err := net.Dial("unix", filepath.Join(runtime, "systemd/private"))
+	if err != nil {
+		return 0, fmt.Errorf("look for the manager of uid %d: %w", m.UID, err)
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var peer *unix.Ucred
+	var option error
+	if err := raw.Control(func(fd uintptr) {
+		peer, option = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || option != nil {
+		return 0, errors.Join(err, option)
+	}
+	return int(peer.Pid), nil
 }
 
 // Int is a property that is a number; 0 where it is not.

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker"
+)
+
+// rigControl serves the control socket of a launcher that waits for its first
+// client, and returns how to ask it.
+func rigControl(t *testing.T) (*launcher, *control, target) {
+	t.Helper()
+	// Not t.TempDir, which other users cannot enter.
+	directory, err := os.MkdirTemp("", "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(directory) })
+	if err := os.Chmod(directory, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c, err := listenControl(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	log := slog.New(slog.DiscardHandler)
+	l := &launcher{log: log, held: newHolding(nil, holder{kind: byItself}, log), since: time.Now(), announce: new(announcer)}
+	l.report.Store(&configReport{path: "/some/config.yaml"})
+	l.observe(worker.Status{State: worker.Waiting})
+	c.serve(l)
+	return l, c, target{control: filepath.Join(directory, controlSocket)}
+}
+
+// TestControlPeers: only the launcher's own user and root are let in, whatever
+// the mode of the socket has become.
+func TestControlPeers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, to be somebody else: make test")
+	}
+	_, _, target := rigControl(t)
+	info, err := os.Stat(target.control)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the mode of the control socket is %v (%v)", info.Mode(), err)
+	}
+	if err := os.Chmod(target.control, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		uid       int
+		path      string
+		forbidden bool
+	}{{0, "/status", false}, {0, "/history", false}, {65534, "/status", true}, {65534, "/history", true}, {65534, "/watch", true}} {
+		var err error
+		as(t, test.uid, func() {
+			// Within this thread, whose user it is.
+			var conn net.Conn
+			if conn, err = net.Dial("unix", target.control); err != nil {
+				return
+			}
+			defer conn.Close()
+			// One that is let in by mistake watches for ever.
+			if err = conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+				return
+			}
+			if _, err = io.WriteString(conn, "GET "+test.path+" HTTP/1.0\r\n\r\n"); err != nil {
+				return
+			}
+			var response *http.Response
+			if response, err = http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
+				return
+			}
+			defer response.Body.Close()
+			body, _ := io.ReadAll(response.Body)
+			if (response.StatusCode == http.StatusForbidden) != test.forbidden {
+				t.Errorf("uid %d asks for %s: %s %s", test.uid, test.path, response.Status, body)
+			}
+			if test.forbidden && (strings.Contains(string(body), "config.yaml") || !strings.Contains(string(body), "root may use")) {
+				t.Errorf("uid %d was told %s", test.uid, body)
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// as runs f on a thread of another user, which ends with it.
+func as(t *testing.T, uid int, f func()) {
+	t.Helper()
+	done := make(chan unix.Errno)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread is of no more use
+		_, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid))
+		if errno == 0 {
+			f()
+		}
+		done <- errno
+	}()
+	if errno := <-done; errno != 0 {
+		t.Fatalf("become uid %d: %v", uid, errno)
+	}
+}
+
+// TestControlSecond: where a launcher answers there is no second one; what a dead
+// one left is replaced.
+func TestControlSecond(t *testing.T) {
+	_, first, target := rigControl(t)
+	directory := filepath.Dir(target.control)
+	if _, err := listenControl(directory); err == nil || !strings.Contains(err.Error(), "another launcher") {
+		t.Errorf("a second one: %v", err)
+	}
+	first.socket.(*net.UnixListener).SetUnlinkOnClose(false)
+	first.Close()
+	if _, err := os.Lstat(target.control); err != nil {
+		t.Fatal(err)
+	}
+	second, err := listenControl(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+}
+
+// TestWatchEndpoint: a watcher is told the present state and each change, without
+// holding up the supervisor or the launcher's end.
+func TestWatchEndpoint(t *testing.T) {
+	l, c, target := rigControl(t)
+	response, err := target.send(t.Context(), http.MethodGet, "/watch", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	lines := json.NewDecoder(response.Body)
+	read := func() Status {
+		t.Helper()
+		var s Status
+		if err := lines.Decode(&s); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if s := read(); s.Verdict != VerdictWaiting || s.Launcher.PID != os.Getpid() {
+		t.Errorf("the first is %+v", s)
+	}
+	l.observe(worker.Status{State: worker.Starting, Generation: 1, PID: os.Getpid()})
+	l.observe(worker.Status{State: worker.Ready, Generation: 1, PID: os.Getpid()})
+	if s := read(); s.Worker.State != "starting" {
+		t.Errorf("the second is %+v", s.Worker)
+	}
+	if s := read(); s.Worker.State != "ready" {
+		t.Errorf("the third is %+v", s.Worker)
+	}
+	l.reject(errors.New("line 3 is wrong"))
+	if s := read(); s.Config.State != "rejected" || s.Verdict != VerdictDegraded {
+		t.Errorf("a rejected configuration is told as %+v", s)
+	}
+
+	closed := make(chan struct{})
+	go func() { c.Close(); close(closed) }()
+	if err := lines.Decode(new(Status)); !errors.Is(err, io.EOF) {
+		t.Errorf("at the launcher's end: %v", err)
+	}
+	<-closed
+	// Nobody is there any more, so nothing is kept for anybody.
+	l.feed.mu.Lock()
+	defer l.feed.mu.Unlock()
+	if n := len(l.feed.watchers); n != 0 {
+		t.Errorf("%d watchers are left", n)
+	}
+}
+
+// TestFeed: a watcher that does not read misses the oldest changes, and blocks
+// nobody.
+func TestFeed(t *testing.T) {
+	var f feed
+	f.tell(worker.Status{Generation: 1}) // nobody watches
+	changes, leave := f.join()
+	for n := range feedLength + 10 {
+		f.tell(worker.Status{Generation: n})
+	}
+	if first := <-changes; first.Generation != 10 {
+		t.Errorf("the oldest kept change is %d, want 10", first.Generation)
+	}
+	leave()
+	f.tell(worker.Status{Generation: 99})
+	last := worker.Status{}
+	for len(changes) > 0 {
+		last = <-changes
+	}
+	if last.Generation != feedLength+9 {
+		t.Errorf("the last change is %d, want %d", last.Generation, feedLength+9)
+	}
+}
+
+// TestSilentLauncher: one that accepts and says nothing costs no more than the
+// bound.
+func TestSilentLauncher(t *testing.T) {
+	path := filepath.Join(t.TempDir(), controlSocket)
+	socket, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*answerLimit)
+	defer cancel()
+	err = target{control: path}.ask(ctx, "/status", new(Status))
+	if !errors.Is(err, errSilent) || ctx.Err() != nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("asking it: %v", err)
+	}
+}
+
+// TestHistory: the last hundred ended generations and the one that lives, the
+// newest at the end.
+func TestHistory(t *testing.T) {
+	l, _, target := rigControl(t)
+	start := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	for n := 1; n <= historyLength+30; n++ {
+		exit := worker.Exit{Generation: n, Code: 1, Reason: worker.ReasonCrash, At: start.Add(time.Duration(n) * time.Minute), Lived: time.Minute}
+		if n%2 == 0 {
+			exit.ReadyAfter = time.Second
+		}
+		l.history.add(exit)
+	}
+	l.observe(worker.Status{State: worker.Starting, Generation: 131, PID: 7, Started: time.Now()})
+	var h History
+	if err := target.ask(t.Context(), "/history", &h); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(h.Generations); n != historyLength+1 {
+		t.Fatalf("%d generations, want %d", n, historyLength+1)
+	}
+	first, second, last := h.Generations[0], h.Generations[1], h.Generations[historyLength]
+	if first.Generation != 31 || first.ReadyAfterMS != nil || second.ReadyAfterMS == nil || *second.ReadyAfterMS != 1000 {
+		t.Errorf("the oldest are %+v and %+v", first, second)
+	}
+	if !first.Started.Equal(start.Add(30*time.Minute)) || first.LivedMS != 60000 || first.State != "ended" {
+		t.Errorf("the oldest is %+v", first)
+	}
+	if last.Generation != 131 || last.Ended != nil || last.State != "starting" {
+		t.Errorf("the newest is %+v", last)
+	}
+	rows := strings.Split(strings.TrimSpace(h.text()), "\n")
+	if len(rows) != historyLength+2 || !strings.Contains(rows[1], "never") || !strings.Contains(rows[2], "1s") ||
+		!strings.Contains(rows[1], "exit code 1  crash") || !strings.Contains(rows[historyLength+1], "starting") {
+		t.Errorf("%d rows: %q %q %q", len(rows), rows[1], rows[2], rows[len(rows)-1])
+	}
+
+	// Ended, but the supervisor has not said what it does next.
+	l.history.add(worker.Exit{Generation: 131, Code: -1, Signal: unix.SIGKILL, At: time.Now()})
+	if g := l.generations().Generations; g[len(g)-1].Signal != "SIGKILL" || len(g) != historyLength {
+		t.Errorf("the newest of %d is %+v", len(g), g[len(g)-1])
+	}
+}

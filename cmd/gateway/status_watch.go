@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// refreshEvery is how often a terminal gets the numbers that have no event:
+// connections and queue. Nobody is asked that often where nobody looks.
+const refreshEvery = time.Second
+
+// seen is a status of one of the targets.
+type seen struct {
+	index int
+	Status
+}
+
+// watchStatus prints the status of the targets again and again, until the context
+// is done.
+func watchStatus(ctx context.Context, w io.Writer, targets []target, asJSON bool) error {
+	screen := isTerminal(w) && !asJSON
+	changes := make(chan seen)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for i, t := range targets {
+		watching.Go(func() {
+			t.watch(ctx, screen, func(s Status) {
+				select {
+				case changes <- seen{i, s}:
+				case <-ctx.Done():
+				}
+			})
+		})
+	}
+	latest, known, drawn := make([]Status, len(targets)), make([]bool, len(targets)), ""
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case change := <-changes:
+			if known[change.index] && !screen && reflect.DeepEqual(latest[change.index].calm(), change.calm()) {
+				continue
+			}
+			latest[change.index], known[change.index] = change.Status, true
+		}
+		if slices.Contains(known, false) {
+			continue // a moment later the others are there too
+		}
+		var err error
+		switch {
+		case asJSON:
+			err = printLine(w, latest)
+		case screen:
+			if text := statusText(latest, painterFor(w)); text != drawn {
+				drawn = text
+				// From the top, each line to its end, and the rest of the screen: without
+				// clearing it first, which flickers.
+				_, err = io.WriteString(w, "\x1b[H"+strings.ReplaceAll(text, "\n", "\x1b[K\n")+"\x1b[J")
+			}
+		default:
+			_, err = fmt.Fprintf(w, "%s\n%s\n", time.Now().Format(time.DateTime), statusText(latest, false))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func printLine(w io.Writer, all []Status) error {
+	if len(all) == 1 {
+		return json.NewEncoder(w).Encode(all[0])
+	}
+	return json.NewEncoder(w).Encode(all)
+}
+
+// watch sends the status now and with each change: the launcher tells of its own,
+// the file system of its end and of its return. refresh sends it each second
+// besides.
+func (t target) watch(ctx context.Context, refresh bool, send func(Status)) {
+	arrivals, err := newArrivals(t.control)
+	if err != nil {
+		s := t.status(ctx)
+		s.Notes = append(s.Notes, fmt.Sprintf("the return of a launcher will not be noticed: %v", err))
+		send(s)
+	} else {
+		defer arrivals.Close()
+	}
+	for ctx.Err() == nil {
+		err := t.follow(ctx, refresh, send)
+		if ctx.Err() != nil {
+			return
+		}
+		t = t.anew(ctx)
+		send(t.withoutLauncher(ctx, err))
+		arrivals.await(ctx, refresh)
+	}
+}
+
+// anew asks the service manager again.
+func (t target) anew(ctx context.Context) target {
+	if t.unit.Scope == "none" {
+		return t
+	}
+	return newTarget(ctx, t.scope)
+}
+
+// follow sends what the launcher tells, until it ends or cannot be asked; the
+// error says why.
+func (t target) follow(ctx context.Context, refresh bool, send func(Status)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// One that hangs may go on later; so the question stays.
+	silent := time.AfterFunc(answerLimit, func() { send(t.anew(ctx).withoutLauncher(ctx, t.unanswered(context.DeadlineExceeded))) })
+	defer silent.Stop()
+	response, err := t.send(ctx, http.MethodGet, "/watch", nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+
+	told := make(chan Status)
+	ended := make(chan error, 1)
+	go func() {
+		for lines := json.NewDecoder(response.Body); ; {
+			var s Status
+			if err := lines.Decode(&s); err != nil {
+				ended <- err
+				return
+			}
+			select {
+			case told <- s:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	var tick <-chan time.Time
+	if refresh {
+		ticker := time.NewTicker(refreshEvery)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-ended:
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+				err = os.ErrNotExist // as if it had not been there
+			}
+			return t.unanswered(err)
+		case s := <-told:
+			silent.Stop()
+			t.complete(ctx, &s)
+			send(s)
+		case <-tick:
+			// Also to see that it hangs.
+			send(t.anew(ctx).status(ctx))
+		}
+	}
+}
+
+// arrivals notices that a control socket is made or removed, also while its
+// directory is not there: systemd makes and removes that with the service.
+type arrivals struct {
+	*fsnotify.Watcher
+	path string
+}
+
+func newArrivals(control string) (*arrivals, error) {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, err
+	}
+	directory := filepath.Dir(control)
+	if err := watcher.Add(filepath.Dir(directory)); err != nil {
+		return nil, errors.Join(err, watcher.Close())
+	}
+	// Where it is not there yet, or is another user's, its parent has to do.
+	_ = watcher.Add(directory)
+	return &arrivals{Watcher: watcher, path: control}, nil
+}
+
+// await returns when something has happened to the control socket or to its
+// directory, or, with refresh, after a second.
+func (a *arrivals) await(ctx context.Context, refresh bool) {
+	var events <-chan fsnotify.Event
+	var failures <-chan error
+	if a != nil {
+		events, failures = a.Events, a.Errors
+	}
+	var tick <-chan time.Time
+	if refresh {
+		timer := time.NewTimer(refreshEvery)
+		defer timer.Stop()
+		tick = timer.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick:
+			return
+		case <-failures: // events were lost, so look
+			return
+		case event := <-events:
+			switch event.Name {
+			case filepath.Dir(a.path):
+				if event.Has(fsnotify.Create) {
+					// It may hold the socket already, which whoever called looks for now.
+					_ = a.Add(event.Name)
+				}
+				return
+			case a.path:
+				// Its mode is set when it listens; before, nobody answers.
+				return
+			}
+		}
+	}
+}

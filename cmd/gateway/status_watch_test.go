@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"openclaw-gateway/units"
+	"openclaw-gateway/worker"
+)
+
+// TestWatchStatus: each change is drawn, on a terminal in place; the end of the
+// launcher and its return as well.
+func TestWatchStatus(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	t.Setenv("NO_COLOR", "")
+	t.Setenv("GATEWAY_LISTEN", "127.0.0.1:1") // where the status looks when no launcher answers
+	for _, kind := range []string{"terminal", "pipe"} {
+		t.Run(kind, func(t *testing.T) {
+			l, c, at := rigControl(t)
+			at.unit, at.scope = UnitStatus{Name: units.Service, Scope: "none"}, units.System
+			out, shown := screen(t, kind == "terminal")
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- watchStatus(ctx, out, []target{at}, false) }()
+
+			text := shown("waiting")
+			if redraws := strings.Contains(text, "\x1b[H"); redraws != (kind == "terminal") {
+				t.Errorf("the screen is drawn anew: %v\n%q", redraws, text)
+			}
+			l.observe(worker.Status{State: worker.Ready, Generation: 7, PID: os.Getpid()})
+			shown("generation 7 serves")
+			c.Close()
+			shown("down")
+			again, err := listenControl(filepath.Dir(at.control))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer again.Close()
+			l.observe(worker.Status{State: worker.Ready, Generation: 8, PID: os.Getpid()})
+			again.serve(l)
+			shown("generation 8 serves")
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("the watch ended with %v", err)
+			}
+		})
+	}
+}
+
+// screen is where the watch draws; shown waits for a text there.
+func screen(t *testing.T, isTerminal bool) (out *os.File, shown func(text string) string) {
+	t.Helper()
+	var in *os.File
+	if isTerminal {
+		in, out = openTerminal(t)
+	} else {
+		var err error
+		if in, out, err = os.Pipe(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { in.Close(); out.Close() })
+	}
+	pieces := make(chan string)
+	go func() {
+		defer close(pieces)
+		for buffer := make([]byte, 4096); ; {
+			n, err := in.Read(buffer)
+			if n > 0 {
+				pieces <- string(buffer[:n])
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return out, func(text string) string {
+		t.Helper()
+		var all strings.Builder
+		timeout := time.After(time.Minute)
+		for {
+			select {
+			case piece := <-pieces:
+				all.WriteString(piece)
+				if strings.Contains(all.String(), text) {
+					return all.String()
+				}
+			case <-timeout:
+				t.Fatalf("%q was not shown, but\n%s", text, all.String())
+			}
+		}
+	}
+}
+
+// TestArrivals: a control socket is noticed that comes in a directory of its own,
+// and when it goes with it.
+func TestArrivals(t *testing.T) {
+	directory := filepath.Join(t.TempDir(), "openclaw-gateway")
+	control := filepath.Join(directory, controlSocket)
+	a, err := newArrivals(control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	await := func(what string, is func() bool) {
+		t.Helper()
+		for noticed := false; !noticed; noticed = is() {
+			if a.await(ctx, false); ctx.Err() != nil {
+				t.Fatalf("%s was not noticed", what)
+			}
+		}
+	}
+	for range 3 {
+		if err := os.Mkdir(directory, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		await("the directory", func() bool { return isDirectory(directory) })
+		c, err := listenControl(directory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		await("the socket", func() bool { return target{control: control}.answers() })
+		c.Close()
+		if err := os.Remove(directory); err != nil {
+			t.Fatal(err)
+		}
+		await("the end", func() bool { return !isDirectory(directory) })
+	}
+}

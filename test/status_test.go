@@ -1,0 +1,581 @@
+package test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/test/machine"
+)
+
+// printedStatus runs "gateway status" for a person and returns what it prints and its
+// exit status.
+func printedStatus(t testing.TB, s *machine.Scope, arguments ...string) (string, int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	output, err := s.Command(ctx, gatewayPath, append([]string{"status"}, arguments...)...).Output()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return string(output), 0
+	case errors.As(err, &exit) && ctx.Err() == nil:
+		return string(output), exit.ExitCode()
+	default:
+		t.Fatalf("gateway status: %v", err)
+		return "", 0
+	}
+}
+
+// wantStatus checks what "gateway status" prints.
+func wantStatus(t testing.TB, s *machine.Scope, exit int, verdict string, words ...string) {
+	t.Helper()
+	text, code := printedStatus(t, s)
+	if code != exit || !strings.HasPrefix(text, verdict+": ") {
+		t.Errorf("exit status %d, want %d and %s:\n%s", code, exit, verdict, text)
+	}
+	for _, word := range words {
+		if !strings.Contains(text, word) {
+			t.Errorf("the status lacks %q:\n%s", word, text)
+		}
+	}
+}
+
+// TestStatus goes through what can be wrong with the port and its launcher, and
+// asks "gateway status" each time.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	// The launcher of the next release.
+	other := filepath.Join(t.TempDir(), "gateway")
+	if output, err := exec.Command("go", "build", "-ldflags", "-X main.version=v99.0.0", "-o", other, "../cmd/gateway").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	const otherPath = "/usr/local/bin/gateway-v99"
+	m := boot(t, machine.Options{Users: true, Binds: map[string]string{otherPath: other}})
+	m.Run(t, "useradd", "--create-home", "mallory")
+	mallory := func(arguments ...string) (string, int) {
+		ctx, cancel := context.WithTimeout(t.Context(), bound)
+		defer cancel()
+		command := m.Command(ctx, "runuser", append([]string{"-u", "mallory", "--", gatewayPath, "status"}, arguments...)...)
+		output, err := command.Output()
+		if command.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return string(output), command.ProcessState.ExitCode()
+	}
+
+	t.Run("not installed", func(t *testing.T) {
+		wantStatus(t, m.Scope, 3, "down", "gateway install --system")
+	})
+	t.Run("not installed and taken", func(t *testing.T) {
+		squatter := squat(t, m, "squatter", "/usr/bin/python3", workersPath+"/squat.py", "0.0.0.0:18789")
+		wantStatus(t, m.Scope, 1, "foreign", "0.0.0.0:18789, which conflicts with 127.0.0.1:18789", "it is no OpenClaw gateway",
+			"`systemctl stop squatter.service`", fmt.Sprintf("pid %d", squatter))
+	})
+
+	install(t, m.Scope, m, "{}\n")
+	t.Run("nobody has connected", func(t *testing.T) {
+		wantStatus(t, m.Scope, 0, "waiting", "the first client of 127.0.0.1:18789 and [::1]:18789", "0 of 4096 waiting", "systemd   pid 1 ")
+		m.Systemctl(t, "stop", socket)
+		wantStatus(t, m.Scope, 3, "down", "enable --now openclaw-gateway.socket")
+		m.Systemctl(t, "start", socket)
+	})
+	t.Run("an ordinary user before the first client", func(t *testing.T) {
+		text, code := mallory()
+		if code != 0 || !strings.HasPrefix(text, "waiting: ") {
+			t.Errorf("exit status %d:\n%s", code, text)
+		}
+		for _, word := range []string{"processes could not be looked into", "as root", "systemd   pid 1 "} {
+			if !strings.Contains(text, word) {
+				t.Errorf("the status lacks %q:\n%s", word, text)
+			}
+		}
+	})
+
+	get(t, m, ipv4, "/healthz")
+	serving(t, m.Scope, 1)
+	t.Run("serving", func(t *testing.T) {
+		wantStatus(t, m.Scope, 0, "ok", "generation 1 serves 127.0.0.1:18789 and [::1]:18789", "launcher  pid", "worker    pid",
+			"/etc/openclaw-gateway/config.yaml, applied")
+	})
+	t.Run("an ordinary user", func(t *testing.T) {
+		text, code := mallory()
+		if code != 0 || !strings.HasPrefix(text, "ok: ") {
+			t.Errorf("exit status %d:\n%s", code, text)
+		}
+		for _, word := range []string{
+			"another user's", "sudo", "processes could not be looked into", "the launcher says to systemd: generation 1 serves",
+			"systemd   pid 1 ",
+		} {
+			if !strings.Contains(text, word) {
+				t.Errorf("the status lacks %q:\n%s", word, text)
+			}
+		}
+		if text, code := mallory("--history"); code != 1 || text != "" {
+			t.Errorf("the history: exit status %d\n%s", code, text)
+		}
+	})
+	t.Run("fields", func(t *testing.T) { testStatusFields(t, m) })
+	t.Run("another version", func(t *testing.T) {
+		output, err := m.Output(otherPath, "status")
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+			t.Errorf("%v, want exit status 1", err)
+		}
+		for _, word := range []string{"degraded: ", "this program of version v99.0.0", "`systemctl restart openclaw-gateway.service` brings the new one", "generation 1"} {
+			if !strings.Contains(output, word) {
+				t.Errorf("the status lacks %q:\n%s", word, output)
+			}
+		}
+	})
+	t.Run("hung", func(t *testing.T) {
+		launcher := m.Unit(t, service).MainPID
+		m.Run(t, "kill", "-STOP", strconv.Itoa(launcher))
+		wantStatus(t, m.Scope, 1, "degraded", "does not answer", "kill -CONT "+strconv.Itoa(launcher), "launcher  pid", "worker    pid")
+		m.Run(t, "kill", "-CONT", strconv.Itoa(launcher))
+		wantStatus(t, m.Scope, 0, "ok")
+	})
+	t.Run("escaped", func(t *testing.T) {
+		// With our own socket, in a cgroup of its own.
+		worker := gatewayStatus(t, m.Scope).Worker.PID
+		squatter := squat(t, m, "escaped", "/usr/bin/python3", workersPath+"/squat.py", "pid", strconv.Itoa(worker))
+		wantStatus(t, m.Scope, 1, "foreign", fmt.Sprintf("pid %d", squatter), "`systemctl stop escaped.service`", "generation 1")
+	})
+	t.Run("before the launcher is executed", func(t *testing.T) {
+		// systemd's child has the sockets, and waits for somebody to read what it is to write.
+		m.Systemctl(t, "stop", service)
+		m.Run(t, "mkfifo", "/run/pipe")
+		m.WriteFile(t, "/run/systemd/system/openclaw-gateway.service.d/pipe.conf", "[Service]\nStandardOutput=file:/run/pipe\n", 0o644)
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "start", "--no-block", service)
+		m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.MainPID != 0 })
+		wantStatus(t, m.Scope, 0, "starting", "systemd   pid 1 ", "launcher  pid")
+		// The other scope does not know the main process.
+		if text, code := printedStatus(t, m.Scope, "--user"); code != 3 || !strings.Contains(text, "launcher  pid") {
+			t.Errorf("seen from the user scope: exit status %d\n%s", code, text)
+		}
+		m.Run(t, "rm", "-r", "/run/systemd/system/openclaw-gateway.service.d")
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "stop", service)
+	})
+	t.Run("network namespace", func(t *testing.T) {
+		m.WriteFile(t, "/run/systemd/system/openclaw-gateway.service.d/network.conf", "[Service]\nPrivateNetwork=yes\n", 0o644)
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "restart", service)
+		get(t, m, ipv4, "/healthz")
+		serving(t, m.Scope, 1)
+		launcher := strconv.Itoa(m.Unit(t, service).MainPID)
+		// From the sockets' own namespace they can be counted, from the launcher's not.
+		if text, code := printedStatus(t, m.Scope); code != 0 || strings.Contains(text, "connections unknown") {
+			t.Errorf("exit status %d:\n%s", code, text)
+		}
+		text := m.Run(t, "nsenter", "--target", launcher, "--net", gatewayPath, "status")
+		for _, word := range []string{"connections unknown", "connections to 127.0.0.1:18789 cannot be counted from here", "another network namespace", "worker    pid"} {
+			if !strings.Contains(text, word) {
+				t.Errorf("the status lacks %q:\n%s", word, text)
+			}
+		}
+		m.Run(t, "rm", "-r", "/run/systemd/system/openclaw-gateway.service.d")
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "stop", service)
+	})
+
+	// Who took the port while the socket was stopped.
+	m.Run(t, gatewayPath, "stop")
+	const entry = "/opt/node_modules/openclaw/dist/index.js"
+	m.WriteFile(t, entry, `require('net').createServer().listen(18789, '127.0.0.1', () => {
+		if (process.env.NOTIFY_SOCKET) require('child_process').execFileSync('systemd-notify', ['--ready']);
+		else require('fs').writeFileSync('/run/listening', 'yes\n');
+	});
+`, 0o644)
+	t.Run("orphan", func(t *testing.T) {
+		// Left by a service whose main process has gone.
+		m.WriteFile(t, "/run/left.sh", "#!/bin/sh\nmkfifo /run/listening\nsetsid "+nodePath+" "+entry+" gateway &\nread yes </run/listening\n", 0o755)
+		m.WriteFile(t, "/run/systemd/system/left.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nKillMode=control-group\nExecStart=/run/left.sh\n", 0o644)
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "start", "left.service")
+		wantStatus(t, m.Scope, 1, "orphan", "main process of no unit", "`gateway reclaim 127.0.0.1:18789`", "in left.service")
+		if text, _ := mallory(); !strings.HasPrefix(text, "down: ") || !strings.Contains(text, "held by a process of user root that cannot be seen from here") {
+			t.Errorf("another user sees\n%s", text)
+		}
+		m.Systemctl(t, "stop", "left.service")
+	})
+	t.Run("rival", func(t *testing.T) {
+		squat(t, m, "old", nodePath, entry, "gateway")
+		wantStatus(t, m.Scope, 1, "rival", "old.service keeps running", "`systemctl disable --now old.service`")
+	})
+	t.Run("free again", func(t *testing.T) {
+		wantStatus(t, m.Scope, 3, "down")
+		m.Run(t, gatewayPath, "start")
+		wantStatus(t, m.Scope, 0, "waiting")
+	})
+}
+
+// squat runs a command that takes the port, as the main process of a unit, for as
+// long as the test takes.
+func squat(t *testing.T, m *machine.Machine, unit string, command ...string) (pid int) {
+	t.Helper()
+	m.WriteFile(t, "/run/systemd/system/"+unit+".service",
+		"[Service]\nType=notify\nNotifyAccess=all\nExecStart="+strings.Join(command, " ")+"\n", 0o644)
+	m.Systemctl(t, "daemon-reload")
+	m.Systemctl(t, "start", unit+".service")
+	t.Cleanup(func() { m.Systemctl(t, "stop", unit+".service") })
+	return m.Unit(t, unit+".service").MainPID
+}
+
+// shape is the fields of DESIGN's status, each with an example of its type. What
+// may be null has its value, and what has a fixed set of values has all of them.
+var shape = map[string]any{
+	"version": "", "problems": []any{},
+	"verdict": oneOf{"ok", "waiting", "starting", "degraded", "orphan", "rival", "foreign", "down"},
+	"unit":    map[string]any{"name": "", "scope": oneOf{"system", "user", "none"}, "active_state": "", "main_pid": 0.0},
+	"launcher": map[string]any{
+		"pid": 0.0, "since": time.Time{}, "holder": oneOf{"systemd", "self"},
+	},
+	"sockets": []any{map[string]any{
+		"address": "", "inode": 0.0, "backlog": 0.0, "connections": 0.0, "queued": 0.0,
+		"holders": []any{map[string]any{
+			"pid": 0.0, "role": oneOf{"systemd", "launcher", "worker", "orphan", "rival", "foreign"}, "command": "", "uid": 0.0, "cgroup": "",
+			"since": time.Time{}, "unit": "", "parent": 0.0,
+		}},
+	}},
+	"worker": map[string]any{
+		"state": oneOf{"waiting", "starting", "ready", "stopping", "backoff", "failed"}, "pid": 0.0, "generation": 0.0, "since": time.Time{},
+		"ready_after_ms": 0.0, "handoff": oneOf{"preload", "listen-fds", "intercept"}, "restarts": 0.0, "next_start": nil,
+		"last_exit": map[string]any{
+			"generation": 0.0, "code": 0.0, "signal": "", "reason": oneOf{"crash", "config", "restart", "idle", "unready", "stop"},
+			"at": time.Time{}, "strays": 0.0,
+		},
+	},
+	"config": map[string]any{"path": "", "state": oneOf{"applied", "rejected"}, "error": ""},
+	// More than DESIGN has.
+	"notes": []any{}, "unseen": 0.0,
+}
+
+type oneOf []string
+
+// fits compares a decoded value with its shape, field for field.
+func fits(path string, want, got any) (problems []string) {
+	wrong := func(format string, values ...any) {
+		problems = append(problems, path+": "+fmt.Sprintf(format, values...))
+	}
+	switch want := want.(type) {
+	case map[string]any:
+		fields, ok := got.(map[string]any)
+		if !ok {
+			wrong("is %v", got)
+		}
+		for name, inner := range want {
+			value, there := fields[name]
+			if !there {
+				wrong("lacks %s", name)
+				continue
+			}
+			problems = append(problems, fits(path+"."+name, inner, value)...)
+		}
+		for name := range fields {
+			if _, known := want[name]; !known {
+				wrong("has %s besides", name)
+			}
+		}
+	case []any:
+		elements, ok := got.([]any)
+		if !ok || (len(want) > 0 && len(elements) == 0) {
+			wrong("is %v", got)
+		}
+		for _, element := range elements {
+			if len(want) > 0 {
+				problems = append(problems, fits(path+"[]", want[0], element)...)
+			}
+		}
+	case oneOf:
+		if text, _ := got.(string); !slices.Contains(want, text) {
+			wrong("is %v, want one of %v", got, want)
+		}
+	case time.Time:
+		text, _ := got.(string)
+		if _, err := time.Parse(time.RFC3339, text); err != nil {
+			wrong("is no time: %v", got)
+		}
+	case nil:
+		if got != nil {
+			wrong("is %v, want null", got)
+		}
+	default:
+		if fmt.Sprintf("%T", want) != fmt.Sprintf("%T", got) {
+			wrong("is %v (%T), want %T", got, got, want)
+		}
+	}
+	return problems
+}
+
+// testStatusFields holds the JSON to the interface: each field and no other.
+func testStatusFields(t *testing.T, m *machine.Machine) {
+	m.Run(t, gatewayPath, "restart")
+	for _, source := range [][]string{
+		{gatewayPath, "status", "--json"},
+		{"/usr/bin/python3", workersPath + "/control.py", "/run/openclaw-gateway/control.sock", "/status"},
+	} {
+		var got any
+		if err := json.Unmarshal([]byte(m.Run(t, source[0], source[1:]...)), &got); err != nil {
+			t.Fatal(err)
+		}
+		for _, problem := range fits(source[1], shape, got) {
+			t.Error(problem)
+		}
+	}
+	// Serves as generation 1 in what follows.
+	m.Systemctl(t, "restart", service)
+	get(t, m, ipv4, "/healthz")
+	serving(t, m.Scope, 1)
+}
+
+// TestStatusWatch: a watcher sees each change as it comes, also the launcher's end
+// and its return.
+func TestStatusWatch(t *testing.T) {
+	t.Parallel()
+	m := boot(t, machine.Options{})
+	install(t, m.Scope, m, "{}\n")
+	command := m.Command(t.Context(), gatewayPath, "status", "--watch", "--json")
+	output, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := make(chan status)
+	go func() {
+		defer close(lines)
+		for scanner := bufio.NewScanner(output); scanner.Scan(); {
+			var s status
+			if err := json.Unmarshal(scanner.Bytes(), &s); err != nil {
+				t.Errorf("%v: %s", err, scanner.Bytes())
+			}
+			lines <- s
+		}
+	}()
+	var launcher int
+	see := func(what string, is func(status) bool) {
+		t.Helper()
+		var shown []string
+		timeout := time.After(2 * bound)
+		for {
+			select {
+			case s, open := <-lines:
+				if !open {
+					t.Fatalf("the watch ended before %s; it has shown %v", what, shown)
+				}
+				if is(s) {
+					launcher = s.Launcher.PID
+					return
+				}
+				shown = append(shown, fmt.Sprintf("%s/%s/%d", s.Verdict, s.Worker.State, s.Worker.Generation))
+			case <-timeout:
+				t.Fatalf("%s was not shown, but %v", what, shown)
+			}
+		}
+	}
+	see("the first", func(s status) bool { return s.Verdict == "waiting" })
+	get(t, m, ipv4, "/healthz")
+	see("a ready worker", func(s status) bool { return s.Verdict == "ok" && s.Worker.Generation == 1 })
+	m.Run(t, gatewayPath, "restart")
+	see("the stop of generation 1", func(s status) bool { return s.Worker.State == "stopping" && s.Worker.Generation == 1 })
+	see("the start of generation 2", func(s status) bool { return s.Worker.State == "starting" && s.Worker.Generation == 2 })
+	see("generation 2", func(s status) bool { return s.Verdict == "ok" && s.Worker.Generation == 2 })
+	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "lsten: []\n", 0o644)
+	see("a rejected configuration", func(s status) bool { return s.Config.State == "rejected" && s.Verdict == "degraded" })
+	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "{}\n", 0o644)
+	see("a good one", func(s status) bool { return s.Config.State == "applied" && s.Verdict == "ok" })
+
+	first := launcher
+	m.Systemctl(t, "restart", service)
+	get(t, m, ipv4, "/healthz")
+	see("another launcher", func(s status) bool { return s.Verdict == "ok" && s.Launcher.PID != first && s.Worker.Generation == 1 })
+	second := launcher
+	kill(t, m, second)
+	get(t, m, ipv4, "/healthz")
+	see("a third launcher", func(s status) bool { return s.Verdict == "ok" && s.Launcher.PID != second })
+	m.Run(t, gatewayPath, "stop")
+	see("nothing", func(s status) bool { return s.Verdict == "down" })
+
+	for _, process := range m.Processes(t) {
+		if slices.Contains(process.Args, "--watch") && process.Args[0] == gatewayPath {
+			if err := unix.Kill(process.HostPID, unix.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for range lines {
+	}
+	if err := command.Wait(); err != nil {
+		t.Errorf("after SIGINT the watch ended with %v", err)
+	}
+}
+
+// TestStatusHistory: the launcher remembers how its generations ended, and the
+// journal has the fields to find the rest.
+func TestStatusHistory(t *testing.T) {
+	t.Parallel()
+	m := boot(t, machine.Options{})
+	install(t, m.Scope, m, "restart: {backoff_min: 10ms}\n")
+	// The launcher, which remembers, runs only from the first client on.
+	if text, code := printedStatus(t, m.Scope, "--history"); code != 3 || text != "" {
+		t.Errorf("the history without a launcher: exit status %d\n%s", code, text)
+	}
+	get(t, m, ipv4, "/healthz")
+	serving(t, m.Scope, 1)
+	m.Run(t, gatewayPath, "restart")
+	m.Run(t, gatewayPath, "restart")
+	kill(t, m, gatewayStatus(t, m.Scope).Worker.PID)
+	serving(t, m.Scope, 4)
+
+	type life struct {
+		Generation   int
+		State        string
+		Code         int
+		Signal       string
+		Reason       string
+		Strays       int
+		ReadyAfterMS *int `json:"ready_after_ms"`
+		LivedMS      int  `json:"lived_ms"`
+		Started      time.Time
+		Ended        *time.Time
+	}
+	var history struct {
+		Scope       string
+		Generations []life
+	}
+	if err := json.Unmarshal([]byte(m.Run(t, gatewayPath, "status", "--history", "--json")), &history); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"1 ended 0  restart", "2 ended 0  restart", "3 ended -1 SIGKILL crash", "4 ready -1  "}
+	var got []string
+	for _, g := range history.Generations {
+		got = append(got, fmt.Sprintf("%d %s %d %s %s", g.Generation, g.State, g.Code, g.Signal, g.Reason))
+		lives := g.State != "ended"
+		if lives != (g.Ended == nil) || g.ReadyAfterMS == nil || g.LivedMS <= 0 || g.Started.IsZero() ||
+			!lives && g.Ended.Sub(g.Started).Milliseconds() != int64(g.LivedMS) {
+			t.Errorf("%+v", g)
+		}
+	}
+	if !slices.Equal(got, want) || history.Scope != "system" {
+		t.Errorf("the history of the %s scope is\n%q, want\n%q", history.Scope, got, want)
+	}
+	text := m.Run(t, gatewayPath, "status", "--history")
+	rows := strings.Split(strings.TrimSpace(text), "\n")
+	if len(rows) != 5 || !strings.Contains(rows[3], "killed by SIGKILL  crash") || !strings.Contains(rows[4], "ready") {
+		t.Errorf("the history is\n%s", text)
+	}
+
+	t.Run("journal", func(t *testing.T) {
+		m.Run(t, "journalctl", "--sync")
+		entries := m.Run(t, "journalctl", "--identifier=gateway", "--output=json", "GENERATION=3")
+		messages := map[string]map[string]any{}
+		for decoder := json.NewDecoder(strings.NewReader(entries)); ; {
+			entry := map[string]any{}
+			err := decoder.Decode(&entry)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			message, _, _ := strings.Cut(fmt.Sprint(entry["MESSAGE"]), " generation=")
+			messages[message] = entry
+		}
+		for message, fields := range map[string]map[string]string{
+			"worker started": {"PRIORITY": "6", "GENERATION": "3", "HANDOFF": "listen-fds"},
+			"worker ready":   {"PRIORITY": "6", "GENERATION": "3"},
+			"worker ended":   {"PRIORITY": "6", "EXIT": "killed by SIGKILL", "REASON": "crash", "STRAYS": "0"},
+			"worker failed, next generation after a pause": {"PRIORITY": "4", "FAILURES_IN_A_ROW": "1"},
+		} {
+			for field, value := range fields {
+				if got := messages[message][field]; got != value {
+					t.Errorf("%q has %s=%v, want %s", message, field, got, value)
+				}
+			}
+		}
+		if pid := messages["worker started"]["WORKER_PID"]; pid == nil || pid != messages["worker ready"]["WORKER_PID"] {
+			t.Errorf("WORKER_PID is %v", pid)
+		}
+		if logs := m.Run(t, gatewayPath, "logs", "GENERATION=3", "--", "--output=cat"); strings.Count(logs, "\n") != strings.Count(entries, "\n") {
+			t.Errorf("gateway logs GENERATION=3 shows\n%s\nand journalctl\n%s", logs, entries)
+		}
+		if logs := m.Run(t, gatewayPath, "logs"); !strings.Contains(logs, "systemd[1]") || !strings.Contains(logs, "worker ready") {
+			t.Errorf("gateway logs shows\n%s", logs)
+		}
+	})
+}
+
+// TestTwoScopes: where the system and the user have a launcher each, status shows
+// both and a verb wants to be told which.
+func TestTwoScopes(t *testing.T) {
+	t.Parallel()
+	m := boot(t, machine.Options{Users: true})
+	alice := m.AddUser(t, "alice")
+	// As on a machine that was booted in full.
+	m.Run(t, "usermod", "--append", "--groups", "systemd-journal", "alice")
+	m.Run(t, "systemd-tmpfiles", "--create", "--prefix=/run/log/journal")
+	m.Run(t, "chgrp", "--recursive", "systemd-journal", "/run/log/journal")
+	m.Run(t, "chmod", "--recursive", "g+rX", "/run/log/journal")
+	install(t, m.Scope, m, "{}\n")
+	m.WriteFile(t, "/home/alice/.config/openclaw-gateway/config.yaml", "listen: ['127.0.0.1:18790']\n", 0o644)
+	m.Run(t, "chown", "--recursive", "alice:", "/home/alice/.config")
+	alice.Run(t, gatewayPath, "install", "--user", "--now")
+	for _, verb := range []string{"start", "stop", "restart", "reload", "logs"} {
+		if output, err := alice.Output(gatewayPath, verb); err == nil || !strings.Contains(err.Error(), "--system or --user") {
+			t.Errorf("gateway %s with two launchers: %v %s", verb, err, output)
+		}
+	}
+	get(t, m, "127.0.0.1:18790", "/healthz")
+	serving(t, alice, 1)
+	var both []status
+	output := alice.Run(t, gatewayPath, "status", "--json")
+	if err := json.Unmarshal([]byte(output), &both); err != nil || len(both) != 2 {
+		t.Fatalf("%v: %s", err, output)
+	}
+	if both[0].Unit.Scope != "system" || both[0].Verdict != "waiting" || both[1].Unit.Scope != "user" || both[1].Verdict != "ok" {
+		t.Errorf("the status of both is %s", output)
+	}
+	if holders := both[1].Sockets[0].Holders; len(holders) != 3 || holders[0].Role != "systemd" || holders[0].PID == 1 {
+		t.Errorf("the user's socket is held by %+v, want the user's manager, launcher and worker", holders)
+	}
+	alice.Run(t, gatewayPath, "stop", "--user")
+	wantStatus(t, alice, 3, "waiting", "the first client of 127.0.0.1:18789", "down: the launcher is not running")
+	if state := m.Unit(t, socket).ActiveState; state != "active" {
+		t.Errorf("the system's socket is %s after gateway stop --user", state)
+	}
+	alice.Run(t, gatewayPath, "start", "--user")
+	if text, code := printedStatus(t, alice, "--user"); code != 0 || !strings.HasPrefix(text, "waiting: the first client of 127.0.0.1:18790") {
+		t.Errorf("exit status %d:\n%s", code, text)
+	}
+	if logs := alice.Run(t, gatewayPath, "logs", "--user"); !strings.Contains(logs, "worker ready") {
+		t.Errorf("gateway logs --user shows\n%s", logs)
+	}
+	// One launcher leaves nothing to choose.
+	m.Run(t, gatewayPath, "uninstall", "--system")
+	alice.Run(t, gatewayPath, "stop")
+	if logs := alice.Run(t, gatewayPath, "logs"); !strings.Contains(logs, "worker ready") {
+		t.Errorf("gateway logs shows\n%s", logs)
+	}
+	var stderr bytes.Buffer
+	command := m.Command(t.Context(), gatewayPath, "start")
+	command.Stderr = &stderr
+	if code := exitCode(t, command); code != 1 || !strings.Contains(stderr.String(), "gateway install --help") {
+		t.Errorf("gateway start without a unit: exit status %d, %s", code, stderr.String())
+	}
+}
