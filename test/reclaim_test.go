@@ -57,6 +57,19 @@ func TestIncident(t *testing.T) {
 	decoy := startDecoy(t, m, claw)
 	end := awaitEnd(t, m, orphan)
 
+	// Before anything is installed.
+	found := diagnose(t, m.Scope, gatewayPath)
+	if found.exit != 1 || len(found.Findings) == 0 {
+		t.Fatalf("gateway doctor found nothing: exit status %d\n%s", found.exit, found.text())
+	}
+	if f := found.Findings[0]; f.ID != "port-held-by-orphan" || f.Evidence["pid"] != float64(orphan) ||
+		!strings.Contains(f.Fix, "gateway reclaim "+ipv4) {
+		t.Errorf("gateway doctor does not name the orphan, pid %d, and what ends it:\n%s", orphan, found.text())
+	}
+	if s := gatewayStatus(t, m.Scope); s.Verdict != "orphan" {
+		t.Errorf("the status is %+v, want the verdict orphan", s)
+	}
+
 	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", fmt.Sprintf(`
 worker:
   command: [%s]

@@ -32,6 +32,7 @@ func inspections(b *testing.B, r *report) {
 		took    samples
 	}{
 		{"gateway status", []string{gatewayPath, "status", "--json"}, 0, 150 * time.Millisecond, nil},
+		{"gateway doctor", []string{gatewayPath, "doctor", "--json"}, 1, 300 * time.Millisecond, nil},
 		{"ss -tlnp", []string{"ss", "--tcp", "--listening", "--numeric", "--processes"}, 0, 0, nil},
 	}
 	m := boot(b, machine.Options{})

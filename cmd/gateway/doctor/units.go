@@ -355,8 +355,6 @@ func launcherName(f *Facts) []Finding {
 
 func noDelegation(f *Facts) []Finding {
 	return f.eachInstalled(func(s *Scope) *Finding {
-		// The manager of a user does not mark what it delegates (systemd 252), so there
-		// the launcher does without, and nothing that could be run here changes that.
 		inUnit := s.Service.Cgroup != "" && s.Worker.Cgroup == s.Service.Cgroup
 		if !s.Service.runsLauncher() || s.Service.Delegate && !inUnit {
 			return nil
