@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"text/template"
 	"time"
 )
@@ -17,7 +18,9 @@ import (
 //go:embed *.tmpl
 var templateFiles embed.FS
 
-var templates = template.Must(template.ParseFS(templateFiles, "*.tmpl"))
+// templates are parsed when they are needed: every start of a worker runs this program's initialisation while a client
+// waits, for the sake of the shim.
+var templates = sync.OnceValue(func() *template.Template { return template.Must(template.ParseFS(templateFiles, "*.tmpl")) })
 
 // marker begins the first line of each file that we write. By it a later version knows its own files, so it stays as it is.
 const marker = `# Written by "gateway install"`
@@ -53,7 +56,7 @@ func Render(p Params) ([]File, error) {
 	var files []File
 	for _, name := range []string{Socket, Service} {
 		var text bytes.Buffer
-		if err := templates.ExecuteTemplate(&text, name+".tmpl", view); err != nil {
+		if err := templates().ExecuteTemplate(&text, name+".tmpl", view); err != nil {
 			return nil, fmt.Errorf("render %s: %w", name, err)
 		}
 		files = append(files, File{Name: name, Content: text.Bytes()})

@@ -6,12 +6,13 @@ import (
 	"html/template"
 	"net/http"
 	"os"
+	"sync"
 )
 
 //go:embed page.html
 var pageText string
 
-var page = template.Must(template.New("page").Parse(pageText))
+var page = sync.OnceValue(func() *template.Template { return template.Must(template.New("page").Parse(pageText)) })
 
 // newHandler answers all paths.
 func newHandler(sockets *webSockets) http.Handler {
@@ -29,7 +30,7 @@ func servePage(w http.ResponseWriter, r *http.Request) {
 		config = "config.yaml"
 	}
 	var body bytes.Buffer
-	err := page.Execute(&body, struct {
+	err := page().Execute(&body, struct {
 		Generation, Config, Client string
 		PID                        int
 	}{os.Getenv("GATEWAY_GENERATION"), config, r.RemoteAddr, os.Getpid()})
