@@ -3,6 +3,7 @@ package openclaw
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -10,38 +11,41 @@ import (
 func TestInvocation(t *testing.T) {
 	t.Parallel()
 	const entry = "/home/claw/.npm-global/lib/node_modules/openclaw/dist/index.js"
-	for line, want := range map[string]bool{
-		"node " + entry + " gateway --port 18789":                         true, // the incident's
-		"/usr/bin/node --max-old-space-size=2048 " + entry + " gateway":   true,
-		"/opt/node-v24/bin/node -r /x/hook.cjs " + entry + " gateway run": true,
-		"node22 " + entry + " --profile work gateway --bind loopback":     true,
-		"/usr/bin/nodejs " + entry + " --dev gateway":                     true,
-		"/home/claw/.bun/bin/bun run /opt/openclaw/openclaw.mjs gateway":  true,
-		"openclaw gateway": true,
-		"/usr/local/bin/openclaw gateway run --force":       true,
-		"node /usr/local/bin/openclaw gateway --port 18789": true,
-		"openclaw-gateway":                           true,
-		"node dist/index.js gateway":                 true, // whose it is says the package
-		entry + " gateway":                           true,
-		"node " + entry + " gateway status":          false,
-		"node " + entry + " agent --message gateway": false,
-		"node " + entry:                              false,
-		"node -e require('" + entry + "') gateway":   false,
-		"node /srv/other/server.js gateway " + entry: false,
-		"openclaw":                               false,
-		"openclaw tui":                           false,
-		"python3 /home/claw/openclaw.py gateway": false,
-		"tail -f /tmp/openclaw/openclaw-gateway.log":                            false,
-		"sh -c node " + entry + " gateway":                                      false,
-		"ssh -N -L 18789:localhost:18789 openclaw gateway":                      false,
-		"/usr/local/bin/gateway run --config /etc/openclaw-gateway/config.yaml": false,
-		"/usr/local/bin/gateway gateway --port 18789":                           false,
-		"vim dist/index.js gateway":                                             false,
-		"node --title openclaw-gateway /srv/dist/index.mjs gateway":             false,
-		"nodemon " + entry + " gateway":                                         false,
-	} {
-		if _, got := invocation(strings.Fields(line)); got != want {
-			t.Errorf("%s: %t, want %t", line, got, want)
+	gateways := []string{
+		"node " + entry + " gateway --port 18789", // the incident's
+		"/usr/bin/node --max-old-space-size=2048 " + entry + " gateway",
+		"/opt/node-v24/bin/node -r /x/hook.cjs " + entry + " gateway run",
+		"node22 " + entry + " --profile work gateway --bind loopback",
+		"/usr/bin/nodejs " + entry + " --dev gateway",
+		"/home/claw/.bun/bin/bun run /opt/openclaw/openclaw.mjs gateway",
+		"openclaw gateway",
+		"/usr/local/bin/openclaw gateway run --force",
+		"node /usr/local/bin/openclaw gateway --port 18789",
+		"openclaw-gateway",
+		"node dist/index.js gateway", // whose it is says the package
+		entry + " gateway",
+	}
+	others := []string{
+		"node " + entry + " gateway status",
+		"node " + entry + " agent --message gateway",
+		"node " + entry,
+		"node -e require('" + entry + "') gateway",
+		"node /srv/other/server.js gateway " + entry,
+		"openclaw",
+		"openclaw tui",
+		"python3 /home/claw/openclaw.py gateway",
+		"tail -f /tmp/openclaw/openclaw-gateway.log",
+		"sh -c node " + entry + " gateway",
+		"ssh -N -L 18789:localhost:18789 openclaw gateway",
+		"/usr/local/bin/gateway run --config /etc/openclaw-gateway/config.yaml",
+		"/usr/local/bin/gateway gateway --port 18789",
+		"vim dist/index.js gateway",
+		"node --title openclaw-gateway /srv/dist/index.mjs gateway",
+		"nodemon " + entry + " gateway",
+	}
+	for _, line := range slices.Concat(gateways, others) {
+		if _, got := invocation(strings.Fields(line)); got != slices.Contains(gateways, line) {
+			t.Errorf("%s: %t", line, got)
 		}
 	}
 	// What process.title leaves of a longer argv.
