@@ -228,6 +228,23 @@ func Sweep(log *slog.Logger, directory string) error {
 	return errors.Join(errs...)
 }
 
+// LauncherOf returns the launcher whose worker a process is, by the mark in its
+// environment, if that launcher lives; ok is false where there is none, or where
+// the process may not be looked into. The mark of a process in another service
+// than its launcher's has got there by accident, see Sweep.
+func LauncherOf(pid int) (launcher proctree.Process, ok bool) {
+	value, marked := proctree.Variable(pid, markKey)
+	if !marked {
+		return proctree.Process{}, false
+	}
+	_, launcher, valid := cutMark(value)
+	if !valid || gone(launcher) {
+		return proctree.Process{}, false
+	}
+	service := cgroup.Service(pid)
+	return launcher, service == "" || service == cgroup.Service(launcher.PID)
+}
+
 // gone reports whether a launcher has ended, as far as can be known.
 func gone(launcher proctree.Process) bool {
 	now, err := proctree.Find(launcher.PID)

@@ -63,8 +63,19 @@ func maskValues(arg string) string {
 	return secretValue.ReplaceAllString(arg, "${1}***")
 }
 
+func plain(r rune) bool { return unicode.IsPrint(r) && r != utf8.RuneError }
+
+// printable takes out of a name what could disturb a terminal: its owner can choose it at will.
+func printable(name string) string {
+	return strings.Map(func(r rune) rune {
+		if plain(r) {
+			return r
+		}
+		return utf8.RuneError
+	}, name)
+}
+
 func quote(arg string) string {
-	plain := func(r rune) bool { return unicode.IsPrint(r) && r != utf8.RuneError }
 	if arg == "" || strings.ContainsFunc(arg, func(r rune) bool { return !plain(r) || r == ' ' || r == '"' }) {
 		return strconv.Quote(arg)
 	}

@@ -46,3 +46,11 @@ func TestIsSecret(t *testing.T) {
 		}
 	}
 }
+
+func TestPrintable(t *testing.T) {
+	for name, want := range map[string]string{"node": "node", "a\x1b[2J.service": "a�[2J.service", "\xff": "�", "größer": "größer"} {
+		if got := printable(name); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}

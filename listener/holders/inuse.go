@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"os/user"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -145,13 +146,15 @@ func systemctl(p Process, arguments ...string) string {
 		}
 	}
 	for _, a := range arguments {
-		if strings.Contains(a, `\`) { // systemd escapes with \x2d and the like, which a shell would eat
-			a = "'" + a + "'"
+		if !plainWord.MatchString(a) { // systemd escapes with \x2d and the like; a cgroup's owner can name it at will
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
 		}
 		words = append(words, a)
 	}
 	return strings.Join(words, " ")
 }
+
+var plainWord = regexp.MustCompile(`^[a-zA-Z0-9_@%+=:,./-]+$`)
 
 func privilege() string {
 	if os.Geteuid() == 0 {

@@ -209,14 +209,14 @@ func describe(p procfs.Proc) (Process, error) {
 	// Without cgroups in the kernel there is no such file, which is no reason to lose the process.
 	cgroups, _ := p.Cgroups()
 
-	path := cgroupPath(cgroups)
+	path := printable(cgroupPath(cgroups))
 	unit, user := unitOf(path)
 	return Process{
 		PID:       p.PID,
 		PPID:      stat.PPID,
 		StartTime: stat.Starttime,
 		UID:       uint32(status.UIDs[1]),
-		Name:      stat.Comm,
+		Name:      printable(stat.Comm),
 		Argv:      argv,
 		Command:   command(stat.Comm, argv),
 		Cgroup:    path,

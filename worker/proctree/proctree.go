@@ -113,16 +113,23 @@ func Marked(key string, judge func(value string) bool) ([]Process, error) {
 }
 
 func marked(pid int, key string, judge func(string) bool) bool {
+	value, ok := Variable(pid, key)
+	return ok && judge(value)
+}
+
+// Variable returns a variable with which a process was started. One that may not
+// be looked into has none.
+func Variable(pid int, key string) (value string, ok bool) {
 	environ, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
 	if err != nil {
-		return false
+		return "", false
 	}
 	for entry := range bytes.SplitSeq(environ, []byte{0}) {
-		if value, ok := bytes.CutPrefix(entry, []byte(key+"=")); ok {
-			return judge(string(value))
+		if value, found := bytes.CutPrefix(entry, []byte(key+"=")); found {
+			return string(value), true
 		}
 	}
-	return false
+	return "", false
 }
 
 func namespace(pid int) (string, error) {

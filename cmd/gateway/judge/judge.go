@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
+	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -147,6 +149,9 @@ func (k Known) Holders(ctx context.Context, inodes ...uint64) (byInode map[uint6
 	return byInode, unseen, nil
 }
 
+// managerLimit is how long a service manager has to list its main processes.
+const managerLimit = 5 * time.Second
+
 // court remembers what it has asked, for as long as one look at the machine takes.
 type court struct {
 	Known
@@ -178,9 +183,9 @@ func (c *court) decide(ctx context.Context, h *Holder) {
 		h.Role = Launcher
 	case h.PID == c.Worker, c.Worker != 0 && descends(h.Process, func(pid int) bool { return pid == c.Worker }):
 		h.Role = Worker
-	case isLauncher(h.PID, h.Argv), becomesLauncher(h.Process):
+	case isLauncher(h.PID, h.Argv), becomesLauncher(h.Process), c.launches(h.Process):
 		h.Role = Launcher
-	case c.belongsToLauncher(h.Process):
+	case c.belongsToLauncher(h.Process), hasLauncher(h.PID):
 		h.Role = Worker
 	case !openclaw.IsGateway(h.PID, h.Argv):
 		h.Role, h.Why = Foreign, "it is no OpenClaw gateway"
@@ -232,6 +237,9 @@ func (c *court) mainsOf(ctx context.Context, manager systemd.Manager) mains {
 	if known, asked := c.mains[manager]; asked {
 		return known
 	}
+	// One that hangs must not keep the others from being told.
+	ctx, cancel := context.WithTimeout(ctx, managerLimit)
+	defer cancel()
 	var known mains
 	known.unit, known.err = manager.MainPIDs(ctx)
 	c.mains[manager] = known
@@ -245,6 +253,31 @@ func (c *court) belongsToLauncher(p holders.Process) bool {
 		return true
 	}
 	return descends(p, func(pid int) bool { return pid == c.Launcher || isLauncher(pid, commandLine(pid)) })
+}
+
+// hasLauncher reports whether a process is the worker of a launcher that lives,
+// whatever program that launcher is: an older one, or a copy run by hand.
+func hasLauncher(pid int) bool {
+	_, ok := worker.LauncherOf(pid)
+	return ok
+}
+
+// launches reports whether a process is the launcher of a worker: of one of its
+// children, as far as those may be looked into.
+func (c *court) launches(p holders.Process) bool {
+	children, err := proctree.Descendants(p.PID)
+	if err != nil {
+		return false
+	}
+	for _, child := range children {
+		if child.PPID != p.PID {
+			break // children come before grandchildren
+		}
+		if launcher, ok := worker.LauncherOf(child.PID); ok && launcher.PID == p.PID {
+			return true
+		}
+	}
+	return false
 }
 
 // descends reports whether one of a process's ancestors is so.

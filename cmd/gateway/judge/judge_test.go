@@ -2,16 +2,19 @@ package judge
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/worker/proctree"
 )
 
 // childKey makes the test binary somebody else: it keeps what it inherited until its
@@ -40,10 +43,11 @@ func TestListening(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { file.Close(); listener.Close() })
+	program, mark := "/proc/self/exe", ""
 	hold := func(argv ...string) int {
 		t.Helper()
-		cmd := exec.Command("/proc/self/exe")
-		cmd.Args, cmd.Env = argv, append(os.Environ(), childKey+"=1", "GORACE=atexit_sleep_ms=0")
+		cmd := exec.Command(program)
+		cmd.Args, cmd.Env = argv, append(os.Environ(), childKey+"=1", "GORACE=atexit_sleep_ms=0", mark)
 		cmd.ExtraFiles = []*os.File{file}
 		input, err := cmd.StdinPipe()
 		if err != nil {
@@ -64,9 +68,10 @@ func TestListening(t *testing.T) {
 	}
 	const entry = "/nowhere/node_modules/openclaw/dist/index.js"
 	want := map[int]Role{
-		os.Getpid(): Foreign,
+		os.Getpid(): Launcher, // of the one with its mark
 		hold("node", entry, "gateway", "--port", "18789"): Orphan,
-		hold("openclaw-gateway", "", ""):                  Orphan,
+		hold("openclaw-gateway", "", ""):                  Foreign, // no Node.js
+		hold("/opt/openclaw-gateway", "--port", "18789"):  Foreign,
 		hold("python3", "/srv/openclaw.py", "gateway"):    Foreign,
 		hold("node", entry, "gateway", "status"):          Foreign,
 		hold("/usr/local/bin/gateway", "run"):             Launcher, // the same program as this one
@@ -74,6 +79,25 @@ func TestListening(t *testing.T) {
 	}
 	worker := hold("node", entry, "gateway")
 	want[worker] = Worker
+
+	program = filepath.Join(t.TempDir(), "node")
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	want[hold("openclaw-gateway", "", "")] = Orphan
+	// The worker of a launcher that lives, whatever program that is.
+	launcher, err := proctree.Find(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark = fmt.Sprintf("GATEWAY_LAUNCHER=/run/some:where:%d:%d", launcher.PID, launcher.Start)
+	want[hold("node", entry, "gateway", "run")] = Worker
+	mark = fmt.Sprintf("GATEWAY_LAUNCHER=/run/some:where:%d:%d", launcher.PID, launcher.Start+1)
+	want[hold("node", entry, "gateway", "run")] = Orphan // that one has ended
 
 	sockets, _, err := Known{Worker: worker}.Listening(t.Context(), netip.MustParseAddrPort(listener.Addr().String()))
 	if err != nil || len(sockets) != 1 || !sockets[0].Exact {

@@ -1,6 +1,8 @@
 package openclaw
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,7 +21,21 @@ import (
 // be read, if it lies in a folder named openclaw.
 func IsGateway(pid int, argv []string) bool {
 	entry, ok := invocation(argv)
-	return ok && (entry == "" || ours(pid, entry))
+	switch {
+	case !ok:
+		return false
+	case entry == "":
+		return titled(pid)
+	default:
+		return ours(pid, entry)
+	}
+}
+
+// titled reports whether a process that calls itself by the title is one that can:
+// Node.js or Bun. One that may not be looked into cannot be signalled either.
+func titled(pid int) bool {
+	program, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
+	return errors.Is(err, fs.ErrPermission) || err == nil && runtime.MatchString(filepath.Base(strings.TrimSuffix(program, " (deleted)")))
 }
 
 // Starts reports whether a command line, such as a unit's ExecStart, starts an
@@ -56,12 +72,12 @@ func invocation(argv []string) (entry string, ok bool) {
 	if len(argv) == 0 {
 		return "", false
 	}
-	program := filepath.Base(argv[0])
-	if program == title {
+	// What is left of a longer argv is empty. A program of that name is not Node.js.
+	if argv[0] == title && strings.Join(argv[1:], "") == "" {
 		return "", true
 	}
 	rest := argv
-	if runtime.MatchString(program) {
+	if runtime.MatchString(filepath.Base(argv[0])) {
 		if rest = script(argv[1:]); len(rest) == 0 {
 			return "", false
 		}

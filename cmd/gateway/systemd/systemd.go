@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -154,12 +155,20 @@ func (m Manager) Command(arguments ...string) string {
 		}
 	}
 	for _, argument := range arguments {
-		if strings.Contains(argument, `\`) { // systemd escapes with \x2d and the like, which a shell would eat
-			argument = "'" + argument + "'"
-		}
-		words = append(words, argument)
+		words = append(words, Quote(argument))
 	}
 	return strings.Join(words, " ")
+}
+
+var plainWord = regexp.MustCompile(`^[a-zA-Z0-9_@%+=:,./-]+$`)
+
+// Quote writes a word for a shell. A unit's name is read from a cgroup, which
+// its user can name at will, and systemd escapes with \x2d and the like.
+func Quote(word string) string {
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // become lets systemctl find the manager of a user, its own also where nobody has
