@@ -4,6 +4,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# The steps of a target are in order.
+.NOTPARALLEL:
+# Where Debian has programs that are not only root's, such as runuser.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TOOLS := tools/go.mod
 
@@ -107,6 +112,7 @@ packages:
 	@$(call find_missing,$(NEEDS)); \
 	find /lib/*-linux-gnu*/security /usr/lib/*/security -name pam_systemd.so 2>/dev/null | grep -q . || missing+=(libpam-systemd); \
 	test -e /usr/share/keyrings/debian-archive-keyring.gpg || missing+=(debian-archive-keyring); \
+	test -e /usr/include/stdlib.h || missing+=(libc6-dev); \
 	$(install_missing)
 
 # Whom bench compares with. One that cannot be had stands in the report as missing. Their packages start services, which

@@ -70,7 +70,7 @@ type keyWalk struct {
 // mark lets the journal begin here.
 func (k *keyWalk) mark(t *testing.T) {
 	t.Helper()
-	k.cursor = k.JournalCursor(t)
+	k.cursor = k.JournalCursor(t, service)
 }
 
 func (k *keyWalk) journal(t *testing.T) string {

@@ -257,7 +257,7 @@ var shape = map[string]any{
 		"ready_after_ms": 0.0, "handoff": oneOf{"preload", "listen-fds", "intercept"}, "restarts": 0.0, "next_start": nil,
 		"last_exit": map[string]any{
 			"generation": 0.0, "code": 0.0, "signal": "", "reason": oneOf{"crash", "config", "restart", "idle", "unready", "stop"},
-			"at": time.Time{}, "strays": 0.0,
+			"at": time.Time{}, "strays": 0.0, "detail": "",
 		},
 	},
 	"config": map[string]any{"path": "", "state": oneOf{"applied", "rejected"}, "error": ""},

@@ -217,7 +217,7 @@ func (g *generation) probe(ctx context.Context, patience time.Duration, send fun
 		return
 	}
 	said := func(text string) { send(event{kind: probed, text: text}) }
-	probes := prober{patience: patience, connected: g.visits.add}
+	probes := prober{patience: patience, connected: g.visits.add, answered: g.visits.answered}
 	path := g.spec.Probe == ProbeHTTP || (g.spec.Probe == ProbeAuto && g.spec.ReadyPath != "")
 	if g.handoff == handoff.Preload {
 		select {
@@ -258,7 +258,7 @@ func (g *generation) readReports(reports *handoff.Reports, send func(event), end
 // make systemd start the service again that has just been stopped.
 func (g *generation) discardProbes() error {
 	left := map[netip.AddrPort][]netip.AddrPort{}
-	for _, conn := range g.visits.all() {
+	for _, conn := range g.visits.waiting() {
 		waiting, err := inQueue(conn)
 		if err != nil {
 			return err

@@ -23,8 +23,10 @@ const defaultPatience = 3 * time.Second
 // prober makes the launcher's own requests.
 type prober struct {
 	patience time.Duration
-	// connected is called with each connection that was made; nil: nobody cares.
+	// connected is called with each connection that was made, answered when it has
+	// left the queue and the request is over; nil: nobody cares.
 	connected func(net.Conn)
+	answered  func()
 }
 
 // awaitAnswers returns nil when the worker has taken a request from the queue
@@ -99,6 +101,12 @@ func insist(ctx context.Context, said func(string), try func() (complaint string
 // given up would stay there, in front of the clients. When it returns, the
 // connection is closed.
 func (p prober) exchange(ctx context.Context, method, target string) (*http.Response, error) {
+	defer func(given context.Context) {
+		// Only who gives up leaves the connection in the queue.
+		if given.Err() == nil && p.answered != nil {
+			p.answered()
+		}
+	}(ctx)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	req, err := http.NewRequestWithContext(ctx, method, target, nil)

@@ -423,3 +423,31 @@ func TestInQueue(t *testing.T) {
 		check("given up by the client, accepted and closed", conn, false)
 	}
 }
+
+// TestVisitsThatAreOver: only a request that was given up may be in the queue
+// still; the address of one that was answered can be somebody else's later.
+func TestVisitsThatAreOver(t *testing.T) {
+	t.Parallel()
+	answers := httptest.NewServer(http.NotFoundHandler())
+	defer answers.Close()
+	silent := listen(t, "127.0.0.1")
+	visits := new(visits)
+	probes := prober{patience: time.Hour, connected: visits.add, answered: visits.answered}
+	if _, err := probes.exchange(t.Context(), http.MethodGet, answers.URL); err != nil {
+		t.Fatal(err)
+	}
+	if got := visits.waiting(); len(got) != 0 || len(visits.from()) != 1 {
+		t.Errorf("an answered request: %d may wait, of %d", len(got), len(visits.from()))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	probes.connected = func(conn net.Conn) {
+		visits.add(conn)
+		cancel()
+	}
+	if _, err := probes.exchange(ctx, http.MethodGet, "http://"+silent.Address.String()); err == nil {
+		t.Error("nobody has answered: no error")
+	}
+	if got := visits.waiting(); len(got) != 1 || len(visits.from()) != 2 {
+		t.Errorf("a request that was given up: %d may wait, of %d", len(got), len(visits.from()))
+	}
+}

@@ -26,7 +26,7 @@ const markKey = "GATEWAY_LAUNCHER"
 // The cgroups that the launcher makes in the unit's: its own, and before the
 // number each generation's.
 const (
-	launcherGroup     = "launcher"
+	launcherGroup     = cgroup.LauncherName
 	generationsPrefix = "generation-"
 )
 

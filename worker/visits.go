@@ -12,12 +12,30 @@ import (
 type visits struct {
 	mu    sync.Mutex
 	conns []net.Conn
+	// open is the part of them that were given up before they were answered, or
+	// still wait: one at the most.
+	open []net.Conn
 }
 
 func (v *visits) add(conn net.Conn) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.conns = append(v.conns, conn)
+	v.open = append(v.open, conn)
+}
+
+// answered says that all of them have left the queue.
+func (v *visits) answered() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.open = nil
+}
+
+// waiting returns those that may be in the queue still.
+func (v *visits) waiting() []net.Conn {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Clone(v.open)
 }
 
 func (v *visits) all() []net.Conn {

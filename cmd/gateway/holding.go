@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -59,6 +60,11 @@ func (h *holding) now() (listener.Set, context.Context) {
 // them open for it. The launcher binds what it can and does not have yet, all of
 // it or, when an address is in use, none.
 func (h *holding) claim(edition int, listen []netip.AddrPort) (listener.Set, error) {
+	selected, err := h.take(edition, listen)
+	return selected, explained(err)
+}
+
+func (h *holding) take(edition int, listen []netip.AddrPort) (listener.Set, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	selected, missing, _ := h.sockets.Select(listen)
@@ -103,7 +109,7 @@ func (h *holding) bind(addresses []netip.AddrPort, others bool) (bound listener.
 			h.log.Info("listening", "address", address)
 			h.absent = slices.DeleteFunc(h.absent, func(a netip.AddrPort) bool { return a == address })
 		case errors.Is(err, unix.EADDRINUSE):
-			return bound, fmt.Errorf("%w: %s", err, reclaimHint(context.Background(), address))
+			return bound, &inUse{address: address, err: err}
 		case listener.Absent(err):
 			absent = append(absent, err)
 			if !known {
@@ -120,10 +126,39 @@ func (h *holding) bind(addresses []netip.AddrPort, others bool) (bound listener.
 	return bound, nil
 }
 
+// inUse is an address that somebody else holds.
+type inUse struct {
+	address netip.AddrPort
+	err     error
+}
+
+func (e *inUse) Error() string { return e.err.Error() }
+func (e *inUse) Unwrap() error { return e.err }
+
+// hintLimit is how long a look at who holds an address may take.
+const hintLimit = 5 * time.Second
+
+// explained adds who holds an address that is in use. That takes a look at the whole
+// machine, so nobody may hold the lock, for which the supervisor would have to wait.
+func explained(err error) error {
+	var used *inUse
+	if !errors.As(err, &used) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), hintLimit)
+	defer cancel()
+	return fmt.Errorf("%w: %s", err, reclaimHint(ctx, used.address))
+}
+
 // foresee returns what a claim would find open already, and the addresses that it
 // would end up with. It binds nothing. Where systemd holds none of them, there
 // is neither.
 func (h *holding) foresee(listen []netip.AddrPort) (listener.Set, []netip.AddrPort, error) {
+	selected, addresses, err := h.see(listen)
+	return selected, addresses, explained(err)
+}
+
+func (h *holding) see(listen []netip.AddrPort) (listener.Set, []netip.AddrPort, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	selected, missing, _ := h.sockets.Select(listen)
@@ -139,7 +174,7 @@ func (h *holding) foresee(listen []netip.AddrPort) (listener.Set, []netip.AddrPo
 			return nil, nil, err
 		}
 		if len(others) > 0 {
-			return nil, nil, errors.New(reclaimHint(context.Background(), address))
+			return nil, nil, &inUse{address: address, err: unix.EADDRINUSE}
 		}
 	}
 	addresses := slices.DeleteFunc(slices.Clone(listen), func(a netip.AddrPort) bool { return slices.Contains(h.absent, a) })

@@ -42,6 +42,9 @@ type launcher struct {
 
 	report atomic.Pointer[configReport]
 
+	// desk is the last one that was closed; nil when there was none.
+	desk atomic.Pointer[frontdesk.Desk]
+
 	history history
 	feed    feed
 }
@@ -131,7 +134,21 @@ func (l *launcher) openDesk() (closeDesk func()) {
 	l.log.Info("front desk opened: clients are answered with 503")
 	return func() {
 		desk.Close()
+		l.desk.Store(desk)
 		l.log.Info("front desk closed: clients wait for the next generation")
+	}
+}
+
+// drainLimit is how long the launcher's end waits for clients at the front desk.
+const drainLimit = 2 * time.Second
+
+// drainDesk lets clients have their answer whom the front desk had accepted when
+// the launcher was told to end.
+func (l *launcher) drainDesk() {
+	if desk := l.desk.Load(); desk != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
+		defer cancel()
+		desk.Drain(ctx)
 	}
 }
 

@@ -145,6 +145,7 @@ func run(ctx context.Context, path string) error {
 	}
 	why := l.supervisor.Run(ctx, hurry)
 	l.remembering.Wait()
+	l.drainDesk()
 	if holder.kind != bySystemd {
 		return nil
 	}

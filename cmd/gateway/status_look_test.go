@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,11 +42,23 @@ func listenShared(t *testing.T, address string) (*os.File, netip.AddrPort) {
 	return file, netip.MustParseAddrPort(l.Addr().String())
 }
 
-// hold starts a process of that command line which has the file open.
+// hold starts a process of that command line which has the file open; its program
+// is called node.
 func hold(t *testing.T, file *os.File, argv ...string) int {
 	t.Helper()
-	cmd := exec.Command("/bin/sleep")
+	content, err := os.ReadFile("/bin/cat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := filepath.Join(t.TempDir(), "node")
+	if err := os.WriteFile(node, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(node)
 	cmd.Args, cmd.ExtraFiles = argv, []*os.File{file}
+	if _, err := cmd.StdinPipe(); err != nil { // which cat reads
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +79,8 @@ func TestLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	orphan := hold(t, first, "openclaw-gateway", "600")
-	foreign := hold(t, second, "sleep", "600")
+	orphan := hold(t, first, "openclaw-gateway")
+	foreign := hold(t, second, "cat")
 
 	s := Status{Worker: WorkerStatus{State: "ready"}}
 	s.look(t.Context(), []netip.AddrPort{address}, 0)
@@ -100,8 +113,8 @@ func TestLook(t *testing.T) {
 		t.Errorf("the first is %q", s.Problems[0])
 	}
 	for _, words := range [][]string{
-		{fmt.Sprintf("%s is held by pid %d (openclaw-gateway 600), an orphan: ", address, orphan), "main process of no unit", "`gateway reclaim " + address.String() + "`"},
-		{fmt.Sprintf("%s is held by pid %d (sleep 600), a foreign process: it is no OpenClaw gateway; ", address, foreign)},
+		{fmt.Sprintf("%s is held by pid %d (openclaw-gateway), an orphan: ", address, orphan), "main process of no unit", "`gateway reclaim " + address.String() + "`"},
+		{fmt.Sprintf("%s is held by pid %d (cat), a foreign process: it is no OpenClaw gateway; ", address, foreign)},
 	} {
 		for _, word := range words {
 			if !strings.Contains(problems, word) {

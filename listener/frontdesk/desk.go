@@ -101,3 +101,17 @@ func (d *Desk) Close() {
 	d.cancel()
 	<-d.served
 }
+
+// Drain returns when the last client that was accepted has its answer or has gone,
+// or when the context is done. The desk is closed before.
+func (d *Desk) Drain(ctx context.Context) {
+	// Nobody is there when all places can be had.
+	for range cap(d.acceptor.places) {
+		select {
+		case d.acceptor.places <- struct{}{}:
+			defer func() { <-d.acceptor.places }()
+		case <-ctx.Done():
+			return
+		}
+	}
+}

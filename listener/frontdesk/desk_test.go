@@ -1,6 +1,7 @@
 package frontdesk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -212,6 +213,42 @@ func TestCloseLeavesNobodyWithoutAnAnswer(t *testing.T) {
 	if got, err := io.ReadAll(silent); err != nil || len(got) > 0 {
 		t.Errorf("the silent client got %q, %v", got, err)
 	}
+}
+
+// TestDrain: who ends the process waits for those who were accepted, and not for
+// ever.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	socket := listen(t, "127.0.0.1")
+	desk := openDesk(t, defaults, socket)
+	late, silent := dial(t, socket), dial(t, socket)
+	talking(t, desk, 2)
+	desk.Close()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		desk.Drain(t.Context())
+	}()
+	refused(t, late, get)
+	select {
+	case <-drained:
+		t.Error("a client that was accepted is still there")
+	default:
+	}
+	silent.Close()
+	select {
+	case <-drained:
+	case <-time.After(bound):
+		t.Errorf("not drained within %s, though nobody is there", bound)
+	}
+
+	desk = openDesk(t, defaults, socket)
+	defer dial(t, socket).Close()
+	talking(t, desk, 1)
+	desk.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	desk.Drain(ctx)
 }
 
 // Clients come all the time, the desk opens and closes, and between two desks

@@ -105,12 +105,14 @@ func (s *Scope) JournalAfter(t testing.TB, cursor, unit string) string {
 	return s.journal(t, append([]string{"--after-cursor=" + cursor}, s.matches(unit)...)...)
 }
 
-// JournalCursor is the place that the machine's journal has reached.
-func (s *Scope) JournalCursor(t testing.TB) string {
+// JournalCursor is the place that the journal of a unit has reached; it has to
+// have said something. The entry at the place has to be the unit's: otherwise
+// journalctl leaves out the first one after it (seen with 252).
+func (s *Scope) JournalCursor(t testing.TB, unit string) string {
 	t.Helper()
-	_, cursor, found := strings.Cut(s.journal(t, "--lines=1", "--show-cursor"), "-- cursor: ")
+	_, cursor, found := strings.Cut(s.journal(t, append([]string{"--lines=1", "--show-cursor"}, s.matches(unit)...)...), "-- cursor: ")
 	if !found {
-		t.Fatal("the journal has no cursor")
+		t.Fatalf("the journal of %s has no cursor", unit)
 	}
 	return strings.TrimSpace(cursor)
 }

@@ -24,6 +24,9 @@ type Group struct {
 	path string
 }
 
+// LauncherName is the group that the launcher moves into, below the delegated one.
+const LauncherName = "launcher"
+
 // Delegated returns the control group that was delegated to the unit of this
 // process; systemd marks it with an extended attribute (systemd.resource-control(5)
 // calls it user.delegate, "trusted." before version 251).
@@ -45,8 +48,13 @@ func Delegated() (*Group, error) {
 		return nil, ErrNotDelegated
 	}
 	path := filepath.Join(mount, lines[i].Path)
-	// A unit with DelegateSubgroup= starts its process one level below.
-	for _, candidate := range []string{path, filepath.Dir(path)} {
+	candidates := []string{path}
+	// A unit with DelegateSubgroup= starts its process one level below; anybody else
+	// there is in the group of somebody who divides it, a container engine perhaps.
+	if executedBySystemd() || filepath.Base(path) == LauncherName {
+		candidates = append(candidates, filepath.Dir(path))
+	}
+	for _, candidate := range candidates {
 		if delegated(candidate) || ofUserManager(candidate) {
 			return &Group{path: candidate}, nil
 		}
@@ -60,7 +68,7 @@ func Delegated() (*Group, error) {
 // user's to divide; a terminal's group there is not this process's, and it was
 // not systemd that executed the process in it (SYSTEMD_EXEC_PID, systemd.exec(5)).
 func ofUserManager(path string) bool {
-	if !strings.HasSuffix(path, ".service") || os.Getenv("SYSTEMD_EXEC_PID") != strconv.Itoa(os.Getpid()) {
+	if !strings.HasSuffix(path, ".service") || !executedBySystemd() {
 		return false
 	}
 	manager := fmt.Sprintf("user@%d.service", os.Geteuid())
@@ -71,6 +79,9 @@ func ofUserManager(path string) bool {
 	}
 	return false
 }
+
+// executedBySystemd reports whether a service manager executed this very process.
+func executedBySystemd() bool { return os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) }
 
 func delegated(path string) bool {
 	value := make([]byte, 8)

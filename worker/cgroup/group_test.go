@@ -398,10 +398,11 @@ func TestDelegated(t *testing.T) {
 	}{
 		"itself":          {"user.delegate", "1", nil, true},
 		"before 251":      {"trusted.delegate", "1", nil, true},
-		"one level below": {"user.delegate", "1", []string{"main"}, true},
-		"two levels":      {"user.delegate", "1", []string{"main", "below"}, false},
-		"not":             {"user.delegate", "0", []string{"main"}, false},
-		"something else":  {"user.invocation_id", "1", []string{"main"}, false},
+		"one level below": {"user.delegate", "1", []string{"launcher"}, true},
+		"in another's":    {"user.delegate", "1", []string{"main"}, false},
+		"two levels":      {"user.delegate", "1", []string{"main", "launcher"}, false},
+		"not":             {"user.delegate", "0", []string{"launcher"}, false},
+		"something else":  {"user.invocation_id", "1", []string{"launcher"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
