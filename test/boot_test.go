@@ -10,6 +10,7 @@ import (
 
 // TestBootWithDyingWorker: no boot hangs on a worker that does not come up.
 func TestBootWithDyingWorker(t *testing.T) {
+	t.Parallel()
 	dying := worker("/bin/false") + "  start: at-once\n"
 	t.Run("system", func(t *testing.T) {
 		m := boot(t, machine.Options{Prepare: func(m *machine.Machine) {

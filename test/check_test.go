@@ -36,6 +36,7 @@ func (c checked) want(t *testing.T, code int, words ...string) {
 
 // TestConfigCheck: what an edit would do is known before the save.
 func TestConfigCheck(t *testing.T) {
+	t.Parallel()
 	const draft = "/tmp/draft.yaml"
 	base := worker("/usr/bin/python3", workersPath+"/tells.py") + "  environment: [TOKEN=hush]\n"
 	m := boot(t, machine.Options{})
@@ -132,6 +133,7 @@ func TestConfigCheck(t *testing.T) {
 // TestConfigCheckByHand: the addresses that are to be opened are looked at, and
 // not touched.
 func TestConfigCheckByHand(t *testing.T) {
+	t.Parallel()
 	const draft = "/tmp/draft.yaml"
 	m := boot(t, machine.Options{})
 	m.WriteFile(t, configFile, "{}\n", 0o644)
@@ -143,32 +145,14 @@ func TestConfigCheckByHand(t *testing.T) {
 		m.WriteFile(t, draft, "listen: ['"+occupied+"']\n", 0o644)
 		check(t, m.Scope, draft).want(t, 0, "to ["+occupied+"]")
 	}
-	holder := m.Command(t.Context(), "/usr/bin/python3", "-u", "-c",
-		"import socket, sys; s = socket.create_server(('127.0.0.1', 18792)); print('listening'); sys.stdin.read()")
-	stdin, err := holder.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := holder.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := holder.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := stdout.Read(make([]byte, 16)); err != nil {
-		t.Fatal(err)
-	}
+	free := occupy(t, m, "127.0.0.1:18792")
 	for _, occupied := range []string{"127.0.0.1:18792", "0.0.0.0:18792"} {
 		m.WriteFile(t, draft, "listen: ['"+occupied+"']\n", 0o644)
 		check(t, m.Scope, draft).want(t, 1, "would reject it: "+draft+":1: listen: "+occupied, "python3", "kill ")
 	}
 	m.WriteFile(t, draft, "listen: ['0.0.0.0:18789']\n", 0o644)
 	check(t, m.Scope, draft).want(t, 1, "would reject it", "cannot be bound while "+ipv4+" is held")
-	stdin.Close()
-	if err := holder.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	free()
 	if s := gatewayStatus(t, m.Scope); len(s.Sockets) != 2 || s.Verdict != "waiting" {
 		t.Errorf("the status is %+v\n%s", s, h.logged())
 	}
@@ -177,6 +161,7 @@ func TestConfigCheckByHand(t *testing.T) {
 // TestConfigCheckOfTwo: with a launcher in each scope the file tells which one it
 // is for, or the caller does.
 func TestConfigCheckOfTwo(t *testing.T) {
+	t.Parallel()
 	m := boot(t, machine.Options{Users: true})
 	install(t, m.Scope, m, "listen: ['127.0.0.1:18790']\n")
 	get(t, m, "127.0.0.1:18790", "/healthz")
@@ -200,6 +185,7 @@ func TestConfigCheckOfTwo(t *testing.T) {
 // TestStopTimeoutEdit: a stop.timeout that systemd would cut short is a problem,
 // with the command that mends it.
 func TestStopTimeoutEdit(t *testing.T) {
+	t.Parallel()
 	m := boot(t, machine.Options{Users: true})
 	t.Run("system", func(t *testing.T) { testStopTimeoutEdit(t, m, m.Scope, configFile, "--system") })
 	t.Run("run as", func(t *testing.T) {

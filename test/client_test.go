@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -133,4 +134,37 @@ func kill(t testing.TB, m *machine.Machine, pid int) {
 func generationOf(body string) (generation int) {
 	_, _ = fmt.Sscanf(strings.TrimSpace(body), "generation %d", &generation)
 	return generation
+}
+
+// occupy has a foreign process of the machine listen on an address, until free is
+// called.
+func occupy(t *testing.T, m *machine.Machine, address string) (free func()) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder := m.Command(t.Context(), "/usr/bin/python3", "-u", "-c",
+		"import socket, sys; s = socket.create_server(('"+host+"', "+port+")); print('listening'); sys.stdin.read()")
+	stdin, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stdout.Read(make([]byte, 16)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		stdin.Close()
+		if err := holder.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -146,6 +146,7 @@ func pidOf(t testing.TB, f finding) int {
 // TestDoctorPort: before anything is installed it says who has the port, which is the
 // state in which most people meet it.
 func TestDoctorPort(t *testing.T) {
+	t.Parallel()
 	m := boot(t, machine.Options{Users: true})
 	prepare(t, m)
 	m.Run(t, "useradd", "--create-home", "mallory")
@@ -246,6 +247,7 @@ func edit(t testing.TB, m *machine.Machine, path, old, new string) {
 // TestDoctorUnits brings about what can be wrong with the units and the launcher, and
 // mends each with the command that the doctor prints.
 func TestDoctorUnits(t *testing.T) {
+	t.Parallel()
 	old := filepath.Join(t.TempDir(), "gateway")
 	if output, err := exec.Command("go", "build", "-ldflags", "-X main.version=0.0.1", "-o", old, "../cmd/gateway").CombinedOutput(); err != nil {
 		t.Fatalf("build the gateway: %v\n%s", err, output)
@@ -437,6 +439,7 @@ func without(d diagnosis, id string) diagnosis {
 // TestDoctorWorker brings about what can be wrong with the worker, its configuration,
 // and the machine below it.
 func TestDoctorWorker(t *testing.T) {
+	t.Parallel()
 	m := boot(t, machine.Options{})
 	prepare(t, m)
 	command := strings.Fields(claw)
@@ -571,6 +574,7 @@ func TestDoctorWorker(t *testing.T) {
 
 // TestDoctorScopes: the units of a user, beside those of the system.
 func TestDoctorScopes(t *testing.T) {
+	t.Parallel()
 	m := boot(t, machine.Options{Users: true})
 	alice := m.AddUser(t, "alice")
 	alice.Run(t, gatewayPath, "install", "--user", "--now")

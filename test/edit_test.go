@@ -158,6 +158,7 @@ func shownStatus(t *testing.T, m *machine.Machine) string {
 // TestEnvironmentFileEdits: the file that a key names counts like the
 // configuration itself.
 func TestEnvironmentFileEdits(t *testing.T) {
+	t.Parallel()
 	const one, two = "/etc/one.env", "/etc/two.env"
 	with := func(file string) string {
 		return worker("/usr/bin/python3", workersPath+"/tells.py") + "  environment_file: " + file + "\n"

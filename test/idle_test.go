@@ -35,6 +35,7 @@ func atRest(t *testing.T, m *machine.Machine) machine.Unit {
 // TestIdleStop: nobody is connected, so there is no worker and no launcher; the
 // next client has both started again.
 func TestIdleStop(t *testing.T) {
+	t.Parallel()
 	m := boot(t, machine.Options{})
 	install(t, m.Scope, m, "worker: {idle_stop: 2s}\n")
 	held := inodes(t, m)
@@ -66,6 +67,7 @@ func TestIdleStop(t *testing.T) {
 // TestIdleStopLeavesProbesOut: what the launcher asks its worker is no client, so
 // a worker that nobody connects to is stopped, also one that started at once.
 func TestIdleStopLeavesProbesOut(t *testing.T) {
+	t.Parallel()
 	m := boot(t, machine.Options{})
 	install(t, m.Scope, m, "worker: {idle_stop: 2s, start: at-once}\nready: {probe: http, path: /healthz}\n")
 	m.Systemctl(t, "start", service)
@@ -75,6 +77,7 @@ func TestIdleStopLeavesProbesOut(t *testing.T) {
 // TestIdleStopInTheVeryMoment: clients that come as soon as the worker is seen not
 // to serve any more, wherever it and the launcher stand on their way out then.
 func TestIdleStopInTheVeryMoment(t *testing.T) {
+	t.Parallel()
 	m := boot(t, machine.Options{})
 	install(t, m.Scope, m, "worker: {idle_stop: 300ms}\n")
 	moments := map[string]func(machine.Unit) bool{
@@ -102,6 +105,7 @@ func TestIdleStopInTheVeryMoment(t *testing.T) {
 // TestIdleStopWithClientInQueue: who comes while the idle worker takes its time to
 // end waits for that, and gets the next generation of the same launcher.
 func TestIdleStopWithClientInQueue(t *testing.T) {
+	t.Parallel()
 	const fifo = "/run/linger"
 	m := boot(t, machine.Options{})
 	m.Run(t, "mkfifo", fifo)
@@ -148,6 +152,7 @@ func TestIdleStopWithClientInQueue(t *testing.T) {
 // TestIdleStopOfConnected: a WebSocket on which nothing is said is a client, for
 // as long as it is open; and an edit counts at once, in either direction.
 func TestIdleStopOfConnected(t *testing.T) {
+	t.Parallel()
 	m := boot(t, machine.Options{})
 	install(t, m.Scope, m, "{}\n")
 	client := dialWebSocket(t, m)
@@ -187,6 +192,7 @@ func TestIdleStopOfConnected(t *testing.T) {
 // TestIdleStopByHand: there is nobody who would start the launcher again, so it
 // stays, and waits itself.
 func TestIdleStopByHand(t *testing.T) {
+	t.Parallel()
 	m := boot(t, machine.Options{})
 	m.WriteFile(t, configFile, "worker: {idle_stop: 1s}\n", 0o644)
 	h := runByHand(t, m)

@@ -120,6 +120,7 @@ func testListenEdit(t *testing.T, here place) {
 
 // TestOtherUsers: the control socket is for the launcher's own user and root.
 func TestOtherUsers(t *testing.T) {
+	t.Parallel()
 	m := boot(t, machine.Options{})
 	m.Run(t, "useradd", "--create-home", "mallory")
 	install(t, m.Scope, m, "{}\n")

@@ -324,6 +324,7 @@ var keyEdits = map[string]keyEdit{
 
 // TestEveryKey: one edit of each key, and what comes of it.
 func TestEveryKey(t *testing.T) {
+	t.Parallel()
 	base := settings{
 		"worker.command": []string{"/usr/bin/python3", workersPath + "/tells.py"},
 		"stop.timeout":   "10s", "restart.backoff_min": "100ms",

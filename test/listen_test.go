@@ -16,6 +16,7 @@ import (
 // TestListenEditByHand: a launcher without systemd opens and closes addresses
 // as "listen" says, while clients of those that stay notice nothing.
 func TestListenEditByHand(t *testing.T) {
+	t.Parallel()
 	const (
 		file                         = "/etc/openclaw-gateway/config.yaml"
 		stays, goes, comes, occupied = ipv4, "127.0.0.1:18790", "127.0.0.1:18791", "127.0.0.1:18792"
@@ -88,24 +89,9 @@ func TestListenEditByHand(t *testing.T) {
 
 	t.Run("in use", func(t *testing.T) {
 		before := gatewayStatus(t, m.Scope)
-		holder := m.Command(t.Context(), "/usr/bin/python3", "-u", "-c",
-			"import socket, sys; s = socket.create_server(('127.0.0.1', 18792)); print('listening'); sys.stdin.read()")
-		stdin, err := holder.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		stdout, err := holder.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := holder.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := stdout.Read(make([]byte, 16)); err != nil {
-			t.Fatal(err)
-		}
+		free := occupy(t, m, "127.0.0.1:18792")
 		m.WriteFile(t, file, listen(stays, "127.0.0.1:18796", occupied), 0o644)
-		_, err = m.Output(gatewayPath, "reload")
+		_, err := m.Output(gatewayPath, "reload")
 		for _, word := range []string{file + ":1", occupied, "address already in use", "python3", "kill "} {
 			if err == nil || !strings.Contains(err.Error(), word) {
 				t.Errorf("gateway reload: %v, want %q", err, word)
@@ -117,10 +103,7 @@ func TestListenEditByHand(t *testing.T) {
 		}
 		wantAnswers(stays, comes)
 		wantRefused("127.0.0.1:18796")
-		stdin.Close()
-		if err := holder.Wait(); err != nil {
-			t.Fatal(err)
-		}
+		free()
 	})
 
 	t.Run("overlap", func(t *testing.T) {

@@ -37,6 +37,7 @@ var openClaws = []struct {
 // enabled, nothing runs, and a first client gets its answer; every way to
 // restart leaves the port where it is.
 func TestOpenClaw(t *testing.T) {
+	t.Parallel()
 	for _, claw := range openClaws {
 		t.Run(claw.version, func(t *testing.T) {
 			// …/node_modules/openclaw/dist/index.js

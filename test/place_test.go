@@ -20,6 +20,7 @@ const debian13 = "DEBIAN13_ROOT"
 // OpenClaw as themselves.
 func inScopes(t *testing.T, test func(t *testing.T, here place)) {
 	t.Helper()
+	t.Parallel()
 	in(t, test, place{name: "system"}, place{name: "user", user: true})
 }
 

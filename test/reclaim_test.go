@@ -39,6 +39,7 @@ require('node:http').createServer((request, response) => response.end('fake\n'))
 // outlived its supervisor and holds the port. Starting the socket unit ends exactly
 // that process, and it cannot take the port again.
 func TestIncident(t *testing.T) {
+	t.Parallel()
 	modules := filepath.Dir(filepath.Dir(filepath.Dir(required(t, "OPENCLAW_ENTRY"))))
 	m := boot(t, machine.Options{Users: true, Binds: map[string]string{"/opt/openclaw/node_modules": modules}})
 	claw := m.AddUser(t, "claw")
@@ -120,6 +121,7 @@ ready:
 
 // TestReclaim goes through all who can hold the port, with a gateway that costs less.
 func TestReclaim(t *testing.T) {
+	t.Parallel()
 	m := boot(t, machine.Options{Users: true})
 	alice := m.AddUser(t, "alice")
 	for name, entry := range map[string]string{"openclaw": fakeEntry, "other": foreignEntry} {

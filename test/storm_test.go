@@ -23,7 +23,6 @@ const quick = "stop: {timeout: 1s}\nrestart: {backoff_min: 10ms, backoff_max: 20
 // TestHundredCrashes kills the worker a hundred times, or fifty for a user.
 // systemd does not notice, and the sockets stay what they are.
 func TestHundredCrashes(t *testing.T) {
-	t.Parallel()
 	inScopes(t, testHundredCrashes)
 }
 
@@ -60,7 +59,6 @@ func testHundredCrashes(t *testing.T, here place) {
 // user, and its worker with it. systemd starts the next one each time, and the
 // sockets stay what they are.
 func TestFiftyKilledLaunchers(t *testing.T) {
-	t.Parallel()
 	inScopes(t, testFiftyKilledLaunchers)
 }
 
@@ -100,7 +98,6 @@ func testFiftyKilledLaunchers(t *testing.T, here place) {
 // and launchers that are just starting. The seeds are fixed; the moments are as
 // exact as the clients' answers.
 func TestStorm(t *testing.T) {
-	t.Parallel()
 	inScopes(t, testStorm)
 }
 

@@ -43,7 +43,6 @@ func misbehaving(program string, arguments ...string) string {
 // that connect anew for each request. Of a generation that has ended nothing may
 // be left, and nobody may be refused.
 func TestMisbehaviour(t *testing.T) {
-	t.Parallel()
 	everywhere(t, testMisbehaviour)
 }
 
@@ -217,7 +216,6 @@ func toNext(t *testing.T, m *machine.Machine, generation int, misbehaves, dies b
 // TestClosedListener: a worker that closes its listener and lives on is taken
 // for failed, so that somebody serves again without being asked.
 func TestClosedListener(t *testing.T) {
-	t.Parallel()
 	inScopes(t, testClosedListener)
 }
 
@@ -237,7 +235,6 @@ func testClosedListener(t *testing.T, here place) {
 // TestOwnProbes: what the launcher asks a worker that dies without having taken a
 // connection must not pile up in the queue, in front of the clients.
 func TestOwnProbes(t *testing.T) {
-	t.Parallel()
 	inScopes(t, testOwnProbes)
 }
 
@@ -262,7 +259,6 @@ func testOwnProbes(t *testing.T, here place) {
 // TestByHandTree: without a cgroup of its own the launcher ends its worker's
 // processes by descent, and the next launcher what one has left that was killed.
 func TestByHandTree(t *testing.T) {
-	t.Parallel()
 	inScopes(t, testByHandTree)
 }
 
@@ -308,7 +304,6 @@ func testByHandTree(t *testing.T, here place) {
 
 // TestStop: stop means stopped, whatever happens at that moment.
 func TestStop(t *testing.T) {
-	t.Parallel()
 	everywhere(t, testStop)
 }
 
@@ -635,7 +630,6 @@ func (h handle) awaitEnd(t *testing.T) {
 // TestShutdownAtTheEnd: a worker that shuts the sockets down when it is told to
 // stop does not take the port with it, whoever restarts it.
 func TestShutdownAtTheEnd(t *testing.T) {
-	t.Parallel()
 	inScopes(t, testShutdownAtTheEnd)
 }
 
