@@ -121,7 +121,7 @@ func newTarget(ctx context.Context, scope units.Scope) target {
 	t.installed = service["LoadState"] == "loaded"
 	t.unit.ActiveState, t.unit.MainPID = service["ActiveState"], service.Int("MainPID")
 	t.says = service["StatusText"]
-	t.socket, t.listen = socket["ActiveState"], listenAddresses(socket["Listen"])
+	t.socket, t.listen = socket["ActiveState"], socket.Listen()
 	return t
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/cmd/gateway/peer"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -96,11 +97,11 @@ func (c *control) serve(l *launcher) {
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			peer, err := peerOf(conn)
+			asker, err := peer.Of(conn)
 			if err != nil {
 				return ctx
 			}
-			return context.WithValue(ctx, peerKey{}, peer)
+			return context.WithValue(ctx, peerKey{}, asker)
 		},
 	}
 	// Those who watch would hold the launcher up.
@@ -140,20 +141,6 @@ func permit(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// peerOf returns who is at the other end of a connection (SO_PEERCRED, unix(7)).
-func peerOf(conn net.Conn) (*unix.Ucred, error) {
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var credentials *unix.Ucred
-	var option error
-	err = raw.Control(func(fd uintptr) {
-		credentials, option = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	return credentials, errors.Join(err, option)
 }
 
 // processName is the kernel's short name for a process, "" when it has gone.

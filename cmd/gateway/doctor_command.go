@@ -5,12 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/doctor"
 )
@@ -37,13 +35,7 @@ What it finds:
 ` + kinds.String(),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			report := doctor.NewReport(doctor.Gather(cmd.Context(), doctor.Options{
-				System: scope.system, User: scope.user, Version: programVersion(),
-				Control: func(user bool) string { return filepath.Join(runtimeDirectory(user), controlSocket) },
-				Ask: func(ctx context.Context, control string, status any) error {
-					return target{control: control}.call(ctx, http.MethodGet, "/status", nil, status)
-				},
-			}))
+			report := doctor.NewReport(doctor.Gather(cmd.Context(), doctorOptions(scope)))
 			if err := printReport(cmd, report, asJSON); err != nil {
 				return err
 			}
@@ -58,6 +50,17 @@ What it finds:
 	return cmd
 }
 
+func doctorOptions(scope scopeFlags) doctor.Options {
+	return doctor.Options{
+		System: scope.system, User: scope.user, Version: programVersion(),
+		Control: func(user bool) string { return filepath.Join(runtimeDirectory(user), controlSocket) },
+		Ask: func(ctx context.Context, control string, status any) error {
+			// From memory: the doctor looks itself who holds the port, and takes what needs long for hung.
+			return target{control: control}.call(ctx, http.MethodGet, "/status?holders=no", nil, status)
+		},
+	}
+}
+
 func printReport(cmd *cobra.Command, report doctor.Report, asJSON bool) error {
 	if asJSON {
 		encoder := json.NewEncoder(cmd.OutOrStdout())
@@ -65,17 +68,6 @@ func printReport(cmd *cobra.Command, report doctor.Report, asJSON bool) error {
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(report)
 	}
-	_, err := fmt.Fprint(cmd.OutOrStdout(), report.Text(colours(cmd)))
+	_, err := fmt.Fprint(cmd.OutOrStdout(), report.Text(bool(painterFor(cmd.OutOrStdout()))))
 	return err
-}
-
-// colours reports whether the output is a terminal that nobody wants plain
-// (no-color.org).
-func colours(cmd *cobra.Command) bool {
-	file, ok := cmd.OutOrStdout().(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
-	return err == nil
 }

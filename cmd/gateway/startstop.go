@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/netip"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -61,16 +59,4 @@ func newUnitsCommand(name, short, long string, do func(context.Context, target) 
 	}
 	scope.add(cmd)
 	return cmd
-}
-
-// listenAddresses reads Listen= of a socket unit: "127.0.0.1:18789 (Stream)", one
-// a line or several in one.
-func listenAddresses(listen string) []netip.AddrPort {
-	var addresses []netip.AddrPort
-	for word := range strings.FieldsSeq(listen) {
-		if address, err := netip.ParseAddrPort(word); err == nil {
-			addresses = append(addresses, address)
-		}
-	}
-	return addresses
 }

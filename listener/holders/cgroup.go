@@ -7,20 +7,33 @@ import (
 	"github.com/prometheus/procfs"
 )
 
+// Cgroup returns the control group of a process, as systemd names it; "" when the process has gone.
+func Cgroup(pid int) string {
+	process, err := procfs.NewProc(pid)
+	if err != nil {
+		return ""
+	}
+	cgroups, err := process.Cgroups()
+	if err != nil {
+		return ""
+	}
+	return cgroupPath(cgroups)
+}
+
 // cgroupPath chooses the line of /proc/PID/cgroup that systemd goes by, cgroups(7). On a hybrid host the v1 line
-// name=systemd stands beside "0::"; with v1 alone there is no "0::".
+// name=systemd stands beside "0::"; with v1 alone there is no "0::", or one that nobody uses, "0::/".
 func cgroupPath(cgroups []procfs.Cgroup) string {
-	legacy := ""
+	found := ""
 	for _, c := range cgroups {
 		path := strings.TrimSuffix(c.Path, " (deleted)")
 		switch {
-		case c.HierarchyID == 0:
+		case c.HierarchyID == 0 && path != "/":
 			return path
-		case slices.Contains(c.Controllers, "name=systemd"):
-			legacy = path
+		case c.HierarchyID == 0 && found == "", slices.Contains(c.Controllers, "name=systemd"):
+			found = path
 		}
 	}
-	return legacy
+	return found
 }
 
 // unitOf returns the innermost unit in a cgroup's path, and whether it belongs to the manager of a user, which itself is

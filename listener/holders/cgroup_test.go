@@ -17,6 +17,9 @@ func TestCgroupPath(t *testing.T) {
 		{"unified", []procfs.Cgroup{{Path: "/system.slice/a.service"}}, "/system.slice/a.service"},
 		{"hybrid", []procfs.Cgroup{named, memory, {Path: "/unified"}}, "/unified"},
 		{"legacy", []procfs.Cgroup{named, memory}, "/legacy"},
+		{"legacy, with a v2 that nobody uses", []procfs.Cgroup{named, memory, {Path: "/"}}, "/legacy"},
+		{"the same the other way round", []procfs.Cgroup{{Path: "/"}, named}, "/legacy"},
+		{"root", []procfs.Cgroup{{Path: "/"}}, "/"},
 		{"deleted", []procfs.Cgroup{{Path: "/a.service/generation-1 (deleted)"}}, "/a.service/generation-1"},
 		{"none", nil, ""},
 	} {

@@ -53,7 +53,7 @@ func healthy(t *testing.T) *Facts {
 				Path: "/etc/openclaw-gateway/config.yaml", Loaded: loaded,
 				Node: Node{Program: "/usr/bin/node", Version: "v24.21.0", Range: ">=24.16.0 <25 || >=26.1.0", OpenClaw: "2026.9.6"},
 			},
-			Answer: Answered, Launcher: launcher,
+			Answer: Answered, Launcher: launcher, Listener: Listener{PID: 100},
 			Worker: Worker{Cgroup: "/system.slice/" + units.Service + "/generation-1"},
 		}},
 	}
@@ -210,6 +210,10 @@ var situations = []situation{
 		service := &closed(f, "active", "success").Service
 		service.ActiveState, service.SubState, service.ExitStatus = "activating", "auto-restart", 203
 	}},
+	{"service-failed", "has failed, and its unit file is gone", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
+		closed(f, "active", "success")
+		f.Scopes[0].Service = Unit{Name: units.Service, LoadState: "not-found", ActiveState: "failed", SubState: "failed", ExitStatus: 203}
+	}},
 	{"service-failed", "has failed", "systemctl reset-failed openclaw-gateway.service && systemctl start openclaw-gateway.service", func(f *Facts) {
 		closed(f, "active", "success").Service.ActiveState = "failed"
 	}},
@@ -223,6 +227,14 @@ var situations = []situation{
 	}},
 	{"launcher-not-answering", "pid 100, hangs", "systemctl kill --kill-whom=main --signal=KILL openclaw-gateway.service", func(f *Facts) {
 		f.Scopes[0].Launcher, f.Scopes[0].Answer = nil, Hung
+	}},
+	{"launcher-not-answering", "started by hand, pid 7, hangs", "kill -KILL 7", func(f *Facts) {
+		s := closed(f, "inactive", "success")
+		s.Answer, s.Listener, s.Socket.FileState = Hung, Listener{PID: 7}, "disabled"
+	}},
+	{"launcher-not-answering", "started by hand, pid 7, was stopped with Ctrl-Z", "sudo kill 7 && sudo kill -CONT 7", func(f *Facts) {
+		s := closed(f, "inactive", "success")
+		s.Answer, s.Listener, s.Socket.FileState, f.UID = Hung, Listener{PID: 7, Stopped: true}, "disabled", 1000
 	}},
 	{"launcher-not-answering", "has no control socket", "systemctl restart openclaw-gateway.service", func(f *Facts) {
 		f.Scopes[0].Launcher, f.Scopes[0].Answer = nil, Absent
@@ -372,6 +384,26 @@ func TestFindings(t *testing.T) {
 	for _, kind := range Kinds {
 		if !slices.ContainsFunc(situations, func(s situation) bool { return s.id == kind.ID }) {
 			t.Errorf("no situation brings about %s", kind.ID)
+		}
+	}
+}
+
+// TestNoSecrets: the command line of a unit is shown without the secrets in it.
+func TestNoSecrets(t *testing.T) {
+	for id, change := range map[string]func(*Scope){
+		"main-pid-not-launcher": func(s *Scope) { s.Service.MainPID = 99 },
+		"launcher-name":         func(s *Scope) { s.Service.Argv[0] = "/opt/openclaw-start" },
+		"launcher-name ":        func(s *Scope) { s.Service.Argv = []string{"/usr/local/bin/gateway", "gateway", "/x/dist/index.js"} },
+	} {
+		facts := healthy(t)
+		change(&facts.Scopes[0])
+		facts.Scopes[0].Service.Argv = append(facts.Scopes[0].Service.Argv, "--token", "hunter2")
+		encoded, err := json.Marshal(NewReport(facts))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := string(encoded); !strings.Contains(text, strings.TrimSpace(id)) || !strings.Contains(text, "--token ***") || strings.Contains(text, "hunter2") {
+			t.Errorf("%s: %s", id, text)
 		}
 	}
 }

@@ -51,6 +51,7 @@ type Scope struct {
 	Sockets         []Unit // all socket units, with their addresses
 
 	Config   Config
+	Listener Listener // who has the control socket; zero when Absent or refused
 	Answer   Answer
 	Launcher *Launcher // what it says of itself; nil unless Answered
 	Worker   Worker
@@ -144,6 +145,13 @@ type Node struct {
 	Version  string // as it says: v24.21.0
 	Range    string // what OpenClaw's package.json asks for: >=24.16.0 <25
 	OpenClaw string // version
+}
+
+// Listener is the process that has made a control socket, as the kernel says it: what
+// the one that answers there says of itself may be made up.
+type Listener struct {
+	PID, UID int
+	Stopped  bool // by a signal, as with Ctrl-Z
 }
 
 // Answer is what comes of asking the launcher.

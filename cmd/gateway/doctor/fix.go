@@ -28,6 +28,15 @@ func (f *Facts) systemctl(m systemd.Manager, arguments ...string) string {
 	return f.asRoot(command)
 }
 
+// kill is a command that signals a launcher, with its pid put into it.
+func (f *Facts) kill(l Listener, command string) string {
+	command = fmt.Sprintf(command, l.PID)
+	if l.UID == f.UID {
+		return command
+	}
+	return f.asRoot(command)
+}
+
 // gateway is a command of this program for a scope.
 func (f *Facts) gateway(s *Scope, arguments ...string) string {
 	command := strings.Join(append([]string{f.Program}, append(arguments, "--"+string(s.Name))...), " ")

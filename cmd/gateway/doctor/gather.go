@@ -21,6 +21,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/peer"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
@@ -191,7 +192,16 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 		g.unknown("the launcher of the %s scope was not asked: %v", s.Name, err)
 		return
 	}
+	s.Listener, err = listenerOf(conn)
 	_ = conn.Close()
+	if err == nil {
+		err = s.trusts(s.Listener, path)
+	}
+	if err != nil {
+		s.Listener = Listener{}
+		g.unknown("the launcher of the %s scope was not asked: %s: %v", s.Name, path, err)
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	launcher := new(Launcher)
@@ -204,10 +214,59 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 		g.unknown("the launcher of the %s scope gave no status: %v", s.Name, err)
 		return
 	}
+	launcher.Launcher.PID = s.Listener.PID
 	if pid := launcher.Worker.PID; pid != 0 {
-		s.Worker.Cgroup = cgroupOf(pid)
+		s.Worker.Cgroup = holders.Cgroup(pid)
 		s.Worker.Elsewhere = elsewhere(launcher)
 	}
+}
+
+// listenerOf looks who is at the other end of a connection.
+func listenerOf(conn net.Conn) (Listener, error) {
+	credentials, err := peer.Of(conn)
+	if err != nil {
+		return Listener{}, err
+	}
+	l := Listener{PID: int(credentials.Pid), UID: int(credentials.Uid)}
+	if l.PID <= 0 {
+		return Listener{}, errors.New("the process that listens there cannot be seen from here: it may be in another PID namespace")
+	}
+	// Whoever has inherited the socket can keep it when its maker has gone.
+	process, err := procfs.NewProc(l.PID)
+	if err != nil {
+		return Listener{}, fmt.Errorf("the process that has made it, pid %d, has gone", l.PID)
+	}
+	status, err := process.NewStatus()
+	if err != nil {
+		return Listener{}, err
+	}
+	stat, err := process.Stat()
+	if err != nil {
+		return Listener{}, err
+	}
+	if owner := int(status.UIDs[1]); owner != l.UID {
+		return Listener{}, fmt.Errorf("user %s has made it, and pid %d now is a process of user %s", systemd.UserName(l.UID), l.PID, systemd.UserName(owner))
+	}
+	l.Stopped = stat.State == "T"
+	return l, nil
+}
+
+// trusts fails unless whoever has made a control socket is the user whose launcher is
+// asked for. In the system's scope the unit may name any, and the directory is that
+// user's.
+func (s *Scope) trusts(l Listener, control string) error {
+	owner := s.Manager.UID
+	if s.Name == units.System {
+		info, err := os.Lstat(filepath.Dir(control))
+		if err != nil {
+			return err
+		}
+		owner = int(info.Sys().(*syscall.Stat_t).Uid)
+	}
+	if l.UID != owner {
+		return fmt.Errorf("a process of user %s listens there, pid %d, and not one of %s", systemd.UserName(l.UID), l.PID, systemd.UserName(owner))
+	}
+	return nil
 }
 
 const (
@@ -237,32 +296,6 @@ func elsewhere(l *Launcher) []netip.AddrPort {
 		}
 		return address.Port() >= ephemeral
 	})
-}
-
-// cgroupOf returns the control group of a process, as systemd names it; "" when the
-// process has gone.
-func cgroupOf(pid int) string {
-	process, err := procfs.NewProc(pid)
-	if err != nil {
-		return ""
-	}
-	lines, err := process.Cgroups()
-	if err != nil {
-		return ""
-	}
-	named := ""
-	for _, line := range lines {
-		if line.HierarchyID == 0 && line.Path != "/" {
-			return line.Path
-		}
-		if slices.Contains(line.Controllers, "name=systemd") {
-			named = line.Path
-		}
-	}
-	if named == "" && len(lines) > 0 {
-		named = "/"
-	}
-	return named
 }
 
 // configuration reads the file of a scope, and looks at what it names.
@@ -407,17 +440,4 @@ func wantsIntercept(f *Facts) bool {
 func isDirectory(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir()
-}
-
-// parseListen reads the Listen property: "127.0.0.1:18789 (Stream)", a line each.
-func parseListen(property string) []netip.AddrPort {
-	var listen []netip.AddrPort
-	for line := range strings.Lines(property) {
-		address, kind, _ := strings.Cut(strings.TrimSpace(line), " ")
-		// A path, a netlink socket and the like cannot be in our way.
-		if parsed, err := netip.ParseAddrPort(address); err == nil && kind == "(Stream)" {
-			listen = append(listen, parsed)
-		}
-	}
-	return listen
 }

@@ -2,16 +2,19 @@ package doctor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -158,7 +161,8 @@ func TestLauncherAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer socket.Close()
-	if s, _ := ask(func(context.Context) error { return nil }); s.Answer != Answered || s.Launcher == nil {
+	if s, _ := ask(func(context.Context) error { return nil }); s.Answer != Answered || s.Launcher == nil ||
+		s.Launcher.Launcher.PID != os.Getpid() || s.Listener != (Listener{PID: os.Getpid(), UID: os.Geteuid()}) {
 		t.Errorf("an answer: %+v", s)
 	}
 	if s, _ := ask(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }); s.Answer != Hung || s.Launcher != nil {
@@ -166,6 +170,121 @@ func TestLauncherAnswers(t *testing.T) {
 	}
 	if s, f := ask(func(context.Context) error { return errors.New("refused") }); s.Answer != "" || len(f.Unknown) != 1 || !f.Unknown[0].Essential {
 		t.Errorf("an error: %+v, %v", s, f.Unknown)
+	}
+}
+
+// TestLauncherClaims: who listens on a control socket is what the kernel says, because
+// the fix of a finding may be to kill that process.
+func TestLauncherClaims(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, to have a directory of somebody else: make test")
+	}
+	path := filepath.Join(t.TempDir(), "control.sock")
+	ask := func() (*Scope, []Unknown) {
+		g := &gatherer{facts: &Facts{}, Options: Options{
+			Control: func(bool) string { return path },
+			Ask: func(_ context.Context, _ string, status any) error {
+				return json.Unmarshal([]byte(`{"launcher":{"pid":1,"holder":"self"}}`), status)
+			},
+		}}
+		s := &Scope{Name: units.System}
+		g.launcher(t.Context(), s)
+		return s, g.facts.Unknown
+	}
+	refused := func(t *testing.T, why string) {
+		t.Helper()
+		s, unknown := ask()
+		if s.Launcher != nil || s.Answer != "" || s.Listener != (Listener{}) || len(unknown) != 1 || !unknown[0].Essential || !strings.Contains(unknown[0].What, why) {
+			t.Errorf("got %+v, %v, want that it is not asked: %s", s, unknown, why)
+		}
+	}
+	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(socket), path)
+	defer file.Close()
+	if err := errors.Join(unix.Bind(socket, &unix.SockaddrUnix{Name: path}), unix.Listen(socket, 8)); err != nil {
+		t.Fatal(err)
+	}
+	if s, unknown := ask(); s.Launcher == nil || s.Launcher.Launcher.PID != os.Getpid() || len(unknown) > 0 {
+		t.Errorf("one that says that it is pid 1: %+v, %v", s, unknown)
+	}
+	t.Run("another user", func(t *testing.T) {
+		if err := os.Chown(filepath.Dir(path), 65534, -1); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, "a process of user root listens there")
+		if err := os.Chown(filepath.Dir(path), 0, -1); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("gone", func(t *testing.T) {
+		// The kernel takes note of whoever calls listen(2).
+		cmd := exec.Command(os.Args[0], "-test.run=^TestListenHelper$")
+		cmd.Env, cmd.ExtraFiles = append(os.Environ(), listenHelper+"=1"), []*os.File{file}
+		if output, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, output)
+		}
+		refused(t, "has gone")
+	})
+}
+
+const listenHelper = "DOCTOR_TEST_LISTEN"
+
+// TestListenHelper is the process that listens on the socket of TestLauncherClaims.
+func TestListenHelper(t *testing.T) {
+	if os.Getenv(listenHelper) == "" {
+		return
+	}
+	if err := unix.Listen(3, 8); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestListenerStopped: of a launcher that was stopped with Ctrl-Z it is said.
+func TestListenerStopped(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	address, err := net.ResolveUnixAddr("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound, err := net.ListenUnix("unix", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bound.Close()
+	file, err := bound.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestStopHelper$")
+	cmd.Env, cmd.ExtraFiles = append(os.Environ(), listenHelper+"=1"), []*os.File{file}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = cmd.Process.Kill(), cmd.Wait() }()
+	if _, err := unix.Wait4(cmd.Process.Pid, nil, unix.WUNTRACED, nil); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if l, err := listenerOf(conn); err != nil || l != (Listener{PID: cmd.Process.Pid, UID: os.Geteuid(), Stopped: true}) {
+		t.Errorf("got %+v, %v", l, err)
+	}
+}
+
+// TestStopHelper listens on the socket of TestListenerStopped, and stops itself.
+func TestStopHelper(t *testing.T) {
+	if os.Getenv(listenHelper) == "" {
+		return
+	}
+	if err := errors.Join(unix.Listen(3, 8), unix.Kill(os.Getpid(), unix.SIGSTOP)); err != nil {
+		t.Fatal(err)
 	}
 }
 

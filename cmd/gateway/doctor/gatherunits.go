@@ -71,7 +71,7 @@ func newUnit(p systemd.Properties) Unit {
 		MainPID: p.Int("MainPID"), ExitStatus: p.Int("ExecMainStatus"), Restarts: p.Int("NRestarts"),
 		Cgroup: p["ControlGroup"], Delegate: p["Delegate"] == "yes", User: p["User"],
 		Argv: argv, Marked: slices.Contains(environment, marker), Port: port,
-		Listen: parseListen(p["Listen"]), Backlog: p.Int("Backlog"),
+		Listen: p.Listen(), Backlog: p.Int("Backlog"),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/judge"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -218,7 +219,7 @@ func (u *Unit) evidence() string {
 // are IPV6_V6ONLY as our unit makes them.
 func overlaps(a netip.AddrPort) func(netip.AddrPort) bool {
 	return func(b netip.AddrPort) bool {
-		return a == b || a.Port() == b.Port() && a.Addr().Is4() == b.Addr().Is4() && (a.Addr().IsUnspecified() || b.Addr().IsUnspecified())
+		return a == b || config.Clash(a, b)
 	}
 }
 

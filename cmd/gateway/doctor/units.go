@@ -9,6 +9,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/judge"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 )
 
@@ -200,8 +201,13 @@ func serviceFailed(f *Facts) []Finding {
 			finding.Fix = f.gateway(s, "logs") + "  # says why"
 		}
 		// What systemd says when there is no such program (EXIT_EXEC, systemd.exec(5)).
-		if service.ExitStatus == 203 {
+		if service.ExitStatus == 203 && len(service.Argv) > 0 {
 			finding.Summary += ": its program cannot be executed, " + service.Argv[0]
+			finding.Fix = then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service))
+		}
+		// systemd keeps what has failed, also without its file.
+		if !service.exists() {
+			finding.Summary += ", and its unit file is gone"
 			finding.Fix = then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service))
 		}
 		return &finding
@@ -266,16 +272,12 @@ func mainPIDNotLauncher(f *Facts) []Finding {
 		finding := Finding{
 			Summary: fmt.Sprintf("the main process of %s is %d, and the launcher that answers is %d: systemd watches and restarts the wrong one",
 				s.ofScope(units.Service), s.Service.MainPID, answers),
-			Evidence: map[string]any{"main_pid": s.Service.MainPID, "launcher_pid": answers, "exec_start": strings.Join(s.Service.Argv, " ")},
+			Evidence: map[string]any{"main_pid": s.Service.MainPID, "launcher_pid": answers, "exec_start": holders.CommandLine(s.Service.Argv)},
 			Fix:      then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service)),
 		}
 		if s.Launcher.Launcher.Holder == "self" {
 			finding.Summary = fmt.Sprintf("a launcher was started by hand, pid %d, and keeps the one of %s from starting", answers, s.ofScope(units.Service))
-			kill := fmt.Sprintf("kill %d", answers)
-			if s.Name == units.System || s.Manager.UID != f.UID {
-				kill = f.asRoot(kill)
-			}
-			finding.Fix = kill
+			finding.Fix = f.kill(s.Listener, "kill %d")
 		}
 		return &finding
 	})
@@ -302,6 +304,17 @@ func launcherNotAnswering(f *Facts) []Finding {
 			finding.Summary = fmt.Sprintf("the launcher of %s, pid %d, has no control socket", s.ofScope(units.Service), s.Service.MainPID)
 			finding.Fix = f.systemctl(s.Manager, "restart", units.Service)
 		}
+		if pid := s.Listener.PID; s.Answer == Hung && !s.Service.running() {
+			finding.Summary = fmt.Sprintf("a launcher that was started by hand, pid %d, hangs, and keeps the one of %s from starting: "+
+				"its control socket takes a question and gives no answer", pid, s.ofScope(units.Service))
+			finding.Evidence["launcher_pid"], finding.Evidence["stopped"] = pid, s.Listener.Stopped
+			finding.Fix = f.kill(s.Listener, "kill -KILL %d")
+			if s.Listener.Stopped {
+				finding.Summary = fmt.Sprintf("a launcher that was started by hand, pid %d, was stopped with Ctrl-Z or SIGSTOP, and keeps the one of %s "+
+					"from starting", pid, s.ofScope(units.Service))
+				finding.Fix = then(f.kill(s.Listener, "kill %d"), f.kill(s.Listener, "kill -CONT %d"))
+			}
+		}
 		return &finding
 	})
 }
@@ -314,7 +327,7 @@ func launcherVersion(f *Facts) []Finding {
 		fix := f.systemctl(s.Manager, "restart", units.Service)
 		switch {
 		case s.Launcher.Launcher.Holder == "self":
-			fix = fmt.Sprintf("kill %d  # then start it again with: %s run", s.Launcher.Launcher.PID, f.Program)
+			fix = f.kill(s.Listener, "kill %d") + fmt.Sprintf("  # then start it again with: %s run", f.Program)
 		case len(s.Service.Argv) > 0 && s.Service.Argv[0] != f.Executable:
 			fix = then(f.gateway(s, "install"), fix)
 		}
@@ -340,14 +353,14 @@ func launcherName(f *Facts) []Finding {
 			return &Finding{
 				Summary: fmt.Sprintf("the launcher's program is named %s: a second OpenClaw takes a listening process with openclaw in its name "+
 					"for a stale gateway and kills it", filepath.Base(path)),
-				Evidence: map[string]any{"program": path, "exec_start": strings.Join(s.Service.Argv, " ")},
+				Evidence: map[string]any{"program": path, "exec_start": holders.CommandLine(s.Service.Argv)},
 				Fix: then(f.asRoot(fmt.Sprintf("install %s %s", shellQuote(path), shellQuote(better))),
 					strings.Replace(f.gateway(s, "install"), f.Program, shellQuote(better), 1), f.systemctl(s.Manager, "restart", units.Service)),
 			}
 		}
 		return &Finding{
 			Summary:  "the launcher's command line looks like that of OpenClaw: a second OpenClaw takes it for a stale gateway and kills it",
-			Evidence: map[string]any{"exec_start": strings.Join(s.Service.Argv, " ")},
+			Evidence: map[string]any{"exec_start": holders.CommandLine(s.Service.Argv)},
 			Fix:      f.systemctl(s.Manager, "edit", "--full", units.Service) + "  # no argument of ExecStart may be OpenClaw's entry file",
 		}
 	})

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"path/filepath"
+	"testing"
+
+	"openclaw-gateway/cmd/gateway/doctor"
+)
+
+// TestDoctorAsks: what needs no look at other processes is answered at once, also on
+// a busy machine, where a launcher must not be taken for hung.
+func TestDoctorAsks(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), controlSocket)
+	socket, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan string, 1)
+	server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Method + " " + r.RequestURI
+		reply(w, http.StatusOK, Status{Version: "1.0"})
+	})}
+	go func() { _ = server.Serve(socket) }()
+	defer server.Close()
+	var status doctor.Launcher
+	if err := doctorOptions(scopeFlags{}).Ask(t.Context(), path, &status); err != nil || status.Version != "1.0" {
+		t.Errorf("the answer is %+v, %v", status, err)
+	}
+	if got := <-asked; got != "GET /status?holders=no" {
+		t.Errorf("asked %s", got)
+	}
+}
