@@ -68,6 +68,8 @@ func printReport(cmd *cobra.Command, report doctor.Report, asJSON bool) error {
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(report)
 	}
-	_, err := fmt.Fprint(cmd.OutOrStdout(), report.Text(bool(painterFor(cmd.OutOrStdout()))))
+	p := painterFor(cmd.OutOrStdout())
+	tone := map[doctor.Severity]colour{doctor.Error: red, doctor.Warning: yellow, "": bold}
+	_, err := fmt.Fprint(cmd.OutOrStdout(), report.Text(func(how doctor.Severity, word string) string { return p.paint(tone[how], word) }))
 	return err
 }

@@ -51,29 +51,14 @@ func (f *Facts) looked() string {
 	return list(installed, func(s *Scope) string { return s.ofScope(units.Service) }) + " on " + addresses(f.Wanted)
 }
 
-// The colours of ECMA-48, as every terminal has them.
-const (
-	red    = "\x1b[31m"
-	yellow = "\x1b[33m"
-	bold   = "\x1b[1m"
-	plain  = "\x1b[0m"
-)
+// Paint colours a word of a severity, or, without one, the name of a finding.
+type Paint func(how Severity, word string) string
 
 // Text is the report for a person.
-func (r Report) Text(colour bool) string {
-	paint := func(how, text string) string {
-		if !colour {
-			return text
-		}
-		return how + text + plain
-	}
+func (r Report) Text(paint Paint) string {
 	var b strings.Builder
 	for _, finding := range r.Findings {
-		how := yellow
-		if finding.Severity == Error {
-			how = red
-		}
-		fmt.Fprintf(&b, "%s %s\n", paint(how, string(finding.Severity)+":"), paint(bold, finding.ID))
+		fmt.Fprintf(&b, "%s %s\n", paint(finding.Severity, string(finding.Severity)+":"), paint("", finding.ID))
 		fmt.Fprintf(&b, "  %s\n", printable(finding.Summary))
 		for _, key := range slices.Sorted(maps.Keys(finding.Evidence)) {
 			for i, line := range lines(finding.Evidence[key]) {
