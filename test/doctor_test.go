@@ -391,6 +391,18 @@ func TestDoctorUnits(t *testing.T) {
 		}
 		silent(t, m.Scope)
 	})
+	t.Run("one that was started by hand is stopped", func(t *testing.T) {
+		m.Run(t, gatewayPath, "stop")
+		m.Run(t, "/bin/sh", "-c", "mkfifo /tmp/said && { setsid "+gatewayPath+" run >/tmp/said 2>/dev/null </dev/null & read line </tmp/said; rm /tmp/said; }")
+		launcher := gatewayStatus(t, m.Scope).Launcher.PID
+		m.Run(t, "kill", "-STOP", fmt.Sprint(launcher))
+		f := expect(t, without(diagnose(t, m.Scope, gatewayPath), "socket-not-active"), "launcher-not-answering")
+		if want := fmt.Sprintf("kill %[1]d && kill -CONT %[1]d", launcher); f.Fix != want {
+			t.Errorf("the fix is %q, want %q", f.Fix, want)
+		}
+		m.Run(t, "/bin/sh", "-c", f.Fix+" && timeout 60 tail -f /dev/null --pid "+fmt.Sprint(launcher))
+		mend(t, m.Scope, finds(t, m.Scope, "socket-not-active"), "systemctl start openclaw-gateway.socket")
+	})
 	t.Run("no control socket", func(t *testing.T) {
 		start(t)
 		m.Run(t, "rm", "/run/openclaw-gateway/control.sock")
