@@ -171,6 +171,17 @@ func TestStatus(t *testing.T) {
 		m.Systemctl(t, "daemon-reload")
 		m.Systemctl(t, "stop", service)
 	})
+	t.Run("a launcher that cannot be executed", func(t *testing.T) {
+		m.WriteFile(t, "/run/systemd/system/openclaw-gateway.service.d/missing.conf",
+			"[Service]\nExecStart=\nExecStart=/nowhere/gateway run\nRestartSec=1h\n", 0o644)
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "start", "--no-block", service)
+		m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.SubState == "auto-restart" })
+		wantStatus(t, m.Scope, 1, "degraded", "ended with exit status 203 (restarts so far: ", "`gateway logs --system`")
+		m.Run(t, "rm", "-r", "/run/systemd/system/openclaw-gateway.service.d")
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "stop", service)
+	})
 	t.Run("network namespace", func(t *testing.T) {
 		m.WriteFile(t, "/run/systemd/system/openclaw-gateway.service.d/network.conf", "[Service]\nPrivateNetwork=yes\n", 0o644)
 		m.Systemctl(t, "daemon-reload")

@@ -12,11 +12,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -53,6 +55,9 @@ type target struct {
 	listen []netip.AddrPort
 	// says is the service's STATUS=, the launcher's last words.
 	says string
+	// ended says how the launcher ended that systemd is about to start again; ""
+	// where it is about to do nothing of the kind.
+	ended string
 }
 
 // scopeFlags are --system and --user, which all commands but run have.
@@ -113,7 +118,7 @@ func newTarget(ctx context.Context, scope units.Scope) target {
 	ctx, cancel := context.WithTimeout(ctx, managerLimit)
 	defer cancel()
 	found, err := systemd.Of(scope).Show(ctx, []string{units.Service, units.Socket},
-		"LoadState", "ActiveState", "MainPID", "StatusText", "Listen")
+		"LoadState", "ActiveState", "SubState", "MainPID", "StatusText", "NRestarts", "ExecMainCode", "ExecMainStatus", "Listen")
 	if err != nil || len(found) != 2 {
 		return t // no manager
 	}
@@ -121,9 +126,25 @@ func newTarget(ctx context.Context, scope units.Scope) target {
 	t.installed = service["LoadState"] == "loaded"
 	t.unit.ActiveState, t.unit.MainPID = service["ActiveState"], service.Int("MainPID")
 	t.says = service["StatusText"]
+	if strings.HasPrefix(service["SubState"], "auto-restart") {
+		t.ended = endOf(service)
+	}
 	t.socket, t.listen = socket["ActiveState"], socket.Listen()
 	return t
 }
+
+// endOf says how a service's main process ended, and how often systemd has
+// started it again already. ExecMainCode is the si_code of waitid(2).
+func endOf(service systemd.Properties) string {
+	how := fmt.Sprintf("exit status %d", service.Int("ExecMainStatus"))
+	if service.Int("ExecMainCode") != cldExited {
+		how = signalText(unix.Signal(service.Int("ExecMainStatus")))
+	}
+	return fmt.Sprintf("%s (restarts so far: %d)", how, service.Int("NRestarts"))
+}
+
+// cldExited is CLD_EXITED of waitid(2): the process ended by itself.
+const cldExited = 1
 
 // answers reports whether a launcher listens on the control socket, or whether
 // that cannot be seen because it is somebody else's.

@@ -215,6 +215,8 @@ func (t target) withoutLauncher(ctx context.Context, err error) Status {
 		t.judgeFromOutside(&s)
 	case !errors.Is(err, errNotRunning):
 		s.Problems = append(s.Problems, err.Error())
+	case t.ended != "":
+		s.Problems = append(s.Problems, t.restarting())
 	case t.unit.ActiveState == "activating", t.unit.ActiveState == "deactivating" && t.socket == "active":
 		// On its way, or between two lives.
 		s.Verdict = VerdictStarting
@@ -241,6 +243,12 @@ func (t target) withoutLauncher(ctx context.Context, err error) Status {
 	return s
 }
 
+// restarting is for a launcher that has ended and that systemd starts again, perhaps
+// for ever.
+func (t target) restarting() string {
+	return fmt.Sprintf("the launcher ended with %s and systemd is about to start it again: `gateway logs --%s` shows why", t.ended, t.scope)
+}
+
 // silence explains a launcher that hangs.
 func (t target) silence(err error) string {
 	text := err.Error()
@@ -264,7 +272,9 @@ func (t target) judgeFromOutside(s *Status) {
 			s.Verdict = VerdictWaiting
 		}
 	case "activating":
-		s.Verdict = VerdictStarting
+		if t.ended == "" {
+			s.Verdict = VerdictStarting
+		}
 	case "inactive", "failed":
 		s.Verdict = VerdictDown
 	}
