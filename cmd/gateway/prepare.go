@@ -65,7 +65,9 @@ func (l *launcher) assemble(cfg *config.Config, selected listener.Set, log *slog
 		// After worker.environment, so that the file wins, as in a unit.
 		spec.Environment = append(spec.Environment, fromFile...)
 	}
-	return &edition{cfg: cfg, spec: spec, addresses: selected.Addresses(), lacks: l.lacks(cfg), fromFile: fromFile}, nil
+	// What cannot be compared is in the log, and is no mistake of the configuration.
+	lacks, _ := l.lacks(cfg, lacksLimit)
+	return &edition{cfg: cfg, spec: spec, addresses: selected.Addresses(), lacks: lacks, fromFile: fromFile}, nil
 }
 
 // inKey names the key that an error is about, and the line or the variable where
