@@ -162,7 +162,8 @@ func newConfigShowCommand() *cobra.Command {
 		Use:   "show [FILE]",
 		Short: "print each effective value and where it comes from",
 		Long: `Prints every key with its effective value and the file and line, the variable, or the default that it comes from.
-Of worker.environment only the names are shown: the values may be secrets.`,
+What may be a secret is not shown: the values of worker.environment, what looks like one in worker.command, and the
+password and the query of ready.path.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := loadNamed(cmd, scope, args)
@@ -171,11 +172,7 @@ Of worker.environment only the names are shown: the values may be secrets.`,
 			}
 			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, value := range cfg.Values() {
-				text := fmt.Sprint(value.Value)
-				if value.Key == "worker.environment" {
-					text = "[" + variableNames(cfg.Worker.Environment) + "]"
-				}
-				fmt.Fprintf(table, "%s\t%s\t%s\n", value.Key, text, value.Source)
+				fmt.Fprintf(table, "%s\t%s\t%s\n", value.Key, shownValue(cfg, value), value.Source)
 			}
 			return table.Flush()
 		},

@@ -223,21 +223,7 @@ func compare(from, to *edition) []change {
 		if !slices.Contains(changed, value.Key) {
 			continue
 		}
-		c := change{Key: value.Key, From: fmt.Sprint(old[i].Value), To: fmt.Sprint(value.Value), Effect: effects[value.Key]}
-		// Without what may be secrets.
-		switch value.Key {
-		case "worker.environment":
-			c.From, c.To = variableNames(from.cfg.Worker.Environment), variableNames(to.cfg.Worker.Environment)
-		case "worker.command":
-			c.From, c.To = holders.CommandLine(from.cfg.Worker.Command), holders.CommandLine(to.cfg.Worker.Command)
-		case "ready.path":
-			c.From, c.To = worker.ShownURL(from.cfg.Ready.Path), worker.ShownURL(to.cfg.Ready.Path)
-		}
-		for _, text := range []*string{&c.From, &c.To} {
-			if *text == "" {
-				*text = `""` // the log leaves out what is empty
-			}
-		}
+		c := change{Key: value.Key, From: shownValue(from.cfg, old[i]), To: shownValue(to.cfg, value), Effect: effects[value.Key]}
 		if c.From == c.To {
 			c.To += " (edited)"
 		}
@@ -267,6 +253,21 @@ func compare(from, to *edition) []change {
 		}
 	}
 	return changes
+}
+
+// shownValue is a value of a configuration for people and the log, without what may
+// be a secret. It is never empty: the log leaves out what is.
+func shownValue(cfg *config.Config, value config.Value) string {
+	text := fmt.Sprint(value.Value)
+	switch value.Key {
+	case "worker.environment":
+		text = variableNames(cfg.Worker.Environment)
+	case "worker.command":
+		text = holders.CommandLine(cfg.Worker.Command)
+	case "ready.path":
+		text = worker.ShownURL(cfg.Ready.Path)
+	}
+	return cmp.Or(text, `""`)
 }
 
 func variableNames(environment []string) string {

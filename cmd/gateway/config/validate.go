@@ -151,13 +151,14 @@ func (l *loader) checkReadyPath(key string) {
 		return
 	}
 	u, err := url.Parse(path)
+	// It is not quoted: there may be a password in it.
 	switch {
 	case err != nil || strings.ContainsAny(path, " \t"):
-		l.report(key, "%q is neither a path nor a URL", path)
+		l.report(key, "is neither a path nor a URL")
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "":
 	case u.Scheme == "" && u.Host == "" && strings.HasPrefix(path, "/"):
 	default:
-		l.report(key, "%q neither begins with / nor is an http:// or https:// URL", path)
+		l.report(key, "neither begins with / nor is an http:// or https:// URL")
 	}
 }
 
