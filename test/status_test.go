@@ -145,6 +145,12 @@ func TestStatus(t *testing.T) {
 		launcher := m.Unit(t, service).MainPID
 		m.Run(t, "kill", "-STOP", strconv.Itoa(launcher))
 		wantStatus(t, m.Scope, 1, "degraded", "does not answer", "kill -CONT "+strconv.Itoa(launcher), "launcher  pid", "worker    pid")
+		for _, verb := range []string{"restart", "reload"} {
+			if output, err := m.Output(gatewayPath, verb); err == nil || !strings.Contains(err.Error(), "does not answer") {
+				t.Errorf("gateway %s: %v %s", verb, err, output)
+			}
+		}
+		check(t, m.Scope, "/etc/openclaw-gateway/config.yaml").want(t, 0, "valid", "not compared with a running launcher: the launcher does not answer")
 		m.Run(t, "kill", "-CONT", strconv.Itoa(launcher))
 		wantStatus(t, m.Scope, 0, "ok")
 	})

@@ -40,6 +40,9 @@ var errForbidden = errors.New("only the launcher's own user and root may ask it"
 // take. It hangs if it needs longer.
 const answerLimit = 2 * time.Second
 
+// checkLimit is the same for what an edit would do, for which it asks systemd.
+const checkLimit = 10 * time.Second
+
 // managerLimit is the same for the service manager.
 const managerLimit = 10 * time.Second
 
@@ -165,6 +168,14 @@ func (t target) ask(ctx context.Context, path string, result any) error {
 	return t.call(ctx, http.MethodGet, path, nil, result)
 }
 
+// greet asks the launcher for what it knows by heart: one that hangs shows itself
+// before it is asked for something that may take long.
+func (t target) greet(ctx context.Context) (Status, error) {
+	var s Status
+	err := t.ask(ctx, "/status?holders=no", &s)
+	return s, err
+}
+
 // call sends a request to the launcher, with a question as JSON unless that is
 // nil, and decodes its answer.
 func (t target) call(ctx context.Context, method, path string, question, result any) error {
@@ -187,7 +198,7 @@ func (t target) unanswered(err error) error {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w (nobody answers on %s): %s", errNotRunning, t.control, t.startHint())
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.EAGAIN):
-		return fmt.Errorf("%w on %s within %s", errSilent, t.control, answerLimit)
+		return fmt.Errorf("%w on %s in time", errSilent, t.control)
 	}
 	return fmt.Errorf("ask the launcher: %w", err)
 }
@@ -268,6 +279,9 @@ func newVerb(name, short, long string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t, err := scope.one(cmd.Context())
 			if err != nil {
+				return err
+			}
+			if _, err := t.greet(cmd.Context()); err != nil {
 				return err
 			}
 			return t.call(cmd.Context(), http.MethodPost, "/"+name, nil, new(answer))

@@ -53,7 +53,12 @@ func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 	var answer checkAnswer
 	t, alone := scope.running(cmd.Context(), question.Path)
 	if alone == nil {
-		alone = t.call(cmd.Context(), http.MethodPost, "/check", question, &answer)
+		_, alone = t.greet(cmd.Context())
+	}
+	if alone == nil {
+		ctx, cancel := context.WithTimeout(cmd.Context(), checkLimit)
+		defer cancel()
+		alone = t.call(ctx, http.MethodPost, "/check", question, &answer)
 	}
 	if alone != nil {
 		_, err := config.Parse(question.Path, question.Content)
@@ -122,8 +127,7 @@ func (f scopeFlags) running(ctx context.Context, path string) (target, error) {
 
 // configuration returns the file that the launcher reads.
 func (t target) configuration(ctx context.Context) string {
-	var s Status
-	if err := t.call(ctx, http.MethodGet, "/status", nil, &s); err == nil && s.Config.Path != "" {
+	if s, err := t.greet(ctx); err == nil && s.Config.Path != "" {
 		return s.Config.Path
 	}
 	return installedConfig(t.scope)

@@ -147,8 +147,8 @@ func nowhere() target {
 // status asks the launcher, and fills in what it cannot know: what the service
 // manager says, and what the kernel says to whoever asks.
 func (t target) status(ctx context.Context) Status {
-	var s Status
-	if err := t.ask(ctx, "/status?holders=no", &s); err != nil {
+	s, err := t.greet(ctx)
+	if err != nil {
 		return t.withoutLauncher(ctx, err)
 	}
 	if s.Launcher.Holder == bySystemd && t.unit.ActiveState != "" {
