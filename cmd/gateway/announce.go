@@ -18,9 +18,28 @@ import (
 // serves nor fails.
 const startJobLimit = 90 * time.Second
 
-// saysWaiting begins STATUS= while a client is awaited: "gateway status"
-// knows it again where it may not ask the launcher.
-const saysWaiting = "waiting for the "
+// What STATUS= begins with while a client is awaited or a generation comes or
+// goes, and what stands before the reason why an edit is not in use: "gateway
+// status" knows it again where it may not ask the launcher.
+const (
+	saysWaiting    = "waiting for the "
+	saysStarting   = "generation %d is starting (pid %d)"
+	saysStopping   = "generation %d is stopping (pid %d)"
+	saysRejected   = "; the edited configuration was rejected: "
+	saysRolledBack = "; the edited configuration was rolled back: "
+)
+
+// saysOnItsWay reports whether that is what STATUS= begins with: a generation
+// comes or goes.
+func saysOnItsWay(status string) bool {
+	for _, phrase := range []string{saysStarting, saysStopping} {
+		var generation, pid int
+		if n, _ := fmt.Sscanf(status, phrase, &generation, &pid); n == 2 {
+			return true
+		}
+	}
+	return false
+}
 
 // announcer tells systemd the truth: READY=1 while the worker answers or sleeps
 // until somebody connects, RELOADING=1 while it does not answer, and STATUS= in
@@ -88,9 +107,9 @@ func (a *announcer) say() {
 	text := a.describe(*a.seen)
 	switch {
 	case a.rejected != "" && a.seen.State != worker.Failed:
-		text += "; the edited configuration was rejected: " + a.rejected
+		text += saysRejected + a.rejected
 	case a.seen.RolledBack != 0:
-		text += "; the edited configuration was rolled back: " + a.seen.RollbackReason
+		text += saysRolledBack + a.seen.RollbackReason
 	}
 	// A line each is what the protocol is made of.
 	text = strings.ReplaceAll(text, "\n", "; ")
@@ -140,7 +159,7 @@ func (a *announcer) describe(s worker.Status) string {
 		}
 		return saysWaiting + "first client on " + where
 	case worker.Starting:
-		text := fmt.Sprintf("generation %d is starting (pid %d)", s.Generation, s.PID)
+		text := fmt.Sprintf(saysStarting, s.Generation, s.PID)
 		if s.Problem != "" {
 			text += "; " + s.Problem
 		}
@@ -148,7 +167,7 @@ func (a *announcer) describe(s worker.Status) string {
 	case worker.Ready:
 		return fmt.Sprintf("generation %d serves %s (pid %d, ready after %s)", s.Generation, where, s.PID, roundDuration(s.ReadyAfter))
 	case worker.Stopping:
-		text := fmt.Sprintf("generation %d is stopping (pid %d)", s.Generation, s.PID)
+		text := fmt.Sprintf(saysStopping, s.Generation, s.PID)
 		if s.Ending == worker.ReasonIdle {
 			text += ": nobody was connected"
 		}

@@ -275,14 +275,33 @@ func (t target) judgeFromOutside(s *Status) {
 		if t.ended == "" {
 			s.Verdict = VerdictStarting
 		}
+	case "reloading":
+		if saysOnItsWay(t.says) {
+			s.Verdict = VerdictStarting
+		}
+	case "deactivating":
+		s.Verdict = VerdictStarting // its worker is stopping, or another life comes
 	case "inactive", "failed":
 		s.Verdict = VerdictDown
 	}
 	if t.says != "" {
 		s.Notes = append(s.Notes, "the launcher says to systemd: "+t.says)
 	}
-	if s.Verdict == VerdictDegraded {
+	switch {
+	case t.ended != "":
+		s.Problems = append(s.Problems, t.restarting())
+	case s.Verdict == VerdictDegraded:
 		s.Problems = append(s.Problems, fmt.Sprintf("%s is %s: no worker serves at the moment", t.unit.Name, cmp.Or(t.unit.ActiveState, "unknown")))
+	}
+	// As for those who may ask: it does not hide that a worker is on its way.
+	for _, phrase := range []string{saysRejected, saysRolledBack} {
+		if _, why, found := strings.Cut(t.says, phrase); found {
+			s.Problems = append(s.Problems, strings.TrimPrefix(phrase, "; ")+why)
+			if s.Verdict != VerdictStarting && s.Verdict != VerdictDown {
+				s.Verdict = VerdictDegraded
+			}
+			break
+		}
 	}
 }
 
