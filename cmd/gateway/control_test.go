@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -185,20 +187,60 @@ func TestWatchEndpoint(t *testing.T) {
 	}
 }
 
+// TestTellOrder: a reload that tells of its configuration does not tell of an older
+// worker than the supervisor has.
+func TestTellOrder(t *testing.T) {
+	l, _, _ := rigControl(t)
+	changes, leave := l.feed.join()
+	defer leave()
+	const generations = 20_000
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	telling.Go(func() {
+		for n := range generations {
+			l.observe(worker.Status{State: worker.Ready, Generation: n + 1})
+		}
+	})
+	done := make(chan struct{})
+	defer close(done)
+	telling.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				l.tell()
+			}
+		}
+	})
+	for last := 0; last < generations; {
+		change := <-changes
+		if change.Generation < last {
+			t.Fatalf("generation %d is told after generation %d", change.Generation, last)
+		}
+		last = change.Generation
+	}
+}
+
 // TestFeed: a watcher that does not read misses the oldest changes, and blocks
 // nobody.
 func TestFeed(t *testing.T) {
 	var f feed
-	f.tell(worker.Status{Generation: 1}) // nobody watches
+	var observed atomic.Pointer[worker.Status]
+	f.tell(&observed)
+	observed.Store(&worker.Status{Generation: 1})
+	f.tell(&observed) // nobody watches
 	changes, leave := f.join()
 	for n := range feedLength + 10 {
-		f.tell(worker.Status{Generation: n})
+		observed.Store(&worker.Status{Generation: n})
+		f.tell(&observed)
 	}
 	if first := <-changes; first.Generation != 10 {
 		t.Errorf("the oldest kept change is %d, want 10", first.Generation)
 	}
 	leave()
-	f.tell(worker.Status{Generation: 99})
+	observed.Store(&worker.Status{Generation: 99})
+	f.tell(&observed)
 	last := worker.Status{}
 	for len(changes) > 0 {
 		last = <-changes

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"openclaw-gateway/worker"
 )
@@ -34,14 +35,19 @@ func (f *feed) join() (changes <-chan worker.Status, leave func()) {
 	}
 }
 
-// tell never blocks: the supervisor calls it.
-func (f *feed) tell(status worker.Status) {
+// tell passes on what is observed now. Of two calls at once none passes on the
+// older state after the newer one. It never blocks: the supervisor calls it.
+func (f *feed) tell(observed *atomic.Pointer[worker.Status]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	status := observed.Load()
+	if status == nil {
+		return
+	}
 	for watcher := range f.watchers {
 		for sent := false; !sent; {
 			select {
-			case watcher <- status:
+			case watcher <- *status:
 				sent = true
 			default:
 				select {

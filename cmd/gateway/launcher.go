@@ -79,7 +79,7 @@ func (l *launcher) restart(ctx context.Context) error {
 func (l *launcher) observe(status worker.Status) {
 	l.observed.Store(&status)
 	l.announce.observe(status, l.addresses(status))
-	l.feed.tell(status)
+	l.tell()
 	if good := l.good.Load(); status.RolledBack != 0 && good != nil {
 		l.level.Set(good.cfg.Log.Level)
 	}
@@ -115,12 +115,8 @@ func (l *launcher) addresses(status worker.Status) []netip.AddrPort {
 	return sockets.Addresses()
 }
 
-// tell lets those who watch know of another configuration.
-func (l *launcher) tell() {
-	if observed := l.observed.Load(); observed != nil {
-		l.feed.tell(*observed)
-	}
-}
+// tell lets those who watch know of another state or configuration.
+func (l *launcher) tell() { l.feed.tell(&l.observed) }
 
 // openDesk lets the launcher answer the clients itself.
 func (l *launcher) openDesk() (closeDesk func()) {

@@ -49,7 +49,7 @@ with the next change. --history lists the last hundred generations; the journal 
 			if watch {
 				ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM)
 				defer stop()
-				return watchStatus(ctx, cmd.OutOrStdout(), targets, asJSON)
+				return watchStatus(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), targets, asJSON)
 			}
 			var all []Status
 			exit := 0

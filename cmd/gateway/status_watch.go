@@ -30,8 +30,8 @@ type seen struct {
 }
 
 // watchStatus prints the status of the targets again and again, until the context
-// is done.
-func watchStatus(ctx context.Context, w io.Writer, targets []target, asJSON bool) error {
+// is done. What cannot be followed is said in notes.
+func watchStatus(ctx context.Context, w, notes io.Writer, targets []target, asJSON bool) error {
 	screen := isTerminal(w) && !asJSON
 	changes := make(chan seen)
 	var watching sync.WaitGroup
@@ -40,7 +40,7 @@ func watchStatus(ctx context.Context, w io.Writer, targets []target, asJSON bool
 	defer cancel()
 	for i, t := range targets {
 		watching.Go(func() {
-			t.watch(ctx, screen, func(s Status) {
+			t.watch(ctx, notes, screen, func(s Status) {
 				select {
 				case changes <- seen{i, s}:
 				case <-ctx.Done():
@@ -91,8 +91,8 @@ func printLine(w io.Writer, all []Status) error {
 
 // watch sends the status now and with each change: the launcher tells of its own,
 // the file system of its end and of its return. refresh sends it each second
-// besides.
-func (t target) watch(ctx context.Context, refresh bool, send func(Status)) {
+// besides; without it, notes gets a line where the launcher does not tell.
+func (t target) watch(ctx context.Context, notes io.Writer, refresh bool, send func(Status)) {
 	arrivals, err := newArrivals(t.control)
 	if err != nil {
 		s := t.status(ctx)
@@ -105,6 +105,9 @@ func (t target) watch(ctx context.Context, refresh bool, send func(Status)) {
 		err := t.follow(ctx, refresh, send)
 		if ctx.Err() != nil {
 			return
+		}
+		if !refresh && !errors.Is(err, errNotRunning) && !errors.Is(err, errSilent) {
+			fmt.Fprintf(notes, "gateway: of the launcher of the %s scope only the end and the return will be shown, and no change: %v\n", t.scope, err)
 		}
 		t = t.anew(ctx)
 		send(t.withoutLauncher(ctx, err))
@@ -125,53 +128,57 @@ func (t target) anew(ctx context.Context) target {
 func (t target) follow(ctx context.Context, refresh bool, send func(Status)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// One that hangs may go on later; so the question stays.
-	silent := time.AfterFunc(answerLimit, func() { send(t.anew(ctx).withoutLauncher(ctx, t.unanswered(context.DeadlineExceeded))) })
-	defer silent.Stop()
-	response, err := t.send(ctx, http.MethodGet, "/watch", nil)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-
 	told := make(chan Status)
 	ended := make(chan error, 1)
-	go func() {
-		for lines := json.NewDecoder(response.Body); ; {
-			var s Status
-			if err := lines.Decode(&s); err != nil {
-				ended <- err
-				return
-			}
-			select {
-			case told <- s:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	go func() { ended <- t.hear(ctx, told) }()
+	// One that hangs may go on later; so the question stays.
+	silent := time.NewTimer(answerLimit)
+	defer silent.Stop()
 	var tick <-chan time.Time
-	if refresh {
-		ticker := time.NewTicker(refreshEvery)
-		defer ticker.Stop()
-		tick = ticker.C
-	}
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-ended:
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-				err = os.ErrNotExist // as if it had not been there
-			}
-			return t.unanswered(err)
+			return err
+		case <-silent.C:
+			send(t.anew(ctx).withoutLauncher(ctx, t.unanswered(context.DeadlineExceeded)))
 		case s := <-told:
 			silent.Stop()
+			if refresh && tick == nil {
+				ticker := time.NewTicker(refreshEvery)
+				defer ticker.Stop()
+				tick = ticker.C
+			}
 			t.complete(ctx, &s)
 			send(s)
 		case <-tick:
 			// Also to see that it hangs.
 			send(t.anew(ctx).status(ctx))
+		}
+	}
+}
+
+// hear passes on what the launcher tells of itself, until it ends or cannot be
+// asked; the error says why.
+func (t target) hear(ctx context.Context, told chan<- Status) error {
+	response, err := t.send(ctx, http.MethodGet, "/watch", nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	for lines := json.NewDecoder(response.Body); ; {
+		var s Status
+		if err := lines.Decode(&s); err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+				err = os.ErrNotExist // as if it had not been there
+			}
+			return t.unanswered(err)
+		}
+		select {
+		case told <- s:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,7 +28,7 @@ func TestWatchStatus(t *testing.T) {
 			out, shown := screen(t, kind == "terminal")
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
-			go func() { ended <- watchStatus(ctx, out, []target{at}, false) }()
+			go func() { ended <- watchStatus(ctx, out, t.Output(), []target{at}, false) }()
 
 			text := shown("waiting")
 			if redraws := strings.Contains(text, "\x1b[H"); redraws != (kind == "terminal") {
@@ -131,4 +134,63 @@ func TestArrivals(t *testing.T) {
 		}
 		await("the end", func() bool { return !isDirectory(directory) })
 	}
+}
+
+// TestWatchUntold: who cannot be told of changes is told so, beside the JSON.
+func TestWatchUntold(t *testing.T) {
+	t.Setenv("GATEWAY_LISTEN", "127.0.0.1:1")
+	socket := filepath.Join(t.TempDir(), controlSocket)
+	listening, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A launcher from before there was /watch.
+	older := http.Server{Handler: http.NotFoundHandler()}
+	go func() { _ = older.Serve(listening) }()
+	defer older.Close()
+	notes, noted := screen(t, false)
+	out, shown := screen(t, false)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	at := target{control: socket, scope: units.System, unit: UnitStatus{Name: units.Service, Scope: "none"}}
+	go func() { ended <- watchStatus(ctx, out, notes, []target{at}, true) }()
+	noted("of the launcher of the system scope only the end and the return will be shown, and no change: the launcher answered with 404")
+	shown("perhaps it is of another version")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("the watch ended with %v", err)
+	}
+}
+
+// TestWatchLate: a launcher that hangs and goes on is shown as one and the other.
+func TestWatchLate(t *testing.T) {
+	t.Setenv("GATEWAY_LISTEN", "127.0.0.1:1")
+	socket := filepath.Join(t.TempDir(), controlSocket)
+	listening, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hung := make(chan struct{})
+	late := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-hung
+		_ = json.NewEncoder(w).Encode(Status{Version: programVersion(), Worker: WorkerStatus{State: "ready"}})
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})}
+	go func() { _ = late.Serve(listening) }()
+	defer late.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	at := target{control: socket, scope: units.System, unit: UnitStatus{Name: units.Service, Scope: "none"}}
+	ended := make(chan error, 1)
+	told := make(chan Status)
+	go func() { ended <- at.follow(ctx, false, func(s Status) { told <- s }) }()
+	if s := <-told; s.Verdict != VerdictDegraded || !strings.Contains(strings.Join(s.Problems, ""), "does not answer") {
+		t.Errorf("while it hangs: %s %q", s.Verdict, s.Problems)
+	}
+	close(hung)
+	if s := <-told; s.Verdict != VerdictOK {
+		t.Errorf("when it goes on: %s %q", s.Verdict, s.Problems)
+	}
+	cancel()
+	<-ended
 }
