@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -54,6 +55,8 @@ type target struct {
 	// installed says that the manager knows the unit; socket is its socket unit.
 	installed bool
 	socket    string // ActiveState of the socket unit
+	// unasked says why the manager, which is there, did not tell any of this.
+	unasked error
 	// listen is what the socket unit listens on.
 	listen []netip.AddrPort
 	// says is the service's STATUS=, the launcher's last words.
@@ -75,7 +78,7 @@ func (f *scopeFlags) add(cmd *cobra.Command) {
 }
 
 // targets returns the scopes that were asked for; without a flag, those in which
-// there is a unit or a launcher.
+// there is a unit or a launcher, or whose manager does not say.
 func (f scopeFlags) targets(ctx context.Context) []target {
 	switch {
 	case f.system:
@@ -91,7 +94,7 @@ func (f scopeFlags) targets(ctx context.Context) []target {
 	asking.Wait()
 	var found []target
 	for _, t := range both {
-		if t.installed || t.answers() {
+		if t.installed || t.unasked != nil || t.answers() {
 			found = append(found, t)
 		}
 	}
@@ -107,6 +110,11 @@ func (f scopeFlags) one(ctx context.Context) (target, error) {
 	case 1:
 		return found[0], nil
 	default:
+		for _, t := range found {
+			if t.unasked != nil {
+				return target{}, fmt.Errorf("there may be a launcher in both scopes: say which with --system or --user (%w)", t.unasked)
+			}
+		}
 		return target{}, errors.New("there is a launcher in system scope and one in this user's scope: say which with --system or --user")
 	}
 }
@@ -122,8 +130,14 @@ func newTarget(ctx context.Context, scope units.Scope) target {
 	defer cancel()
 	found, err := systemd.Of(scope).Show(ctx, []string{units.Service, units.Socket},
 		"LoadState", "ActiveState", "SubState", "MainPID", "StatusText", "NRestarts", "ExecMainCode", "ExecMainStatus", "Listen")
-	if err != nil || len(found) != 2 {
-		return t // no manager
+	if err == nil && len(found) != 2 {
+		err = fmt.Errorf("systemctl show: %d answers instead of 2", len(found))
+	}
+	if err != nil {
+		if hasManager(scope) {
+			t.unasked = fmt.Errorf("the manager of the %s scope does not answer: %w", scope, err)
+		}
+		return t
 	}
 	service, socket := found[0], found[1]
 	t.installed = service["LoadState"] == "loaded"
@@ -134,6 +148,23 @@ func newTarget(ctx context.Context, scope units.Scope) target {
 	}
 	t.socket, t.listen = socket["ActiveState"], socket.Listen()
 	return t
+}
+
+// hasManager reports whether the scope has a manager that this user can ask: not on
+// a machine without systemd (sd_booted(3)), for a user who has not logged in, or for
+// an ordinary user on a machine without D-Bus.
+func hasManager(scope units.Scope) bool {
+	if scope == units.User {
+		_, err := systemd.Of(scope).PID()
+		return err == nil || errors.Is(err, syscall.EAGAIN) // its queue is full
+	}
+	if os.Geteuid() != 0 {
+		if _, err := os.Stat("/run/dbus/system_bus_socket"); err != nil {
+			return false
+		}
+	}
+	_, err := exec.LookPath("systemctl")
+	return err == nil && isDirectory("/run/systemd/system")
 }
 
 // endOf says how a service's main process ended, and how often systemd has
@@ -251,6 +282,8 @@ func (t target) startHint() string {
 		systemctl = "systemctl --user"
 	}
 	switch {
+	case t.unasked != nil:
+		return t.unasked.Error()
 	case !t.installed:
 		return fmt.Sprintf("\"gateway install --%s\" writes its units, \"gateway run\" runs it by hand", t.scope)
 	case t.socket == "active":

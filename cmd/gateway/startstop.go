@@ -50,6 +50,9 @@ func newUnitsCommand(name, short, long string, do func(context.Context, target) 
 			if err != nil {
 				return err
 			}
+			if t.unasked != nil {
+				return t.unasked
+			}
 			if !t.installed {
 				return fmt.Errorf("there is no %s in %s scope: \"gateway install --%s\" writes it (a launcher run by hand stops with Ctrl-C)",
 					units.Service, t.scope, t.scope)

@@ -172,6 +172,9 @@ func (t target) complete(ctx context.Context, s *Status) {
 		s.Problems = append(s.Problems, fmt.Sprintf("the launcher is of version %s, this program of version %s: %s",
 			cmp.Or(s.Version, "unknown"), programVersion(), way))
 	}
+	if s.Launcher.Holder == bySystemd && t.unasked != nil {
+		s.Problems = append(s.Problems, t.unasked.Error())
+	}
 	var addresses []netip.AddrPort
 	for _, socket := range s.Sockets {
 		if address, err := netip.ParseAddrPort(socket.Address); err == nil {
@@ -215,6 +218,8 @@ func (t target) withoutLauncher(ctx context.Context, err error) Status {
 		t.judgeFromOutside(&s)
 	case !errors.Is(err, errNotRunning):
 		s.Problems = append(s.Problems, err.Error())
+	case t.unasked != nil:
+		s.Problems = append(s.Problems, t.unasked.Error())
 	case t.ended != "":
 		s.Problems = append(s.Problems, t.restarting())
 	case t.unit.ActiveState == "activating", t.unit.ActiveState == "deactivating" && t.socket == "active":
@@ -288,6 +293,8 @@ func (t target) judgeFromOutside(s *Status) {
 		s.Notes = append(s.Notes, "the launcher says to systemd: "+t.says)
 	}
 	switch {
+	case t.unasked != nil:
+		s.Problems = append(s.Problems, t.unasked.Error())
 	case t.ended != "":
 		s.Problems = append(s.Problems, t.restarting())
 	case s.Verdict == VerdictDegraded:
