@@ -571,6 +571,10 @@ func TestTwoScopes(t *testing.T) {
 	if holders := both[1].Sockets[0].Holders; len(holders) != 3 || holders[0].Role != "systemd" || holders[0].PID == 1 {
 		t.Errorf("the user's socket is held by %+v, want the user's manager, launcher and worker", holders)
 	}
+	// The system's launcher, which does not run, does not hide the user's.
+	if history, code := printedStatus(t, alice, "--history"); code != 3 || !strings.Contains(history, "user scope\n") {
+		t.Errorf("the history: exit status %d\n%s", code, history)
+	}
 	alice.Run(t, gatewayPath, "stop", "--user")
 	wantStatus(t, alice, 3, "waiting", "the first client of 127.0.0.1:18789", "down: the launcher is not running")
 	if state := m.Unit(t, socket).ActiveState; state != "active" {

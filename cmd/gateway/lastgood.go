@@ -27,7 +27,14 @@ func (l *launcher) remember() {
 	l.keeping.Lock()
 	defer l.keeping.Unlock()
 	path, e := lastGood(), l.good.Load()
-	if path == "" || e.cfg.Content == nil || e.cfg.Path == path {
+	if path == "" || e.cfg.Path == path {
+		return
+	}
+	if e.cfg.Content == nil {
+		// The defaults work, so what was kept is not the last one any more.
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			l.log.Warn("cannot remove the configuration that was kept for the next start of the launcher", "error", err)
+		}
 		return
 	}
 	// It may hold secrets, in worker.environment.

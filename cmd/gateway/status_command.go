@@ -107,28 +107,42 @@ func printHistory(cmd *cobra.Command, scope scopeFlags, asJSON bool) error {
 		return &exitStatus{status: 3, err: errNowhere}
 	}
 	var all []History
+	var failures []error
+	status := 3 // unless something else is wrong
 	for _, t := range targets {
 		var h History
 		if err := t.ask(cmd.Context(), "/history", &h); err != nil {
-			err = fmt.Errorf("the launcher of the %s scope remembers the generations, \"gateway logs --%s\" shows what the journal has: %w", t.scope, t.scope, err)
-			if errors.Is(err, errNotRunning) {
-				return &exitStatus{status: 3, err: err}
+			if !errors.Is(err, errNotRunning) {
+				status = 1
 			}
-			return err
+			failures = append(failures, fmt.Errorf("the launcher of the %s scope remembers the generations, "+
+				"\"gateway logs --%s\" shows what the journal has: %w", t.scope, t.scope, err))
+			continue
 		}
 		all = append(all, h)
 	}
-	if asJSON {
-		return printJSON(cmd.OutOrStdout(), all)
+	if err := writeHistory(cmd.OutOrStdout(), all, len(targets) > 1, asJSON); err != nil {
+		return err
+	}
+	if len(failures) > 0 {
+		return &exitStatus{status: status, err: errors.Join(failures...)}
+	}
+	return nil
+}
+
+// writeHistory names the scopes where there are several.
+func writeHistory(w io.Writer, all []History, several, asJSON bool) error {
+	if asJSON && len(all) > 0 {
+		return printJSON(w, all)
 	}
 	for i, h := range all {
-		if len(all) > 1 {
+		if several {
 			if i > 0 {
-				fmt.Fprintln(cmd.OutOrStdout())
+				fmt.Fprintln(w)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s scope\n", h.Scope)
+			fmt.Fprintf(w, "%s scope\n", h.Scope)
 		}
-		if _, err := io.WriteString(cmd.OutOrStdout(), h.text()); err != nil {
+		if _, err := io.WriteString(w, h.text()); err != nil {
 			return err
 		}
 	}
@@ -153,10 +167,6 @@ func (t target) status(ctx context.Context) Status {
 	}
 	if s.Launcher.Holder == bySystemd && t.unit.ActiveState != "" {
 		s.Unit = t.unit
-		if s.Unit.MainPID != s.Launcher.PID {
-			s.Problems = append(s.Problems, fmt.Sprintf("the main process of %s is %d, but the launcher that answers is %d",
-				s.Unit.Name, s.Unit.MainPID, s.Launcher.PID))
-		}
 	}
 	t.complete(ctx, &s)
 	return s
@@ -164,6 +174,10 @@ func (t target) status(ctx context.Context) Status {
 
 // complete adds to a launcher's own answer what can be seen from here.
 func (t target) complete(ctx context.Context, s *Status) {
+	if s.Launcher.Holder == bySystemd && t.unit.ActiveState != "" && t.unit.MainPID != s.Launcher.PID {
+		s.Problems = append(s.Problems, fmt.Sprintf("the main process of %s is %d, but the launcher that answers is %d",
+			t.unit.Name, t.unit.MainPID, s.Launcher.PID))
+	}
 	if s.Version != programVersion() {
 		way := "stop \"gateway run\" and start it again for the new one"
 		if s.Launcher.Holder == bySystemd {

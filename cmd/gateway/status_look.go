@@ -61,10 +61,11 @@ func (s *Status) count(addresses []netip.AddrPort) error {
 			if i < 0 {
 				i = len(s.Sockets)
 				s.Sockets = append(s.Sockets, SocketStatus{
-					Address: socket.Address.String(), Inode: socket.Inode, Holders: []HolderStatus{}, owner: socket.UID,
+					Address: socket.Address.String(), Inode: socket.Inode, Holders: []HolderStatus{},
 				})
 			}
 			line := &s.Sockets[i]
+			line.owner = socket.UID
 			if socket.Backlog > 0 {
 				line.Queued, line.Backlog = socket.Queued, socket.Backlog
 			}

@@ -131,6 +131,24 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// TestOwner: whose socket it is shows also where the launcher has named the socket.
+func TestOwner(t *testing.T) {
+	var socket *listener.Socket
+	var err error
+	as(t, 65534, func() { socket, err = listener.Bind(netip.MustParseAddrPort("127.0.0.1:0")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.File.Close()
+	s := Status{Sockets: []SocketStatus{{Address: socket.Address.String(), Inode: socket.Inode}}}
+	if err := s.count([]netip.AddrPort{socket.Address}); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Sockets) != 1 || s.Sockets[0].owner != 65534 {
+		t.Errorf("the sockets are %+v", s.Sockets)
+	}
+}
+
 // TestCulprits: the worst come first, one sentence each, and a crowd is counted.
 func TestCulprits(t *testing.T) {
 	wanted := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")}

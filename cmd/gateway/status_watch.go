@@ -150,6 +150,9 @@ func (t target) follow(ctx context.Context, refresh bool, send func(Status)) err
 				defer ticker.Stop()
 				tick = ticker.C
 			}
+			if s.Launcher.Holder == bySystemd && t.unit.MainPID != s.Launcher.PID {
+				t = t.anew(ctx) // it has come since
+			}
 			t.complete(ctx, &s)
 			send(s)
 		case <-tick:
