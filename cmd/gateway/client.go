@@ -314,12 +314,25 @@ func newVerb(name, short, long string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := t.greet(cmd.Context()); err != nil {
-				return err
+			_, err = t.greet(cmd.Context())
+			if err == nil {
+				err = t.call(cmd.Context(), http.MethodPost, "/"+name, nil, new(answer))
 			}
-			return t.call(cmd.Context(), http.MethodPost, "/"+name, nil, new(answer))
+			if err != nil && underSystemd() && t.stopping(cmd.Context()) {
+				// A reload that systemd's own stop has overtaken is no failure: the exit
+				// status would make the stopped unit a failed one.
+				fmt.Fprintf(cmd.ErrOrStderr(), "gateway: %v\n", err)
+				return nil
+			}
+			return err
 		},
 	}
 	scope.add(cmd)
 	return cmd
+}
+
+// stopping reports whether the manager is stopping the service.
+func (t target) stopping(ctx context.Context) bool {
+	service, err := systemd.Of(t.scope).Unit(ctx, units.Service, "ActiveState")
+	return err == nil && service["ActiveState"] == "deactivating"
 }
