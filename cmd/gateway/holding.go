@@ -126,13 +126,13 @@ func (h *holding) bind(addresses []netip.AddrPort, others bool) (bound listener.
 	return bound, nil
 }
 
-// inUse is an address that somebody else holds.
+// inUse is an address that somebody else holds; err is what binding it said.
 type inUse struct {
 	address netip.AddrPort
-	err     error
+	err     error // nil: nobody has tried
 }
 
-func (e *inUse) Error() string { return e.err.Error() }
+func (e *inUse) Error() string { return fmt.Sprintf("%s is in use", e.address) }
 func (e *inUse) Unwrap() error { return e.err }
 
 // hintLimit is how long a look at who holds an address may take.
@@ -147,7 +147,11 @@ func explained(err error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), hintLimit)
 	defer cancel()
-	return fmt.Errorf("%w: %s", err, reclaimHint(ctx, used.address))
+	hint := reclaimHint(ctx, used.address)
+	if used.err == nil {
+		return errors.New(hint)
+	}
+	return fmt.Errorf("%w: %s", used.err, hint)
 }
 
 // foresee returns what a claim would find open already, and the addresses that it
@@ -174,7 +178,7 @@ func (h *holding) see(listen []netip.AddrPort) (listener.Set, []netip.AddrPort, 
 			return nil, nil, err
 		}
 		if len(others) > 0 {
-			return nil, nil, &inUse{address: address, err: unix.EADDRINUSE}
+			return nil, nil, &inUse{address: address}
 		}
 	}
 	addresses := slices.DeleteFunc(slices.Clone(listen), func(a netip.AddrPort) bool { return slices.Contains(h.absent, a) })
