@@ -11,7 +11,7 @@ import (
 )
 
 // TestEdits: saving the file is all that is asked of anybody.
-func TestEdits(t *testing.T) { everywhere(t, testEdits) }
+func TestEdits(t *testing.T) { inScopes(t, testEdits) }
 
 func testEdits(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{})

@@ -13,7 +13,7 @@ import (
 
 // TestFrontDesk: while no worker can, the launcher answers; it has stopped
 // doing so before a worker takes the sockets.
-func TestFrontDesk(t *testing.T) { everywhere(t, testFrontDesk) }
+func TestFrontDesk(t *testing.T) { inScopes(t, testFrontDesk) }
 
 func testFrontDesk(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{})

@@ -10,7 +10,7 @@ import (
 
 // TestRollback: an edit whose worker does not come up costs nothing; the last
 // configuration that worked comes back by itself, also after a restart.
-func TestRollback(t *testing.T) { everywhere(t, testRollback) }
+func TestRollback(t *testing.T) { inScopes(t, testRollback) }
 
 func testRollback(t *testing.T, here place) {
 	bad := []struct {
