@@ -7,9 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/user"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -195,7 +193,7 @@ func (t *reclaimTeller) outcome(o reclaim.Outcome) {
 		}
 		subject := describeHolder(obstacle.Keeper)
 		if obstacle.Reason == reclaim.Hidden {
-			subject = fmt.Sprintf("a process of user %s", userName(obstacle.UID))
+			subject = fmt.Sprintf("a process of user %s", systemd.UserName(int(obstacle.UID)))
 		}
 		fmt.Fprintf(t.err, "gateway: %s is held by %s: %s; %s\n", joinAddresses(obstacle.Addresses), subject, reason, remedy)
 	}
@@ -225,7 +223,7 @@ func (t *reclaimTeller) explain(o reclaim.Obstacle, unseen int) (reason, remedy 
 		}
 		return o.Why, end + ", or " + force + " if you are sure"
 	case reclaim.NotAllowed:
-		return fmt.Sprintf("%s, and of user %s", o.Why, userName(o.UID)), fmt.Sprintf("run `%s`", t.again(true))
+		return fmt.Sprintf("%s, and of user %s", o.Why, systemd.UserName(int(o.UID))), fmt.Sprintf("run `%s`", t.again(true))
 	case reclaim.Ancestor:
 		if o.PID == os.Getpid() {
 			return "it is this very process", "there is nothing to end"
@@ -270,7 +268,7 @@ func (t *reclaimTeller) disable(k reclaim.Keeper) string {
 func (t *reclaimTeller) again(asRoot bool, flags ...string) string {
 	words := []string{"gateway", "reclaim"}
 	for _, address := range t.addresses {
-		words = append(words, judge.Word(address))
+		words = append(words, systemd.Quote(address.String()))
 	}
 	if t.force && !slices.Contains(flags, "--force") {
 		flags = append(flags, "--force")
@@ -293,7 +291,7 @@ func reclaimHint(ctx context.Context, address netip.AddrPort) string {
 		for _, socket := range sockets {
 			for _, holder := range socket.Holders {
 				if holder.Role == judge.Orphan {
-					return fmt.Sprintf("%s is held by %s: `gateway reclaim %s` ends it", address, describeHolder(reclaim.Keeper{Holder: holder}), judge.Word(address))
+					return fmt.Sprintf("%s is held by %s: `gateway reclaim %s` ends it", address, describeHolder(reclaim.Keeper{Holder: holder}), systemd.Quote(address.String()))
 				}
 			}
 		}
@@ -311,7 +309,7 @@ func describeHolder(k reclaim.Keeper) string {
 	if k.Role == judge.Foreign {
 		kind = "foreign process"
 	}
-	return fmt.Sprintf("%s pid %d of user %s (%s)", kind, k.PID, userName(k.UID), k.Command)
+	return fmt.Sprintf("%s pid %d of user %s (%s)", kind, k.PID, systemd.UserName(int(k.UID)), k.Command)
 }
 
 func keeperAttrs(k reclaim.Keeper) []any {
@@ -331,13 +329,4 @@ func describeProcess(pid int) string {
 		return fmt.Sprintf("pid %d", pid)
 	}
 	return fmt.Sprintf("pid %d (%s)", pid, name)
-}
-
-// userName is the name for a uid, or the number where there is none.
-func userName(uid uint32) string {
-	id := strconv.FormatUint(uint64(uid), 10)
-	if account, err := user.LookupId(id); err == nil {
-		return account.Username
-	}
-	return id
 }

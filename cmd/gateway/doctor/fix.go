@@ -3,7 +3,6 @@ package doctor
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -52,7 +51,7 @@ func (f *Facts) gateway(s *Scope, arguments ...string) string {
 
 // edit opens the configuration; what has to be changed there stands behind it.
 func (f *Facts) edit(s *Scope, what string) string {
-	path := shellQuote(s.Config.Path)
+	path := systemd.Quote(s.Config.Path)
 	command := `"${EDITOR:-vi}" ` + path
 	if f.UID != 0 && (s.Name == units.System || s.Manager.UID != f.UID) {
 		command = "sudoedit " + path
@@ -73,15 +72,6 @@ func (s *Scope) line(key string) string {
 
 // then joins commands, each of which needs the success of those before it.
 func then(commands ...string) string { return strings.Join(commands, " && ") }
-
-var plainWord = regexp.MustCompile(`^[a-zA-Z0-9_@%+=:,./-]+$`)
-
-func shellQuote(word string) string {
-	if plainWord.MatchString(word) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
 
 // ofScope names a unit for a person.
 func (s *Scope) ofScope(unit string) string {

@@ -131,7 +131,7 @@ func program() (called, file string) {
 			return "gateway", file
 		}
 	}
-	return shellQuote(file), file
+	return systemd.Quote(file), file
 }
 
 // scopes lists the managers to ask. Root can ask those of all users that have one.

@@ -143,7 +143,7 @@ func heldByUnseen(f *Facts) []Finding {
 func (f *Facts) free(h holding) string {
 	words := make([]string, len(h.addresses))
 	for i, address := range h.addresses {
-		words[i] = shellQuote(address.String())
+		words[i] = systemd.Quote(address.String())
 	}
 	reclaim := func(flags string) string {
 		command := fmt.Sprintf("%s reclaim %s%s", f.Program, flags, strings.Join(words, " "))
@@ -239,7 +239,7 @@ func openclawUnit(f *Facts) []Finding {
 			switch {
 			case triggered:
 				// "gateway install" leaves alone what it has not written.
-				move := "mv " + shellQuote(unit.Path) + " " + shellQuote(unit.Path+".bak")
+				move := "mv " + systemd.Quote(unit.Path) + " " + systemd.Quote(unit.Path+".bak")
 				if s.Name == units.System || s.Manager.UID != f.UID {
 					move = f.asRoot(move)
 				}

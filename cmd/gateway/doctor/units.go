@@ -9,6 +9,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/judge"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 )
@@ -354,8 +355,8 @@ func launcherName(f *Facts) []Finding {
 				Summary: fmt.Sprintf("the launcher's program is named %s: a second OpenClaw takes a listening process with openclaw in its name "+
 					"for a stale gateway and kills it", filepath.Base(path)),
 				Evidence: map[string]any{"program": path, "exec_start": holders.CommandLine(s.Service.Argv)},
-				Fix: then(f.asRoot(fmt.Sprintf("install %s %s", shellQuote(path), shellQuote(better))),
-					strings.Replace(f.gateway(s, "install"), f.Program, shellQuote(better), 1), f.systemctl(s.Manager, "restart", units.Service)),
+				Fix: then(f.asRoot(fmt.Sprintf("install %s %s", systemd.Quote(path), systemd.Quote(better))),
+					strings.Replace(f.gateway(s, "install"), f.Program, systemd.Quote(better), 1), f.systemctl(s.Manager, "restart", units.Service)),
 			}
 		}
 		return &Finding{

@@ -264,7 +264,7 @@ func secretsReadable(f *Facts) []Finding {
 	var findings []Finding
 	for _, s := range f.withFile() {
 		for _, file := range s.Config.Exposed {
-			path := shellQuote(file.Path)
+			path := systemd.Quote(file.Path)
 			fix := "chmod 600 " + path
 			// The service has to read it still.
 			if reader := s.reader(); reader >= 0 && reader != file.Owner && reader != 0 {

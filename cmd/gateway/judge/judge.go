@@ -52,7 +52,7 @@ func (h Holder) Remedy(addresses ...netip.AddrPort) string {
 	case h.Role == Orphan:
 		words := []string{"gateway", "reclaim"}
 		for _, address := range addresses {
-			words = append(words, Word(address))
+			words = append(words, systemd.Quote(address.String()))
 		}
 		return fmt.Sprintf("`%s` ends it", strings.Join(words, " "))
 	case h.Role == Rival:
@@ -70,15 +70,6 @@ func (h Holder) Remedy(addresses ...netip.AddrPort) string {
 	default:
 		return fmt.Sprintf("`kill %d` ends it", h.PID)
 	}
-}
-
-// Word is an address as a word of a command line: the brackets of an IPv6 address
-// are a pattern of zsh's.
-func Word(address netip.AddrPort) string {
-	if address.Addr().Is6() {
-		return "'" + address.String() + "'"
-	}
-	return address.String()
 }
 
 // Known is what the caller knows for sure; zero where it does not.

@@ -5,7 +5,6 @@ package systemd
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -18,8 +17,7 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
+	"openclaw-gateway/cmd/gateway/peer"
 	"openclaw-gateway/units"
 )
 
@@ -125,18 +123,11 @@ func (m Manager) PID() (int, error) {
 		return 0, fmt.Errorf("look for the manager of uid %d: %w", m.UID, err)
 	}
 	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
+	credentials, err := peer.Of(conn)
 	if err != nil {
 		return 0, err
 	}
-	var peer *unix.Ucred
-	var option error
-	if err := raw.Control(func(fd uintptr) {
-		peer, option = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil || option != nil {
-		return 0, errors.Join(err, option)
-	}
-	return int(peer.Pid), nil
+	return int(credentials.Pid), nil
 }
 
 // Int is a property that is a number; 0 where it is not.
