@@ -19,6 +19,7 @@ import (
 
 	"openclaw-gateway/worker/cgroup"
 	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/handoff/shim"
 )
 
 // generation is one life of the worker. The supervisor's goroutine owns it; the
@@ -162,8 +163,8 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 		case <-ctx.Done():
 		}
 	}
-	command := handoff.Command{
-		Path: path, Argv: spec.Command, Env: environment(given, slices.Concat(own, parcel.Env)...), ListenPID: parcel.ListenPID,
+	command := shim.Command{
+		Path: path, Argv: spec.Command, Env: environment(given, slices.Concat(own, parcel.Environ(g.process.Pid))...),
 	}
 	reportsEnd := make(chan struct{})
 	if parcel.Reports != nil {

@@ -13,7 +13,7 @@ import (
 	"syscall"
 
 	"openclaw-gateway/worker/cgroup"
-	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/handoff/shim"
 )
 
 // protocol lists what systemd tells the launcher and no worker may mistake for
@@ -73,15 +73,6 @@ func Lookup(name, directory string, environ []string) (string, error) {
 	return "", fmt.Errorf("%q is not in the PATH of the worker (%s): give the whole path in worker.command", name, path)
 }
 
-func init() {
-	// The parent-death signal is a thread's own: the shim has to become the
-	// worker from its first thread, on which main runs when it is locked here.
-	// Measured: from another one, one launcher in eight left its worker behind.
-	if handoff.IsShim() {
-		runtime.LockOSThread()
-	}
-}
-
 // spawner starts processes from one thread that lives as long as the launcher:
 // the parent-death signal of a process is sent when the thread that forked it
 // ends (PR_SET_PDEATHSIG(2const)), and Go ends threads as it likes.
@@ -106,10 +97,9 @@ func newSpawner(ctx context.Context) spawner {
 // shim starts the shim in a session of its own, and in the group if there is
 // one; control is the last of files.
 func (s spawner) shim(directory string, files []*os.File, environ []string, group *cgroup.Group, reaper *reaper) (*os.Process, error) {
-	descriptor := strconv.Itoa(2 + len(files))
 	attributes := &os.ProcAttr{
 		Dir:   directory,
-		Env:   environ,
+		Env:   append(slices.Clone(environ), shim.Variable+"="+strconv.Itoa(2+len(files))),
 		Files: slices.Concat([]*os.File{nil, os.Stdout, os.Stderr}, files),
 		Sys: &syscall.SysProcAttr{
 			Setsid: true,
@@ -138,7 +128,7 @@ func (s spawner) shim(directory string, files []*os.File, environ []string, grou
 		defer close(done)
 		// The program that runs now, also when its file has been replaced.
 		process, err = reaper.start(func() (*os.Process, error) {
-			return os.StartProcess("/proc/self/exe", []string{"gateway", handoff.ShimArgument, descriptor}, attributes)
+			return os.StartProcess("/proc/self/exe", []string{"gateway", "shim"}, attributes)
 		})
 	}
 	<-done

@@ -10,14 +10,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"openclaw-gateway/worker/handoff"
 )
 
 func main() {
-	if handoff.IsShim() {
-		os.Exit(handoff.RunShim())
-	}
 	os.Exit(execute(newRootCommand()))
 }
 

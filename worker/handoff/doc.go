@@ -4,8 +4,9 @@
 // are answered with an inherited descriptor by a small preloaded script (Preload).
 //
 // Every command is started through a shim: the launcher's own program, which
-// learns the command over a socket, does what only the worker's own process can
-// do (LISTEN_PID must be its pid), and then becomes the command by execve(2).
+// learns the command over a socket and becomes it by execve(2). So the launcher
+// knows the worker's pid before the worker does anything, and can put it into
+// LISTEN_PID.
 // The command is not in the shim's argv because an OpenClaw gateway kills
 // processes whose command line looks like a gateway's.
 package handoff

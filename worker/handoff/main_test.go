@@ -3,8 +3,6 @@ package handoff_test
 import (
 	"os"
 	"testing"
-
-	"openclaw-gateway/worker/handoff"
 )
 
 // quick keeps the race detector from letting a process linger for a second.
@@ -12,9 +10,6 @@ const quick = "GORACE=atexit_sleep_ms=0"
 
 // TestMain makes the test's own program the shim, as the launcher's is.
 func TestMain(m *testing.M) {
-	if handoff.IsShim() {
-		os.Exit(handoff.RunShim())
-	}
 	if path := os.Getenv(chooseEnv); path != "" {
 		os.Exit(chooseAsAnybody(path))
 	}

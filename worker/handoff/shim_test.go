@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/handoff/shim"
 )
 
 // shell makes a start of a script for /bin/sh with the sockets.
@@ -172,6 +173,7 @@ func TestShimCannotExecute(t *testing.T) {
 		{"missing interpreter", write("orphaned", "#!/missing/interpreter\n", 0o755), 127, "the interpreter that it names is missing"},
 		{"not executable", write("plain", "#!/bin/sh\n", 0o644), 126, "permission denied"},
 		{"directory", directory, 126, "permission denied"},
+		{"NUL", "/bin/\x00true", 126, "NUL character"},
 		{"no interpreter", write("nameless", "echo hello\n", 0o755), 126, "a script needs a first line such as #!/bin/sh"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -193,34 +195,42 @@ func TestShimCannotExecute(t *testing.T) {
 // The launcher can be killed between starting the shim and sending the command.
 func TestShimWithoutLauncher(t *testing.T) {
 	t.Parallel()
-	local, remote, err := handoff.ShimControl()
-	if err != nil {
-		t.Fatal(err)
-	}
-	process, err := os.StartProcess("/proc/self/exe", []string{"gateway", handoff.ShimArgument, "3"},
-		&os.ProcAttr{Files: []*os.File{nil, nil, os.Stderr, remote}, Env: []string{quick}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, _ = local.Close(), remote.Close()
-	state, err := process.Wait()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if state.ExitCode() != 126 {
-		t.Errorf("the shim ended with %s", state)
+	whole := shim.Encode(shim.Command{Path: "/bin/true", Argv: []string{"true"}, Env: []string{"NAME=value"}})
+	for sent := 0; sent < len(whole); sent += 5 {
+		local, remote, err := handoff.ShimControl()
+		if err != nil {
+			t.Fatal(err)
+		}
+		process, err := os.StartProcess("/proc/self/exe", []string{"gateway", "shim"},
+			&os.ProcAttr{Files: []*os.File{nil, nil, os.Stderr, remote}, Env: []string{quick, shim.Variable + "=3"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = remote.Close()
+		_, err = local.Write(whole[:sent])
+		_ = local.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		state, err := process.Wait()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state.ExitCode() != 126 {
+			t.Errorf("after %d of %d bytes of the command the shim ended with %s", sent, len(whole), state)
+		}
 	}
 }
 
 func TestShimByHand(t *testing.T) {
 	t.Parallel()
-	cmd := exec.Command("/proc/self/exe", handoff.ShimArgument, "x")
-	cmd.Env = []string{quick}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = []string{quick, shim.Variable + "=x"}
 	output, err := cmd.CombinedOutput()
 	if cmd.ProcessState.ExitCode() != 126 {
 		t.Errorf("the shim ended with %v", err)
 	}
-	if !strings.Contains(string(output), `"x" is not a descriptor`) {
+	if !strings.Contains(string(output), "GATEWAY_SHIM=x is no descriptor") {
 		t.Errorf("the shim said %q", output)
 	}
 }

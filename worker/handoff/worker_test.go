@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/handoff/shim"
 )
 
 // bound is how long a test waits for an event that must come.
@@ -90,8 +91,8 @@ func (s start) run(t *testing.T) *worker {
 	name := socketName(t, remote)
 	stdin, stdout, stderr := pipe(t), pipe(t), pipe(t)
 	files := slices.Concat([]*os.File{stdin.reader, stdout.writer, stderr.writer}, parcel.Files, []*os.File{remote})
-	process, err := os.StartProcess("/proc/self/exe", []string{"gateway", handoff.ShimArgument, strconv.Itoa(len(files) - 1)},
-		&os.ProcAttr{Files: files, Env: environ})
+	process, err := os.StartProcess("/proc/self/exe", []string{"gateway", "shim"},
+		&os.ProcAttr{Files: files, Env: append(slices.Clone(environ), shim.Variable+"="+strconv.Itoa(len(files)-1))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,9 +130,9 @@ func (s start) run(t *testing.T) *worker {
 		_ = w.stdin.Close()
 		<-reaped
 	})
-	w.sent = handoff.Send(local, handoff.Command{
+	w.sent = handoff.Send(local, shim.Command{
 		Path: s.path, Argv: append([]string{s.path}, s.arguments...),
-		Env: override(environ, parcel.Env), ListenPID: parcel.ListenPID,
+		Env: override(environ, parcel.Environ(process.Pid)),
 	})
 	return w
 }
