@@ -22,7 +22,6 @@ if (order !== undefined) {
 }
 
 function install(reportFD, sockets) {
-  const dns = require('node:dns');
   const { errorMonitor } = require('node:events');
   const fs = require('node:fs');
   const net = require('node:net');
@@ -141,7 +140,7 @@ function install(reportFD, sockets) {
     if (typeof host !== 'string' || host === '' || net.isIP(host) !== 0) return pass(this, args, false);
     // A host name: resolved as Node.js would, to see whether we hold it.
     resolving.set(this, call);
-    dns.lookup(host, (error, ip) => {
+    require('node:dns').lookup(host, (error, ip) => {
       if (resolving.get(this) !== call) return; // closed meanwhile
       resolving.delete(this);
       const resolved = error ? '' : key(ip, port);
