@@ -1,26 +1,20 @@
 package units
 
 import (
-	"bytes"
 	"embed"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
-	"text/template"
 	"time"
 )
 
 //go:embed *.tmpl
-var templateFiles embed.FS
-
-// templates are parsed when they are needed: every start of a worker runs this program's initialisation while a client
-// waits, for the sake of the shim.
-var templates = sync.OnceValue(func() *template.Template { return template.Must(template.ParseFS(templateFiles, "*.tmpl")) })
+var templates embed.FS
 
 // marker begins the first line of each file that we write. By it a later version knows its own files, so it stays as it is.
 const marker = `# Written by "gateway install"`
@@ -49,64 +43,84 @@ type File struct {
 // a specifier of its own: what cannot be quoted is an error, and so are a name that OpenClaw would take for its own
 // process, and an empty or repeated listen address.
 func Render(p Params) ([]File, error) {
-	view, err := newView(p)
+	values, err := values(p)
 	if err != nil {
 		return nil, fmt.Errorf("render the units: %w", err)
 	}
 	var files []File
 	for _, name := range []string{Socket, Service} {
-		var text bytes.Buffer
-		if err := templates().ExecuteTemplate(&text, name+".tmpl", view); err != nil {
+		template, err := templates.ReadFile(name + ".tmpl")
+		if err != nil {
 			return nil, fmt.Errorf("render %s: %w", name, err)
 		}
-		files = append(files, File{Name: name, Content: text.Bytes()})
+		// Not text/template, which calls methods by their names: the linker then keeps every method of all that the program
+		// is made of, and the launcher takes far more memory.
+		text := os.Expand(string(template), func(key string) string {
+			value, known := values[key]
+			if !known {
+				err = fmt.Errorf("render %s: its template has a ${%s}", name, key)
+			}
+			return value
+		})
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, File{Name: name, Content: []byte(text)})
 	}
 	return files, nil
 }
 
-// view is Params as the templates print it: every string is quoted for the place where it stands.
-type view struct {
-	Marker, Systemctl string
-	Scope             Scope
-	Executable        string
-	Config            string
-	RunAs             string
-	Listen            []string
-	TimeoutStop       string
-}
+// Lines of the service that only one of the scopes has.
+const (
+	systemNetwork = `
+# The worker may dial out as soon as it starts. The socket does not wait for the network: clients queue meanwhile.
+Wants=network-online.target
+After=network-online.target`
+	userState = ` The state directory is ~/.config/openclaw-gateway, beside the configuration: since systemd 254 by a
+# link from ~/.local/state.`
+)
 
-func newView(p Params) (view, error) {
-	v := view{Marker: marker, Scope: p.Scope, RunAs: p.RunAs}
+// values are what stands for each ${KEY} of the templates. Every string is quoted for the place where it stands.
+func values(p Params) (map[string]string, error) {
+	v := map[string]string{"MARKER": marker, "SCOPE": string(p.Scope), "NETWORK": "", "STATE": "", "CONFIG": "", "USER": ""}
 	switch p.Scope {
 	case System:
-		v.Systemctl = "systemctl"
+		v["SYSTEMCTL"], v["TARGET"], v["NETWORK"] = "systemctl", "multi-user.target", systemNetwork
 	case User:
-		v.Systemctl = "systemctl --user"
+		v["SYSTEMCTL"], v["TARGET"], v["STATE"] = "systemctl --user", "default.target", userState
 	default:
-		return view{}, unknownScope(p.Scope)
+		return nil, unknownScope(p.Scope)
 	}
 	var err error
-	if v.Executable, err = quoteExecutable(p.Executable); err != nil {
-		return view{}, err
+	if v["EXECUTABLE"], err = quoteExecutable(p.Executable); err != nil {
+		return nil, err
 	}
 	if p.Config != "" {
-		if v.Config, err = quoteArgument(p.Config); err != nil {
-			return view{}, fmt.Errorf("the config's path: %w", err)
+		quoted, err := quoteArgument(p.Config)
+		if err != nil {
+			return nil, fmt.Errorf("the config's path: %w", err)
 		}
 		if !filepath.IsAbs(p.Config) {
-			return view{}, fmt.Errorf("the config's path %q is not absolute", p.Config)
+			return nil, fmt.Errorf("the config's path %q is not absolute", p.Config)
 		}
+		v["CONFIG"] = " --config " + quoted
 	}
 	if err := checkRunAs(p.Scope, p.RunAs); err != nil {
-		return view{}, err
+		return nil, err
 	}
-	if v.Listen, err = listenStreams(p.Listen); err != nil {
-		return view{}, err
+	if p.RunAs != "" {
+		v["USER"] = "\nUser=" + p.RunAs
 	}
+	streams, err := listenStreams(p.Listen)
+	if err != nil {
+		return nil, err
+	}
+	v["ADDRESSES"] = strings.Join(streams, " ")
+	v["LISTEN"] = "\nListenStream=" + strings.Join(streams, "\nListenStream=")
 	if p.StopTimeout < 0 {
-		return view{}, fmt.Errorf("the stop timeout %v is negative", p.StopTimeout)
+		return nil, fmt.Errorf("the stop timeout %v is negative", p.StopTimeout)
 	}
-	v.TimeoutStop = seconds(NeededStopLimit(p.StopTimeout))
+	v["TIMEOUT_STOP"] = seconds(NeededStopLimit(p.StopTimeout))
 	return v, nil
 }
 

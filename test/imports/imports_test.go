@@ -2,7 +2,9 @@
 package imports
 
 import (
+	"bytes"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -62,5 +64,25 @@ func TestViperHasOneHome(t *testing.T) {
 	}
 	if !found {
 		t.Error("nobody imports viper: the test has lost its subject")
+	}
+}
+
+// TestLinkerLeavesOutMethods: a call of a method by a name that only a running program knows, as text/template makes
+// them, has the linker keep every exported method of every type. It marks what makes such a call.
+func TestLinkerLeavesOutMethods(t *testing.T) {
+	build := exec.Command("go", "build", "-o", filepath.Join(t.TempDir(), "gateway"), "-ldflags=-dumpdep", "../../cmd/gateway")
+	output, err := build.CombinedOutput()
+	if err != nil {
+		t.Fatalf("go build: %v\n%s", err, output)
+	}
+	found := false
+	for line := range bytes.Lines(output) {
+		found = found || bytes.HasPrefix(line, []byte("main.main ->"))
+		if bytes.Contains(line, []byte("<ReflectMethod>")) {
+			t.Errorf("the program becomes much larger: %s", line)
+		}
+	}
+	if !found {
+		t.Error("the linker does not say what depends on what any more: the test has lost its subject")
 	}
 }

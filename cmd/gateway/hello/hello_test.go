@@ -171,7 +171,7 @@ func TestPages(t *testing.T) {
 
 func TestPageLoadsNothingFromElsewhere(t *testing.T) {
 	for _, attribute := range []string{"src=", "url(", "@import", "<script", "http://", "https://"} {
-		if strings.Contains(pageText, attribute) {
+		if strings.Contains(page, attribute) {
 			t.Errorf("page.html has %s", attribute)
 		}
 	}
