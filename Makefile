@@ -33,9 +33,10 @@ NPM_INSTALL := npm install --no-audit --no-fund --loglevel=error
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Without the C library: the same program on every Linux, whether or not gcc is there, and one that starts sooner.
 .PHONY: build
 build: ## build bin/gateway
-	@go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gateway ./cmd/gateway
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gateway ./cmd/gateway
 
 .PHONY: run
 run: build ## run the launcher by hand, with the built-in hello server
@@ -113,6 +114,7 @@ NEEDS := /lib/systemd/systemd:systemd dbus-daemon:dbus /lib/systemd/systemd-logi
 packages:
 	@$(call find_missing,$(NEEDS)); \
 	find /lib/*-linux-gnu*/security /usr/lib/*/security -name pam_systemd.so 2>/dev/null | grep -q . || missing+=(libpam-systemd); \
+	find /lib/*-linux-gnu* /usr/lib/*-linux-gnu* -maxdepth 1 -name 'libnss_systemd*' 2>/dev/null | grep -q . || missing+=(libnss-systemd); \
 	test -e /usr/share/keyrings/debian-archive-keyring.gpg || missing+=(debian-archive-keyring); \
 	test -e /usr/include/stdlib.h || missing+=(libc6-dev); \
 	$(install_missing)

@@ -162,3 +162,25 @@ func testWatchdog(t *testing.T, here place) {
 		t.Errorf("no watchdog timeout in\n%s", journal)
 	}
 }
+
+// TestInstallForDirectoryUser: not every user is in /etc/passwd. One of systemd's user records (nss-systemd(8)) stands for
+// those of LDAP and the like.
+func TestInstallForDirectoryUser(t *testing.T) {
+	t.Parallel()
+	m := boot(t, machine.Options{})
+	m.WriteFile(t, "/etc/userdb/dora.user",
+		`{"userName":"dora","uid":60777,"gid":60777,"homeDirectory":"/srv/dora","shell":"/bin/sh","disposition":"regular"}`, 0o644)
+	m.Run(t, "ln", "-s", "dora.user", "/etc/userdb/60777.user")
+	m.Run(t, "install", "-d", "-o", "60777", "/srv/dora")
+	install(t, m.Scope, m, "{}\n", "--run-as", "dora")
+	if code, _ := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
+		t.Errorf("%s answered %d", ipv4, code)
+	}
+	if text := m.Run(t, gatewayPath, "status"); !strings.Contains(text, " dora ") {
+		t.Errorf("the status does not name the user:\n%s", text)
+	}
+	const unknown = "unknown user nobody-of-that-name; create the user first"
+	if output, err := m.Output(gatewayPath, "install", "--system", "--run-as", "nobody-of-that-name"); err == nil || !strings.Contains(output+err.Error(), unknown) {
+		t.Errorf("gateway install for a user that there is not: %v, want %q\n%s", err, unknown, output)
+	}
+}

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
 
@@ -300,12 +301,7 @@ func (in *installer) account(scope units.Scope) (*user.User, error) {
 	if in.root != "" {
 		return nil, nil
 	}
-	account, err := user.Lookup(in.runAs)
-	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
-		if _, notNumber := strconv.Atoi(in.runAs); notNumber == nil {
-			account, err = user.LookupId(in.runAs)
-		}
-	}
+	account, err := systemd.Account(in.runAs)
 	if err != nil {
 		return nil, fmt.Errorf("--run-as %s: %w; create the user first, or name another", in.runAs, err)
 	}

@@ -2,13 +2,13 @@ package main
 
 import (
 	"fmt"
-	"os/user"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/systemd"
 )
 
 // moods are the colours of the verdicts.
@@ -204,7 +204,7 @@ func clock(t time.Time) string {
 // accountName is the user's name, or the number where there is none.
 func accountName(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
-	if account, err := user.LookupId(id); err == nil {
+	if account, err := systemd.Account(id); err == nil {
 		return account.Username
 	}
 	return "uid " + id

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -158,7 +157,7 @@ func lingers(name string) Tristate {
 }
 
 func homeOf(uid int) string {
-	account, err := user.LookupId(strconv.Itoa(uid))
+	account, err := systemd.Account(strconv.Itoa(uid))
 	if err != nil {
 		return ""
 	}
@@ -168,11 +167,9 @@ func homeOf(uid int) string {
 // userID is the uid of the user that a unit's User= names, by name or number; -1
 // where there is none.
 func userID(name string) int {
-	account, err := user.Lookup(name)
+	account, err := systemd.Account(name)
 	if err != nil {
-		if account, err = user.LookupId(name); err != nil {
-			return -1
-		}
+		return -1
 	}
 	uid, err := strconv.Atoi(account.Uid)
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -185,27 +184,4 @@ func (m Manager) become(cmd *exec.Cmd) error {
 		cmd.Env, cmd.Dir = append([]string{"PATH=" + os.Getenv("PATH")}, address...), "/"
 	}
 	return nil
-}
-
-// Credential is what a process of a user has: the uid, its primary group, and no
-// other groups.
-func Credential(uid int) (*syscall.Credential, error) {
-	account, err := user.LookupId(strconv.Itoa(uid))
-	if err != nil {
-		return nil, fmt.Errorf("find the group of uid %d: %w", uid, err)
-	}
-	gid, err := strconv.ParseUint(account.Gid, 10, 32)
-	if err != nil {
-		return nil, fmt.Errorf("find the group of uid %d: %w", uid, err)
-	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
-}
-
-// UserName is the name for a uid, or the number where there is none.
-func UserName(uid int) string {
-	id := strconv.Itoa(uid)
-	if account, err := user.LookupId(id); err == nil {
-		return account.Username
-	}
-	return id
 }

@@ -1,0 +1,72 @@
+package systemd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// getentLimit is for a directory service that does not answer.
+const getentLimit = 3 * time.Second
+
+// Account finds a user by name or by uid, wherever the system has its users: in /etc/passwd, which is all that a program
+// without the C library reads, or where nsswitch.conf(5) says, for which getent(1) is asked. A user that there is not is a
+// [user.UnknownUserError].
+func Account(key string) (*user.User, error) {
+	account, err := user.Lookup(key)
+	if err == nil {
+		return account, nil
+	}
+	if _, notNumber := strconv.Atoi(key); notNumber == nil {
+		if account, err := user.LookupId(key); err == nil {
+			return account, nil
+		}
+	}
+	if _, unknown := errors.AsType[user.UnknownUserError](err); !unknown {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), getentLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "getent", "--", "passwd", key)
+	var output bytes.Buffer
+	cmd.Stdout = &output
+	if Run(cmd) != nil {
+		return nil, err
+	}
+	// passwd(5)
+	fields := strings.Split(strings.TrimSuffix(output.String(), "\n"), ":")
+	if len(fields) != 7 {
+		return nil, err
+	}
+	return &user.User{Username: fields[0], Uid: fields[2], Gid: fields[3], Name: fields[4], HomeDir: fields[5]}, nil
+}
+
+// Credential is what a process of a user has: the uid, its primary group, and no
+// other groups.
+func Credential(uid int) (*syscall.Credential, error) {
+	account, err := Account(strconv.Itoa(uid))
+	if err != nil {
+		return nil, fmt.Errorf("find the group of uid %d: %w", uid, err)
+	}
+	gid, err := strconv.ParseUint(account.Gid, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("find the group of uid %d: %w", uid, err)
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}
+
+// UserName is the name for a uid, or the number where there is none.
+func UserName(uid int) string {
+	id := strconv.Itoa(uid)
+	if account, err := Account(id); err == nil {
+		return account.Username
+	}
+	return id
+}
