@@ -46,7 +46,7 @@ type generation struct {
 	clash     netip.AddrPort   // an address in use that it wanted besides
 	adopted   chan struct{}    // closed when it listens on every held address
 
-	executed chan struct{} // closed when the shim has become the worker, or could not
+	executed chan struct{} // closed when the process has become the worker, or could not
 
 	visits *visits // the launcher's own connections
 	// endProbes ends the launcher's requests, of which one may be under way when
@@ -137,21 +137,36 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 	if parcel.Reports != nil {
 		undo = append(undo, parcel.Reports.Close)
 	}
-	control, remote, err := handoff.ShimControl()
-	if err != nil {
-		return nil, err
+	own = append(own, parcel.Env...)
+	worker := program{
+		path: path, argv: spec.Command, environ: environment(given, own...), directory: spec.Directory, files: parcel.Files,
 	}
-	defer remote.Close()
-	undo = append(undo, control.Close)
+	first, become := worker, func() error { return nil }
+	if parcel.ListenPID {
+		control, remote, err := handoff.ShimControl()
+		if err != nil {
+			return nil, err
+		}
+		defer remote.Close()
+		undo = append(undo, control.Close)
+		// The program that runs now, also when its file has been replaced.
+		first.path, first.argv = "/proc/self/exe", []string{"gateway", "shim"}
+		first.environ = append(slices.Clone(environ), shim.Variable+"="+strconv.Itoa(3+len(parcel.Files)))
+		first.files = append(slices.Clone(parcel.Files), remote)
+		become = func() error {
+			defer control.Close()
+			own := append(own, "LISTEN_PID="+strconv.Itoa(g.process.Pid))
+			return handoff.Send(control, shim.Command{Path: worker.path, Argv: worker.argv, Env: environment(given, own...)})
+		}
+	}
 	if g.group, err = trees.make(number); err != nil {
 		return nil, err
 	}
 	if g.group != nil {
 		undo = append(undo, g.group.Remove)
 	}
-	files := append(slices.Clone(parcel.Files), remote)
-	if g.process, err = spawn.shim(spec.Directory, files, environ, g.group, trees.reaper); err != nil {
-		return nil, fmt.Errorf("start the worker in %s: %w", spec.Directory, err)
+	if g.process, err = spawn.start(first, g.group, trees.reaper); err != nil {
+		return nil, fmt.Errorf("start the worker in %s: %w", spec.Directory, handoff.Explain(first.path, err))
 	}
 
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -162,9 +177,6 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 		case events <- e:
 		case <-ctx.Done():
 		}
-	}
-	command := shim.Command{
-		Path: path, Argv: spec.Command, Env: environment(given, slices.Concat(own, parcel.Environ(g.process.Pid))...),
 	}
 	reportsEnd := make(chan struct{})
 	if parcel.Reports != nil {
@@ -185,8 +197,7 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 		g.probe(probes, cmp.Or(o.patience, defaultPatience), send)
 	}()
 	go func() {
-		spawned := handoff.Send(control, command)
-		_ = control.Close()
+		spawned := become()
 		close(g.executed)
 		exit := g.await(trees)
 		if spawned != nil {

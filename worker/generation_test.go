@@ -3,6 +3,8 @@ package worker
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -189,5 +191,26 @@ func TestClashes(t *testing.T) {
 		if got := g.clashes(netip.MustParseAddrPort(test.wanted)); got != test.want {
 			t.Errorf("%s held, %s wanted: %t", test.held, test.wanted, got)
 		}
+	}
+}
+
+// TestCannotExecute: whether the shim or the launcher tries to execute the worker, the reason is the same.
+func TestCannotExecute(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "nameless")
+	if err := os.WriteFile(path, []byte("echo hello\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []handoff.Kind{handoff.ListenFDs, handoff.Preload} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, []string{path})
+			r.spec.Handoff = kind
+			r.run()
+			want := "execute " + path + ": exec format error: a script needs a first line such as #!/bin/sh"
+			if s := r.await(BackingOff); !strings.Contains(s.LastExit.Detail, want) || !strings.Contains(s.Problem, want) {
+				t.Errorf("%+v, want %q", s, want)
+			}
+		})
 	}
 }

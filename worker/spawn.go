@@ -8,12 +8,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"openclaw-gateway/worker/cgroup"
-	"openclaw-gateway/worker/handoff/shim"
 )
 
 // protocol lists what systemd tells the launcher and no worker may mistake for
@@ -94,13 +92,21 @@ func newSpawner(ctx context.Context) spawner {
 	return jobs
 }
 
-// shim starts the shim in a session of its own, and in the group if there is
-// one; control is the last of files.
-func (s spawner) shim(directory string, files []*os.File, environ []string, group *cgroup.Group, reaper *reaper) (*os.Process, error) {
+// program is what a process of the worker's is started from.
+type program struct {
+	path      string
+	argv      []string
+	environ   []string
+	directory string
+	files     []*os.File // its descriptors from 3 on
+}
+
+// start starts a program in a session of its own, and in the group if there is one.
+func (s spawner) start(p program, group *cgroup.Group, reaper *reaper) (*os.Process, error) {
 	attributes := &os.ProcAttr{
-		Dir:   directory,
-		Env:   append(slices.Clone(environ), shim.Variable+"="+strconv.Itoa(2+len(files))),
-		Files: slices.Concat([]*os.File{nil, os.Stdout, os.Stderr}, files),
+		Dir:   p.directory,
+		Env:   p.environ,
+		Files: slices.Concat([]*os.File{nil, os.Stdout, os.Stderr}, p.files),
 		Sys: &syscall.SysProcAttr{
 			Setsid: true,
 			// The worker's main process never outlives a launcher that was
@@ -126,9 +132,8 @@ func (s spawner) shim(directory string, files []*os.File, environ []string, grou
 	done := make(chan struct{})
 	s <- func() {
 		defer close(done)
-		// The program that runs now, also when its file has been replaced.
 		process, err = reaper.start(func() (*os.Process, error) {
-			return os.StartProcess("/proc/self/exe", []string{"gateway", "shim"}, attributes)
+			return os.StartProcess(p.path, p.argv, attributes)
 		})
 	}
 	<-done

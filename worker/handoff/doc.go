@@ -3,10 +3,9 @@
 // sd_listen_fds protocol (ListenFDs), or is a Node.js program whose listen calls
 // are answered with an inherited descriptor by a small preloaded script (Preload).
 //
-// Every command is started through a shim: the launcher's own program, which
-// learns the command over a socket and becomes it by execve(2). So the launcher
-// knows the worker's pid before the worker does anything, and can put it into
-// LISTEN_PID.
-// The command is not in the shim's argv because an OpenClaw gateway kills
-// processes whose command line looks like a gateway's.
+// LISTEN_PID of that protocol is the worker's own pid, which has to be in its
+// environment. So such a worker is started through a shim: the launcher's own
+// program, which learns the command over a socket, when the launcher knows the
+// pid, and becomes it by execve(2). The command is not in the shim's argv because
+// an OpenClaw gateway kills processes whose command line looks like a gateway's.
 package handoff

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -19,21 +18,16 @@ type Socket struct {
 type Parcel struct {
 	// Files are the worker's descriptors from 3 on.
 	Files []*os.File
+	// Env is added to the worker's environment.
+	Env []string
+	// ListenPID asks for LISTEN_PID besides, which is the worker's own pid: only the
+	// shim can be told a process's pid before it becomes the worker.
+	ListenPID bool
 	// Reports tells what the worker listens on; nil where the kind cannot know.
 	Reports *Reports
 
-	environ   []string
-	listenPID bool
 	// own are the files that were made for this parcel.
 	own []*os.File
-}
-
-// Environ is added to the environment of the worker, whose pid is given.
-func (p *Parcel) Environ(pid int) []string {
-	if p.listenPID {
-		return append(slices.Clone(p.environ), "LISTEN_PID="+strconv.Itoa(pid))
-	}
-	return p.environ
 }
 
 // Close closes what was made for the parcel, when the worker has inherited it.
@@ -61,14 +55,14 @@ func Pack(kind Kind, sockets []Socket, environ []string, directory string) (*Par
 
 // packListenFDs follows sd_listen_fds(3).
 func packListenFDs(sockets []Socket) *Parcel {
-	p := &Parcel{listenPID: true}
+	p := &Parcel{ListenPID: true}
 	var names []string
 	for _, socket := range sockets {
 		p.Files = append(p.Files, socket.File)
 		// The name that the socket unit gives (FileDescriptorName=).
 		names = append(names, "gateway")
 	}
-	p.environ = []string{
+	p.Env = []string{
 		"LISTEN_FDS=" + strconv.Itoa(len(sockets)),
 		"LISTEN_FDNAMES=" + strings.Join(names, ":"),
 	}

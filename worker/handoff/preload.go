@@ -61,7 +61,7 @@ func packPreload(sockets []Socket, environ []string, directory string) (*Parcel,
 			options = given + " " + option
 		}
 	}
-	p.environ = []string{"NODE_OPTIONS=" + options, "GATEWAY_PRELOAD=" + string(encoded)}
+	p.Env = []string{"NODE_OPTIONS=" + options, "GATEWAY_PRELOAD=" + string(encoded)}
 	return p, nil
 }
 

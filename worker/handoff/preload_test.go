@@ -36,16 +36,6 @@ func script(t *testing.T, name string, sockets []handoff.Socket, arguments ...st
 	return start{kind: handoff.Preload, sockets: sockets, path: node(t), arguments: append([]string{path}, arguments...)}
 }
 
-// started runs it; the shim must have become Node.js.
-func (s start) started(t *testing.T) *worker {
-	t.Helper()
-	w := s.run(t)
-	if w.sent != nil {
-		t.Fatal(w.sent)
-	}
-	return w
-}
-
 func readAll(t *testing.T, conn net.Conn) string {
 	t.Helper()
 	if err := conn.SetDeadline(time.Now().Add(bound)); err != nil {
@@ -153,7 +143,7 @@ func TestListenAdopts(t *testing.T) {
 			full := backlog(t, socket.File)
 			s := script(t, "servers.cjs", sockets)
 			s.environ = certificate(t)
-			w := s.started(t)
+			w := s.run(t)
 			round := 0
 			for _, kind := range []string{"net", "http", "https", "tls"} {
 				for _, form := range forms {
@@ -185,7 +175,7 @@ func TestListenAdopts(t *testing.T) {
 func TestListenAdoptsBothFamilies(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "127.0.0.1", "::1")
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	for i, socket := range sockets {
 		id := strconv.Itoa(i)
 		w.tell(command{Do: "make", ID: id, Kind: "http"},
@@ -207,7 +197,7 @@ func TestListenAdoptsTheWildcard(t *testing.T) {
 			t.Run(fmt.Sprintf("%s %q", host, args), func(t *testing.T) {
 				t.Parallel()
 				sockets := hold(t, host)
-				w := script(t, "servers.cjs", sockets).started(t)
+				w := script(t, "servers.cjs", sockets).run(t)
 				w.tell(command{Do: "make", ID: "a", Kind: "http"},
 					command{Do: "listen", ID: "a", Args: append([]any{sockets[0].Address.Port()}, args...), Callback: true})
 				w.bound("a", sockets[0])
@@ -228,7 +218,7 @@ func TestListenAgain(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "127.0.0.1")
 	socket := sockets[0]
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"})
 	for range 20 {
 		waiting := dial(t, socket.Address) // while nobody listens in the worker
@@ -249,7 +239,7 @@ func TestListenAgainAtOnce(t *testing.T) {
 	sockets := hold(t, "127.0.0.1")
 	socket := sockets[0]
 	listen := command{Do: "listen", ID: "a", Args: []any{socket.Address.Port(), "127.0.0.1"}}
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	var at []command
 	for range 20 {
 		at = append(at, listen, command{Do: "close", ID: "a"})
@@ -270,7 +260,7 @@ func TestCloseInTheCallback(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "127.0.0.1")
 	address := sockets[0].Address
-	w := script(t, "eager.cjs", sockets, "127.0.0.1", strconv.Itoa(int(address.Port()))).started(t)
+	w := script(t, "eager.cjs", sockets, "127.0.0.1", strconv.Itoa(int(address.Port()))).run(t)
 	w.says("listening")
 	w.reported(closed(address))
 	w.reported(listening(address))
@@ -281,7 +271,7 @@ func TestCloseInTheCallback(t *testing.T) {
 func TestSpellingsOfAnAddress(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "::1")
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"})
 	for _, host := range []string{"::1", "0:0:0:0:0:0:0:1", "::0001", "0::1", "0000:0000::0001", "::0.0.0.1"} {
 		w.tell(command{Do: "listen", ID: "a", Args: []any{map[string]any{"host": host, "port": sockets[0].Address.Port()}}})
@@ -316,7 +306,7 @@ func localhost(t *testing.T) (held []handoff.Socket, listen []any) {
 func TestListenOnAName(t *testing.T) {
 	t.Parallel()
 	sockets, args := localhost(t)
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"}, command{Do: "listen", ID: "a", Args: args, Callback: true})
 	socket := w.boundToOne("a", sockets)
 	w.says("called")
@@ -328,7 +318,7 @@ func TestListenOnAName(t *testing.T) {
 func TestCloseWhileANameIsResolved(t *testing.T) {
 	t.Parallel()
 	sockets, args := localhost(t)
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"}, command{Do: "together", Commands: []command{
 		{Do: "listen", ID: "a", Args: args},
 		{Do: "close", ID: "a"},
@@ -343,7 +333,7 @@ func TestCloseWhileANameIsResolved(t *testing.T) {
 func TestListenElsewhereWhileANameIsResolved(t *testing.T) {
 	t.Parallel()
 	sockets, args := localhost(t)
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"}, command{Do: "together", Commands: []command{
 		{Do: "listen", ID: "a", Args: args},
 		{Do: "listen", ID: "a", Args: []any{sockets[1].Address.Port(), "::1"}},
@@ -361,7 +351,7 @@ func TestListenElsewhereWhileANameIsResolved(t *testing.T) {
 func TestListenOnANameThatDoesNotExist(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "127.0.0.1")
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"},
 		command{Do: "listen", ID: "a", Args: []any{sockets[0].Address.Port(), strings.Repeat("x", 64) + ".invalid"}})
 	said := w.says("error")
@@ -398,7 +388,7 @@ func TestOtherAddressesPassThrough(t *testing.T) {
 		{"unix in an object", []any{map[string]any{"path": path}}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := script(t, "servers.cjs", sockets).started(t)
+			w := script(t, "servers.cjs", sockets).run(t)
 			w.tell(command{Do: "make", ID: "a", Kind: "http"}, command{Do: "listen", ID: "a", Args: test.args, Callback: true})
 			said := w.says("listening")
 			w.says("called")
@@ -438,7 +428,7 @@ func TestOtherAddressesPassThrough(t *testing.T) {
 func TestInvalidCallsAreRefused(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "127.0.0.1")
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"})
 	for _, test := range []struct {
 		args []any
@@ -461,7 +451,7 @@ func TestClash(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "127.0.0.1")
 	port := sockets[0].Address.Port()
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"}, command{Do: "listen", ID: "a", Args: []any{port, "0.0.0.0"}, Callback: true})
 	said := w.says("error")
 	if said.Code != "EADDRINUSE" || said.Syscall != "listen" || said.Failed != "0.0.0.0" || said.Port != int(port) {
@@ -478,7 +468,7 @@ func TestASecondServerIsRefused(t *testing.T) {
 	sockets := hold(t, "127.0.0.1")
 	socket := sockets[0]
 	args := []any{socket.Address.Port(), "127.0.0.1"}
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"}, command{Do: "make", ID: "b", Kind: "net"}, command{Do: "listen", ID: "a", Args: args})
 	w.bound("a", socket)
 	w.reported(listening(socket.Address))
@@ -504,7 +494,7 @@ func TestListenTwice(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "127.0.0.1")
 	listen := command{Do: "listen", ID: "a", Args: []any{sockets[0].Address.Port(), "127.0.0.1"}}
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"}, command{Do: "together", Commands: []command{listen, listen}})
 	if said := w.says("thrown"); said.Code != "ERR_SERVER_ALREADY_LISTEN" {
 		w.fatalf("it throws %s", said.Code)
@@ -519,7 +509,7 @@ func TestUnhandledErrorEndsTheProcess(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "127.0.0.1")
 	port := sockets[0].Address.Port()
-	w := script(t, "unhandled.cjs", sockets, "0.0.0.0", strconv.Itoa(int(port))).started(t)
+	w := script(t, "unhandled.cjs", sockets, "0.0.0.0", strconv.Itoa(int(port))).run(t)
 	w.reported(handoff.Report{Event: handoff.Failed, Address: netip.AddrPortFrom(netip.IPv4Unspecified(), port), Code: "EADDRINUSE"})
 	w.ends(1)
 	if text := w.errors(); !strings.Contains(text, "Unhandled 'error' event") || !strings.Contains(text, "EADDRINUSE") {
@@ -531,7 +521,7 @@ func TestExhausted(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "127.0.0.1")
 	socket := sockets[0]
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"})
 	listen := command{Do: "listen", ID: "a", Args: []any{socket.Address.Port(), "127.0.0.1"}}
 	for range len(w.parcel.Files) - 1 { // one is the pipe
@@ -558,7 +548,7 @@ func TestClosedWithOpenConnections(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "127.0.0.1")
 	socket := sockets[0]
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"},
 		command{Do: "listen", ID: "a", Args: []any{socket.Address.Port(), "127.0.0.1"}})
 	w.bound("a", socket)
@@ -595,7 +585,7 @@ func TestAbort(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "127.0.0.1")
 	socket := sockets[0]
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	for _, host := range []string{"127.0.0.1", "0177.1"} { // the second one is resolved
 		w.tell(command{Do: "make", ID: host, Kind: "http"}, command{Do: "listen", ID: host, Abortable: true, Args: []any{
 			map[string]any{"port": socket.Address.Port(), "host": host},
@@ -613,7 +603,7 @@ func TestAbort(t *testing.T) {
 func TestModule(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "::1")
-	w := script(t, "module.mjs", sockets, "::1", strconv.Itoa(int(sockets[0].Address.Port()))).started(t)
+	w := script(t, "module.mjs", sockets, "::1", strconv.Itoa(int(sockets[0].Address.Port()))).run(t)
 	w.says("listening")
 	w.reported(listening(sockets[0].Address))
 	w.answered("http", dial(t, sockets[0].Address))
@@ -630,7 +620,7 @@ func TestBehindAShell(t *testing.T) {
 			s := script(t, "module.mjs", sockets, "127.0.0.1", strconv.Itoa(int(sockets[0].Address.Port())))
 			s.arguments = append([]string{"-c", text, "sh", s.path}, s.arguments...)
 			s.path = "/bin/sh"
-			w := s.started(t)
+			w := s.run(t)
 			w.says("listening")
 			w.reported(listening(sockets[0].Address))
 			w.answered("http", dial(t, sockets[0].Address))
@@ -646,7 +636,7 @@ func TestQueuedClientIsAnswered(t *testing.T) {
 	for _, socket := range sockets {
 		clients = append(clients, dial(t, socket.Address))
 	}
-	w := script(t, "servers.cjs", sockets).started(t)
+	w := script(t, "servers.cjs", sockets).run(t)
 	for i, socket := range sockets {
 		id := strconv.Itoa(i)
 		w.tell(command{Do: "make", ID: id, Kind: "http"},
@@ -658,7 +648,7 @@ func TestQueuedClientIsAnswered(t *testing.T) {
 func TestWorkerThreadIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "127.0.0.1")
-	w := script(t, "thread.cjs", sockets).started(t)
+	w := script(t, "thread.cjs", sockets).run(t)
 	said := w.says("listening")
 	if said.Environment != nil {
 		w.fatalf("the thread sees GATEWAY_PRELOAD=%s", *said.Environment)
@@ -679,7 +669,7 @@ func TestEarlyThreadIsLeftAlone(t *testing.T) {
 	}
 	s := script(t, "servers.cjs", sockets, "127.0.0.1", strconv.Itoa(int(sockets[0].Address.Port())))
 	s.environ = []string{"NODE_OPTIONS=--require " + early}
-	w := s.started(t)
+	w := s.run(t)
 	said := w.says("thread")
 	if said.Code != "EADDRINUSE" {
 		w.fatalf("the thread could listen: %q", said.Code)
@@ -704,7 +694,7 @@ func TestChildrenSeeNothing(t *testing.T) {
 			if options != "" {
 				s.environ = []string{"NODE_OPTIONS=" + options}
 			}
-			w := s.started(t)
+			w := s.run(t)
 			held := socketName(t, sockets[0].File)
 			for _, way := range []string{"fork", "spawn", "spawn with a shell"} {
 				said := w.says("environment")
@@ -751,7 +741,7 @@ func TestNodeOptionsOfTheUser(t *testing.T) {
 				if options != "" {
 					s.environ = []string{"NODE_OPTIONS=" + options}
 				}
-				w := s.started(t)
+				w := s.run(t)
 				said := w.says("environment")
 				if said.Order != nil {
 					w.fatalf("the script was not loaded, or left GATEWAY_PRELOAD=%s", *said.Order)
@@ -775,7 +765,7 @@ func TestCluster(t *testing.T) {
 			t.Parallel()
 			sockets := hold(t, host)
 			address := sockets[0].Address
-			w := script(t, "cluster.cjs", sockets, host, strconv.Itoa(int(address.Port()))).started(t)
+			w := script(t, "cluster.cjs", sockets, host, strconv.Itoa(int(address.Port()))).run(t)
 			for range 3 {
 				w.says("listening") // both
 				w.reported(listening(address))
@@ -805,7 +795,7 @@ func TestLauncherHasGone(t *testing.T) {
 	sockets := hold(t, "127.0.0.1")
 	s := script(t, "servers.cjs", sockets)
 	s.deaf = true
-	w := s.started(t)
+	w := s.run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"})
 	for range 3 {
 		w.tell(command{Do: "listen", ID: "a", Args: []any{sockets[0].Address.Port(), "127.0.0.1"}})
@@ -823,7 +813,7 @@ func TestReportsAreBlocking(t *testing.T) {
 	t.Parallel()
 	s := shell(`grep flags: /proc/self/fdinfo/3`, hold(t, "127.0.0.1")...)
 	s.kind = handoff.Preload
-	w := s.started(t)
+	w := s.run(t)
 	text := strings.TrimSpace(strings.TrimPrefix(w.text(), "flags:"))
 	flags, err := strconv.ParseInt(text, 8, 64)
 	if err != nil {

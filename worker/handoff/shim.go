@@ -29,9 +29,8 @@ func ShimControl() (local *net.UnixConn, remote *os.File, err error) {
 	return conn.(*net.UnixConn), remote, nil
 }
 
-// Send tells the shim what to become and returns when it has become it, with
-// the shim's error if it could not. The caller closes the connection, also to
-// end the wait.
+// Send tells the shim what to become and returns when it has become it, with an
+// error if it could not. The caller closes the connection, also to end the wait.
 func Send(local *net.UnixConn, command shim.Command) error {
 	if _, err := local.Write(shim.Encode(command)); err != nil {
 		return fmt.Errorf("send the command to the shim: %w", err)
@@ -41,12 +40,18 @@ func Send(local *net.UnixConn, command shim.Command) error {
 		return fmt.Errorf("wait for the shim: %w", err)
 	}
 	if err := shim.Failure(answer); err != nil {
-		return explain(command.Path, err)
+		return Explain(command.Path, err)
 	}
 	return nil
 }
 
-func explain(path string, err error) error {
+// Explain says why a program could not be executed, with what its error number
+// leaves out.
+func Explain(path string, err error) error {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		err = errno
+	}
 	advice := ""
 	switch {
 	case errors.Is(err, unix.ENOEXEC):

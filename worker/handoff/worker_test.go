@@ -52,7 +52,7 @@ type start struct {
 	deaf      bool   // the launcher does not listen to the reports
 }
 
-// worker is a process that was started through the shim.
+// worker is a process that was started with the sockets.
 type worker struct {
 	t       *testing.T
 	pid     int
@@ -90,9 +90,17 @@ func (s start) run(t *testing.T) *worker {
 	}
 	name := socketName(t, remote)
 	stdin, stdout, stderr := pipe(t), pipe(t), pipe(t)
-	files := slices.Concat([]*os.File{stdin.reader, stdout.writer, stderr.writer}, parcel.Files, []*os.File{remote})
-	process, err := os.StartProcess("/proc/self/exe", []string{"gateway", "shim"},
-		&os.ProcAttr{Files: files, Env: append(slices.Clone(environ), shim.Variable+"="+strconv.Itoa(len(files)-1))})
+	argv := append([]string{s.path}, s.arguments...)
+	first, firstArgv := s.path, argv
+	attributes := &os.ProcAttr{
+		Files: slices.Concat([]*os.File{stdin.reader, stdout.writer, stderr.writer}, parcel.Files), Env: override(environ, parcel.Env),
+	}
+	if parcel.ListenPID {
+		first, firstArgv = "/proc/self/exe", []string{"gateway", "shim"}
+		attributes.Files = append(attributes.Files, remote)
+		attributes.Env = append(attributes.Env, shim.Variable+"="+strconv.Itoa(len(attributes.Files)-1))
+	}
+	process, err := os.StartProcess(first, firstArgv, attributes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,10 +138,11 @@ func (s start) run(t *testing.T) *worker {
 		_ = w.stdin.Close()
 		<-reaped
 	})
-	w.sent = handoff.Send(local, shim.Command{
-		Path: s.path, Argv: append([]string{s.path}, s.arguments...),
-		Env: override(environ, parcel.Environ(process.Pid)),
-	})
+	if parcel.ListenPID {
+		w.sent = handoff.Send(local, shim.Command{
+			Path: s.path, Argv: argv, Env: append(override(environ, parcel.Env), "LISTEN_PID="+strconv.Itoa(process.Pid)),
+		})
+	}
 	return w
 }
 
