@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
 	"path/filepath"
@@ -22,13 +23,14 @@ var openClaws = []struct {
 	flags          []string // of gateway install
 	probe          string
 	restart        string // the signal that makes it ask for a restart
+	handoff        bool   // and it leaves word of that for its supervisor
 	budget         string // what it logs of TimeoutStopSec; 2026.5.5 does not look at it
 	ways           []string
 }{
-	{"2026.9.6", "OPENCLAW_ENTRY", place{}, []string{"--run-as", "claw"}, "/startupz", "USR2", "shutdown budget at startup: drain=315000ms", []string{
+	{"2026.9.6", "OPENCLAW_ENTRY", place{}, []string{"--run-as", "claw"}, "/startupz", "USR2", true, "shutdown budget at startup: drain=315000ms", []string{
 		"gateway restart", "systemctl restart", "its own restart", "kill -9 of the worker", "kill -9 of the launcher",
 	}},
-	{"2026.5.5", "OLD_OPENCLAW_ENTRY", place{user: true}, nil, "/healthz", "USR1", "", []string{
+	{"2026.5.5", "OLD_OPENCLAW_ENTRY", place{user: true}, nil, "/healthz", "USR1", false, "", []string{
 		"gateway restart", "its own restart", "kill -9 of the launcher", "its own restart within the process",
 	}},
 }
@@ -58,7 +60,7 @@ worker:
 ready:
   path: ` + claw.probe + "\n"
 			install(t, m.Scope, m, configuration, claw.flags...)
-			testOpenClaw(t, m, claw.restart, claw.ways, configuration)
+			testOpenClaw(t, m, claw.restart, claw.handoff, claw.ways, configuration)
 			if journal := m.Journal(t, service); !strings.Contains(journal, claw.budget) {
 				t.Errorf("no %q: OpenClaw does not know how long it may take to stop\n%s", claw.budget, journal)
 			}
@@ -66,7 +68,7 @@ ready:
 	}
 }
 
-func testOpenClaw(t *testing.T, m *machine.Machine, signal string, names []string, configuration string) {
+func testOpenClaw(t *testing.T, m *machine.Machine, signal string, leavesRow bool, names []string, configuration string) {
 	if u := m.Unit(t, service); u.ActiveState != "inactive" {
 		t.Fatalf("%s is %s before anybody connected", service, u.ActiveState)
 	}
@@ -98,14 +100,25 @@ func testOpenClaw(t *testing.T, m *machine.Machine, signal string, names []strin
 			servingAnew(t, m.Scope, old.Launcher.PID)
 		},
 		"its own restart": func(t *testing.T, old status) {
+			cursor := m.JournalCursor(t, service)
+			ended := handleOf(t, process(t, m, old.Worker.PID))
 			ask(t, old)
+			ended.awaitEnd(t)
+			if leavesRow {
+				handedOff(t, m, old.Worker.PID)
+			}
 			serving(t, m.Scope, old.Worker.Generation+1)
-			exit := gatewayStatus(t, m.Scope).Worker.LastExit
+			now := gatewayStatus(t, m.Scope)
+			exit := now.Worker.LastExit
 			if exit.Generation != old.Worker.Generation || exit.Code != 0 || exit.Reason != "restart" || !strings.Contains(exit.Detail, "the worker itself asked") {
 				t.Errorf("the last exit is %+v, want a restart that the worker asked for", exit)
 			}
-			if journal := m.Journal(t, service); !strings.Contains(journal, "the worker itself asked for the restart") {
+			journal := m.JournalAfter(t, cursor, service)
+			if !strings.Contains(journal, "the worker itself asked for the restart") {
 				t.Errorf("the journal does not say who asked:\n%s", journal)
+			}
+			if now.Worker.Generation != old.Worker.Generation+1 || strings.Contains(journal, "after a pause") {
+				t.Errorf("generation %d serves after %d, want the next one, and without a pause:\n%s", now.Worker.Generation, old.Worker.Generation, journal)
 			}
 		},
 		"its own restart within the process": func(t *testing.T, _ status) {
@@ -137,6 +150,29 @@ func testOpenClaw(t *testing.T, m *machine.Machine, signal string, names []strin
 			t.Errorf("OpenClaw has not ended by itself when it was told to stop:\n%s", journal)
 		}
 	})
+}
+
+// handedOff fails the test if OpenClaw has not left word, for its supervisor and for a minute, that the process which has
+// ended wants another in its place. It asks with OpenClaw's own command, which takes that word away.
+func handedOff(t *testing.T, m *machine.Machine, pid int) {
+	t.Helper()
+	var answer struct {
+		Status  string
+		Handoff struct {
+			PID                                 int
+			Reason, RestartKind, SupervisorMode string
+		}
+	}
+	start := time.Now()
+	output := m.Run(t, "runuser", "-u", "claw", "--", "env", "HOME=/home/claw", nodePath, "/opt/openclaw/node_modules/openclaw/dist/index.js",
+		"gateway", "restart-handoff", "consume", "--expected-pid", strconv.Itoa(pid), "--json")
+	if err := json.Unmarshal([]byte(output), &answer); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	t.Logf("after %s: %+v", time.Since(start).Round(time.Millisecond), answer)
+	if row := answer.Handoff; answer.Status != "accepted" || row.PID != pid || row.RestartKind != "full-process" || row.SupervisorMode != "external" {
+		t.Errorf("OpenClaw's word to its supervisor is %s, want one of a full restart of pid %d", output, pid)
+	}
 }
 
 // checkFamily checks who is who: the launcher is the unit's main process, the
