@@ -209,10 +209,10 @@ var keyEdits = map[string]keyEdit{
 		proof: func(t *testing.T, k *keyWalk) { k.wantJournal(t, true, "worker: request /probed") },
 	},
 	"ready.timeout": {
-		value: "1s", effect: nextGeneration, from: "5m", to: "1s",
+		value: "5s", effect: nextGeneration, from: "5m", to: "5s",
 		proof: func(t *testing.T, k *keyWalk) {
 			k.while(t, "/tmp/slow", func() {
-				if _, err := k.Output(gatewayPath, "restart"); err == nil || !strings.Contains(err.Error(), "not ready after 1s (ready.timeout)") {
+				if _, err := k.Output(gatewayPath, "restart"); err == nil || !strings.Contains(err.Error(), "not ready after 5s (ready.timeout)") {
 					t.Errorf("gateway restart: %v", err)
 				}
 			})
