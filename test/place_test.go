@@ -35,7 +35,10 @@ func everywhere(t *testing.T, test func(t *testing.T, here place)) {
 func in(t *testing.T, test func(t *testing.T, here place), places ...place) {
 	t.Helper()
 	for _, here := range places {
-		t.Run(here.name, func(t *testing.T) { test(t, here) })
+		t.Run(here.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, here)
+		})
 	}
 }
 
