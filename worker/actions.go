@@ -320,7 +320,7 @@ func (s *Supervisor) crashed(e event) {
 	exit.Reason = ReasonCrash
 	asked := exit.Code == 0 && served
 	if asked {
-		exit.Reason, exit.Detail = ReasonRestart, "the worker itself asked for the restart"
+		exit.Reason, exit.Detail = ReasonRestart, "the worker itself asked for the restart, or somebody else told it to end"
 	}
 	if exit.Detail == "" && !served && s.present != nil && s.present.clash.IsValid() {
 		exit.Detail = s.present.explain(nil)
