@@ -71,9 +71,9 @@ $(OLD_OPENCLAW)/complete: $(OPENCLAW)/complete
 
 # A second, newer systemd for the tests: Debian 13 from Debian's packages, by
 # the mirror that apt uses here, or by mmdebstrap's own choice. libstdc++6 is for
-# Node.js. What an interrupted attempt has left mounted is not removed.
+# Node.js, sudo and curl for what README.md types. What an interrupted attempt has left mounted is not removed.
 DEBIAN13 := $(CACHE)/debian-13
-DEBIAN13_PACKAGES := systemd,dbus,libpam-systemd,passwd,iproute2,procps,python3,libstdc++6
+DEBIAN13_PACKAGES := systemd,dbus,libpam-systemd,passwd,iproute2,procps,python3,libstdc++6,sudo,curl
 DEBIAN13_COMPLETE := $(DEBIAN13)/complete-$(DEBIAN13_PACKAGES)
 $(DEBIAN13_COMPLETE): | packages
 	@echo "Making a Debian 13 (once, about 200 MB)"
@@ -111,7 +111,8 @@ install_missing = if [ $${\#missing[@]} -gt 0 ]; then \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$${missing[@]}"; fi
 
 NEEDS := /lib/systemd/systemd:systemd dbus-daemon:dbus /lib/systemd/systemd-logind:systemd \
-	unshare:util-linux nsenter:util-linux runuser:util-linux ip:iproute2 python3:python3 gcc:gcc npm:npm mmdebstrap:mmdebstrap
+	unshare:util-linux nsenter:util-linux runuser:util-linux ip:iproute2 python3:python3 gcc:gcc sudo:sudo curl:curl \
+	npm:npm mmdebstrap:mmdebstrap
 .PHONY: packages
 packages:
 	@$(call find_missing,$(NEEDS)); \

@@ -603,7 +603,7 @@ func TestDoctorScopes(t *testing.T) {
 			t.Errorf("for root the fix is %q", f.Fix)
 		}
 		f := finds(t, alice, "no-linger")
-		if f.Fix != "loginctl enable-linger" {
+		if f.Fix != "sudo loginctl enable-linger alice" {
 			t.Errorf("for herself the fix is %q", f.Fix)
 		}
 		m.Run(t, "loginctl", "enable-linger", "alice")

@@ -104,6 +104,7 @@ type installation struct {
 	program string
 	config  string // its path, and whether it is there
 	found   bool
+	hello   bool          // it names no command
 	schema  *units.Change // nil: none goes with the configuration
 	changes []units.Change
 }
@@ -136,6 +137,9 @@ func (in *installer) install(ctx context.Context) error {
 	}
 	in.noteEffects(to, active)
 	in.noteLinger(to.scope)
+	if to.hello && in.root == "" {
+		fmt.Fprintf(in.notes, "clients will meet the built-in hello server, until worker.command in %s says what to run\n", in.below(to.config))
+	}
 	if !in.now {
 		fmt.Fprintf(in.out, "next: %s\n", systemctlLine(to.scope, "enable", "--now", units.Socket))
 	}
@@ -166,7 +170,7 @@ func (in *installer) prepare() (to installation, err error) {
 	if err != nil {
 		return to, err
 	}
-	to.found = found
+	to.found, to.hello = found, len(settings.Worker.Command) == 0
 	content := settings.Content
 	if !found {
 		content = config.Example
@@ -409,6 +413,9 @@ func unitIsActive(ctx context.Context, scope units.Scope, unit string) (bool, er
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && (exit.ExitCode() == 3 || exit.ExitCode() == 4) {
 		return false, nil
 	}
+	if scope == units.User && os.Getenv("XDG_RUNTIME_DIR") == "" {
+		return false, fmt.Errorf("nothing is changed, because this is no login of your own, as after su or sudo -u: log in as yourself, or run \"export XDG_RUNTIME_DIR=/run/user/$(id -u)\" first: %w", err)
+	}
 	return false, fmt.Errorf("nothing is changed, because systemd cannot be asked: %w; to write the files alone use --root /", err)
 }
 
@@ -532,7 +539,7 @@ func (in *installer) noteLinger(scope units.Scope) {
 		return // it is only advice
 	}
 	if _, err := os.Stat(filepath.Join("/var/lib/systemd/linger", me.Username)); errors.Is(err, fs.ErrNotExist) {
-		fmt.Fprintf(in.notes, "your units end when you log out, unless you run: loginctl enable-linger %s\n", me.Username)
+		fmt.Fprintf(in.notes, "your units end when you log out, unless you run: sudo loginctl enable-linger %s\n", me.Username)
 	}
 }
 

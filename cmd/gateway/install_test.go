@@ -467,6 +467,34 @@ esac
 		}
 	})
 
+	t.Run("what is run", func(t *testing.T) {
+		home, _ := newHome(t)
+		for configuration, want := range map[string]bool{"{}\n": true, "worker: {command: [/bin/true]}\n": false} {
+			writeBelow(t, home, ".config/openclaw-gateway/config.yaml", configuration)
+			_, notes, err := executeInstaller(t, program, 1000, "install", "--user")
+			if err != nil || strings.Contains(notes, "hello server, until worker.command in "+home) != want {
+				t.Errorf("%s%v, notes %q: says that clients meet the hello server: want %v", configuration, err, notes, want)
+			}
+		}
+	})
+
+	t.Run("no login", func(t *testing.T) {
+		home, bin := newHome(t)
+		if err := os.WriteFile(filepath.Join(bin, "systemctl"), []byte("#!/bin/sh\necho 'Failed to connect to bus: No medium found' >&2; exit 1\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for directory, want := range map[string]bool{"": true, "/run/user/1000": false} {
+			t.Setenv("XDG_RUNTIME_DIR", directory)
+			_, _, err := executeInstaller(t, program, 1000, "install", "--user")
+			if err == nil || !strings.Contains(err.Error(), "No medium found") || strings.Contains(err.Error(), "export XDG_RUNTIME_DIR=/run/user/$(id -u)") != want {
+				t.Errorf("with XDG_RUNTIME_DIR=%q: %v; names the way out: want %v", directory, err, want)
+			}
+		}
+		if entries, err := os.ReadDir(home); err != nil || len(entries) != 0 {
+			t.Errorf("written all the same: %v, %v", entries, err)
+		}
+	})
+
 	t.Run("systemd refuses", func(t *testing.T) {
 		_, bin := newHome(t)
 		writeBelow(t, bin, "broken", "")
