@@ -166,7 +166,7 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 		undo = append(undo, g.group.Remove)
 	}
 	if g.process, err = spawn.start(first, g.group, trees.reaper); err != nil {
-		return nil, fmt.Errorf("start the worker in %s: %w", spec.Directory, handoff.Explain(first.path, err))
+		return nil, fmt.Errorf("start the worker in %s: %w", spec.Directory, err)
 	}
 
 	ctx, cancel := context.WithCancelCause(context.Background())

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"openclaw-gateway/worker/cgroup"
+	"openclaw-gateway/worker/handoff"
 )
 
 // protocol lists what systemd tells the launcher and no worker may mistake for
@@ -137,5 +138,8 @@ func (s spawner) start(p program, group *cgroup.Group, reaper *reaper) (*os.Proc
 		})
 	}
 	<-done
-	return process, err
+	if err != nil {
+		return nil, handoff.Explain(p.path, err)
+	}
+	return process, nil
 }

@@ -4,8 +4,8 @@
 // The shim is the launcher's own program, and a client waits for it. So it does not wait until that program has started:
 // it is the initialisation of this package. Packages are initialised in the order of their import paths, each as soon as
 // all that it imports is (the linker has done so since Go 1.21, https://go.dev/doc/go1.21#language). This one imports
-// package syscall alone, and so precedes package os and all that needs it: a fmt or strconv here would cost the client
-// 10 ms, and TestInitialisedEarly fails.
+// package syscall alone, and so precedes package os and all that needs it. With a fmt or strconv here the client would wait
+// for most of the program, and TestInitialisedEarly fails.
 //
 // All of it runs on the process's first thread, as init functions do, and has to: a parent-death signal belongs to a
 // thread (PR_SET_PDEATHSIG(2const)). From another one, one launcher in eight left its worker behind (measured).
