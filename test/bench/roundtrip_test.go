@@ -8,8 +8,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
+	"strconv"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/test/machine"
 )
@@ -21,6 +26,11 @@ func roundTrips(b *testing.B, r *report) {
 		batches = 300
 		size    = 200
 	)
+	unpin, err := pin()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer unpin()
 	m := boot(b, machine.Options{})
 	systems := []system{ours(0), direct(0), haproxy(0)}
 	versions, broken := installAll(b, m, systems)
@@ -63,7 +73,7 @@ func roundTrips(b *testing.B, r *report) {
 	}
 	table := table{
 		title: "64 bytes to the worker and back",
-		text:  fmt.Sprintf("Over an open connection: %d batches of %d each, in turns. The figures are those of the batches' medians.", batches, size),
+		text:  fmt.Sprintf("Over an open connection: %d batches of %d each, in turns, all on one processor. The figures are those of the batches' medians.", batches, size),
 		head:  []string{"way", "against the worker alone", "round trip"},
 	}
 	for i, s := range systems {
@@ -78,6 +88,46 @@ func roundTrips(b *testing.B, r *report) {
 		what: "64 bytes to the worker and back", ratio: ratio(medians[0].median(), medians[1].median()), want: "1.0",
 		ours: medians[0].String(), than: "the same worker without it: " + medians[1].String(),
 	})
+}
+
+// pin keeps this process, and all that it starts, on one processor until it is undone. Whether a client shares one with its
+// worker makes more of a difference than what is measured, and the scheduler decides it once for a long time.
+func pin() (undo func(), err error) {
+	var before, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		return nil, os.NewSyscallError("sched_getaffinity", err)
+	}
+	for cpu := range 8 * int(unsafe.Sizeof(before)) {
+		if before.IsSet(cpu) {
+			one.Set(cpu)
+			break
+		}
+	}
+	if err := setAffinity(&one); err != nil {
+		return nil, err
+	}
+	return func() { _ = setAffinity(&before) }, nil
+}
+
+// setAffinity is for all threads of this process. A new one inherits that of the thread that makes it, so the second round
+// finds those that were made during the first.
+func setAffinity(set *unix.CPUSet) error {
+	for range 2 {
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return err
+		}
+		for _, thread := range threads {
+			tid, err := strconv.Atoi(thread.Name())
+			if err != nil {
+				return err
+			}
+			if err := unix.SchedSetaffinity(tid, set); err != nil && !errors.Is(err, unix.ESRCH) {
+				return os.NewSyscallError("sched_setaffinity", err)
+			}
+		}
+	}
+	return nil
 }
 
 func pingPong(conn net.Conn, times int) (samples, error) {
