@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -325,6 +326,8 @@ func TestMainProcessIsNotStolen(t *testing.T) {
 		return
 	}
 	r := newRig(t, []string{"/bin/sh", "-c", "(true & true &); exit 7"})
+	// Without the shim, which is slow to start with the race detector in it.
+	r.spec.Handoff = handoff.Preload
 	r.options.Alone = true
 	r.spec.Backoff.Min, r.spec.Backoff.Max = 1, 1
 	r.run()
