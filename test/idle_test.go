@@ -34,9 +34,10 @@ func atRest(t *testing.T, m *machine.Machine) machine.Unit {
 
 // TestIdleStop: nobody is connected, so there is no worker and no launcher; the
 // next client has both started again.
-func TestIdleStop(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{})
+func TestIdleStop(t *testing.T) { inScopes(t, testIdleStop) }
+
+func testIdleStop(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, "worker: {idle_stop: 2s}\n")
 	held := inodes(t, m)
 	for range 3 {
@@ -66,9 +67,10 @@ func TestIdleStop(t *testing.T) {
 
 // TestIdleStopLeavesProbesOut: what the launcher asks its worker is no client, so
 // a worker that nobody connects to is stopped, also one that started at once.
-func TestIdleStopLeavesProbesOut(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{})
+func TestIdleStopLeavesProbesOut(t *testing.T) { inScopes(t, testIdleStopLeavesProbesOut) }
+
+func testIdleStopLeavesProbesOut(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, "worker: {idle_stop: 2s, start: at-once}\nready: {probe: http, path: /healthz}\n")
 	m.Systemctl(t, "start", service)
 	atRest(t, m)
@@ -151,16 +153,17 @@ func TestIdleStopWithClientInQueue(t *testing.T) {
 
 // TestIdleStopOfConnected: a WebSocket on which nothing is said is a client, for
 // as long as it is open; and an edit counts at once, in either direction.
-func TestIdleStopOfConnected(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{})
+func TestIdleStopOfConnected(t *testing.T) { inScopes(t, testIdleStopOfConnected) }
+
+func testIdleStopOfConnected(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, "{}\n")
 	client := dialWebSocket(t, m)
 	serving(t, m.Scope, 1)
 	first := gatewayStatus(t, m.Scope)
 	edit := func(configuration string) {
 		t.Helper()
-		m.WriteFile(t, configFile, configuration, 0o644)
+		m.WriteFile(t, configPath(m.Scope), configuration, 0o644)
 		m.Run(t, gatewayPath, "reload")
 	}
 	unchanged := func(why string) {
