@@ -587,7 +587,11 @@ func TestDoctorWorker(t *testing.T) {
 // TestDoctorScopes: the units of a user, beside those of the system.
 func TestDoctorScopes(t *testing.T) {
 	t.Parallel()
-	m := boot(t, machine.Options{Users: true})
+	in(t, testDoctorScopes, place{name: "Debian 12"}, place{name: "Debian 13", root: debian13})
+}
+
+func testDoctorScopes(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{Users: true})
 	alice := m.AddUser(t, "alice")
 	alice.Run(t, gatewayPath, "install", "--user", "--now")
 	silent(t, alice)
@@ -646,7 +650,7 @@ func TestDoctorScopes(t *testing.T) {
 			"Environment=NOTIFY=1 OPENCLAW_SERVICE_MARKER=openclaw\nExecStart="+claw+"\n[Install]\nWantedBy=default.target\nEND")
 		alice.Systemctl(t, "daemon-reload")
 		alice.Systemctl(t, "enable", "claw.service")
-		const forRoot = "systemctl --user --machine=alice@.host disable --now claw.service"
+		forRoot := fmt.Sprintf("runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/%d systemctl --user disable --now claw.service", alice.UID)
 		if f := finds(t, m.Scope, "openclaw-unit-enabled"); f.Fix != forRoot {
 			t.Errorf("for root the fix is %q", f.Fix)
 		}

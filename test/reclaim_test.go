@@ -124,6 +124,7 @@ func TestReclaim(t *testing.T) {
 	t.Parallel()
 	m := boot(t, machine.Options{Users: true})
 	alice := m.AddUser(t, "alice")
+	asAlice := fmt.Sprintf("runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/%d systemctl --user ", alice.UID)
 	for name, entry := range map[string]string{"openclaw": fakeEntry, "other": foreignEntry} {
 		m.WriteFile(t, entry, fake, 0o644)
 		m.WriteFile(t, path.Join(path.Dir(path.Dir(entry)), "package.json"), fmt.Sprintf("{%q: %q}", "name", name), 0o644)
@@ -193,7 +194,7 @@ func TestReclaim(t *testing.T) {
 			pid := startOld(t, m, s, "127.0.0.1", nodePath+" "+fakeEntry+" gateway --port 18789")
 			remedy := "systemctl disable --now " + old
 			if s == alice {
-				remedy = "systemctl --user --machine=alice@.host disable --now " + old
+				remedy = asAlice + "disable --now " + old
 			}
 			leftAlone(t, m, m.Scope, pid, "rival", remedy)
 			if _, err := m.Output("systemctl", "start", socket); err == nil {
@@ -217,7 +218,7 @@ func TestReclaim(t *testing.T) {
 
 	t.Run("foreign", func(t *testing.T) {
 		pid := startOld(t, m, alice, "127.0.0.1", wrapped(foreignEntry))
-		leftAlone(t, m, m.Scope, pid, "foreign process", "systemctl --user --machine=alice@.host stop "+old, "gateway reclaim "+ipv4+" '"+ipv6+"' --force")
+		leftAlone(t, m, m.Scope, pid, "foreign process", asAlice+"stop "+old, "gateway reclaim "+ipv4+" '"+ipv6+"' --force")
 		m.Run(t, gatewayPath, "reclaim", "--force")
 		if alive(t, m, pid) {
 			t.Errorf("gateway reclaim --force has not ended pid %d", pid)

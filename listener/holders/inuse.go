@@ -142,7 +142,8 @@ func systemctl(p Process, arguments ...string) string {
 	if p.UserUnit {
 		words = append(words, "--user")
 		if int(p.UID) != os.Geteuid() {
-			words = append(words, "--machine="+userName(p.UID)+"@.host")
+			// As that user: --machine=NAME@.host needs a D-Bus of hers.
+			words = slices.Concat([]string{"runuser", "-u", userName(p.UID), "--", "env", fmt.Sprintf("XDG_RUNTIME_DIR=/run/user/%d", p.UID)}, words)
 		}
 	}
 	for _, a := range arguments {

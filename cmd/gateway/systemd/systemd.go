@@ -141,7 +141,8 @@ func (m Manager) Command(arguments ...string) string {
 	if m.User {
 		words = append(words, "--user")
 		if m.UID != os.Geteuid() {
-			words = append(words, "--machine="+UserName(m.UID)+"@.host")
+			// Not --machine=NAME@.host, which needs a D-Bus of that user's: a small Debian 13 has none.
+			words = slices.Concat([]string{"runuser", "-u", UserName(m.UID), "--", "env", fmt.Sprintf("XDG_RUNTIME_DIR=/run/user/%d", m.UID)}, words)
 		}
 	}
 	for _, argument := range arguments {

@@ -16,7 +16,7 @@ func TestCommand(t *testing.T) {
 	}{
 		{Manager{}, "openclaw.service", "systemctl stop openclaw.service"},
 		{Manager{User: true, UID: os.Geteuid()}, "claw@1.service", "systemctl --user stop claw@1.service"},
-		{Manager{User: true, UID: 4_000_000}, "a.service", "systemctl --user --machine=4000000@.host stop a.service"},
+		{Manager{User: true, UID: 4_000_000}, "a.service", "runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user stop a.service"},
 		{Manager{}, `a\x2db.service`, `systemctl stop 'a\x2db.service'`},
 		{Manager{}, "a;id>pwn;.service", "systemctl stop 'a;id>pwn;.service'"},
 		{Manager{}, "a'b.service", `systemctl stop 'a'\''b.service'`},
