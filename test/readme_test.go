@@ -12,7 +12,7 @@ import (
 	"openclaw-gateway/test/machine"
 )
 
-// readmeBlocks says, by a command of each, which blocks the way of README.md consists of. The first is not gone here: the
+// readmeBlocks says, by a command of each, which blocks the way of README.md consists of. The first is not typed: the
 // program is built already.
 var readmeBlocks = []string{"make build", "cat > openclaw.yaml", "gateway install --user", "gateway install --system", "gateway status"}
 

@@ -45,7 +45,7 @@ func (f *Facts) gateway(s *Scope, arguments ...string) string {
 	case s.Manager.UID == f.UID:
 		return command
 	default:
-		return f.asRoot(fmt.Sprintf("runuser -u %s -- env XDG_RUNTIME_DIR=/run/user/%d %s", systemd.UserName(s.Manager.UID), s.Manager.UID, command))
+		return f.asRoot(s.Manager.AsUser(command))
 	}
 }
 

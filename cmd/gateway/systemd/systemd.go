@@ -140,15 +140,22 @@ func (m Manager) Command(arguments ...string) string {
 	words := []string{"systemctl"}
 	if m.User {
 		words = append(words, "--user")
-		if m.UID != os.Geteuid() {
-			// Not --machine=NAME@.host, which needs a D-Bus of that user's: a small Debian 13 has none.
-			words = slices.Concat([]string{"runuser", "-u", UserName(m.UID), "--", "env", fmt.Sprintf("XDG_RUNTIME_DIR=/run/user/%d", m.UID)}, words)
-		}
 	}
 	for _, argument := range arguments {
 		words = append(words, Quote(argument))
 	}
-	return strings.Join(words, " ")
+	command := strings.Join(words, " ")
+	if m.User && m.UID != os.Geteuid() {
+		return m.AsUser(command)
+	}
+	return command
+}
+
+// AsUser is a command line as root types it to have it done by the manager's user.
+// Not systemctl --machine=NAME@.host, which needs a D-Bus of that user's: a small
+// Debian 13 has none.
+func (m Manager) AsUser(command string) string {
+	return fmt.Sprintf("runuser -u %s -- env XDG_RUNTIME_DIR=/run/user/%d %s", UserName(m.UID), m.UID, command)
 }
 
 var plainWord = regexp.MustCompile(`^[a-zA-Z0-9_@%+=:,./-]+$`)
