@@ -8,7 +8,7 @@
 // for most of the program, and TestInitialisedEarly fails.
 //
 // All of it runs on the process's first thread, as init functions do, and has to: a parent-death signal belongs to a
-// thread (PR_SET_PDEATHSIG(2const)). From another one, one launcher in eight left its worker behind (measured).
+// thread (PR_SET_PDEATHSIG(2const)), and from another one a launcher that was killed now and then left its worker behind.
 package shim
 
 import "syscall"
