@@ -64,9 +64,8 @@ func runProgram(name string, arguments []string) int {
 	case "preload": // tells what a Node.js program with the preloaded script would
 		err = actPreloaded(o)
 	case "deaf": // runs, and that is all
-		err = prepare(o)
-		if err == nil {
-			_ = unix.Pause()
+		if err = prepare(o); err == nil {
+			rest()
 		}
 	case "exit": // exits with the code
 	case "notify": // says READY=1 to the notify socket, and ends when that is taken
@@ -78,8 +77,10 @@ func runProgram(name string, arguments []string) int {
 		var memory []byte
 		memory, err = unix.Mmap(-1, 0, o.number("mib")<<20, unix.PROT_READ|unix.PROT_WRITE,
 			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
-		fmt.Println(len(memory))
-		_ = unix.Pause()
+		if err == nil {
+			fmt.Println(len(memory))
+			rest()
+		}
 	case "detach": // starts a program that nothing shows to be of this worker, says its pid, and ends
 		child := exec.Command("/proc/self/exe", programArgument, o["program"])
 		child.Env = []string{}
@@ -97,6 +98,14 @@ func runProgram(name string, arguments []string) int {
 		return 99
 	}
 	return o.number("code")
+}
+
+// rest does not return. A signal that prepare's trap takes ends pause(2), too, and
+// it is the trap that says with which code to exit.
+func rest() {
+	for {
+		_ = unix.Pause()
+	}
 }
 
 // prepare does what every program can be asked to do before anything else.
