@@ -16,20 +16,21 @@ type place struct {
 
 const debian13 = "DEBIAN13_ROOT"
 
-// inScopes runs a test in the system's manager and in a user's: most people run
-// OpenClaw as themselves.
+// inScopes runs a test in the system's manager, with this machine's systemd, and
+// in a user's, because most people run OpenClaw as themselves, with that of
+// Debian 13, which is 257. So it holds in both scopes and with both systemds.
 func inScopes(t *testing.T, test func(t *testing.T, here place)) {
 	t.Helper()
 	t.Parallel()
-	in(t, test, place{name: "system"}, place{name: "user", user: true})
+	in(t, test, place{name: "system"}, place{name: "user of Debian 13", user: true, root: debian13})
 }
 
-// everywhere runs a test in both scopes of this machine's systemd and of Debian
-// 13's, which is 257.
+// everywhere runs a test in both scopes of both systemds: where the two meet the
+// product most, and each in its own way.
 func everywhere(t *testing.T, test func(t *testing.T, here place)) {
 	t.Helper()
 	inScopes(t, test)
-	in(t, test, place{name: "system of Debian 13", root: debian13}, place{name: "user of Debian 13", user: true, root: debian13})
+	in(t, test, place{name: "user", user: true}, place{name: "system of Debian 13", root: debian13})
 }
 
 func in(t *testing.T, test func(t *testing.T, here place), places ...place) {
@@ -79,6 +80,36 @@ func configPath(s *machine.Scope) string {
 		return "/etc/openclaw-gateway/config.yaml"
 	}
 	return s.Home() + "/.config/openclaw-gateway/config.yaml"
+}
+
+// systemctl is how a person calls it for the scope.
+func systemctl(s *machine.Scope) string {
+	if s.User == "" {
+		return "systemctl"
+	}
+	return "systemctl --user"
+}
+
+// unitPath is where "gateway install" has a unit of the scope.
+func unitPath(s *machine.Scope, unit string) string {
+	if s.User == "" {
+		return "/etc/systemd/system/" + unit
+	}
+	return s.Home() + "/.config/systemd/user/" + unit
+}
+
+// runPath is a unit's place, or that of a folder beside it, for as long as the
+// machine runs.
+func runPath(s *machine.Scope, unit string) string {
+	return "/run/systemd/" + kind(s) + "/" + unit
+}
+
+// statePath is where the launcher has what outlives it.
+func statePath(s *machine.Scope) string {
+	if s.User == "" {
+		return "/var/lib/openclaw-gateway"
+	}
+	return s.Home() + "/.local/state/openclaw-gateway"
 }
 
 // dropIn adds lines to the service, as an administrator would.
