@@ -124,9 +124,10 @@ func testByHand(t *testing.T, here place) {
 
 // TestByHandWithoutIPv6: an address that the machine lacks is no reason to do
 // without the other one.
-func TestByHandWithoutIPv6(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{DisableIPv6: true})
+func TestByHandWithoutIPv6(t *testing.T) { inScopes(t, testByHandWithoutIPv6) }
+
+func testByHandWithoutIPv6(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{DisableIPv6: true})
 	h := runByHand(t, m)
 	if code, body := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
 		t.Errorf("%s answered %d %s", ipv4, code, body)

@@ -35,18 +35,20 @@ func (c checked) want(t *testing.T, code int, words ...string) {
 }
 
 // TestConfigCheck: what an edit would do is known before the save.
-func TestConfigCheck(t *testing.T) {
-	t.Parallel()
+func TestConfigCheck(t *testing.T) { inScopes(t, testConfigCheck) }
+
+func testConfigCheck(t *testing.T, here place) {
 	const draft = "/tmp/draft.yaml"
 	base := worker("/usr/bin/python3", workersPath+"/tells.py") + "  environment: [TOKEN=hush]\n"
-	m := boot(t, machine.Options{})
-	// The launcher's environment counts, not that of whoever asks.
-	m.WriteFile(t, "/etc/systemd/system/openclaw-gateway.service.d/own.conf", "[Service]\nEnvironment=GATEWAY_READY_TIMEOUT=4m\n", 0o644)
+	m := here.boot(t, machine.Options{})
+	root, file := m.As(m.System()), configPath(m.Scope)
 	install(t, m.Scope, m, base+"stop: {timeout: 10s}\n")
-	m.WriteFile(t, "/etc/bad.env", "LISTEN_FDS=1\n", 0o600)
-	m.Run(t, "useradd", "--create-home", "mallory")
+	// The launcher's environment counts, not that of whoever asks.
+	dropIn(t, m, "Environment=GATEWAY_READY_TIMEOUT=4m\n")
+	m.WriteFile(t, "/etc/bad.env", "LISTEN_FDS=1\n", 0o644)
+	root.Run(t, "useradd", "--create-home", "mallory")
 
-	m.WriteFile(t, draft, base, 0o600)
+	m.WriteFile(t, draft, base, 0o644)
 	m.Systemctl(t, "stop", socket, service)
 	check(t, m.Scope, draft).want(t, 0, draft+": valid", "not compared with a running launcher: there is none")
 	m.Systemctl(t, "start", socket)
@@ -101,7 +103,7 @@ func TestConfigCheck(t *testing.T) {
 		{"empty", "", 1, []string{draft + ":1: the file is empty"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			m.WriteFile(t, draft, test.draft, 0o600)
+			m.WriteFile(t, draft, test.draft, 0o644)
 			got := check(t, m.Scope, draft)
 			got.want(t, test.code, test.words...)
 			if strings.Contains(got.out+got.err, "hush") {
@@ -110,10 +112,10 @@ func TestConfigCheck(t *testing.T) {
 		})
 	}
 	m.WriteFile(t, draft, base, 0o644)
-	check(t, m.Scope).want(t, 0, configFile+": valid", "nothing would change")
-	check(t, m.Scope, "--system").want(t, 0, configFile+": valid", "nothing would change")
+	check(t, m.Scope).want(t, 0, file+": valid", "nothing would change")
+	check(t, m.Scope, "--"+kind(m.Scope)).want(t, 0, file+": valid", "nothing would change")
 	// Whoever may not ask the launcher still learns of mistakes.
-	other, err := m.Output("runuser", "-u", "mallory", "--", gatewayPath, "config", "check", draft)
+	other, err := root.Output("runuser", "-u", "mallory", "--", gatewayPath, "config", "check", draft)
 	if err != nil || !strings.Contains(other, draft+": valid") {
 		t.Errorf("another user: %q, %v", other, err)
 	}
@@ -132,11 +134,12 @@ func TestConfigCheck(t *testing.T) {
 
 // TestConfigCheckByHand: the addresses that are to be opened are looked at, and
 // not touched.
-func TestConfigCheckByHand(t *testing.T) {
-	t.Parallel()
+func TestConfigCheckByHand(t *testing.T) { inScopes(t, testConfigCheckByHand) }
+
+func testConfigCheckByHand(t *testing.T, here place) {
 	const draft = "/tmp/draft.yaml"
-	m := boot(t, machine.Options{})
-	m.WriteFile(t, configFile, "{}\n", 0o644)
+	m := here.boot(t, machine.Options{})
+	m.WriteFile(t, configPath(m.Scope), "{}\n", 0o644)
 	h := runByHand(t, m)
 	m.WriteFile(t, draft, "listen: ['"+ipv4+"', '127.0.0.1:18791']\n", 0o644)
 	check(t, m.Scope, draft).want(t, 0, "listen from [127.0.0.1:18789 [::1]:18789] to [127.0.0.1:18789 127.0.0.1:18791] with the next generation, now",
@@ -160,9 +163,10 @@ func TestConfigCheckByHand(t *testing.T) {
 
 // TestConfigCheckOfTwo: with a launcher in each scope the file tells which one it
 // is for, or the caller does.
-func TestConfigCheckOfTwo(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{Users: true})
+func TestConfigCheckOfTwo(t *testing.T) { onBoth(t, testConfigCheckOfTwo) }
+
+func testConfigCheckOfTwo(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{Users: true})
 	install(t, m.Scope, m, "listen: ['127.0.0.1:18790']\n")
 	get(t, m, "127.0.0.1:18790", "/healthz")
 	alice := m.AddUser(t, "alice")
@@ -184,21 +188,21 @@ func TestConfigCheckOfTwo(t *testing.T) {
 
 // TestStopTimeoutEdit: a stop.timeout that systemd would cut short is a problem,
 // with the command that mends it.
-func TestStopTimeoutEdit(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{Users: true})
-	t.Run("system", func(t *testing.T) { testStopTimeoutEdit(t, m, m.Scope, configFile, "--system") })
+func TestStopTimeoutEdit(t *testing.T) { onBoth(t, testStopTimeoutEdit) }
+
+func testStopTimeoutEdit(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{Users: true})
+	t.Run("system", func(t *testing.T) { editStopTimeout(t, m, m.Scope, "--system") })
 	t.Run("run as", func(t *testing.T) {
 		m.Run(t, "useradd", "--create-home", "claw")
-		testStopTimeoutEdit(t, m, m.Scope, configFile, "--system", "--run-as", "claw")
+		editStopTimeout(t, m, m.Scope, "--system", "--run-as", "claw")
 	})
 	alice := m.AddUser(t, "alice")
-	t.Run("user", func(t *testing.T) {
-		testStopTimeoutEdit(t, m, alice, alice.Home()+"/.config/openclaw-gateway/config.yaml", "--user")
-	})
+	t.Run("user", func(t *testing.T) { editStopTimeout(t, m, alice, "--user") })
 }
 
-func testStopTimeoutEdit(t *testing.T, m *machine.Machine, s *machine.Scope, file string, flags ...string) {
+func editStopTimeout(t *testing.T, m *machine.Machine, s *machine.Scope, flags ...string) {
+	file := configPath(s)
 	write := func(timeout string) {
 		t.Helper()
 		s.Run(t, "sh", "-c", "mkdir -p \"$(dirname "+file+")\" && echo 'stop: {timeout: "+timeout+"}' > "+file)

@@ -157,13 +157,14 @@ func shownStatus(t *testing.T, m *machine.Machine) string {
 
 // TestEnvironmentFileEdits: the file that a key names counts like the
 // configuration itself.
-func TestEnvironmentFileEdits(t *testing.T) {
-	t.Parallel()
-	const one, two = "/etc/one.env", "/etc/two.env"
+func TestEnvironmentFileEdits(t *testing.T) { inScopes(t, testEnvironmentFileEdits) }
+
+func testEnvironmentFileEdits(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
+	one, two := m.Home()+"/one.env", m.Home()+"/two.env"
 	with := func(file string) string {
 		return worker("/usr/bin/python3", workersPath+"/tells.py") + "  environment_file: " + file + "\n"
 	}
-	m := boot(t, machine.Options{})
 	k := &keyWalk{Machine: m}
 	m.WriteFile(t, one, "VALUE=hush1\n", 0o600)
 	install(t, m.Scope, m, with(one))
@@ -179,7 +180,7 @@ func TestEnvironmentFileEdits(t *testing.T) {
 	underLoad(t, m, ipv4, "/", loops, func(*load.Load) {
 		m.WriteFile(t, one, "VALUE=hush2\n", 0o600)
 		want("hush2", 2)
-		m.Run(t, "sh", "-c", "echo VALUE=hush3 > /etc/new.env && mv /etc/new.env "+one)
+		m.Run(t, "sh", "-c", "echo VALUE=hush3 > ~/new.env && mv ~/new.env "+one)
 		want("hush3", 3)
 	})
 
@@ -190,7 +191,7 @@ func TestEnvironmentFileEdits(t *testing.T) {
 	want("hush4", 4)
 
 	// The key names another file, which is not there yet. Then only that one counts.
-	m.WriteFile(t, configFile, with(two), 0o644)
+	m.WriteFile(t, configPath(m.Scope), with(two), 0o644)
 	statusText(t, m.Scope, "serves", "config.yaml:3: worker.environment_file", two)
 	k.mark(t)
 	m.WriteFile(t, two, "VALUE=hush5\n", 0o600)

@@ -78,9 +78,10 @@ func testIdleStopLeavesProbesOut(t *testing.T, here place) {
 
 // TestIdleStopInTheVeryMoment: clients that come as soon as the worker is seen not
 // to serve any more, wherever it and the launcher stand on their way out then.
-func TestIdleStopInTheVeryMoment(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{})
+func TestIdleStopInTheVeryMoment(t *testing.T) { inScopes(t, testIdleStopInTheVeryMoment) }
+
+func testIdleStopInTheVeryMoment(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, "worker: {idle_stop: 300ms}\n")
 	moments := map[string]func(machine.Unit) bool{
 		"reloading": func(u machine.Unit) bool { return u.ActiveState != "active" && u.ActiveState != "activating" },
@@ -106,10 +107,11 @@ func TestIdleStopInTheVeryMoment(t *testing.T) {
 
 // TestIdleStopWithClientInQueue: who comes while the idle worker takes its time to
 // end waits for that, and gets the next generation of the same launcher.
-func TestIdleStopWithClientInQueue(t *testing.T) {
-	t.Parallel()
-	const fifo = "/run/linger"
-	m := boot(t, machine.Options{})
+func TestIdleStopWithClientInQueue(t *testing.T) { inScopes(t, testIdleStopWithClientInQueue) }
+
+func testIdleStopWithClientInQueue(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
+	fifo := m.RuntimeDir() + "/linger"
 	m.Run(t, "mkfifo", fifo)
 	install(t, m.Scope, m, worker(nodePath, workersPath+"/linger.js")+
 		"  environment: [LINGER="+fifo+"]\n  idle_stop: 2s\n")
@@ -194,10 +196,11 @@ func testIdleStopOfConnected(t *testing.T, here place) {
 
 // TestIdleStopByHand: there is nobody who would start the launcher again, so it
 // stays, and waits itself.
-func TestIdleStopByHand(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{})
-	m.WriteFile(t, configFile, "worker: {idle_stop: 1s}\n", 0o644)
+func TestIdleStopByHand(t *testing.T) { inScopes(t, testIdleStopByHand) }
+
+func testIdleStopByHand(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
+	m.WriteFile(t, configPath(m.Scope), "worker: {idle_stop: 1s}\n", 0o644)
 	h := runByHand(t, m)
 	for generation := 1; generation <= 2; generation++ {
 		if code, body := get(t, m, ipv4, "/healthz"); code != http.StatusOK {

@@ -118,15 +118,22 @@ func testListenEdit(t *testing.T, here place) {
 	}
 }
 
-// TestOtherUsers: the control socket is for the launcher's own user and root.
-func TestOtherUsers(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{})
-	m.Run(t, "useradd", "--create-home", "mallory")
+// TestOtherUsers: the control socket is for the launcher's own user and root. That
+// of a user's launcher is where nobody else can look at all.
+func TestOtherUsers(t *testing.T) { inScopes(t, testOtherUsers) }
+
+func testOtherUsers(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
+	root := m.System()
+	root.Run(t, "useradd", "--create-home", "mallory")
 	install(t, m.Scope, m, "{}\n")
 	get(t, m, ipv4, "/healthz")
-	_, err := m.Output("runuser", "-u", "mallory", "--", gatewayPath, "restart")
-	if err == nil || !strings.Contains(err.Error(), "another user's") {
+	why := "another user's"
+	if here.user {
+		why = "there is no openclaw-gateway.service in system or user scope"
+	}
+	_, err := root.Output("runuser", "-u", "mallory", "--", gatewayPath, "restart")
+	if err == nil || !strings.Contains(err.Error(), why) {
 		t.Errorf("another user's gateway restart: %v", err)
 	}
 	if s := gatewayStatus(t, m.Scope); s.Worker.Generation != 1 {

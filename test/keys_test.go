@@ -99,7 +99,7 @@ func (k *keyWalk) environment(t *testing.T) map[string]string {
 func (k *keyWalk) while(t *testing.T, path string, do func()) {
 	t.Helper()
 	k.WriteFile(t, path, "", 0o644)
-	defer k.Run(t, "rm", path)
+	defer k.System().Run(t, "rm", path)
 	do()
 }
 
@@ -134,6 +134,8 @@ const dual = `const http = require('http');
 const answer = (q, r) => r.end(JSON.stringify(process.env));
 const on = process.env.LISTEN_FDS ? [[{fd: 3}], [{fd: 4}]] : [[18789, '127.0.0.1'], [18789, '::1']];
 for (const where of on) http.createServer(answer).listen(...where);`
+
+const workerEnvironment = "/etc/worker.env"
 
 var keyEdits = map[string]keyEdit{
 	"listen": {
@@ -176,7 +178,7 @@ var keyEdits = map[string]keyEdit{
 		},
 	},
 	"worker.environment_file": {
-		value: "/etc/worker.env", effect: nextGeneration, from: `"\"\""`, to: "/etc/worker.env",
+		value: workerEnvironment, effect: nextGeneration, from: `"\"\""`, to: workerEnvironment,
 		proof: func(t *testing.T, k *keyWalk) {
 			if got := k.environment(t)["FROM_FILE"]; got != "one" {
 				t.Errorf("FROM_FILE is %q", got)
@@ -323,14 +325,17 @@ var keyEdits = map[string]keyEdit{
 }
 
 // TestEveryKey: one edit of each key, and what comes of it.
-func TestEveryKey(t *testing.T) {
-	t.Parallel()
+func TestEveryKey(t *testing.T) { inScopes(t, testEveryKey) }
+
+func testEveryKey(t *testing.T, here place) {
 	base := settings{
 		"worker.command": []string{"/usr/bin/python3", workersPath + "/tells.py"},
 		"stop.timeout":   "10s", "restart.backoff_min": "100ms",
 	}
-	m := boot(t, machine.Options{})
-	m.WriteFile(t, "/etc/worker.env", "FROM_FILE=one\n", 0o600)
+	m := here.boot(t, machine.Options{})
+	file := configPath(m.Scope)
+	// For whoever runs the worker.
+	m.WriteFile(t, workerEnvironment, "FROM_FILE=one\n", 0o644)
 	install(t, m.Scope, m, base.yaml(t))
 	for _, value := range config.Default().Values() {
 		edit, known := keyEdits[value.Key]
@@ -341,7 +346,7 @@ func TestEveryKey(t *testing.T) {
 		t.Run(value.Key, func(t *testing.T) {
 			before := maps.Clone(base)
 			maps.Copy(before, edit.before)
-			m.WriteFile(t, configFile, before.yaml(t), 0o644)
+			m.WriteFile(t, file, before.yaml(t), 0o644)
 			// From the beginning, whatever the row before has left.
 			m.Systemctl(t, "restart", service)
 			get(t, m, ipv4, "/")
@@ -350,7 +355,7 @@ func TestEveryKey(t *testing.T) {
 			k.mark(t)
 			edited := maps.Clone(before)
 			edited[value.Key] = edit.value
-			m.WriteFile(t, configFile, edited.yaml(t), 0o644)
+			m.WriteFile(t, file, edited.yaml(t), 0o644)
 			_, err := m.Output(gatewayPath, "reload")
 			k.after = gatewayStatus(t, m.Scope)
 			if edit.rejected != "" {

@@ -15,14 +15,13 @@ import (
 
 // TestListenEditByHand: a launcher without systemd opens and closes addresses
 // as "listen" says, while clients of those that stay notice nothing.
-func TestListenEditByHand(t *testing.T) {
-	t.Parallel()
-	const (
-		file                         = "/etc/openclaw-gateway/config.yaml"
-		stays, goes, comes, occupied = ipv4, "127.0.0.1:18790", "127.0.0.1:18791", "127.0.0.1:18792"
-	)
+func TestListenEditByHand(t *testing.T) { inScopes(t, testListenEditByHand) }
+
+func testListenEditByHand(t *testing.T, here place) {
+	const stays, goes, comes, occupied = ipv4, "127.0.0.1:18790", "127.0.0.1:18791", "127.0.0.1:18792"
 	listen := func(addresses ...string) string { return "listen: ['" + strings.Join(addresses, "', '") + "']\n" }
-	m := boot(t, machine.Options{})
+	m := here.boot(t, machine.Options{})
+	file := configPath(m.Scope)
 	m.WriteFile(t, file, listen(stays, goes), 0o644)
 	h := runByHand(t, m)
 	inode := func(address string) uint64 {

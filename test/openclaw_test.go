@@ -30,7 +30,7 @@ var openClaws = []struct {
 	{"2026.9.6", "OPENCLAW_ENTRY", place{}, []string{"--run-as", "claw"}, "/startupz", "USR2", true, "shutdown budget at startup: drain=315000ms", []string{
 		"gateway restart", "systemctl restart", "its own restart", "kill -9 of the worker", "kill -9 of the launcher",
 	}},
-	{"2026.5.5", "OLD_OPENCLAW_ENTRY", place{user: true}, nil, "/healthz", "USR1", false, "", []string{
+	{"2026.5.5", "OLD_OPENCLAW_ENTRY", place{user: true, root: debian13}, nil, "/healthz", "USR1", false, "", []string{
 		"gateway restart", "its own restart", "kill -9 of the launcher", "its own restart within the process",
 	}},
 }

@@ -12,6 +12,7 @@ type place struct {
 	name string
 	user bool   // one of a user's own, unprivileged and lingering
 	root string // the variable that names its root directory; "": this machine's systemd
+	more bool   // one that [everywhere] adds: a test of many cases goes through a part of them
 }
 
 const debian13 = "DEBIAN13_ROOT"
@@ -30,7 +31,14 @@ func inScopes(t *testing.T, test func(t *testing.T, here place)) {
 func everywhere(t *testing.T, test func(t *testing.T, here place)) {
 	t.Helper()
 	inScopes(t, test)
-	in(t, test, place{name: "user", user: true}, place{name: "system of Debian 13", root: debian13})
+	in(t, test, place{name: "user", user: true, more: true}, place{name: "system of Debian 13", root: debian13, more: true})
+}
+
+// onBoth runs a test that has both scopes in one machine with each systemd.
+func onBoth(t *testing.T, test func(t *testing.T, here place)) {
+	t.Helper()
+	t.Parallel()
+	in(t, test, place{name: "Debian 12"}, place{name: "Debian 13", root: debian13})
 }
 
 func in(t *testing.T, test func(t *testing.T, here place), places ...place) {

@@ -120,9 +120,10 @@ ready:
 }
 
 // TestReclaim goes through all who can hold the port, with a gateway that costs less.
-func TestReclaim(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{Users: true})
+func TestReclaim(t *testing.T) { onBoth(t, testReclaim) }
+
+func testReclaim(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{Users: true})
 	alice := m.AddUser(t, "alice")
 	asAlice := fmt.Sprintf("runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/%d systemctl --user ", alice.UID)
 	for name, entry := range map[string]string{"openclaw": fakeEntry, "other": foreignEntry} {

@@ -37,7 +37,7 @@ func testRestarts(t *testing.T, here place) {
 			servingAnew(t, m.Scope, old.Launcher.PID)
 		}},
 	}
-	if here.root != "" {
+	if here.more {
 		workers = workers[:1]
 	}
 	for _, worker := range workers {
