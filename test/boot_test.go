@@ -21,8 +21,8 @@ func TestBootWithDyingWorker(t *testing.T) {
 		// Boot has returned: multi-user.target is reached.
 		bootedWithDyingWorker(t, m)
 	})
-	t.Run("user", func(t *testing.T) {
-		m := place{user: true}.boot(t, machine.Options{})
+	t.Run("user of Debian 13", func(t *testing.T) {
+		m := place{user: true, root: debian13}.boot(t, machine.Options{})
 		install(t, m.Scope, m, dying, "--at-boot")
 		// The user's manager anew, as at a boot. It is up when its basic.target is reached.
 		m.System().Systemctl(t, "restart", fmt.Sprintf("user@%d.service", m.UID))
