@@ -152,6 +152,24 @@ var situations = []situation{
 		f.Scopes[0].Sockets = append(f.Scopes[0].Sockets, Unit{Name: "other.socket", ActiveState: "active", Listen: []netip.AddrPort{ipv4}})
 		taken(f, judge.Holder{Process: holders.Process{PID: 1}, Role: judge.Systemd})
 	}},
+	{"port-held-by-foreign", "for another socket unit, other.socket of user alice", "systemctl --user disable --now other.socket", func(f *Facts) {
+		f.UID = os.Geteuid()
+		f.Scopes = []Scope{{
+			Name: units.User, Manager: systemd.Manager{User: true, UID: f.UID}, User: "alice",
+			Sockets: []Unit{{Name: "other.socket", ActiveState: "active", Listen: []netip.AddrPort{ipv4}}},
+		}}
+		taken(f, judge.Holder{})
+		f.Sockets[0].Holders, f.Sockets[0].UID = nil, uint32(f.UID)
+	}},
+	{"port-holder-unseen", "user root that cannot be seen", "sudo gateway doctor", func(f *Facts) {
+		f.UID = 1000 // whose unit wants the address, and does not have it
+		f.Scopes = []Scope{{
+			Name: units.User, Manager: systemd.Manager{User: true, UID: 1000}, User: "alice",
+			Sockets: []Unit{{Name: "other.socket", ActiveState: "active", Listen: []netip.AddrPort{ipv4}}},
+		}}
+		taken(f, judge.Holder{})
+		f.Sockets[0].Holders = nil
+	}},
 	{"port-holder-unseen", "user root that cannot be seen", "ss -tlnp 'sport = :18789'  # on the host of this container", func(f *Facts) {
 		closed(f, "inactive", "success").Socket.FileState = "disabled"
 		taken(f, judge.Holder{})

@@ -108,7 +108,36 @@ func heldByForeign(f *Facts) []Finding {
 			findings = append(findings, Finding{Summary: summary, Evidence: evidence, Fix: fix})
 		}
 	}
+	for _, socket := range f.Sockets {
+		s, unit := f.unseenUnit(socket)
+		if unit == nil {
+			continue
+		}
+		findings = append(findings, Finding{
+			Summary: fmt.Sprintf("%s is held by systemd for another socket unit, %s", socket.Address, s.ofScope(unit.Name)),
+			Evidence: s.evidence(map[string]any{
+				"addresses": []string{socket.Address.String()}, "inode": socket.Inode, "user": systemd.UserName(int(socket.UID)), "unit": unit.Name,
+			}),
+			Fix: f.systemctl(s.Manager, "disable", "--now", unit.Name),
+		})
+	}
 	return findings
+}
+
+// unseenUnit returns the socket unit that must have a socket open whose holder cannot be seen, and its scope; nil where
+// none does. Without root nobody may look into the descriptors of the system's manager, nor, as seen with systemd 257,
+// into those of one's own.
+func (f *Facts) unseenUnit(socket judge.Socket) (*Scope, *Unit) {
+	if len(socket.Holders) > 0 || f.explained(socket.Address) {
+		return nil, nil
+	}
+	for i := range f.Scopes {
+		s := &f.Scopes[i]
+		if unit, _ := f.socketUnit(socket.Address, s.Manager); unit != nil && s.Manager.UID == int(socket.UID) {
+			return s, unit
+		}
+	}
+	return nil, nil
 }
 
 // managerOf is the manager that a process is.
@@ -122,7 +151,7 @@ func managerOf(h judge.Holder) systemd.Manager {
 func heldByUnseen(f *Facts) []Finding {
 	var findings []Finding
 	for _, socket := range f.Sockets {
-		if len(socket.Holders) > 0 || f.explained(socket.Address) {
+		if _, unit := f.unseenUnit(socket); unit != nil || len(socket.Holders) > 0 || f.explained(socket.Address) {
 			continue
 		}
 		summary := fmt.Sprintf("%s is held by a process of user %s that cannot be seen from here", socket.Address, systemd.UserName(int(socket.UID)))
