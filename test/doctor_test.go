@@ -10,15 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"openclaw-gateway/test/machine"
 )
 
 const (
-	socketPath  = "/etc/systemd/system/" + socket
-	servicePath = "/etc/systemd/system/" + service
-
 	// What looks like OpenClaw.
 	clawEntry = "/opt/claw/node_modules/openclaw/dist/index.js"
 	claw      = nodePath + " " + clawEntry + " gateway --port 18789"
@@ -110,7 +108,8 @@ func mend(t testing.TB, s *machine.Scope, f finding, want string) {
 	silent(t, s)
 }
 
-// prepare puts what looks like OpenClaw into a machine, and a stranger.
+// prepare puts what looks like OpenClaw into a machine, and a stranger, and lets its users become root, as those do who
+// have set up theirs.
 func prepare(t testing.TB, m *machine.Machine) {
 	t.Helper()
 	script, err := os.ReadFile("workers/openclaw.js")
@@ -122,10 +121,11 @@ func prepare(t testing.TB, m *machine.Machine) {
 		`{"name": "openclaw", "version": "2026.9.6", "engines": {"node": ">=24.16.0 <25 || >=26.1.0"}}`, 0o644)
 	m.WriteFile(t, strangerEntry, string(script), 0o644)
 	for name, entry := range map[string]string{"claw": clawEntry, "stranger": strangerEntry} {
-		m.WriteFile(t, "/etc/systemd/system/"+name+".service", "[Service]\nType=notify\nNotifyAccess=all\nEnvironment=NOTIFY=1\n"+
-			"ExecStart="+nodePath+" "+entry+" gateway --port 18789\n[Install]\nWantedBy=multi-user.target\n", 0o644)
+		m.WriteFile(t, unitPath(m.Scope, name+".service"), "[Service]\nType=notify\nNotifyAccess=all\nEnvironment=NOTIFY=1\n"+
+			"ExecStart="+nodePath+" "+entry+" gateway --port 18789\n[Install]\nWantedBy=default.target\n", 0o644)
 	}
 	m.Systemctl(t, "daemon-reload")
+	m.WriteFile(t, "/etc/sudoers.d/test", "ALL ALL=(ALL) NOPASSWD: ALL\n", 0o440)
 }
 
 // detached starts a command that nobody supervises, and returns when it listens.
@@ -145,11 +145,13 @@ func pidOf(t testing.TB, f finding) int {
 
 // TestDoctorPort: before anything is installed it says who has the port, which is the
 // state in which most people meet it.
-func TestDoctorPort(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{Users: true})
+func TestDoctorPort(t *testing.T) { inScopes(t, testDoctorPort) }
+
+func testDoctorPort(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{Users: true})
+	root, ctl := m.As(m.System()), systemctl(m.Scope)
 	prepare(t, m)
-	m.Run(t, "useradd", "--create-home", "mallory")
+	root.Run(t, "useradd", "--create-home", "mallory")
 	silent(t, m.Scope)
 	if output := m.Run(t, gatewayPath, "doctor"); !strings.Contains(output, "nothing found: openclaw-gateway.service is not installed") {
 		t.Errorf("without any installation it says:\n%s", output)
@@ -166,7 +168,7 @@ func TestDoctorPort(t *testing.T) {
 			t.Errorf("for a person: %v\n%s", err, output)
 		}
 		// Another user cannot see whose it is.
-		output, err := m.Output("runuser", "-u", "mallory", "--", gatewayPath, "doctor")
+		output, err := root.Output("runuser", "-u", "mallory", "--", gatewayPath, "doctor")
 		if err == nil || !strings.Contains(output, "port-holder-unseen") || !strings.Contains(output, "fix: sudo gateway doctor\n") ||
 			!strings.Contains(output, "not looked at: ") {
 			t.Errorf("for another user: %v\n%s", err, output)
@@ -176,14 +178,14 @@ func TestDoctorPort(t *testing.T) {
 	})
 	t.Run("rival", func(t *testing.T) {
 		m.Systemctl(t, "enable", "--now", "claw.service")
-		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-rival openclaw-unit-enabled"), "systemctl disable --now claw.service")
+		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-rival openclaw-unit-enabled"), ctl+" disable --now claw.service")
 	})
 	t.Run("own unit by its marker", func(t *testing.T) {
-		m.WriteFile(t, "/etc/systemd/system/wrapped.service",
-			"[Service]\nEnvironment=OPENCLAW_SERVICE_MARKER=openclaw\nExecStart=/opt/start-it\n[Install]\nWantedBy=multi-user.target\n", 0o644)
+		m.WriteFile(t, unitPath(m.Scope, "wrapped.service"),
+			"[Service]\nEnvironment=OPENCLAW_SERVICE_MARKER=openclaw\nExecStart=/opt/start-it\n[Install]\nWantedBy=default.target\n", 0o644)
 		silent(t, m.Scope)
 		m.Systemctl(t, "enable", "wrapped.service")
-		mend(t, m.Scope, finds(t, m.Scope, "openclaw-unit-enabled"), "systemctl disable --now wrapped.service")
+		mend(t, m.Scope, finds(t, m.Scope, "openclaw-unit-enabled"), ctl+" disable --now wrapped.service")
 	})
 	t.Run("foreign", func(t *testing.T) {
 		detached(t, m, nodePath+" "+strangerEntry+" gateway --port 18789")
@@ -196,13 +198,13 @@ func TestDoctorPort(t *testing.T) {
 	})
 	t.Run("foreign in a service", func(t *testing.T) {
 		m.Systemctl(t, "start", "stranger.service")
-		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-foreign"), "systemctl stop stranger.service")
+		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-foreign"), ctl+" stop stranger.service")
 	})
 	t.Run("another socket unit", func(t *testing.T) {
-		m.WriteFile(t, "/etc/systemd/system/other.socket", "[Socket]\nListenStream=127.0.0.1:18789\n", 0o644)
-		m.WriteFile(t, "/etc/systemd/system/other.service", "[Service]\nExecStart=/bin/true\n", 0o644)
+		m.WriteFile(t, unitPath(m.Scope, "other.socket"), "[Socket]\nListenStream=127.0.0.1:18789\n", 0o644)
+		m.WriteFile(t, unitPath(m.Scope, "other.service"), "[Service]\nExecStart=/bin/true\n", 0o644)
 		m.Systemctl(t, "start", "other.socket")
-		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-foreign"), "systemctl disable --now other.socket")
+		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-foreign"), ctl+" disable --now other.socket")
 	})
 	t.Run("run by hand", func(t *testing.T) {
 		m.Run(t, "/bin/sh", "-c", "mkfifo /tmp/said && { setsid "+gatewayPath+" run >/tmp/said 2>/dev/null </dev/null & read line </tmp/said; }")
@@ -216,7 +218,7 @@ func TestDoctorPort(t *testing.T) {
 		silent(t, m.Scope)
 	})
 	t.Run("asked for a manager that is not there", func(t *testing.T) {
-		if d := diagnose(t, m.Scope, gatewayPath, "--user"); d.exit != 2 || len(d.Unknown) == 0 {
+		if d := diagnose(t, root.Scope, gatewayPath, "--user"); d.exit != 2 || len(d.Unknown) == 0 {
 			t.Errorf("exit status %d, want 2\n%s", d.exit, d.text())
 		}
 	})
@@ -225,9 +227,9 @@ func TestDoctorPort(t *testing.T) {
 // drop writes a drop-in, or removes it when there is no content.
 func drop(t testing.TB, m *machine.Machine, unit, content string) {
 	t.Helper()
-	path := "/etc/systemd/system/" + unit + ".d/test.conf"
+	path := fmt.Sprintf("/etc/systemd/%s/%s.d/test.conf", kind(m.Scope), unit)
 	if content == "" {
-		m.Run(t, "rm", path)
+		m.As(m.System()).Run(t, "rm", path)
 	} else {
 		m.WriteFile(t, path, content, 0o644)
 	}
@@ -247,58 +249,81 @@ func edit(t testing.TB, m *machine.Machine, path, old, new string) {
 // TestDoctorUnits brings about what can be wrong with the units and the launcher, and
 // mends each with the command that the doctor prints.
 func TestDoctorUnits(t *testing.T) {
-	t.Parallel()
 	old := filepath.Join(t.TempDir(), "gateway")
-	if output, err := exec.Command("go", "build", "-ldflags", "-X main.version=0.0.1", "-o", old, "../cmd/gateway").CombinedOutput(); err != nil {
-		t.Fatalf("build the gateway: %v\n%s", err, output)
-	}
-	m := boot(t, machine.Options{Users: true, Binds: map[string]string{"/opt/old/gateway": old}})
+	build := sync.OnceValues(exec.Command("go", "build", "-ldflags", "-X main.version=0.0.1", "-o", old, "../cmd/gateway").CombinedOutput)
+	inScopes(t, func(t *testing.T, here place) {
+		if output, err := build(); err != nil {
+			t.Fatalf("build the gateway: %v\n%s", err, output)
+		}
+		testDoctorUnits(t, here, old)
+	})
+}
+
+func testDoctorUnits(t *testing.T, here place, old string) {
+	m := here.boot(t, machine.Options{Users: true, Binds: map[string]string{"/opt/old/gateway": old}})
+	root, configFile := m.As(m.System()), configPath(m.Scope)
+	socketPath, servicePath := unitPath(m.Scope, socket), unitPath(m.Scope, service)
 	prepare(t, m)
 	install(t, m.Scope, m, "{}\n")
 	silent(t, m.Scope)
 	get(t, m, ipv4, "/healthz")
 	serving(t, m.Scope, 1)
 	silent(t, m.Scope)
-	silent(t, m.Scope, "--system")
+	silent(t, m.Scope, "--"+kind(m.Scope))
+
+	// What the doctor is to print.
+	ctl, reinstall := systemctl(m.Scope), "gateway install --"+kind(m.Scope)
+	// try runs what may fail.
+	try := func(command string) error {
+		_, err := m.Output("/bin/sh", "-c", ctl+" "+command)
+		return err
+	}
 
 	t.Run("another user", func(t *testing.T) {
-		m.Run(t, "useradd", "mallory")
-		_, err := m.Output("runuser", "-u", "mallory", "--", gatewayPath, "doctor")
+		root.Run(t, "useradd", "mallory")
+		output, err := root.Output("runuser", "-u", "mallory", "--", gatewayPath, "doctor")
+		if here.user {
+			// Of units of the system everybody is told that they have the port; of alice's nobody else is.
+			if !strings.Contains(output, "port-holder-unseen") || !strings.Contains(output, "fix: sudo gateway doctor\n") {
+				t.Errorf("who may not see the units of another user cannot tell who has the port: %v\n%s", err, output)
+			}
+			return
+		}
 		if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 2 {
 			t.Errorf("who may not ask the launcher cannot tell that it is well: %v", err)
 		}
 	})
 	t.Run("not enabled", func(t *testing.T) {
 		m.Systemctl(t, "disable", socket)
-		mend(t, m.Scope, finds(t, m.Scope, "socket-not-enabled"), "systemctl enable --now openclaw-gateway.socket")
+		mend(t, m.Scope, finds(t, m.Scope, "socket-not-enabled"), ctl+" enable --now openclaw-gateway.socket")
 	})
 	t.Run("stopped", func(t *testing.T) {
 		m.Run(t, gatewayPath, "stop")
-		mend(t, m.Scope, finds(t, m.Scope, "socket-not-active"), "systemctl start openclaw-gateway.socket")
+		mend(t, m.Scope, finds(t, m.Scope, "socket-not-active"), ctl+" start openclaw-gateway.socket")
 	})
 	t.Run("port taken", func(t *testing.T) {
 		m.Run(t, gatewayPath, "stop")
 		m.Systemctl(t, "start", "stranger.service")
-		if _, err := m.Output("systemctl", "start", socket); err == nil {
+		if err := try("start " + socket); err == nil {
 			t.Fatal("the socket was opened on a taken port")
 		}
 		d := diagnose(t, m.Scope, gatewayPath)
 		expect(t, d, "port-held-by-foreign socket-port-taken")
-		mend(t, m.Scope, d.Findings[1], "systemctl stop stranger.service && systemctl start openclaw-gateway.socket")
+		mend(t, m.Scope, d.Findings[1], ctl+" stop stranger.service && "+ctl+" start openclaw-gateway.socket")
 	})
 	t.Run("start limit", func(t *testing.T) {
 		drop(t, m, socket, "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n")
 		for range 2 {
-			_, _ = m.Output("systemctl", "restart", socket)
+			_ = try("restart " + socket)
 		}
 		drop(t, m, socket, "")
 		mend(t, m.Scope, finds(t, m.Scope, "socket-start-limit"),
-			"systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket")
+			ctl+" reset-failed openclaw-gateway.socket && "+ctl+" start openclaw-gateway.socket")
 	})
 	t.Run("start limit of the service", func(t *testing.T) {
 		drop(t, m, service, "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n")
 		for range 2 {
-			_, _ = m.Output("systemctl", "restart", service)
+			_ = try("restart " + service)
 		}
 		if _, _, err := tryGet(t.Context(), m, ipv4, "/"); err == nil {
 			t.Fatal("served in spite of the limit")
@@ -306,7 +331,7 @@ func TestDoctorUnits(t *testing.T) {
 		m.WaitUnit(t, socket, bound, func(u machine.Unit) bool { return u.ActiveState == "failed" })
 		drop(t, m, service, "")
 		mend(t, m.Scope, expect(t, without(diagnose(t, m.Scope, gatewayPath), "service-failed"), "socket-start-limit"),
-			"systemctl reset-failed openclaw-gateway.socket openclaw-gateway.service && systemctl start openclaw-gateway.socket")
+			ctl+" reset-failed openclaw-gateway.socket openclaw-gateway.service && "+ctl+" start openclaw-gateway.socket")
 	})
 	t.Run("trigger limit", func(t *testing.T) {
 		drop(t, m, socket, "[Socket]\nTriggerLimitIntervalSec=1h\nTriggerLimitBurst=1\n")
@@ -319,39 +344,39 @@ func TestDoctorUnits(t *testing.T) {
 		drop(t, m, socket, "")
 		drop(t, m, service, "")
 		mend(t, m.Scope, finds(t, m.Scope, "socket-trigger-limit"),
-			"systemctl reset-failed openclaw-gateway.socket openclaw-gateway.service && systemctl start openclaw-gateway.socket")
+			ctl+" reset-failed openclaw-gateway.socket openclaw-gateway.service && "+ctl+" start openclaw-gateway.socket")
 	})
 	t.Run("failed otherwise", func(t *testing.T) {
 		drop(t, m, socket, "[Socket]\nExecStartPre=/bin/false\n")
-		if _, err := m.Output("systemctl", "restart", socket); err == nil {
+		if err := try("restart " + socket); err == nil {
 			t.Fatal("the socket was opened in spite of /bin/false")
 		}
 		drop(t, m, socket, "")
 		mend(t, m.Scope, finds(t, m.Scope, "socket-failed"),
-			"systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket")
+			ctl+" reset-failed openclaw-gateway.socket && "+ctl+" start openclaw-gateway.socket")
 	})
 	t.Run("listen edited", func(t *testing.T) {
 		m.WriteFile(t, configFile, "listen: ['127.0.0.1:18790']\n", 0o644)
-		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), "gateway install --system")
+		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), reinstall)
 		m.WriteFile(t, configFile, "{}\n", 0o644)
-		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), "gateway install --system")
+		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), reinstall)
 	})
 	t.Run("unit edited", func(t *testing.T) {
 		edit(t, m, socketPath, "ListenStream=[::1]:18789\n", "ListenStream=[::1]:18789\nListenStream=127.0.0.1:18790\n")
 		m.WriteFile(t, configFile, "listen: ['127.0.0.1:18789', '[::1]:18789', '127.0.0.1:18790']\n", 0o644)
 		f := expect(t, without(diagnose(t, m.Scope, gatewayPath), "listen-differs"), "unit-changed-on-disk")
-		if f.Fix != "systemctl daemon-reload" {
+		if f.Fix != ctl+" daemon-reload" {
 			t.Errorf("the fix is %q", f.Fix)
 		}
 		m.Run(t, "/bin/sh", "-c", f.Fix)
-		mend(t, m.Scope, finds(t, m.Scope, "address-not-open"), "systemctl restart openclaw-gateway.socket")
+		mend(t, m.Scope, finds(t, m.Scope, "address-not-open"), ctl+" restart openclaw-gateway.socket")
 		m.WriteFile(t, configFile, "{}\n", 0o644)
-		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), "gateway install --system")
+		mend(t, m.Scope, finds(t, m.Scope, "listen-differs"), reinstall)
 	})
 	t.Run("no such program", func(t *testing.T) {
 		edit(t, m, servicePath, "ExecStart="+gatewayPath, "ExecStart=/opt/gone/gateway")
 		m.Systemctl(t, "daemon-reload")
-		_, _ = m.Output("systemctl", "restart", "--no-block", service)
+		_ = try("restart --no-block " + service)
 		// Between two tries systemd is about to make the next.
 		var d diagnosis
 		for range 50 {
@@ -360,7 +385,7 @@ func TestDoctorUnits(t *testing.T) {
 				break
 			}
 		}
-		mend(t, m.Scope, expect(t, d, "service-failed"), "gateway install --system && systemctl restart openclaw-gateway.service")
+		mend(t, m.Scope, expect(t, d, "service-failed"), reinstall+" && "+ctl+" restart openclaw-gateway.service")
 	})
 
 	start := func(t *testing.T) int {
@@ -378,7 +403,7 @@ func TestDoctorUnits(t *testing.T) {
 		m.Systemctl(t, "daemon-reload")
 		m.Systemctl(t, "restart", service)
 		d := without(diagnose(t, m.Scope, gatewayPath), "no-delegated-cgroup")
-		mend(t, m.Scope, expect(t, d, "main-pid-not-launcher"), "gateway install --system && systemctl restart openclaw-gateway.service")
+		mend(t, m.Scope, expect(t, d, "main-pid-not-launcher"), reinstall+" && "+ctl+" restart openclaw-gateway.service")
 	})
 	t.Run("hung", func(t *testing.T) {
 		launcher := start(t)
@@ -386,7 +411,7 @@ func TestDoctorUnits(t *testing.T) {
 		f := finds(t, m.Scope, "launcher-not-answering")
 		m.Run(t, "/bin/sh", "-c", f.Fix)
 		m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.MainPID != launcher && u.MainPID != 0 && machine.Active(u) })
-		if f.Fix != "systemctl kill --kill-whom=main --signal=KILL openclaw-gateway.service" {
+		if f.Fix != ctl+" kill --kill-whom=main --signal=KILL openclaw-gateway.service" {
 			t.Errorf("the fix is %q", f.Fix)
 		}
 		silent(t, m.Scope)
@@ -401,17 +426,17 @@ func TestDoctorUnits(t *testing.T) {
 			t.Errorf("the fix is %q, want %q", f.Fix, want)
 		}
 		m.Run(t, "/bin/sh", "-c", f.Fix+" && timeout 60 tail -f /dev/null --pid "+fmt.Sprint(launcher))
-		mend(t, m.Scope, finds(t, m.Scope, "socket-not-active"), "systemctl start openclaw-gateway.socket")
+		mend(t, m.Scope, finds(t, m.Scope, "socket-not-active"), ctl+" start openclaw-gateway.socket")
 	})
 	t.Run("no control socket", func(t *testing.T) {
 		start(t)
-		m.Run(t, "rm", "/run/openclaw-gateway/control.sock")
-		mend(t, m.Scope, finds(t, m.Scope, "launcher-not-answering"), "systemctl restart openclaw-gateway.service")
+		m.Run(t, "rm", m.RuntimeDir()+"/openclaw-gateway/control.sock")
+		mend(t, m.Scope, finds(t, m.Scope, "launcher-not-answering"), ctl+" restart openclaw-gateway.service")
 	})
 	t.Run("another version", func(t *testing.T) {
 		start(t)
 		f := expect(t, diagnose(t, m.Scope, "/opt/old/gateway"), "launcher-version")
-		if want := "/opt/old/gateway install --system && systemctl restart openclaw-gateway.service"; f.Fix != want {
+		if want := "/opt/old/" + reinstall + " && " + ctl + " restart openclaw-gateway.service"; f.Fix != want {
 			t.Errorf("the fix is %q, want %q", f.Fix, want)
 		}
 		m.Run(t, "/bin/sh", "-c", f.Fix)
@@ -419,15 +444,15 @@ func TestDoctorUnits(t *testing.T) {
 		if d := diagnose(t, m.Scope, "/opt/old/gateway"); d.exit != 0 {
 			t.Errorf("after its fix:\n%s", d.text())
 		}
-		mend(t, m.Scope, finds(t, m.Scope, "launcher-version"), "gateway install --system && systemctl restart openclaw-gateway.service")
+		mend(t, m.Scope, finds(t, m.Scope, "launcher-version"), reinstall+" && "+ctl+" restart openclaw-gateway.service")
 	})
 	t.Run("a name that OpenClaw kills", func(t *testing.T) {
-		m.Run(t, "cp", gatewayPath, "/opt/openclaw-start")
+		root.Run(t, "cp", gatewayPath, "/opt/openclaw-start")
 		edit(t, m, servicePath, "ExecStart="+gatewayPath, "ExecStart=/opt/openclaw-start")
 		m.Systemctl(t, "daemon-reload")
 		m.Systemctl(t, "restart", service)
 		mend(t, m.Scope, finds(t, m.Scope, "launcher-name"),
-			"install /opt/openclaw-start /opt/gateway && /opt/gateway install --system && systemctl restart openclaw-gateway.service")
+			asRoot(m.Scope, "install /opt/openclaw-start /opt/gateway")+" && /opt/"+reinstall+" && "+ctl+" restart openclaw-gateway.service")
 	})
 	t.Run("no delegation", func(t *testing.T) {
 		edit(t, m, servicePath, "Delegate=yes", "Delegate=no")
@@ -435,7 +460,7 @@ func TestDoctorUnits(t *testing.T) {
 		m.Systemctl(t, "restart", service)
 		start(t)
 		f := finds(t, m.Scope, "no-delegated-cgroup")
-		if !strings.HasPrefix(f.Fix, "gateway install --system && systemctl restart openclaw-gateway.service  # ") {
+		if !strings.HasPrefix(f.Fix, reinstall+" && "+ctl+" restart openclaw-gateway.service  # ") {
 			t.Errorf("the fix is %q", f.Fix)
 		}
 		mend(t, m.Scope, f, f.Fix)
@@ -450,9 +475,11 @@ func without(d diagnosis, id string) diagnosis {
 
 // TestDoctorWorker brings about what can be wrong with the worker, its configuration,
 // and the machine below it.
-func TestDoctorWorker(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{})
+func TestDoctorWorker(t *testing.T) { inScopes(t, testDoctorWorker) }
+
+func testDoctorWorker(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
+	root, configFile := m.As(m.System()), configPath(m.Scope)
 	prepare(t, m)
 	command := strings.Fields(claw)
 	good := worker(command...)
@@ -478,16 +505,16 @@ func TestDoctorWorker(t *testing.T) {
 		silent(t, m.Scope)
 	}
 	t.Run("outside its cgroup", func(t *testing.T) {
-		m.Run(t, "/bin/sh", "-c", "mkdir /sys/fs/cgroup/elsewhere && echo "+pid()+" > /sys/fs/cgroup/elsewhere/cgroup.procs")
-		mend(t, m.Scope, finds(t, m.Scope, "worker-outside-cgroup"), "gateway restart --system")
+		root.Run(t, "/bin/sh", "-c", "mkdir /sys/fs/cgroup/elsewhere && echo "+pid()+" > /sys/fs/cgroup/elsewhere/cgroup.procs")
+		mend(t, m.Scope, finds(t, m.Scope, "worker-outside-cgroup"), "gateway restart --"+kind(m.Scope))
 	})
 	t.Run("short queue", func(t *testing.T) {
 		get(t, m, ipv4, "/shrink")
-		mend(t, m.Scope, finds(t, m.Scope, "backlog-too-small"), "gateway restart --system")
+		mend(t, m.Scope, finds(t, m.Scope, "backlog-too-small"), "gateway restart --"+kind(m.Scope))
 	})
 	t.Run("somaxconn", func(t *testing.T) {
-		m.Run(t, "sysctl", "-w", "net.core.somaxconn=128")
-		mend(t, m.Scope, finds(t, m.Scope, "somaxconn-too-small"), "sysctl -w net.core.somaxconn=4096")
+		root.Run(t, "sysctl", "-w", "net.core.somaxconn=128")
+		mend(t, m.Scope, finds(t, m.Scope, "somaxconn-too-small"), asRoot(m.Scope, "sysctl -w net.core.somaxconn=4096"))
 	})
 	t.Run("old Node.js", func(t *testing.T) {
 		folder := filepath.Dir(filepath.Dir(clawEntry))
@@ -531,6 +558,7 @@ func TestDoctorWorker(t *testing.T) {
 		edited(t, expect(t, d, "worker-address-clash"), "0.0.0.0:18789")
 	})
 	t.Run("secrets", func(t *testing.T) {
+		m.Run(t, "chmod", "go+x", m.Home()) // otherwise nobody else gets to a user's configuration
 		m.WriteFile(t, "/etc/secrets.env", "OPENCLAW_GATEWAY_TOKEN=hunter2\nHARMLESS=1\n", 0o644)
 		reload(t, good+"  environment: ['API_KEY=hunter2']\n  environment_file: /etc/secrets.env\n")
 		d := diagnose(t, m.Scope, gatewayPath)
@@ -539,7 +567,11 @@ func TestDoctorWorker(t *testing.T) {
 			t.Errorf("want the names of the secrets alone:\n%s", text)
 		}
 		m.Run(t, "/bin/sh", "-c", d.Findings[0].Fix)
-		mend(t, m.Scope, d.Findings[1], "chmod 600 /etc/secrets.env")
+		secret := "chmod 600 /etc/secrets.env"
+		if here.user {
+			secret = "sudo chown alice /etc/secrets.env && sudo " + secret
+		}
+		mend(t, m.Scope, d.Findings[1], secret)
 		reload(t, good)
 	})
 
@@ -547,7 +579,7 @@ func TestDoctorWorker(t *testing.T) {
 	anew := func(t *testing.T, configuration string) {
 		t.Helper()
 		m.Systemctl(t, "stop", service)
-		m.Run(t, "rm", "-f", "/var/lib/openclaw-gateway/last-good.yaml")
+		m.Run(t, "rm", "-f", statePath(m.Scope)+"/last-good.yaml")
 		m.WriteFile(t, configFile, configuration, 0o644)
 		m.Systemctl(t, "start", "--no-block", service)
 	}
@@ -580,7 +612,7 @@ func TestDoctorWorker(t *testing.T) {
 		if !strings.Contains(fmt.Sprint(f.Evidence["last_exit"]), "exit code 78") {
 			t.Errorf("found %+v, want the last exit", f)
 		}
-		mend(t, m.Scope, f, "gateway restart --system")
+		mend(t, m.Scope, f, "gateway restart --"+kind(m.Scope))
 	})
 }
 

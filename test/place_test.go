@@ -98,6 +98,14 @@ func systemctl(s *machine.Scope) string {
 	return "systemctl --user"
 }
 
+// asRoot is how a person of the scope runs what only root may.
+func asRoot(s *machine.Scope, command string) string {
+	if s.User == "" {
+		return command
+	}
+	return "sudo " + command
+}
+
 // unitPath is where "gateway install" has a unit of the scope.
 func unitPath(s *machine.Scope, unit string) string {
 	if s.User == "" {
