@@ -617,10 +617,7 @@ func testDoctorWorker(t *testing.T, here place) {
 }
 
 // TestDoctorScopes: the units of a user, beside those of the system.
-func TestDoctorScopes(t *testing.T) {
-	t.Parallel()
-	in(t, testDoctorScopes, place{name: "Debian 12"}, place{name: "Debian 13", root: debian13})
-}
+func TestDoctorScopes(t *testing.T) { onBoth(t, testDoctorScopes) }
 
 func testDoctorScopes(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{Users: true})
