@@ -3,16 +3,17 @@ package test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,150 +48,180 @@ func wantStatus(t testing.TB, s *machine.Scope, exit int, verdict string, words 
 	if code != exit || !strings.HasPrefix(text, verdict+": ") {
 		t.Errorf("exit status %d, want %d and %s:\n%s", code, exit, verdict, text)
 	}
+	wantWords(t, text, words...)
+}
+
+// wantWords checks that a text has all of the words.
+func wantWords(t testing.TB, text string, words ...string) {
+	t.Helper()
 	for _, word := range words {
 		if !strings.Contains(text, word) {
-			t.Errorf("the status lacks %q:\n%s", word, text)
+			t.Errorf("%q is missing:\n%s", word, text)
 		}
 	}
 }
 
+// nextRelease is the launcher of the next release, which the first who asks builds.
+var nextRelease = sync.OnceValues(func() (string, error) {
+	path := built + "-v99"
+	output, err := exec.Command("go", "build", "-ldflags", "-X main.version=v99.0.0", "-o", path, "../cmd/gateway").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w\n%s", err, output)
+	}
+	return path, nil
+})
+
 // TestStatus goes through what can be wrong with the port and its launcher, and
 // asks "gateway status" each time.
-func TestStatus(t *testing.T) {
-	t.Parallel()
-	// The launcher of the next release.
-	other := filepath.Join(t.TempDir(), "gateway")
-	if output, err := exec.Command("go", "build", "-ldflags", "-X main.version=v99.0.0", "-o", other, "../cmd/gateway").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
+func TestStatus(t *testing.T) { inScopes(t, testStatus) }
+
+func testStatus(t *testing.T, here place) {
+	next, err := nextRelease()
+	if err != nil {
+		t.Fatal(err)
 	}
-	const otherPath = "/usr/local/bin/gateway-v99"
-	m := boot(t, machine.Options{Users: true, Binds: map[string]string{otherPath: other}})
-	m.Run(t, "useradd", "--create-home", "mallory")
+	const nextPath = "/usr/local/bin/gateway-v99"
+	m := here.boot(t, machine.Options{Users: true, Binds: map[string]string{nextPath: next}})
+	root := m.As(m.System())
+	root.Run(t, "useradd", "--create-home", "mallory")
 	mallory := func(arguments ...string) (string, int) {
 		ctx, cancel := context.WithTimeout(t.Context(), bound)
 		defer cancel()
-		command := m.Command(ctx, "runuser", append([]string{"-u", "mallory", "--", gatewayPath, "status"}, arguments...)...)
+		command := root.Command(ctx, "runuser", append([]string{"-u", "mallory", "--", gatewayPath, "status"}, arguments...)...)
 		output, err := command.Output()
 		if command.ProcessState == nil {
 			t.Fatal(err)
 		}
 		return string(output), command.ProcessState.ExitCode()
 	}
+	scope, ctl := kind(m.Scope), systemctl(m.Scope)
+	heldBy := "held by a process of user " + cmp.Or(m.User, "root") + " that cannot be seen from here"
+	manager := fmt.Sprintf("systemd   pid %d ", m.ManagerPID(t))
+	// What is seen of it by an ordinary user, to whom another user's manager tells nothing.
+	wantMallory := func(t *testing.T, verdict string, words ...string) {
+		t.Helper()
+		exit := 0
+		if m.User != "" {
+			verdict, exit, words = "down", 3, []string{heldBy}
+		}
+		text, code := mallory()
+		if code != exit || !strings.HasPrefix(text, verdict+": ") {
+			t.Errorf("exit status %d, want %d and %s:\n%s", code, exit, verdict, text)
+		}
+		wantWords(t, text, append(words, "processes could not be looked into", "as root")...)
+	}
+	// A drop-in for as long as a sub-test takes, which leaves the service stopped.
+	with := func(t *testing.T, lines string) {
+		t.Helper()
+		folder := runPath(m.Scope, service+".d")
+		m.WriteFile(t, folder+"/test.conf", "[Service]\n"+lines, 0o644)
+		m.Systemctl(t, "daemon-reload")
+		t.Cleanup(func() {
+			root.Run(t, "rm", "-r", folder)
+			m.Systemctl(t, "daemon-reload")
+			m.Systemctl(t, "stop", service)
+		})
+	}
 
 	t.Run("not installed", func(t *testing.T) {
-		wantStatus(t, m.Scope, 3, "down", "gateway install --system")
+		wantStatus(t, m.Scope, 3, "down", "gateway install --"+scope)
 	})
 	t.Run("not installed and taken", func(t *testing.T) {
 		squatter := squat(t, m, "squatter", "/usr/bin/python3", workersPath+"/squat.py", "0.0.0.0:18789")
 		wantStatus(t, m.Scope, 1, "foreign", "0.0.0.0:18789, which conflicts with 127.0.0.1:18789", "it is no OpenClaw gateway",
-			"`systemctl stop squatter.service`", fmt.Sprintf("pid %d", squatter))
+			"`"+ctl+" stop squatter.service`", fmt.Sprintf("pid %d", squatter))
 	})
 
 	install(t, m.Scope, m, "{}\n")
 	t.Run("nobody has connected", func(t *testing.T) {
-		wantStatus(t, m.Scope, 0, "waiting", "the first client of 127.0.0.1:18789 and [::1]:18789", "0 of 4096 waiting", "systemd   pid 1 ")
+		wantStatus(t, m.Scope, 0, "waiting", "the first client of 127.0.0.1:18789 and [::1]:18789", "0 of 4096 waiting", manager)
 		m.Systemctl(t, "stop", socket)
-		wantStatus(t, m.Scope, 3, "down", "enable --now openclaw-gateway.socket")
+		wantStatus(t, m.Scope, 3, "down", ctl+" enable --now openclaw-gateway.socket")
 		m.Systemctl(t, "start", socket)
 	})
-	t.Run("an ordinary user before the first client", func(t *testing.T) {
-		text, code := mallory()
-		if code != 0 || !strings.HasPrefix(text, "waiting: ") {
-			t.Errorf("exit status %d:\n%s", code, text)
-		}
-		for _, word := range []string{"processes could not be looked into", "as root", "systemd   pid 1 "} {
-			if !strings.Contains(text, word) {
-				t.Errorf("the status lacks %q:\n%s", word, text)
-			}
-		}
+	t.Run("other users before the first client", func(t *testing.T) {
+		wantMallory(t, "waiting", manager)
 	})
 
 	get(t, m, ipv4, "/healthz")
 	serving(t, m.Scope, 1)
 	t.Run("serving", func(t *testing.T) {
-		wantStatus(t, m.Scope, 0, "ok", "generation 1 serves 127.0.0.1:18789 and [::1]:18789", "launcher  pid", "worker    pid",
-			"/etc/openclaw-gateway/config.yaml, applied")
+		wantStatus(t, m.Scope, 0, "ok", "generation 1 serves 127.0.0.1:18789 and [::1]:18789", "launcher  pid", "worker    pid", manager,
+			configPath(m.Scope)+", applied")
 	})
-	t.Run("an ordinary user", func(t *testing.T) {
-		text, code := mallory()
-		if code != 0 || !strings.HasPrefix(text, "ok: ") {
-			t.Errorf("exit status %d:\n%s", code, text)
+	t.Run("other users", func(t *testing.T) {
+		wantMallory(t, "ok", "another user's", "sudo", "the launcher says to systemd: generation 1 serves", manager)
+		exit := 1
+		if m.User != "" {
+			exit = 3 // mallory has none
 		}
-		for _, word := range []string{
-			"another user's", "sudo", "processes could not be looked into", "the launcher says to systemd: generation 1 serves",
-			"systemd   pid 1 ",
-		} {
-			if !strings.Contains(text, word) {
-				t.Errorf("the status lacks %q:\n%s", word, text)
-			}
-		}
-		if text, code := mallory("--history"); code != 1 || text != "" {
+		if text, code := mallory("--history"); code != exit || text != "" {
 			t.Errorf("the history: exit status %d\n%s", code, text)
 		}
 	})
 	t.Run("fields", func(t *testing.T) { testStatusFields(t, m) })
 	t.Run("another version", func(t *testing.T) {
-		output, err := m.Output(otherPath, "status")
+		output, err := m.Output(nextPath, "status")
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) || exit.ExitCode() != 1 {
 			t.Errorf("%v, want exit status 1", err)
 		}
-		for _, word := range []string{"degraded: ", "this program of version v99.0.0", "`systemctl restart openclaw-gateway.service` brings the new one", "generation 1"} {
-			if !strings.Contains(output, word) {
-				t.Errorf("the status lacks %q:\n%s", word, output)
-			}
-		}
+		wantWords(t, output, "degraded: ", "this program of version v99.0.0", "`"+ctl+" restart openclaw-gateway.service` brings the new one", "generation 1")
 	})
 	t.Run("hung", func(t *testing.T) {
 		launcher := m.Unit(t, service).MainPID
 		m.Run(t, "kill", "-STOP", strconv.Itoa(launcher))
-		wantStatus(t, m.Scope, 1, "degraded", "does not answer", "kill -CONT "+strconv.Itoa(launcher), "launcher  pid", "worker    pid")
-		for _, verb := range []string{"restart", "reload"} {
-			if output, err := m.Output(gatewayPath, verb); err == nil || !strings.Contains(err.Error(), "does not answer") {
-				t.Errorf("gateway %s: %v %s", verb, err, output)
-			}
+		// At the same time, because each waits for an answer in vain.
+		var asking sync.WaitGroup
+		for command, words := range map[string][]string{
+			"status":  {"degraded: ", "does not answer", "kill -CONT " + strconv.Itoa(launcher), "launcher  pid", "worker    pid", "exit status 1"},
+			"restart": {"does not answer", "exit status 1"},
+			"reload":  {"does not answer", "exit status 1"},
+			"config check " + configPath(m.Scope): {
+				": valid", "not compared with a running launcher: the launcher does not answer", "exit status 0",
+			},
+		} {
+			asking.Go(func() {
+				said, err := m.Output("sh", "-c", gatewayPath+" "+command+" 2>&1; echo exit status $?")
+				if err != nil {
+					t.Error(err)
+				}
+				wantWords(t, said, words...)
+			})
 		}
-		check(t, m.Scope, "/etc/openclaw-gateway/config.yaml").want(t, 0, "valid", "not compared with a running launcher: the launcher does not answer")
+		asking.Wait()
 		m.Run(t, "kill", "-CONT", strconv.Itoa(launcher))
 		wantStatus(t, m.Scope, 0, "ok")
 	})
 	t.Run("escaped", func(t *testing.T) {
 		// With our own socket, in a cgroup of its own.
-		worker := gatewayStatus(t, m.Scope).Worker.PID
-		squatter := squat(t, m, "escaped", "/usr/bin/python3", workersPath+"/squat.py", "pid", strconv.Itoa(worker))
-		wantStatus(t, m.Scope, 1, "foreign", fmt.Sprintf("pid %d", squatter), "`systemctl stop escaped.service`", "generation 1")
+		m.WriteFile(t, runPath(m.Scope, "escaped.service.d/socket.conf"), "[Service]\nSockets="+socket+"\n", 0o644)
+		squatter := squat(t, m, "escaped", "/usr/bin/python3", workersPath+"/squat.py")
+		wantStatus(t, m.Scope, 1, "foreign", fmt.Sprintf("pid %d", squatter), "`"+ctl+" stop escaped.service`", "generation 1")
 	})
 	t.Run("before the launcher is executed", func(t *testing.T) {
 		// systemd's child has the sockets, and waits for somebody to read what it is to write.
 		m.Systemctl(t, "stop", service)
-		m.Run(t, "mkfifo", "/run/pipe")
-		m.WriteFile(t, "/run/systemd/system/openclaw-gateway.service.d/pipe.conf", "[Service]\nStandardOutput=file:/run/pipe\n", 0o644)
-		m.Systemctl(t, "daemon-reload")
+		pipe := m.RuntimeDir() + "/pipe"
+		m.Run(t, "mkfifo", pipe)
+		with(t, "StandardOutput=file:"+pipe+"\n")
 		m.Systemctl(t, "start", "--no-block", service)
 		m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.MainPID != 0 })
-		wantStatus(t, m.Scope, 0, "starting", "systemd   pid 1 ", "launcher  pid")
-		// The other scope does not know the main process.
-		if text, code := printedStatus(t, m.Scope, "--user"); code != 3 || !strings.Contains(text, "launcher  pid") {
-			t.Errorf("seen from the user scope: exit status %d\n%s", code, text)
+		wantStatus(t, m.Scope, 0, "starting", manager, "launcher  pid")
+		// The other scope does not know the main process, which only root may look into before it is executed.
+		other := map[string]string{"system": "--user", "user": "--system"}[scope]
+		if text, code := printedStatus(t, root.Scope, other); code != 3 || !strings.Contains(text, "launcher  pid") {
+			t.Errorf("with %s: exit status %d\n%s", other, code, text)
 		}
-		m.Run(t, "rm", "-r", "/run/systemd/system/openclaw-gateway.service.d")
-		m.Systemctl(t, "daemon-reload")
-		m.Systemctl(t, "stop", service)
 	})
 	t.Run("a launcher that cannot be executed", func(t *testing.T) {
-		m.WriteFile(t, "/run/systemd/system/openclaw-gateway.service.d/missing.conf",
-			"[Service]\nExecStart=\nExecStart=/nowhere/gateway run\nRestartSec=1h\n", 0o644)
-		m.Systemctl(t, "daemon-reload")
+		with(t, "ExecStart=\nExecStart=/nowhere/gateway run\nRestartSec=1h\n")
 		m.Systemctl(t, "start", "--no-block", service)
 		m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.SubState == "auto-restart" })
-		wantStatus(t, m.Scope, 1, "degraded", "ended with exit status 203 (restarts so far: ", "`gateway logs --system`")
-		m.Run(t, "rm", "-r", "/run/systemd/system/openclaw-gateway.service.d")
-		m.Systemctl(t, "daemon-reload")
-		m.Systemctl(t, "stop", service)
+		wantStatus(t, m.Scope, 1, "degraded", "ended with exit status 203 (restarts so far: ", "`gateway logs --"+scope+"`")
 	})
 	t.Run("network namespace", func(t *testing.T) {
-		m.WriteFile(t, "/run/systemd/system/openclaw-gateway.service.d/network.conf", "[Service]\nPrivateNetwork=yes\n", 0o644)
-		m.Systemctl(t, "daemon-reload")
+		with(t, "PrivateNetwork=yes\n")
 		m.Systemctl(t, "restart", service)
 		get(t, m, ipv4, "/healthz")
 		serving(t, m.Scope, 1)
@@ -199,40 +230,41 @@ func TestStatus(t *testing.T) {
 		if text, code := printedStatus(t, m.Scope); code != 0 || strings.Contains(text, "connections unknown") {
 			t.Errorf("exit status %d:\n%s", code, text)
 		}
-		text := m.Run(t, "nsenter", "--target", launcher, "--net", gatewayPath, "status")
-		for _, word := range []string{"connections unknown", "connections to 127.0.0.1:18789 cannot be counted from here", "another network namespace", "worker    pid"} {
-			if !strings.Contains(text, word) {
-				t.Errorf("the status lacks %q:\n%s", word, text)
-			}
+		enter := []string{"--target", launcher, "--net"}
+		if m.User != "" {
+			// A user's manager needs a user namespace for it, systemd.exec(5).
+			enter = append(enter, "--user", "--preserve-credentials")
 		}
-		m.Run(t, "rm", "-r", "/run/systemd/system/openclaw-gateway.service.d")
-		m.Systemctl(t, "daemon-reload")
-		m.Systemctl(t, "stop", service)
+		text := m.Run(t, "nsenter", append(enter, gatewayPath, "status")...)
+		wantWords(t, text, "connections unknown", "connections to 127.0.0.1:18789 cannot be counted from here", "another network namespace", "worker    pid")
 	})
 
 	// Who took the port while the socket was stopped.
 	m.Run(t, gatewayPath, "stop")
 	const entry = "/opt/node_modules/openclaw/dist/index.js"
+	listening := m.RuntimeDir() + "/listening"
 	m.WriteFile(t, entry, `require('net').createServer().listen(18789, '127.0.0.1', () => {
 		if (process.env.NOTIFY_SOCKET) require('child_process').execFileSync('systemd-notify', ['--ready']);
-		else require('fs').writeFileSync('/run/listening', 'yes\n');
+		else require('fs').writeFileSync('`+listening+`', 'yes\n');
 	});
 `, 0o644)
 	t.Run("orphan", func(t *testing.T) {
 		// Left by a service whose main process has gone.
-		m.WriteFile(t, "/run/left.sh", "#!/bin/sh\nmkfifo /run/listening\nsetsid "+nodePath+" "+entry+" gateway &\nread yes </run/listening\n", 0o755)
-		m.WriteFile(t, "/run/systemd/system/left.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nKillMode=control-group\nExecStart=/run/left.sh\n", 0o644)
+		script := m.RuntimeDir() + "/left.sh"
+		m.WriteFile(t, script, "#!/bin/sh\nmkfifo "+listening+"\nsetsid "+nodePath+" "+entry+" gateway &\nread yes <"+listening+"\n", 0o755)
+		m.WriteFile(t, runPath(m.Scope, "left.service"),
+			"[Service]\nType=oneshot\nRemainAfterExit=yes\nKillMode=control-group\nExecStart=/bin/sh "+script+"\n", 0o644)
 		m.Systemctl(t, "daemon-reload")
 		m.Systemctl(t, "start", "left.service")
 		wantStatus(t, m.Scope, 1, "orphan", "main process of no unit", "`gateway reclaim 127.0.0.1:18789`", "in left.service")
-		if text, _ := mallory(); !strings.HasPrefix(text, "down: ") || !strings.Contains(text, "held by a process of user root that cannot be seen from here") {
+		if text, _ := mallory(); !strings.HasPrefix(text, "down: ") || !strings.Contains(text, heldBy) {
 			t.Errorf("another user sees\n%s", text)
 		}
 		m.Systemctl(t, "stop", "left.service")
 	})
 	t.Run("rival", func(t *testing.T) {
 		squat(t, m, "old", nodePath, entry, "gateway")
-		wantStatus(t, m.Scope, 1, "rival", "old.service keeps running", "`systemctl disable --now old.service`")
+		wantStatus(t, m.Scope, 1, "rival", "old.service keeps running", "`"+ctl+" disable --now old.service`")
 	})
 	t.Run("free again", func(t *testing.T) {
 		wantStatus(t, m.Scope, 3, "down")
@@ -245,7 +277,7 @@ func TestStatus(t *testing.T) {
 // long as the test takes.
 func squat(t *testing.T, m *machine.Machine, unit string, command ...string) (pid int) {
 	t.Helper()
-	m.WriteFile(t, "/run/systemd/system/"+unit+".service",
+	m.WriteFile(t, runPath(m.Scope, unit+".service"),
 		"[Service]\nType=notify\nNotifyAccess=all\nExecStart="+strings.Join(command, " ")+"\n", 0o644)
 	m.Systemctl(t, "daemon-reload")
 	m.Systemctl(t, "start", unit+".service")
@@ -344,7 +376,7 @@ func testStatusFields(t *testing.T, m *machine.Machine) {
 	m.Run(t, gatewayPath, "restart")
 	for _, source := range [][]string{
 		{gatewayPath, "status", "--json"},
-		{"/usr/bin/python3", workersPath + "/control.py", "/run/openclaw-gateway/control.sock", "/status"},
+		{"/usr/bin/python3", workersPath + "/control.py", m.RuntimeDir() + "/openclaw-gateway/control.sock", "/status"},
 	} {
 		var got any
 		if err := json.Unmarshal([]byte(m.Run(t, source[0], source[1:]...)), &got); err != nil {
@@ -362,9 +394,10 @@ func testStatusFields(t *testing.T, m *machine.Machine) {
 
 // TestStatusWatch: a watcher sees each change as it comes, also the launcher's end
 // and its return.
-func TestStatusWatch(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{})
+func TestStatusWatch(t *testing.T) { inScopes(t, testStatusWatch) }
+
+func testStatusWatch(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, "{}\n")
 	command := m.Command(t.Context(), gatewayPath, "status", "--watch", "--json")
 	output, err := command.StdoutPipe()
@@ -413,9 +446,9 @@ func TestStatusWatch(t *testing.T) {
 	see("the stop of generation 1", func(s status) bool { return s.Worker.State == "stopping" && s.Worker.Generation == 1 })
 	see("the start of generation 2", func(s status) bool { return s.Worker.State == "starting" && s.Worker.Generation == 2 })
 	see("generation 2", func(s status) bool { return s.Verdict == "ok" && s.Worker.Generation == 2 })
-	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "lsten: []\n", 0o644)
+	m.WriteFile(t, configPath(m.Scope), "lsten: []\n", 0o644)
 	see("a rejected configuration", func(s status) bool { return s.Config.State == "rejected" && s.Verdict == "degraded" })
-	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "{}\n", 0o644)
+	m.WriteFile(t, configPath(m.Scope), "{}\n", 0o644)
 	see("a good one", func(s status) bool { return s.Config.State == "applied" && s.Verdict == "ok" })
 
 	first := launcher
@@ -445,9 +478,10 @@ func TestStatusWatch(t *testing.T) {
 
 // TestStatusHistory: the launcher remembers how its generations ended, and the
 // journal has the fields to find the rest.
-func TestStatusHistory(t *testing.T) {
-	t.Parallel()
-	m := boot(t, machine.Options{})
+func TestStatusHistory(t *testing.T) { inScopes(t, testStatusHistory) }
+
+func testStatusHistory(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, "restart: {backoff_min: 10ms}\n")
 	// The launcher, which remembers, runs only from the first client on.
 	if text, code := printedStatus(t, m.Scope, "--history"); code != 3 || text != "" {
@@ -489,7 +523,7 @@ func TestStatusHistory(t *testing.T) {
 			t.Errorf("%+v", g)
 		}
 	}
-	if !slices.Equal(got, want) || history.Scope != "system" {
+	if !slices.Equal(got, want) || history.Scope != kind(m.Scope) {
 		t.Errorf("the history of the %s scope is\n%q, want\n%q", history.Scope, got, want)
 	}
 	text := m.Run(t, gatewayPath, "status", "--history")
@@ -499,7 +533,11 @@ func TestStatusHistory(t *testing.T) {
 	}
 
 	t.Run("journal", func(t *testing.T) {
-		m.Run(t, "journalctl", "--sync")
+		root := m.As(m.System())
+		root.Run(t, "journalctl", "--sync")
+		if m.User != "" {
+			mayReadJournal(t, root, m.User)
+		}
 		entries := m.Run(t, "journalctl", "--identifier=gateway", "--output=json", "GENERATION=3")
 		messages := map[string]map[string]any{}
 		for decoder := json.NewDecoder(strings.NewReader(entries)); ; {
@@ -532,23 +570,33 @@ func TestStatusHistory(t *testing.T) {
 		if logs := m.Run(t, gatewayPath, "logs", "GENERATION=3", "--", "--output=cat"); strings.Count(logs, "\n") != strings.Count(entries, "\n") {
 			t.Errorf("gateway logs GENERATION=3 shows\n%s\nand journalctl\n%s", logs, entries)
 		}
-		if logs := m.Run(t, gatewayPath, "logs"); !strings.Contains(logs, "systemd[1]") || !strings.Contains(logs, "worker ready") {
+		if logs := m.Run(t, gatewayPath, "logs"); !strings.Contains(logs, fmt.Sprintf("systemd[%d]", m.ManagerPID(t))) || !strings.Contains(logs, "worker ready") {
 			t.Errorf("gateway logs shows\n%s", logs)
 		}
 	})
+}
+
+// mayReadJournal makes a user a member of the group that may, on a machine whose
+// journal is its own as if it had been booted in full.
+func mayReadJournal(t *testing.T, root *machine.Machine, user string) {
+	t.Helper()
+	root.Run(t, "usermod", "--append", "--groups", "systemd-journal", user)
+	root.Run(t, "systemd-tmpfiles", "--create", "--prefix=/run/log/journal")
+	root.Run(t, "chgrp", "--recursive", "systemd-journal", "/run/log/journal")
+	root.Run(t, "chmod", "--recursive", "g+rX", "/run/log/journal")
 }
 
 // TestTwoScopes: where the system and the user have a launcher each, status shows
 // both and a verb wants to be told which.
 func TestTwoScopes(t *testing.T) {
 	t.Parallel()
-	m := boot(t, machine.Options{Users: true})
+	in(t, testTwoScopes, place{name: "systemd of this machine"}, place{name: "systemd of Debian 13", root: debian13})
+}
+
+func testTwoScopes(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{Users: true})
 	alice := m.AddUser(t, "alice")
-	// As on a machine that was booted in full.
-	m.Run(t, "usermod", "--append", "--groups", "systemd-journal", "alice")
-	m.Run(t, "systemd-tmpfiles", "--create", "--prefix=/run/log/journal")
-	m.Run(t, "chgrp", "--recursive", "systemd-journal", "/run/log/journal")
-	m.Run(t, "chmod", "--recursive", "g+rX", "/run/log/journal")
+	mayReadJournal(t, m, "alice")
 	install(t, m.Scope, m, "{}\n")
 	m.WriteFile(t, "/home/alice/.config/openclaw-gateway/config.yaml", "listen: ['127.0.0.1:18790']\n", 0o644)
 	m.Run(t, "chown", "--recursive", "alice:", "/home/alice/.config")
