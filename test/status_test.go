@@ -110,6 +110,18 @@ func testStatus(t *testing.T, here place) {
 		}
 		wantWords(t, text, append(words, "processes could not be looked into", "as root")...)
 	}
+	// What root sees of a user's, besides what it is told to ask.
+	wantRoot := func(t *testing.T, verdict string, words ...string) {
+		t.Helper()
+		if m.User == "" {
+			return // root is who asks in all of these tests
+		}
+		asAlice := fmt.Sprintf("runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/%d gateway status --user", m.UID)
+		wantStatus(t, root.Scope, 3, "down", append(words, manager, "the launcher of user alice: `"+asAlice+"` tells of it")...)
+		if text := root.Run(t, "/bin/sh", "-c", asAlice); !strings.HasPrefix(text, verdict+": ") {
+			t.Errorf("%s says\n%s", asAlice, text)
+		}
+	}
 	// A drop-in for as long as a sub-test takes, which leaves the service stopped.
 	with := func(t *testing.T, lines string) {
 		t.Helper()
@@ -141,6 +153,7 @@ func testStatus(t *testing.T, here place) {
 	})
 	t.Run("other users before the first client", func(t *testing.T) {
 		wantMallory(t, "waiting", manager)
+		wantRoot(t, "waiting")
 	})
 
 	get(t, m, ipv4, "/healthz")
@@ -151,9 +164,12 @@ func testStatus(t *testing.T, here place) {
 	})
 	t.Run("other users", func(t *testing.T) {
 		wantMallory(t, "ok", "another user's", "sudo", "the launcher says to systemd: generation 1 serves", manager)
+		wantRoot(t, "ok", "launcher  pid", "worker    pid")
 		exit := 1
 		if m.User != "" {
 			exit = 3 // mallory has none
+			text, _ := printedStatus(t, m.Scope, "--system")
+			wantWords(t, text, "the launcher of user alice: `gateway status --user` tells of it")
 		}
 		if text, code := mallory("--history"); code != exit || text != "" {
 			t.Errorf("the history: exit status %d\n%s", code, text)

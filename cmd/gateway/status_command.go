@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/procfs"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/judge"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
@@ -258,7 +260,7 @@ func (t target) withoutLauncher(ctx context.Context, err error) Status {
 		s.Launcher.Holder = bySystemd
 	}
 	s.look(ctx, addresses, manager)
-	t.compare(&s, addresses)
+	t.compare(ctx, &s, addresses)
 	return s
 }
 
@@ -327,7 +329,7 @@ func (t target) judgeFromOutside(s *Status) {
 }
 
 // compare says where the sockets are not what the socket unit promises.
-func (t target) compare(s *Status, addresses []netip.AddrPort) {
+func (t target) compare(ctx context.Context, s *Status, addresses []netip.AddrPort) {
 	for _, address := range addresses {
 		var found *SocketStatus
 		for i := range s.Sockets {
@@ -341,9 +343,37 @@ func (t target) compare(s *Status, addresses []netip.AddrPort) {
 				"its sockets are in another one, or the machine does not have the address", units.Socket, address))
 		case found != nil && t.socket != "active" && s.worst == "" && s.Verdict == VerdictDown:
 			// Another launcher, or another socket unit.
-			s.Problems = append(s.Problems, holders.InUse(address))
+			problem := ofUser(ctx, address, found.Holders)
+			if problem == "" {
+				problem = holders.InUse(address)
+			}
+			s.Problems = append(s.Problems, problem)
 		}
 	}
+}
+
+// ofUser says whose launcher an address belongs to where that is one of a user's
+// scope, not to be ended but to be asked; "" where none is known.
+func ofUser(ctx context.Context, address netip.AddrPort, having []HolderStatus) string {
+	ctx, cancel := context.WithTimeout(ctx, managerLimit)
+	defer cancel()
+	for _, holder := range having {
+		// To whom the user's manager cannot be seen, the launcher can.
+		if holder.Role != judge.Launcher && (holder.Role != judge.Systemd || holder.PID == 1) {
+			continue
+		}
+		manager := systemd.Manager{User: true, UID: int(holder.UID)}
+		socket, err := manager.Unit(ctx, units.Socket, "ActiveState", "Listen")
+		if err != nil || socket["ActiveState"] != "active" || !slices.Contains(socket.Listen(), address) {
+			continue
+		}
+		command := "gateway status --user"
+		if manager.UID != os.Geteuid() {
+			command = manager.AsUser(command)
+		}
+		return fmt.Sprintf("%s belongs to the launcher of user %s: `%s` tells of it", address, systemd.UserName(manager.UID), command)
+	}
+	return ""
 }
 
 // addresses are those that should be ours: the socket unit's, else those of the
