@@ -651,6 +651,11 @@ func testTwoScopes(t *testing.T, here place) {
 	if logs := alice.Run(t, gatewayPath, "logs", "--user"); !strings.Contains(logs, "worker ready") {
 		t.Errorf("gateway logs --user shows\n%s", logs)
 	}
+	// Of two that run, a file belongs to the one that reads it.
+	get(t, m, ipv4, "/healthz")
+	check(t, alice, configPath(alice)).want(t, 0, "the launcher of the user scope", "nothing would change")
+	m.WriteFile(t, "/tmp/draft.yaml", "{}\n", 0o644)
+	check(t, alice, "/tmp/draft.yaml").want(t, 0, "does not tell which: say --system or --user")
 	// One launcher leaves nothing to choose.
 	m.Run(t, gatewayPath, "uninstall", "--system")
 	alice.Run(t, gatewayPath, "stop")

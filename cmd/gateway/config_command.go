@@ -105,20 +105,22 @@ func (a checkAnswer) print(out io.Writer, t target) error {
 func (f scopeFlags) running(ctx context.Context, path string) (target, error) {
 	var answering, owning []target
 	for _, t := range f.targets(ctx) {
-		if !t.answers() {
-			continue
+		if t.answers() {
+			answering = append(answering, t)
 		}
-		answering = append(answering, t)
+	}
+	switch len(answering) {
+	case 0:
+		return target{}, errors.New("there is none")
+	case 1:
+		return answering[0], nil
+	}
+	for _, t := range answering {
 		if sameFile(t.configuration(ctx), path) {
 			owning = append(owning, t)
 		}
 	}
-	switch {
-	case len(answering) == 0:
-		return target{}, errors.New("there is none")
-	case len(answering) == 1:
-		return answering[0], nil
-	case len(owning) == 1:
+	if len(owning) == 1 {
 		return owning[0], nil
 	}
 	return target{}, errors.New("there is one in system scope and one in this user's scope, " +
