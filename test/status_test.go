@@ -604,10 +604,7 @@ func mayReadJournal(t *testing.T, root *machine.Machine, user string) {
 
 // TestTwoScopes: where the system and the user have a launcher each, status shows
 // both and a verb wants to be told which.
-func TestTwoScopes(t *testing.T) {
-	t.Parallel()
-	in(t, testTwoScopes, place{name: "systemd of this machine"}, place{name: "systemd of Debian 13", root: debian13})
-}
+func TestTwoScopes(t *testing.T) { onBoth(t, testTwoScopes) }
 
 func testTwoScopes(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{Users: true})
