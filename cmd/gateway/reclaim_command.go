@@ -219,7 +219,7 @@ func (t *reclaimTeller) explain(o reclaim.Obstacle, unseen int) (reason, remedy 
 		end := "end it"
 		if unit := o.Process.Unit; strings.HasSuffix(unit, ".service") {
 			manager := systemd.Manager{User: o.UserUnit, UID: int(o.UID)}
-			end = fmt.Sprintf("run `%s`", t.privileged(!manager.User || manager.UID != t.uid, manager.Command("stop", unit)))
+			end = fmt.Sprintf("run `%s`", manager.Command(t.uid, "stop", unit))
 		}
 		return o.Why, end + ", or " + force + " if you are sure"
 	case reclaim.NotAllowed:
@@ -260,8 +260,7 @@ func (t *reclaimTeller) explain(o reclaim.Obstacle, unseen int) (reason, remedy 
 
 // disable says how the unit of a rival stops starting it.
 func (t *reclaimTeller) disable(k reclaim.Keeper) string {
-	own := k.Manager.User && k.Manager.UID == t.uid
-	return fmt.Sprintf("`%s` ends it for good", t.privileged(!own, k.Manager.Command("disable", "--now", k.Unit)))
+	return fmt.Sprintf("`%s` ends it for good", k.Manager.Command(t.uid, "disable", "--now", k.Unit))
 }
 
 // again is the command line for the same addresses.
@@ -273,12 +272,9 @@ func (t *reclaimTeller) again(asRoot bool, flags ...string) string {
 	if t.force && !slices.Contains(flags, "--force") {
 		flags = append(flags, "--force")
 	}
-	return t.privileged(asRoot, strings.Join(append(words, flags...), " "))
-}
-
-func (t *reclaimTeller) privileged(needed bool, command string) string {
-	if needed && t.uid != 0 {
-		return "sudo " + command
+	command := strings.Join(append(words, flags...), " ")
+	if asRoot {
+		return systemd.AsRoot(t.uid, command)
 	}
 	return command
 }

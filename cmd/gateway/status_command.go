@@ -183,7 +183,7 @@ func (t target) complete(ctx context.Context, s *Status) {
 	if s.Version != programVersion() {
 		way := "stop \"gateway run\" and start it again for the new one"
 		if s.Launcher.Holder == bySystemd {
-			way = "`" + systemd.Of(t.scope).Command("restart", units.Service) + "` brings the new one, and no client is refused meanwhile"
+			way = "`" + systemd.Of(t.scope).Command(os.Geteuid(), "restart", units.Service) + "` brings the new one, and no client is refused meanwhile"
 		}
 		s.Problems = append(s.Problems, fmt.Sprintf("the launcher is of version %s, this program of version %s: %s",
 			cmp.Or(s.Version, "unknown"), programVersion(), way))
@@ -243,7 +243,7 @@ func (t target) withoutLauncher(ctx context.Context, err error) Status {
 		s.Verdict = VerdictStarting
 	case alive:
 		s.Problems = append(s.Problems, fmt.Sprintf("%s runs (pid %d), but nobody answers on %s: it is no launcher, or has lost its runtime directory; `%s` shows it",
-			t.unit.Name, t.unit.MainPID, t.control, systemd.Of(t.scope).Command("status", units.Service)))
+			t.unit.Name, t.unit.MainPID, t.control, systemd.Of(t.scope).Command(os.Geteuid(), "status", units.Service)))
 	case t.unit.MainPID > 0 && t.socket == "active":
 		// It has just died, and systemd is about to see that.
 		s.Verdict = VerdictStarting
@@ -275,11 +275,15 @@ func (t target) silence(err error) string {
 	text := err.Error()
 	if process, err := procfs.NewProc(t.unit.MainPID); t.unit.MainPID > 0 && err == nil {
 		if stat, err := process.Stat(); err == nil && (stat.State == "T" || stat.State == "t") {
-			return fmt.Sprintf("%s: its process was stopped by a signal or a debugger, `kill -CONT %d` lets it go on", text, t.unit.MainPID)
+			command := fmt.Sprintf("kill -CONT %d", t.unit.MainPID)
+			if t.scope != units.User {
+				command = systemd.AsRoot(os.Geteuid(), command)
+			}
+			return fmt.Sprintf("%s: its process was stopped by a signal or a debugger, `%s` lets it go on", text, command)
 		}
 	}
 	if t.unit.MainPID > 0 {
-		text += fmt.Sprintf(": `%s` starts another one, and no client is refused meanwhile", systemd.Of(t.scope).Command("restart", units.Service))
+		text += fmt.Sprintf(": `%s` starts another one, and no client is refused meanwhile", systemd.Of(t.scope).Command(os.Geteuid(), "restart", units.Service))
 	}
 	return text
 }
@@ -369,7 +373,7 @@ func ofUser(ctx context.Context, address netip.AddrPort, having []HolderStatus) 
 		}
 		command := "gateway status --user"
 		if manager.UID != os.Geteuid() {
-			command = manager.AsUser(command)
+			command = systemd.AsRoot(os.Geteuid(), manager.AsUser(command))
 		}
 		return fmt.Sprintf("%s belongs to the launcher of user %s: `%s` tells of it", address, systemd.UserName(manager.UID), command)
 	}

@@ -32,10 +32,11 @@ func InUse(addr netip.AddrPort) string {
 	if err != nil {
 		return fmt.Sprintf("%s is in use, but by whom could not be found out (%v): look with `%s`", addr, err, ss(addr))
 	}
-	return explain(addr, sockets, byInode, unseen)
+	return explain(addr, sockets, byInode, unseen, os.Geteuid())
 }
 
-func explain(addr netip.AddrPort, sockets []Socket, byInode map[uint64][]Process, unseen int) string {
+// explain is the sentence for a caller with that user id, who may not be root.
+func explain(addr netip.AddrPort, sockets []Socket, byInode map[uint64][]Process, unseen, caller int) string {
 	var processes []Process
 	var others []string
 	owner, held := uint32(0), false
@@ -72,14 +73,14 @@ func explain(addr netip.AddrPort, sockets []Socket, byInode map[uint64][]Process
 	case !held:
 		return addr.String() + " is free again, or only waits for the remains of closed connections: try once more in a minute"
 	case len(processes) > 0:
-		sentence := subject + " is held by " + names(processes) + ": " + remedy(processes)
+		sentence := subject + " is held by " + names(processes) + ": " + remedy(processes, caller)
 		if unseen > 0 {
-			sentence += fmt.Sprintf(" (more may hold it: %s could not be looked into, %s)", count(unseen), privilege())
+			sentence += fmt.Sprintf(" (more may hold it: %s could not be looked into, %s)", count(unseen), privilege(caller))
 		}
 		return sentence
 	case unseen > 0:
 		return fmt.Sprintf("%s is held by a process of user %s that cannot be seen from here, as %s could not be looked into: %s",
-			subject, userName(owner), count(unseen), privilege())
+			subject, userName(owner), count(unseen), privilege(caller))
 	default:
 		return fmt.Sprintf("%s is held by a process of user %s outside this PID namespace, or by the kernel: look on the host with `%s`",
 			subject, userName(owner), ss(addr))
@@ -112,19 +113,21 @@ func names(processes []Process) string {
 // remedy says how to make the processes let go: systemd by its socket unit, a service by systemctl, as it would be
 // started again otherwise, and all others by kill. A scope is no service: a login session's would take everything
 // in it along.
-func remedy(processes []Process) string {
+func remedy(processes []Process, caller int) string {
 	var steps, pids []string
+	own := true
 	for _, p := range processes {
 		step := ""
 		switch {
 		case p.PID == os.Getpid():
 			return "name the address only once, and not beside a wildcard"
 		case p.IsManager():
-			step = fmt.Sprintf("stop the socket unit that `%s` shows for it", systemctl(p, "list-sockets"))
+			step = fmt.Sprintf("stop the socket unit that `%s` shows for it", systemctl(p, caller, "list-sockets"))
 		case strings.HasSuffix(p.Unit, ".service"):
-			step = fmt.Sprintf("run `%s`", systemctl(p, "stop", p.Unit))
+			step = fmt.Sprintf("run `%s`", systemctl(p, caller, "stop", p.Unit))
 		default:
 			pids = append(pids, strconv.Itoa(p.PID))
+			own = own && int(p.UID) == caller
 			continue
 		}
 		if !slices.Contains(steps, step) {
@@ -132,16 +135,20 @@ func remedy(processes []Process) string {
 		}
 	}
 	if len(pids) > 0 {
-		steps = append(steps, fmt.Sprintf("run `kill %s`", strings.Join(pids, " ")))
+		command := "kill " + strings.Join(pids, " ")
+		if !own {
+			command = asRoot(command, caller)
+		}
+		steps = append(steps, fmt.Sprintf("run `%s`", command))
 	}
 	return "to free it, " + strings.Join(steps, ", then ")
 }
 
-func systemctl(p Process, arguments ...string) string {
+func systemctl(p Process, caller int, arguments ...string) string {
 	words := []string{"systemctl"}
 	if p.UserUnit {
 		words = append(words, "--user")
-		if int(p.UID) != os.Geteuid() {
+		if int(p.UID) != caller {
 			// As that user: --machine=NAME@.host needs a D-Bus of hers.
 			words = slices.Concat([]string{"runuser", "-u", userName(p.UID), "--", "env", fmt.Sprintf("XDG_RUNTIME_DIR=/run/user/%d", p.UID)}, words)
 		}
@@ -152,13 +159,25 @@ func systemctl(p Process, arguments ...string) string {
 		}
 		words = append(words, a)
 	}
-	return strings.Join(words, " ")
+	command := strings.Join(words, " ")
+	if p.UserUnit && int(p.UID) == caller {
+		return command
+	}
+	return asRoot(command, caller)
+}
+
+// asRoot is how the caller types what only root may do.
+func asRoot(command string, caller int) string {
+	if caller == 0 {
+		return command
+	}
+	return "sudo " + command
 }
 
 var plainWord = regexp.MustCompile(`^[a-zA-Z0-9_@%+=:,./-]+$`)
 
-func privilege() string {
-	if os.Geteuid() == 0 {
+func privilege(caller int) string {
+	if caller == 0 {
 		return "run this with CAP_SYS_PTRACE to see all"
 	}
 	return "run this as root to see all"

@@ -53,7 +53,7 @@ func TestInUseConflict(t *testing.T) {
 func TestExplain(t *testing.T) {
 	const free = 5_000_000 // above PID_MAX_LIMIT of the kernel, and no user's number
 	var (
-		me      = uint32(os.Geteuid())
+		me      = uint32(0)
 		addr    = netip.MustParseAddrPort("127.0.0.1:18789")
 		socket  = Socket{Address: addr, Exact: true, Inode: 7}
 		orphan  = Process{PID: free, Command: "node openclaw.mjs gateway", Unit: "session-3.scope"}
@@ -82,13 +82,13 @@ func TestExplain(t *testing.T) {
 		{"user's systemd comes first", []Socket{socket}, []Process{bare, session}, 0, "127.0.0.1:18789 is held by pid 5000006 (systemd --user) in init.scope of user " + userName(me) + " and pid 5000001 (node child): to free it, stop the socket unit that `systemctl --user list-sockets` shows for it, then run `kill 5000001`"},
 		{"many", []Socket{socket}, []Process{orphan, bare, service, escaped, others}, 0, ""},
 		{"wildcard", []Socket{{Address: netip.MustParseAddrPort("0.0.0.0:18789"), Inode: 7}}, []Process{bare}, 0, "127.0.0.1:18789 conflicts with 0.0.0.0:18789, which is held by pid 5000001 (node child): to free it, run `kill 5000001`"},
-		{"some unseen", []Socket{socket}, []Process{bare}, 1, "127.0.0.1:18789 is held by pid 5000001 (node child): to free it, run `kill 5000001` (more may hold it: 1 process could not be looked into, " + privilege() + ")"},
-		{"all unseen", []Socket{{Address: addr, Exact: true, Inode: 7, UID: free}}, nil, 3, "127.0.0.1:18789 is held by a process of user 5000000 that cannot be seen from here, as 3 processes could not be looked into: " + privilege()},
+		{"some unseen", []Socket{socket}, []Process{bare}, 1, "127.0.0.1:18789 is held by pid 5000001 (node child): to free it, run `kill 5000001` (more may hold it: 1 process could not be looked into, " + privilege(0) + ")"},
+		{"all unseen", []Socket{{Address: addr, Exact: true, Inode: 7, UID: free}}, nil, 3, "127.0.0.1:18789 is held by a process of user 5000000 that cannot be seen from here, as 3 processes could not be looked into: " + privilege(0)},
 		{"elsewhere", []Socket{{Address: addr, Exact: true, Inode: 7, UID: free}}, nil, 0, "127.0.0.1:18789 is held by a process of user 5000000 outside this PID namespace, or by the kernel: look on the host with `ss -tanp 'sport = :18789'`"},
 		{"remains", []Socket{{Address: addr, Exact: true}}, nil, 0, "127.0.0.1:18789 is free again, or only waits for the remains of closed connections: try once more in a minute"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := explain(addr, tc.sockets, map[uint64][]Process{7: tc.holders}, tc.unseen)
+			got := explain(addr, tc.sockets, map[uint64][]Process{7: tc.holders}, tc.unseen, int(me))
 			if tc.want == "" {
 				if !strings.Contains(got, "and 2 more: ") {
 					t.Errorf("got %s, want three processes and 2 more", got)
@@ -99,5 +99,22 @@ func TestExplain(t *testing.T) {
 				t.Errorf("\n got %s\nwant %s", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestRemedyForOrdinaryUser: what only root may do is told with sudo.
+func TestRemedyForOrdinaryUser(t *testing.T) {
+	const caller, other, pid = 4_000_000, 4_000_001, 5_000_000
+	for want, process := range map[string]Process{
+		"run `sudo systemctl stop a.service`":                                             {PID: pid, UID: caller, Unit: "a.service"},
+		"run `systemctl --user stop a.service`":                                           {PID: pid, UID: caller, Unit: "a.service", UserUnit: true},
+		"run `sudo runuser -u 4000001 -- env XDG_RUNTIME_DIR=/run/user/4000001 systemctl": {PID: pid, UID: other, Unit: "a.service", UserUnit: true},
+		"run `kill 5000000`":                                                              {PID: pid, UID: caller},
+		"run `sudo kill 5000000`":                                                         {PID: pid, UID: other},
+		"`sudo systemctl list-sockets` shows":                                             {PID: 1, Name: "systemd"},
+	} {
+		if got := remedy([]Process{process}, caller); !strings.Contains(got, want) {
+			t.Errorf("%s\nwant %s", got, want)
+		}
 	}
 }

@@ -12,19 +12,12 @@ import (
 
 // asRoot is a command that only root may run, for this caller.
 func (f *Facts) asRoot(command string) string {
-	if f.UID == 0 {
-		return command
-	}
-	return "sudo " + command
+	return systemd.AsRoot(f.UID, command)
 }
 
 // systemctl is a command for a manager.
 func (f *Facts) systemctl(m systemd.Manager, arguments ...string) string {
-	command := m.Command(arguments...)
-	if m.User && m.UID == f.UID {
-		return command
-	}
-	return f.asRoot(command)
+	return m.Command(f.UID, arguments...)
 }
 
 // kill is a command that signals a launcher, with its pid put into it.

@@ -56,7 +56,7 @@ func (h Holder) Remedy(addresses ...netip.AddrPort) string {
 		}
 		return fmt.Sprintf("`%s` ends it", strings.Join(words, " "))
 	case h.Role == Rival:
-		return fmt.Sprintf("`%s` ends it for good", h.Manager.Command("disable", "--now", h.Unit))
+		return fmt.Sprintf("`%s` ends it for good", h.Manager.Command(os.Geteuid(), "disable", "--now", h.Unit))
 	case h.Role != Foreign:
 		return ""
 	case h.contained:
@@ -66,9 +66,13 @@ func (h Holder) Remedy(addresses ...netip.AddrPort) string {
 		if h.UserUnit {
 			manager.UID = int(h.UID)
 		}
-		return fmt.Sprintf("`%s` stops it", manager.Command("stop", h.Process.Unit))
+		return fmt.Sprintf("`%s` stops it", manager.Command(os.Geteuid(), "stop", h.Process.Unit))
 	default:
-		return fmt.Sprintf("`kill %d` ends it", h.PID)
+		command := fmt.Sprintf("kill %d", h.PID)
+		if int(h.UID) != os.Geteuid() {
+			command = systemd.AsRoot(os.Geteuid(), command)
+		}
+		return fmt.Sprintf("`%s` ends it", command)
 	}
 }
 

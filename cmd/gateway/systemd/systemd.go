@@ -135,8 +135,9 @@ func (p Properties) Int(name string) int {
 	return n
 }
 
-// Command is a command line for a person that asks this manager for something.
-func (m Manager) Command(arguments ...string) string {
+// Command is a command line that asks this manager for something, for a person with
+// that user id to type.
+func (m Manager) Command(caller int, arguments ...string) string {
 	words := []string{"systemctl"}
 	if m.User {
 		words = append(words, "--user")
@@ -145,10 +146,21 @@ func (m Manager) Command(arguments ...string) string {
 		words = append(words, Quote(argument))
 	}
 	command := strings.Join(words, " ")
-	if m.User && m.UID != os.Geteuid() {
-		return m.AsUser(command)
+	switch {
+	case m.User && m.UID == caller:
+		return command
+	case m.User:
+		command = m.AsUser(command)
 	}
-	return command
+	return AsRoot(caller, command)
+}
+
+// AsRoot is a command line that only root may run, for a person with that user id.
+func AsRoot(caller int, command string) string {
+	if caller == 0 {
+		return command
+	}
+	return "sudo " + command
 }
 
 // AsUser is a command line as root types it to have it done by the manager's user.
