@@ -66,7 +66,7 @@ func testFatalExitCode(t *testing.T, here place) {
 
 // TestBrokenConfiguration: the launcher holds the sockets and says what is
 // wrong, until the file is right.
-func TestBrokenConfiguration(t *testing.T) { everywhere(t, testBrokenConfiguration) }
+func TestBrokenConfiguration(t *testing.T) { inScopes(t, testBrokenConfiguration) }
 
 func testBrokenConfiguration(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{})

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"openclaw-gateway/test/machine"
 )
@@ -585,9 +586,10 @@ func testDoctorWorker(t *testing.T, here place) {
 	}
 	t.Run("another port, any worker", func(t *testing.T) {
 		anew(t, worker(nodePath, workersPath+"/server.js")+"  environment: ['PORT=18791']\n  handoff: listen-fds\n  start: at-once\n")
-		// It is given 10 s to listen where it should.
+		// It is given 10 s to listen where it should. Nothing tells when they are over, and to ask all the time would take
+		// a processor from the other tests.
 		var d diagnosis
-		for range 500 {
+		for deadline := time.Now().Add(bound); time.Now().Before(deadline); <-time.After(time.Second) {
 			if d = diagnose(t, m.Scope, gatewayPath); d.ids() == "worker-other-port" {
 				break
 			}

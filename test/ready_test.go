@@ -84,7 +84,7 @@ func testNeverReady(t *testing.T, here place) {
 
 // TestBlockingWorker: O_NONBLOCK belongs to the socket that all share. A Python
 // worker that accepts with blocking calls serves after Node.js has used it.
-func TestBlockingWorker(t *testing.T) { everywhere(t, testBlockingWorker) }
+func TestBlockingWorker(t *testing.T) { inScopes(t, testBlockingWorker) }
 
 func testBlockingWorker(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{})
@@ -120,7 +120,7 @@ func testBlockingWorker(t *testing.T, here place) {
 }
 
 // TestEnvironment: a worker finds nothing of what systemd tells the launcher.
-func TestEnvironment(t *testing.T) { everywhere(t, testEnvironment) }
+func TestEnvironment(t *testing.T) { inScopes(t, testEnvironment) }
 
 func testEnvironment(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{})
