@@ -120,7 +120,8 @@ func runPath(s *machine.Scope, unit string) string {
 	return "/run/systemd/" + kind(s) + "/" + unit
 }
 
-// statePath is where the launcher has what outlives it.
+// statePath is where the launcher has what outlives it; a user's since systemd 254,
+// StateDirectory= in systemd.exec(5).
 func statePath(s *machine.Scope) string {
 	if s.User == "" {
 		return "/var/lib/openclaw-gateway"
