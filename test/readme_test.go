@@ -1,6 +1,7 @@
 package test
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -91,6 +92,14 @@ func testReadme(t *testing.T, here place) {
 		t.Errorf("gateway status:\n%s", output)
 	}
 	silent(t, root.Scope)
+	if here.user {
+		alice.Run(t, gatewayPath, "restart")
+		serving(t, m.Scope, 2)
+		checkFamily(t, m, before)
+		if code, body := get(t, m, ipv6, "/healthz"); code != http.StatusOK {
+			t.Errorf("GET http://%s/healthz: %d %s", ipv6, code, body)
+		}
+	}
 }
 
 // readmeWay returns the blocks of commands of the section of README.md that begins with a stock OpenClaw.
