@@ -29,8 +29,9 @@ func testRollback(t *testing.T, here place) {
 	for _, edit := range bad {
 		t.Run(edit.name, func(t *testing.T) {
 			m.WriteFile(t, file, edit.configuration, 0o644)
-			// By the launcher itself, which has seen the edit, and once more because it is asked.
-			underLoad(t, m, ipv4, "/", 2*loops, func(*load.Load) {
+			// The launcher has tried it by itself. Asked, it tries again, which ends one worker under the clients.
+			statusText(t, m.Scope, "serves", "rolled back", edit.word)
+			underLoad(t, m, ipv4, "/", loops, func(*load.Load) {
 				_, err := m.Output(gatewayPath, "reload")
 				if err == nil || !strings.Contains(err.Error(), edit.word) || !strings.Contains(err.Error(), "last configuration that worked") {
 					t.Errorf("gateway reload: %v, want %q and that the last configuration is back", err, edit.word)
