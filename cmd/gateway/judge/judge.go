@@ -48,6 +48,7 @@ type Holder struct {
 
 // Remedy says what to run so that an orphan, a rival or somebody foreign lets go of the addresses; "" for all others.
 func (h Holder) Remedy(addresses ...netip.AddrPort) string {
+	caller := os.Geteuid()
 	switch {
 	case h.Role == Orphan:
 		words := []string{"gateway", "reclaim"}
@@ -56,7 +57,7 @@ func (h Holder) Remedy(addresses ...netip.AddrPort) string {
 		}
 		return fmt.Sprintf("`%s` ends it", strings.Join(words, " "))
 	case h.Role == Rival:
-		return fmt.Sprintf("`%s` ends it for good", h.Manager.Command(os.Geteuid(), "disable", "--now", h.Unit))
+		return fmt.Sprintf("`%s` ends it for good", h.Manager.Command(caller, "disable", "--now", h.Unit))
 	case h.Role != Foreign:
 		return ""
 	case h.contained:
@@ -66,11 +67,11 @@ func (h Holder) Remedy(addresses ...netip.AddrPort) string {
 		if h.UserUnit {
 			manager.UID = int(h.UID)
 		}
-		return fmt.Sprintf("`%s` stops it", manager.Command(os.Geteuid(), "stop", h.Process.Unit))
+		return fmt.Sprintf("`%s` stops it", manager.Command(caller, "stop", h.Process.Unit))
 	default:
 		command := fmt.Sprintf("kill %d", h.PID)
-		if int(h.UID) != os.Geteuid() {
-			command = systemd.AsRoot(os.Geteuid(), command)
+		if int(h.UID) != caller {
+			command = systemd.AsRoot(caller, command)
 		}
 		return fmt.Sprintf("`%s` ends it", command)
 	}
