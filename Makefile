@@ -86,12 +86,12 @@ $(DEBIAN13_COMPLETE): | packages
 # The tests of the installed product are on machines of their own, and drive the program from outside: the race detector
 # would watch their clients, and slow them down. They come after the others, which look at times more closely. Each of
 # them waits at times, for systemd or for a limit to pass: so one more at a time than there are processors. The worker's tests
-# take longest, and wait most of it: they begin first, with the others beside them.
+# take longest, and wait most of it: they begin first, with the others beside them, each package in a network of its own.
 .PHONY: test
 test: root packages check openclaw $(OLD_OPENCLAW)/complete $(DEBIAN13_COMPLETE) ## test everything, on a real systemd and with the real OpenClaw (needs root)
 	@export NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) OLD_OPENCLAW_ENTRY=$(OLD_OPENCLAW_ENTRY) DEBIAN13_ROOT=$(DEBIAN13)/root; \
 		more=$$(($$(nproc) + 1)); \
-		go test -race -count=1 -timeout 20m -p $$more ./worker $$(go list ./... | grep -v -e /test$$ -e /worker$$) && \
+		go test -race -count=1 -timeout 20m -p $$more -exec "'$(CURDIR)/test/loopback.sh'" ./worker $$(go list ./... | grep -v -e /test$$ -e /worker$$) && \
 		go test -count=1 -timeout 20m -parallel $$more ./test
 
 .PHONY: bench

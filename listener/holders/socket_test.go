@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -46,11 +47,12 @@ func TestListening(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			// The same port of another address is free for anybody on this machine: only this test's own socket is looked at.
 			var got []found
-			for _, s := range sockets {
+			for _, s := range slices.DeleteFunc(sockets, func(s Socket) bool { return s.Inode != inodeOf(t, l) }) {
 				got = append(got, found{s.Address.Addr().String(), s.Exact})
-				if inode := inodeOf(t, l); s.Inode != inode || s.UID != uint32(os.Geteuid()) || s.Address.Port() != addr.Port() {
-					t.Errorf("got %+v, want inode %d of this user on port %d", s, inode, addr.Port())
+				if s.UID != uint32(os.Geteuid()) || s.Address.Port() != addr.Port() {
+					t.Errorf("got %+v, want a socket of this user on port %d", s, addr.Port())
 				}
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
