@@ -37,8 +37,8 @@ func (l *launcher) remember() {
 		}
 		return
 	}
-	// It may hold secrets, in worker.environment.
-	if err := renameio.WriteFile(path, e.cfg.Content, 0o600); err != nil {
+	// It may hold secrets, in worker.environment: no byte of it in /tmp, where renameio writes first if it can.
+	if err := renameio.WriteFile(path, e.cfg.Content, 0o600, renameio.WithTempDir(filepath.Dir(path))); err != nil {
 		l.log.Warn("cannot keep the configuration for the next start of the launcher", "error", err)
 	}
 }

@@ -5,7 +5,7 @@
 // Node.js does not pass the descriptors on to its children.
 'use strict';
 
-const { isMainThread } = require('node:worker_threads');
+const fs = require('node:fs');
 
 // The launcher's own: the queue is shared by all that hold the socket, and
 // Node's 511, or what the program asks for, would shrink it for everybody.
@@ -18,12 +18,22 @@ if (order !== undefined) {
   const options = (process.env.NODE_OPTIONS ?? '').replace(option, '').trim();
   if (options === '') delete process.env.NODE_OPTIONS;
   else process.env.NODE_OPTIONS = options;
-  if (isMainThread) install(report, sockets);
+  if (inMainThread()) install(report, sockets);
+}
+
+// The kernel knows it too, as PID/task/TID, and the first client would wait
+// longer for node:worker_threads, which most programs never load.
+function inMainThread() {
+  try {
+    const [pid, , tid] = fs.readlinkSync('/proc/thread-self').split('/');
+    return pid === tid;
+  } catch {
+    return require('node:worker_threads').isMainThread; // no /proc, or none that Node.js is permitted to read
+  }
 }
 
 function install(reportFD, sockets) {
   const { errorMonitor } = require('node:events');
-  const fs = require('node:fs');
   const net = require('node:net');
 
   const key = (host, port) => {

@@ -24,7 +24,8 @@ var preloadScript []byte
 // reports, and makes Node.js load the script that uses them.
 func packPreload(sockets []Socket, environ []string, directory string) (*Parcel, error) {
 	script := filepath.Join(directory, "preload.cjs")
-	if err := renameio.WriteFile(script, preloadScript, 0o644); err != nil {
+	// By itself renameio would try, with files of its own, whether it can use /tmp: the first client would wait for that.
+	if err := renameio.WriteFile(script, preloadScript, 0o644, renameio.WithTempDir(directory)); err != nil {
 		return nil, fmt.Errorf("write the script that hands the sockets to Node.js: %w", err)
 	}
 	reader, writer, err := os.Pipe()

@@ -659,29 +659,42 @@ func TestWorkerThreadIsLeftAlone(t *testing.T) {
 }
 
 // The first process acts, and in it the main thread only, whichever loads the
-// script first.
+// script first, and also where Node.js is not permitted to read /proc.
 func TestEarlyThreadIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	sockets := hold(t, "127.0.0.1")
 	early, err := filepath.Abs("testdata/early.cjs")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := script(t, "servers.cjs", sockets, "127.0.0.1", strconv.Itoa(int(sockets[0].Address.Port())))
-	s.environ = []string{"NODE_OPTIONS=--require " + early}
-	w := s.run(t)
-	said := w.says("thread")
-	if said.Code != "EADDRINUSE" {
-		w.fatalf("the thread could listen: %q", said.Code)
+	for _, permitted := range []bool{true, false} {
+		t.Run(fmt.Sprintf("proc permitted %t", permitted), func(t *testing.T) {
+			t.Parallel()
+			sockets := hold(t, "127.0.0.1")
+			s := script(t, "servers.cjs", sockets, "127.0.0.1", strconv.Itoa(int(sockets[0].Address.Port())))
+			options := "--require " + early
+			if !permitted {
+				options = "--permission --allow-worker --allow-fs-read=" + filepath.Dir(early) + " --allow-fs-read=" + os.TempDir() +
+					" --allow-fs-read=/proc/self/fd/* " + options
+			}
+			s.environ = []string{"NODE_OPTIONS=" + options}
+			w := s.run(t)
+			if !permitted {
+				w.says("warning") // of --allow-worker
+			}
+			said := w.says("thread")
+			if said.Code != "EADDRINUSE" {
+				w.fatalf("the thread could listen: %q", said.Code)
+			}
+			if said.Order != nil || deref(said.Options) != options {
+				w.fatalf("the thread sees GATEWAY_PRELOAD=%s NODE_OPTIONS=%s", deref(said.Order), deref(said.Options))
+			}
+			w.tell(command{Do: "make", ID: "a", Kind: "http"}, command{Do: "listen", ID: "a", Args: []any{sockets[0].Address.Port(), "127.0.0.1"}})
+			w.bound("a", sockets[0])
+			w.reported(listening(sockets[0].Address))
+			w.answered("http", dial(t, sockets[0].Address))
+			w.finish()
+		})
 	}
-	if said.Order != nil || deref(said.Options) != "--require "+early {
-		w.fatalf("the thread sees GATEWAY_PRELOAD=%s NODE_OPTIONS=%s", deref(said.Order), deref(said.Options))
-	}
-	w.tell(command{Do: "make", ID: "a", Kind: "http"}, command{Do: "listen", ID: "a", Args: []any{sockets[0].Address.Port(), "127.0.0.1"}})
-	w.bound("a", sockets[0])
-	w.reported(listening(sockets[0].Address))
-	w.answered("http", dial(t, sockets[0].Address))
-	w.finish()
 }
 
 func TestChildrenSeeNothing(t *testing.T) {
