@@ -36,7 +36,11 @@ function install(reportFD, sockets) {
   const { errorMonitor } = require('node:events');
   const net = require('node:net');
 
+  // Spelled as the launcher and Node.js spell them, which most programs do too:
+  // net.isIP() takes milliseconds for the first IPv6 address that it sees.
+  const known = new Set(['::', '0.0.0.0', ...sockets.map(({ host }) => host)]);
   const key = (host, port) => {
+    if (known.has(host)) return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
     const family = net.isIP(host);
     if (family === 4) return `${host}:${port}`;
     if (family !== 6) return '';
