@@ -60,10 +60,11 @@ type announcer struct {
 func (a *announcer) observe(status worker.Status, addresses []netip.AddrPort) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	var change string
 	switch status.State {
 	case worker.Waiting, worker.Ready:
 		if !a.up {
-			notify(daemon.SdNotifyReady)
+			change = daemon.SdNotifyReady
 			a.ready, a.up = true, true
 		}
 	case worker.Stopped:
@@ -71,11 +72,11 @@ func (a *announcer) observe(status worker.Status, addresses []netip.AddrPort) {
 	default:
 		failed := status.State == worker.BackingOff || status.State == worker.Failed
 		if a.ready || failed {
-			a.down()
+			change = a.down()
 		}
 	}
 	a.seen, a.addresses = &status, addresses
-	a.say()
+	a.say(change)
 }
 
 // activeState is what systemd shows of the unit.
@@ -98,12 +99,13 @@ func (a *announcer) reject(why string) {
 	defer a.mu.Unlock()
 	a.rejected = why
 	if a.seen != nil {
-		a.say()
+		a.say("")
 	}
 }
 
-// say brings STATUS= up to date.
-func (a *announcer) say() {
+// say tells of a change, if there is one, and brings STATUS= up to date: in one
+// message, because systemd has work with each while a client waits for the worker.
+func (a *announcer) say(change string) {
 	text := a.describe(*a.seen)
 	switch {
 	case a.rejected != "" && a.seen.State != worker.Failed:
@@ -113,9 +115,13 @@ func (a *announcer) say() {
 	}
 	// A line each is what the protocol is made of.
 	text = strings.ReplaceAll(text, "\n", "; ")
+	message := change
 	if text != a.status {
 		a.status = text
-		notify("STATUS=" + text)
+		message = strings.TrimPrefix(change+"\nSTATUS="+text, "\n")
+	}
+	if message != "" {
+		notify(message)
 	}
 }
 
@@ -124,19 +130,22 @@ func (a *announcer) giveUp() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.ready {
-		a.down()
+		notify(a.down())
 	}
 }
 
-func (a *announcer) down() {
+// down returns what to say when the worker does not answer; "" when that was
+// said. It ends the start job.
+func (a *announcer) down() string {
 	if !a.ready {
 		notify(daemon.SdNotifyReady)
 		a.ready, a.up = true, true
 	}
-	if a.up {
-		notify(reloading())
-		a.up = false
+	if !a.up {
+		return ""
 	}
+	a.up = false
+	return reloading()
 }
 
 // reloading returns the message for "does not answer". systemd 253 and later

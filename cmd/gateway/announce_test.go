@@ -74,8 +74,12 @@ func TestAnnounce(t *testing.T) {
 		for _, name := range []string{"waiting", "starting", "ready", "ready", "stopping", "backoff", "failed", "idle", "waiting again"} {
 			a.observe(states[name], addresses)
 			// Now: the queue of such a socket is short (net.unix.max_dgram_qlen).
-			for _, message := range said() {
-				if text, ok := strings.CutPrefix(message, "STATUS="); ok {
+			messages := said()
+			if len(messages) > 1 {
+				t.Errorf("%s: systemd has more than one message to read: %q", name, messages)
+			}
+			for _, message := range messages {
+				if _, text, ok := strings.Cut("\n"+message, "\nSTATUS="); ok {
 					got = append(got, text)
 				}
 			}
