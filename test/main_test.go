@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 		built = filepath.Join(directory, "gateway")
 		// As "make build" makes it.
 		os.Setenv("CGO_ENABLED", "0")
-		output, err := exec.Command("go", "build", "-o", built, "../cmd/gateway").CombinedOutput()
+		output, err := exec.Command("go", "build", "-tags", "nethttpomithttp2", "-o", built, "../cmd/gateway").CombinedOutput()
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "build the gateway: %v\n%s", err, output)
 			return 1
