@@ -312,6 +312,18 @@ func testDoctorUnits(t *testing.T, here place, old string) {
 		expect(t, d, "port-held-by-foreign socket-port-taken")
 		mend(t, m.Scope, d.Findings[1], ctl+" stop stranger.service && "+ctl+" start openclaw-gateway.socket")
 	})
+	t.Run("port taken by a socket unit", func(t *testing.T) {
+		m.Run(t, gatewayPath, "stop")
+		m.WriteFile(t, unitPath(m.Scope, "other.socket"), "[Socket]\nListenStream=127.0.0.1:18789\n", 0o644)
+		m.WriteFile(t, unitPath(m.Scope, "other.service"), "[Service]\nExecStart=/bin/true\n", 0o644)
+		m.Systemctl(t, "start", "other.socket")
+		if err := try("start " + socket); err == nil {
+			t.Fatal("the socket was opened on a taken port")
+		}
+		d := diagnose(t, m.Scope, gatewayPath)
+		expect(t, d, "port-held-by-foreign socket-port-taken")
+		mend(t, m.Scope, d.Findings[1], ctl+" disable --now other.socket && "+ctl+" start openclaw-gateway.socket")
+	})
 	t.Run("start limit", func(t *testing.T) {
 		drop(t, m, socket, "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n")
 		for range 2 {
@@ -664,7 +676,8 @@ func testDoctorScopes(t *testing.T, here place) {
 			t.Error("the second socket was opened too")
 		}
 		if d := diagnose(t, alice, gatewayPath); d.ids() != "two-scopes-one-port socket-port-taken" ||
-			d.Findings[0].Fix != "sudo systemctl disable --now openclaw-gateway.socket openclaw-gateway.service" {
+			d.Findings[0].Fix != "sudo systemctl disable --now openclaw-gateway.socket openclaw-gateway.service" ||
+			!strings.HasSuffix(d.Findings[1].Summary, "; the port is held by openclaw-gateway.socket of user alice") || d.Findings[1].Fix != d.Findings[0].Fix {
 			t.Errorf("for a user:\n%s", d.text())
 		}
 		silent(t, alice, "--user")

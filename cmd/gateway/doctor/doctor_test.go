@@ -211,6 +211,20 @@ var situations = []situation{
 		closed(f, "failed", "resources")
 		taken(f, orphan)
 	}},
+	{"socket-port-taken", "the port is held by other.socket", "systemctl disable --now other.socket && systemctl start openclaw-gateway.socket", func(f *Facts) {
+		s := closed(f, "failed", "resources")
+		s.Sockets = append(s.Sockets, Unit{Name: "other.socket", ActiveState: "active", Listen: []netip.AddrPort{ipv4}})
+		taken(f, judge.Holder{Process: holders.Process{PID: 1}, Role: judge.Systemd})
+	}},
+	{"socket-port-taken", "the port is held by another socket unit", "systemctl start openclaw-gateway.socket", func(f *Facts) {
+		closed(f, "failed", "resources")
+		taken(f, judge.Holder{Process: holders.Process{PID: 1}, Role: judge.Systemd})
+	}},
+	{"socket-port-taken", "the port is held by openclaw-gateway.socket of user alice", "systemctl disable --now openclaw-gateway.socket openclaw-gateway.service", func(f *Facts) {
+		closed(f, "failed", "resources")
+		userUnits(f, "active")
+		taken(f, judge.Holder{Process: holders.Process{PID: 8, UID: uint32(os.Geteuid())}, Role: judge.Launcher})
+	}},
 	{"socket-port-taken", "nobody holds them any more", "systemctl start openclaw-gateway.socket", func(f *Facts) { closed(f, "failed", "resources") }},
 	{"socket-start-limit", "openclaw-gateway.socket of the system scope was started too often", "systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket", func(f *Facts) {
 		closed(f, "failed", "start-limit-hit")

@@ -90,6 +90,21 @@ func heldByForeign(f *Facts) []Finding {
 	for _, h := range f.held(judge.Foreign) {
 		findings = append(findings, Finding{Summary: h.summary(), Evidence: h.evidence(), Fix: f.free(h)})
 	}
+	for _, o := range f.otherUnits() {
+		findings = append(findings, o.Finding)
+	}
+	return findings
+}
+
+// otherUnit is a socket unit that is not ours and has the port.
+type otherUnit struct {
+	Finding
+	address netip.AddrPort
+	name    string // "" where that is not known; then the fix only tells how to find it
+}
+
+func (f *Facts) otherUnits() []otherUnit {
+	var others []otherUnit
 	for _, h := range f.held(judge.Systemd) {
 		manager := managerOf(h.Holder)
 		for _, address := range h.addresses {
@@ -97,15 +112,18 @@ func heldByForeign(f *Facts) []Finding {
 			if ours || unit == nil && f.explained(address) {
 				continue
 			}
-			evidence := h.evidence()
-			fix := f.systemctl(manager, "list-sockets") + "  # stop the unit that it shows for " + address.String()
-			summary := fmt.Sprintf("%s is held by systemd, pid %d, for another socket unit", address, h.PID)
+			other := otherUnit{address: address, Finding: Finding{
+				Summary:  fmt.Sprintf("%s is held by systemd, pid %d, for another socket unit", address, h.PID),
+				Evidence: h.evidence(),
+				Fix:      f.systemctl(manager, "list-sockets") + "  # stop the unit that it shows for " + address.String(),
+			}}
 			if unit != nil {
-				evidence["unit"] = unit.Name
-				summary += ", " + unit.Name
-				fix = f.systemctl(manager, "disable", "--now", unit.Name)
+				other.name = unit.Name
+				other.Evidence["unit"] = unit.Name
+				other.Summary += ", " + unit.Name
+				other.Fix = f.systemctl(manager, "disable", "--now", unit.Name)
 			}
-			findings = append(findings, Finding{Summary: summary, Evidence: evidence, Fix: fix})
+			others = append(others, other)
 		}
 	}
 	for _, socket := range f.Sockets {
@@ -113,15 +131,15 @@ func heldByForeign(f *Facts) []Finding {
 		if unit == nil {
 			continue
 		}
-		findings = append(findings, Finding{
+		others = append(others, otherUnit{address: socket.Address, name: unit.Name, Finding: Finding{
 			Summary: fmt.Sprintf("%s is held by systemd for another socket unit, %s", socket.Address, s.ofScope(unit.Name)),
 			Evidence: s.evidence(map[string]any{
 				"addresses": []string{socket.Address.String()}, "inode": socket.Inode, "user": systemd.UserName(int(socket.UID)), "unit": unit.Name,
 			}),
 			Fix: f.systemctl(s.Manager, "disable", "--now", unit.Name),
-		})
+		}})
 	}
-	return findings
+	return others
 }
 
 // unseenUnit returns the socket unit that must have a socket open whose holder cannot be seen, and its scope; nil where

@@ -96,26 +96,40 @@ func socketPortTaken(f *Facts) []Finding {
 		if s.Socket.Result != resultResources {
 			return "", ""
 		}
-		var steps, pids []string
+		var steps, who []string
+		inTheWay := func(a netip.AddrPort) bool { return slices.ContainsFunc(s.Socket.Listen, overlaps(a)) }
+		summary = s.ofScope(units.Socket) + " could not bind its addresses"
+		for i := range f.Scopes {
+			// As two-scopes-one-port says: who has the port serves, and nothing of it is to be killed.
+			if o := &f.Scopes[i]; o.Manager != s.Manager && o.Socket.active() && slices.ContainsFunc(o.Socket.Listen, inTheWay) {
+				return summary + "; the port is held by " + o.ofScope(units.Socket), f.systemctl(s.Manager, "disable", "--now", units.Socket, units.Service)
+			}
+		}
 		for _, role := range []judge.Role{judge.Orphan, judge.Rival, judge.Foreign, judge.Launcher, judge.Worker} {
 			for _, h := range f.held(role) {
-				if !slices.ContainsFunc(h.addresses, func(a netip.AddrPort) bool {
-					return slices.ContainsFunc(s.Socket.Listen, overlaps(a))
-				}) {
+				if !slices.ContainsFunc(h.addresses, inTheWay) {
 					continue
 				}
-				pids = append(pids, fmt.Sprintf("pid %d (%s)", h.PID, h.Role))
+				who = append(who, fmt.Sprintf("pid %d (%s)", h.PID, h.Role))
 				// A launcher takes its worker along.
 				if step := f.free(h); role != judge.Worker && !slices.Contains(steps, step) {
 					steps = append(steps, step)
 				}
 			}
 		}
-		summary = s.ofScope(units.Socket) + " could not bind its addresses: clients are refused"
-		if len(pids) > 0 {
-			summary += "; the port is held by " + strings.Join(pids, ", ")
+		for _, other := range f.otherUnits() {
+			switch {
+			case !inTheWay(other.address):
+			case other.name == "":
+				who = append(who, "another socket unit")
+			case !slices.Contains(steps, other.Fix):
+				who, steps = append(who, other.name), append(steps, other.Fix)
+			}
+		}
+		if len(who) > 0 {
+			summary += "; the port is held by " + strings.Join(who, ", ")
 		} else {
-			summary += "; nobody holds them any more that can be seen"
+			summary += ": clients are refused; nobody holds them any more that can be seen"
 		}
 		return summary, then(append(steps, f.systemctl(s.Manager, "start", units.Socket))...)
 	})
