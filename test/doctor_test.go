@@ -302,27 +302,21 @@ func testDoctorUnits(t *testing.T, here place, old string) {
 		m.Run(t, gatewayPath, "stop")
 		mend(t, m.Scope, finds(t, m.Scope, "socket-not-active"), ctl+" start openclaw-gateway.socket")
 	})
-	t.Run("port taken", func(t *testing.T) {
+	taken := func(t *testing.T, unit, freed string) {
 		m.Run(t, gatewayPath, "stop")
-		m.Systemctl(t, "start", "stranger.service")
+		m.Systemctl(t, "start", unit)
 		if err := try("start " + socket); err == nil {
 			t.Fatal("the socket was opened on a taken port")
 		}
 		d := diagnose(t, m.Scope, gatewayPath)
 		expect(t, d, "port-held-by-foreign socket-port-taken")
-		mend(t, m.Scope, d.Findings[1], ctl+" stop stranger.service && "+ctl+" start openclaw-gateway.socket")
-	})
+		mend(t, m.Scope, d.Findings[1], freed+" && "+ctl+" start openclaw-gateway.socket")
+	}
+	t.Run("port taken", func(t *testing.T) { taken(t, "stranger.service", ctl+" stop stranger.service") })
 	t.Run("port taken by a socket unit", func(t *testing.T) {
-		m.Run(t, gatewayPath, "stop")
 		m.WriteFile(t, unitPath(m.Scope, "other.socket"), "[Socket]\nListenStream=127.0.0.1:18789\n", 0o644)
 		m.WriteFile(t, unitPath(m.Scope, "other.service"), "[Service]\nExecStart=/bin/true\n", 0o644)
-		m.Systemctl(t, "start", "other.socket")
-		if err := try("start " + socket); err == nil {
-			t.Fatal("the socket was opened on a taken port")
-		}
-		d := diagnose(t, m.Scope, gatewayPath)
-		expect(t, d, "port-held-by-foreign socket-port-taken")
-		mend(t, m.Scope, d.Findings[1], ctl+" disable --now other.socket && "+ctl+" start openclaw-gateway.socket")
+		taken(t, "other.socket", ctl+" disable --now other.socket")
 	})
 	t.Run("start limit", func(t *testing.T) {
 		drop(t, m, socket, "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n")

@@ -21,8 +21,8 @@ if (order !== undefined) {
   if (inMainThread()) install(report, sockets);
 }
 
-// The kernel knows it too, as PID/task/TID, and the first client would wait
-// longer for node:worker_threads, which most programs never load.
+// The kernel knows it too, as PID/task/TID: the first client need not wait for
+// node:worker_threads where the program has no use for it.
 function inMainThread() {
   try {
     const [pid, , tid] = fs.readlinkSync('/proc/thread-self').split('/');
