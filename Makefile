@@ -11,6 +11,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TOOLS := tools/go.mod
+PROGRAM := bin/gateway
 
 # The real thing, for run-openclaw, test and bench: Node.js and OpenClaw as npm has
 # them, in the user's cache, one folder for each pair of versions.
@@ -36,12 +37,12 @@ help: ## show the targets
 # Without the C library: the same program on every Linux, whether or not gcc is there, and one that starts sooner.
 # Without the HTTP/2 of net/http, which nothing here speaks: the launcher needs less memory.
 .PHONY: build
-build: ## build bin/gateway
-	@CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gateway ./cmd/gateway
+build: ## build bin/gateway, or PROGRAM=FILE
+	@CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -ldflags '-s -w -X main.version=$(VERSION)' -o $(PROGRAM) ./cmd/gateway
 
 .PHONY: run
 run: build ## run the launcher by hand, with the built-in hello server
-	@bin/gateway run --config config.example.yaml
+	@$(PROGRAM) run --config config.example.yaml
 
 .PHONY: run-openclaw
 run-openclaw: build openclaw ## run the launcher by hand, with the real OpenClaw
@@ -51,7 +52,7 @@ run-openclaw: build openclaw ## run the launcher by hand, with the real OpenClaw
 	@sed -e 's|@NODE@|$(NODE)|; s|@ENTRY@|$(OPENCLAW_ENTRY)|; s|@RUN@|$(CURDIR)/.run|' \
 		test/openclaw/config.yaml.in > .run/openclaw.yaml
 	@echo "The gateway's token is in .run/openclaw.env."
-	@bin/gateway run --config .run/openclaw.yaml
+	@$(PROGRAM) run --config .run/openclaw.yaml
 
 .PHONY: openclaw
 openclaw: $(OPENCLAW)/complete ## fetch Node.js and OpenClaw into the user's cache

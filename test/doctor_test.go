@@ -251,10 +251,10 @@ func edit(t testing.TB, m *machine.Machine, path, old, new string) {
 // mends each with the command that the doctor prints.
 func TestDoctorUnits(t *testing.T) {
 	old := filepath.Join(t.TempDir(), "gateway")
-	build := sync.OnceValues(exec.Command("go", "build", "-ldflags", "-X main.version=0.0.1", "-o", old, "../cmd/gateway").CombinedOutput)
+	build := sync.OnceValue(func() error { return machine.Build(old, "VERSION=0.0.1") })
 	inScopes(t, func(t *testing.T, here place) {
-		if output, err := build(); err != nil {
-			t.Fatalf("build the gateway: %v\n%s", err, output)
+		if err := build(); err != nil {
+			t.Fatal(err)
 		}
 		testDoctorUnits(t, here, old)
 	})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -43,11 +42,8 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(directory)
 		built = filepath.Join(directory, "gateway")
-		// As "make build" makes it.
-		os.Setenv("CGO_ENABLED", "0")
-		output, err := exec.Command("go", "build", "-tags", "nethttpomithttp2", "-o", built, "../cmd/gateway").CombinedOutput()
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "build the gateway: %v\n%s", err, output)
+		if err := machine.Build(built); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		return m.Run()

@@ -64,11 +64,7 @@ func wantWords(t testing.TB, text string, words ...string) {
 // nextRelease is the launcher of the next release, which the first who asks builds.
 var nextRelease = sync.OnceValues(func() (string, error) {
 	path := built + "-v99"
-	output, err := exec.Command("go", "build", "-ldflags", "-X main.version=v99.0.0", "-o", path, "../cmd/gateway").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w\n%s", err, output)
-	}
-	return path, nil
+	return path, machine.Build(path, "VERSION=v99.0.0")
 })
 
 // TestStatus goes through what can be wrong with the port and its launcher, and

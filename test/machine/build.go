@@ -1,0 +1,22 @@
+package machine
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Build builds the program under test at path, which is absolute: as everybody does, by "make build", with these
+// variables of the Makefile besides, as NAME=value.
+func Build(path string, variables ...string) error {
+	module, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return fmt.Errorf("find the module: %w", err)
+	}
+	arguments := append([]string{"--silent", "--directory=" + filepath.Dir(strings.TrimSpace(string(module))), "build", "PROGRAM=" + path}, variables...)
+	if output, err := exec.Command("make", arguments...).CombinedOutput(); err != nil {
+		return fmt.Errorf("build the gateway: %w\n%s", err, output)
+	}
+	return nil
+}
