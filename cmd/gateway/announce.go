@@ -135,7 +135,8 @@ func (a *announcer) giveUp() {
 }
 
 // down returns what to say when the worker does not answer; "" when that was
-// said. It ends the start job.
+// said. It ends the start job first, by a message of its own: within one the
+// order means nothing to systemd.
 func (a *announcer) down() string {
 	if !a.ready {
 		notify(daemon.SdNotifyReady)

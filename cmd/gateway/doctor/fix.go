@@ -20,6 +20,11 @@ func (f *Facts) systemctl(m systemd.Manager, arguments ...string) string {
 	return m.Command(f.UID, arguments...)
 }
 
+// disable is a command that takes our units of a scope out of use.
+func (f *Facts) disable(s *Scope) string {
+	return f.systemctl(s.Manager, "disable", "--now", units.Socket, units.Service)
+}
+
 // kill is a command that signals a launcher, with its pid put into it.
 func (f *Facts) kill(l Listener, command string) string {
 	command = fmt.Sprintf(command, l.PID)

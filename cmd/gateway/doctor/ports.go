@@ -142,11 +142,16 @@ func (f *Facts) otherUnits() []otherUnit {
 	return others
 }
 
+// unseen reports whether nobody can be seen who has the socket open, nor a unit of ours that explains it.
+func (f *Facts) unseen(socket judge.Socket) bool {
+	return len(socket.Holders) == 0 && !f.explained(socket.Address)
+}
+
 // unseenUnit returns the socket unit that must have a socket open whose holder cannot be seen, and its scope; nil where
 // none does. Without root nobody may look into the descriptors of the system's manager, nor, as seen with systemd 257,
 // into those of one's own.
 func (f *Facts) unseenUnit(socket judge.Socket) (*Scope, *Unit) {
-	if len(socket.Holders) > 0 || f.explained(socket.Address) {
+	if !f.unseen(socket) {
 		return nil, nil
 	}
 	for i := range f.Scopes {
@@ -169,7 +174,7 @@ func managerOf(h judge.Holder) systemd.Manager {
 func heldByUnseen(f *Facts) []Finding {
 	var findings []Finding
 	for _, socket := range f.Sockets {
-		if _, unit := f.unseenUnit(socket); unit != nil || len(socket.Holders) > 0 || f.explained(socket.Address) {
+		if _, unit := f.unseenUnit(socket); unit != nil || !f.unseen(socket) {
 			continue
 		}
 		summary := fmt.Sprintf("%s is held by a process of user %s that cannot be seen from here", socket.Address, systemd.UserName(int(socket.UID)))
@@ -246,7 +251,7 @@ func twoScopes(f *Facts) []Finding {
 			findings = append(findings, Finding{
 				Summary:  fmt.Sprintf("%s and %s want %s, and only one can have it", one.ofScope(units.Socket), other.ofScope(units.Socket), strings.Join(both, " and ")),
 				Evidence: map[string]any{"addresses": both, "one": one.Socket.evidence(), "other": other.Socket.evidence()},
-				Fix:      f.systemctl(loser.Manager, "disable", "--now", units.Socket, units.Service),
+				Fix:      f.disable(loser),
 			})
 		}
 	}

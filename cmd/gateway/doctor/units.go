@@ -102,7 +102,7 @@ func socketPortTaken(f *Facts) []Finding {
 		for i := range f.Scopes {
 			// As two-scopes-one-port says: who has the port serves, and nothing of it is to be killed.
 			if o := &f.Scopes[i]; o.Manager != s.Manager && o.Socket.active() && slices.ContainsFunc(o.Socket.Listen, inTheWay) {
-				return summary + "; the port is held by " + o.ofScope(units.Socket), f.systemctl(s.Manager, "disable", "--now", units.Socket, units.Service)
+				return summary + "; the port is held by " + o.ofScope(units.Socket), f.disable(s)
 			}
 		}
 		for _, role := range []judge.Role{judge.Orphan, judge.Rival, judge.Foreign, judge.Launcher, judge.Worker} {
