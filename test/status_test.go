@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -326,7 +327,19 @@ var shape = map[string]any{
 	"notes": []any{}, "unseen": 0.0,
 }
 
+// ownShape is shape as the launcher has it from memory: who holds its sockets, and how many are connected, it does not know.
+func ownShape() map[string]any {
+	own := maps.Clone(shape)
+	socket := maps.Clone(shape["sockets"].([]any)[0].(map[string]any))
+	socket["connections"], socket["holders"] = nil, none{}
+	own["sockets"] = []any{socket}
+	return own
+}
+
 type oneOf []string
+
+// none is a list without elements.
+type none struct{}
 
 // fits compares a decoded value with its shape, field for field.
 func fits(path string, want, got any) (problems []string) {
@@ -362,6 +375,10 @@ func fits(path string, want, got any) (problems []string) {
 				problems = append(problems, fits(path+"[]", want[0], element)...)
 			}
 		}
+	case none:
+		if elements, ok := got.([]any); !ok || len(elements) > 0 {
+			wrong("is %v, want none", got)
+		}
 	case oneOf:
 		if text, _ := got.(string); !slices.Contains(want, text) {
 			wrong("is %v, want one of %v", got, want)
@@ -386,15 +403,16 @@ func fits(path string, want, got any) (problems []string) {
 // testStatusFields holds the JSON to the interface: each field and no other.
 func testStatusFields(t *testing.T, m *machine.Machine) {
 	m.Run(t, gatewayPath, "restart")
-	for _, source := range [][]string{
-		{gatewayPath, "status", "--json"},
-		{"/usr/bin/python3", workersPath + "/control.py", m.RuntimeDir() + "/openclaw-gateway/control.sock", "/status"},
-	} {
+	ask := []string{"/usr/bin/python3", workersPath + "/control.py", m.RuntimeDir() + "/openclaw-gateway/control.sock", "/status"}
+	for _, source := range []struct {
+		command []string
+		shape   map[string]any
+	}{{[]string{gatewayPath, "status", "--json"}, shape}, {ask, ownShape()}} {
 		var got any
-		if err := json.Unmarshal([]byte(m.Run(t, source[0], source[1:]...)), &got); err != nil {
+		if err := json.Unmarshal([]byte(m.Run(t, source.command[0], source.command[1:]...)), &got); err != nil {
 			t.Fatal(err)
 		}
-		for _, problem := range fits(source[1], shape, got) {
+		for _, problem := range fits(source.command[1], source.shape, got) {
 			t.Error(problem)
 		}
 	}

@@ -203,7 +203,7 @@ func (t target) ask(ctx context.Context, path string, result any) error {
 // before it is asked for something that may take long.
 func (t target) greet(ctx context.Context) (Status, error) {
 	var s Status
-	err := t.ask(ctx, "/status?holders=no", &s)
+	err := t.ask(ctx, "/status", &s)
 	return s, err
 }
 

@@ -62,13 +62,8 @@ func listenControl(directory string) (*control, error) {
 // serve answers until the control socket is closed.
 func (c *control) serve(l *launcher) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("holders") == "no" {
-			// A client that looks for them itself.
-			reply(w, http.StatusOK, l.status(l.observed.Load()))
-			return
-		}
-		reply(w, http.StatusOK, l.fullStatus(r.Context()))
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, l.status(l.observed.Load()))
 	})
 	mux.HandleFunc("POST /check", func(w http.ResponseWriter, r *http.Request) {
 		noteAsker(l.log, r, "check")

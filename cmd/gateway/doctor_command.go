@@ -56,7 +56,7 @@ func doctorOptions(scope scopeFlags) doctor.Options {
 		Control: func(user bool) string { return filepath.Join(runtimeDirectory(user), controlSocket) },
 		Ask: func(ctx context.Context, control string, status any) error {
 			// From memory: the doctor looks itself who holds the port, and takes what needs long for hung.
-			return target{control: control}.call(ctx, http.MethodGet, "/status?holders=no", nil, status)
+			return target{control: control}.call(ctx, http.MethodGet, "/status", nil, status)
 		},
 	}
 }

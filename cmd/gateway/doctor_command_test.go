@@ -29,7 +29,7 @@ func TestDoctorAsks(t *testing.T) {
 	if err := doctorOptions(scopeFlags{}).Ask(t.Context(), path, &status); err != nil || status.Version != "1.0" {
 		t.Errorf("the answer is %+v, %v", status, err)
 	}
-	if got := <-asked; got != "GET /status?holders=no" {
+	if got := <-asked; got != "GET /status" {
 		t.Errorf("asked %s", got)
 	}
 }

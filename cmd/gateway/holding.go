@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -60,11 +59,6 @@ func (h *holding) now() (listener.Set, context.Context) {
 // them open for it. The launcher binds what it can and does not have yet, all of
 // it or, when an address is in use, none.
 func (h *holding) claim(edition int, listen []netip.AddrPort) (listener.Set, error) {
-	selected, err := h.take(edition, listen)
-	return selected, explained(err)
-}
-
-func (h *holding) take(edition int, listen []netip.AddrPort) (listener.Set, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	selected, missing, _ := h.sockets.Select(listen)
@@ -126,43 +120,26 @@ func (h *holding) bind(addresses []netip.AddrPort, others bool) (bound listener.
 	return bound, nil
 }
 
-// inUse is an address that somebody else holds; err is what binding it said.
+// inUse is an address that somebody else holds. Who, whoever asks finds out: that takes a look at the whole machine.
 type inUse struct {
 	address netip.AddrPort
-	err     error // nil: nobody has tried
+	err     error // what binding it said; nil: nobody has tried
 }
 
-func (e *inUse) Error() string { return fmt.Sprintf("%s is in use", e.address) }
+func (e *inUse) Error() string {
+	text := fmt.Sprintf("%s is in use", e.address)
+	if e.err != nil {
+		text = e.err.Error()
+	}
+	return text + ": `gateway status` shows who holds it"
+}
+
 func (e *inUse) Unwrap() error { return e.err }
-
-// hintLimit is how long a look at who holds an address may take.
-const hintLimit = 5 * time.Second
-
-// explained adds who holds an address that is in use. That takes a look at the whole
-// machine, so nobody may hold the lock, for which the supervisor would have to wait.
-func explained(err error) error {
-	var used *inUse
-	if !errors.As(err, &used) {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), hintLimit)
-	defer cancel()
-	hint := reclaimHint(ctx, used.address)
-	if used.err == nil {
-		return errors.New(hint)
-	}
-	return fmt.Errorf("%w: %s", used.err, hint)
-}
 
 // foresee returns what a claim would find open already, and the addresses that it
 // would end up with. It binds nothing. Where systemd holds none of them, there
 // is neither.
 func (h *holding) foresee(listen []netip.AddrPort) (listener.Set, []netip.AddrPort, error) {
-	selected, addresses, err := h.see(listen)
-	return selected, addresses, explained(err)
-}
-
-func (h *holding) see(listen []netip.AddrPort) (listener.Set, []netip.AddrPort, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	selected, missing, _ := h.sockets.Select(listen)

@@ -37,7 +37,7 @@ func TestProblemsSilentManager(t *testing.T) {
 	l.latest.Store(&edition{cfg: config.Default(), spec: worker.Spec{Edition: 1}, lacks: []lack{{"stop.timeout", "stop.timeout is too long"}}})
 	began := time.Now()
 	var s Status
-	if err := at.ask(t.Context(), "/status?holders=no", &s); err != nil {
+	if err := at.ask(t.Context(), "/status", &s); err != nil {
 		t.Fatalf("after %s: %v", time.Since(began), err)
 	}
 	if !slices.Contains(s.Problems, "stop.timeout is too long") {

@@ -17,7 +17,6 @@ import (
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/config/watch"
-	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/worker"
 )
@@ -97,7 +96,7 @@ func run(ctx context.Context, path string) error {
 	if holder.kind == byItself {
 		// Before anything else, because without the addresses there is nothing to do.
 		if sockets, err = held.claim(0, cfg.Listen); err != nil {
-			return err
+			return whoHolds(ctx, err)
 		}
 	}
 
@@ -117,7 +116,6 @@ func run(ctx context.Context, path string) error {
 		options.Heartbeat = func() { notify(daemon.SdNotifyWatchdog) }
 	}
 	l.supervisor = worker.New(spec, options)
-	systemd.Run = l.supervisor.Exec
 	l.mu.Unlock()
 	defer l.forgetEnvironment()
 
@@ -158,6 +156,20 @@ func run(ctx context.Context, path string) error {
 		joinAddresses(sockets.Addresses()) + " starts everything again")
 	return &exitStatus{status: idleStatus}
 }
+
+// whoHolds says who has the address that could not be bound, and what frees it.
+func whoHolds(ctx context.Context, err error) error {
+	var used *inUse
+	if !errors.As(err, &used) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, hintLimit)
+	defer cancel()
+	return fmt.Errorf("%w: %s", used.err, reclaimHint(ctx, used.address))
+}
+
+// hintLimit is how long a look at who holds an address may take.
+const hintLimit = 5 * time.Second
 
 // idleStatus is what the launcher exits with when it leaves systemd alone with
 // the sockets, and only then: EX_TEMPFAIL of sysexits.h, which the service unit

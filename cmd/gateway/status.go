@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -125,9 +124,8 @@ type ConfigStatus struct {
 	Error string `json:"error"`
 }
 
-// status describes the launcher from within, without the holders and connections
-// of its sockets: whoever asks sees as much, and need not have the machine
-// searched twice.
+// status describes the launcher from memory, without the holders and connections
+// of its sockets: whoever asks sees as much of them.
 func (l *launcher) status(observed *worker.Status) Status {
 	if observed == nil {
 		observed = &worker.Status{}
@@ -201,14 +199,6 @@ func (l *launcher) addSockets(s *Status) {
 
 func networkNamespace(pid int) (string, error) {
 	return os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
-}
-
-// fullStatus is status with the holders.
-func (l *launcher) fullStatus(ctx context.Context) Status {
-	s := l.status(l.observed.Load())
-	sockets, _ := l.held.now()
-	s.look(ctx, sockets.Addresses(), l.held.pid)
-	return s
 }
 
 // scope is that of the manager that passed the sockets.

@@ -42,7 +42,8 @@ var walls = []wall{
 	},
 	{"cmd/gateway/openclaw", []string{"worker/proctree"}, "how an OpenClaw gateway is told from outside does not depend on who asks"},
 	{
-		"cmd/gateway/client", []string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/systemd", "cmd/gateway/peer", "units"},
+		"cmd/gateway/client",
+		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/systemd", "cmd/gateway/peer", "units"},
 		"a tool speaks to the daemon, and never calls it",
 	},
 	{
@@ -75,7 +76,8 @@ var walls = []wall{
 		"what it ends is proven by the kernel, not by the daemon's word",
 	},
 	{
-		"cmd/gateway/install", []string{"cmd/gateway/say", "cmd/gateway/config", "cmd/gateway/systemd", "units"},
+		"cmd/gateway/install",
+		[]string{"cmd/gateway/say", "cmd/gateway/config", "cmd/gateway/systemd", "units"},
 		"it writes files for a daemon that need not run",
 	},
 	{"cmd/gateway/hello", nil, "a worker knows no more of the launcher than any other"},

@@ -37,7 +37,7 @@ func Account(key string) (*user.User, error) {
 	cmd := exec.CommandContext(ctx, "getent", "--", "passwd", key)
 	var output bytes.Buffer
 	cmd.Stdout = &output
-	if Run(cmd) != nil {
+	if cmd.Run() != nil {
 		return nil, err
 	}
 	// passwd(5)

@@ -34,10 +34,6 @@ func Of(scope units.Scope) Manager {
 	return Manager{}
 }
 
-// Run runs a systemctl and waits for it. The launcher puts its own way here, so
-// that the child is not taken for one of the worker's.
-var Run = (*exec.Cmd).Run
-
 // Properties is what systemctl show prints of a unit. A property that is there
 // several times has a line for each.
 type Properties map[string]string
@@ -57,7 +53,7 @@ func (m Manager) Show(ctx context.Context, names []string, properties ...string)
 	}
 	var output, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &said
-	if err := Run(cmd); err != nil {
+	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("systemctl %s: %w: %s", strings.Join(arguments, " "), err, strings.TrimSpace(said.String()))
 	}
 	var all []Properties
