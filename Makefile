@@ -38,7 +38,7 @@ help: ## show the targets
 # Without the HTTP/2 of net/http, which nothing here speaks: the launcher needs less memory.
 .PHONY: build
 build: ## build bin/gateway, or PROGRAM=FILE
-	@CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -ldflags '-s -w -X main.version=$(VERSION)' -o $(PROGRAM) ./cmd/gateway
+	@CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -ldflags '-s -w -X openclaw-gateway/cmd/gateway/api.version=$(VERSION)' -o $(PROGRAM) ./cmd/gateway
 
 .PHONY: run
 run: build ## run the launcher by hand, with the built-in hello server

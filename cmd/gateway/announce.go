@@ -18,29 +18,6 @@ import (
 // serves nor fails.
 const startJobLimit = 90 * time.Second
 
-// What STATUS= begins with while a client is awaited or a generation comes or
-// goes, and what stands before the reason why an edit is not in use: "gateway
-// status" knows it again where it may not ask the launcher.
-const (
-	saysWaiting    = "waiting for the "
-	saysStarting   = "generation %d is starting (pid %d)"
-	saysStopping   = "generation %d is stopping (pid %d)"
-	saysRejected   = "; the edited configuration was rejected: "
-	saysRolledBack = "; the edited configuration was rolled back: "
-)
-
-// saysOnItsWay reports whether that is what STATUS= begins with: a generation
-// comes or goes.
-func saysOnItsWay(status string) bool {
-	for _, phrase := range []string{saysStarting, saysStopping} {
-		var generation, pid int
-		if n, _ := fmt.Sscanf(status, phrase, &generation, &pid); n == 2 {
-			return true
-		}
-	}
-	return false
-}
-
 // announcer tells systemd the truth: READY=1 while the worker answers or sleeps
 // until somebody connects, RELOADING=1 while it does not answer, and STATUS= in
 // words. Before the first READY=1 the start job runs; it ends also when the
@@ -194,13 +171,6 @@ func failuresInARow(n int) string {
 		return "1 failure"
 	}
 	return fmt.Sprintf("%d failures in a row", n)
-}
-
-func roundDuration(d time.Duration) time.Duration {
-	if d < time.Second {
-		return d.Round(time.Millisecond)
-	}
-	return d.Round(100 * time.Millisecond)
 }
 
 // notify sends a message to the service manager, if there is one.

@@ -10,25 +10,6 @@ import (
 	"openclaw-gateway/worker"
 )
 
-// checkQuestion is what POST /check is asked: a configuration that is not saved
-// yet, perhaps. The content comes along because the launcher may be another user,
-// who cannot read the file.
-type checkQuestion struct {
-	Path    string `json:"path"`
-	Content []byte `json:"content"` // base64; null without a file
-}
-
-// checkAnswer says what an edit would do.
-type checkAnswer struct {
-	PID int `json:"pid"` // of the launcher
-	// Mistakes are what is wrong with the file, a line each, and Rejected why the
-	// launcher would not take a file without mistakes. Without either, the rest counts.
-	Mistakes []string `json:"mistakes"`
-	Rejected string   `json:"rejected"`
-	Changes  []change `json:"changes"`
-	Outcome  string   `json:"outcome"`
-}
-
 // check says what the configuration would do if it were applied now. It changes
 // nothing. The launcher's own environment counts, not that of whoever asks.
 func (l *launcher) check(question checkQuestion) checkAnswer {

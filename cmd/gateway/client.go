@@ -18,7 +18,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -66,20 +65,12 @@ type target struct {
 	ended string
 }
 
-// scopeFlags are --system and --user, which all commands but run have.
-type scopeFlags struct {
-	system, user bool
-}
-
-func (f *scopeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.system, "system", false, "the launcher of the system")
-	cmd.Flags().BoolVar(&f.user, "user", false, "the launcher of this user")
-	cmd.MarkFlagsMutuallyExclusive("system", "user")
-}
+// choice is which scopes are meant; without any, those in which there is something.
+type choice struct{ system, user bool }
 
 // targets returns the scopes that were asked for; without a flag, those in which
 // there is a unit or a launcher, or whose manager does not say.
-func (f scopeFlags) targets(ctx context.Context) []target {
+func (f choice) targets(ctx context.Context) []target {
 	switch {
 	case f.system:
 		return []target{newTarget(ctx, units.System)}
@@ -102,7 +93,7 @@ func (f scopeFlags) targets(ctx context.Context) []target {
 }
 
 // one returns the only target; verbs refuse to choose between two launchers.
-func (f scopeFlags) one(ctx context.Context) (target, error) {
+func (f choice) one(ctx context.Context) (target, error) {
 	found := f.targets(ctx)
 	switch len(found) {
 	case 0:
@@ -291,44 +282,6 @@ func (t target) startHint() string {
 	default:
 		return fmt.Sprintf("\"%s enable --now openclaw-gateway.socket\" opens the port", systemctl)
 	}
-}
-
-func newRestartCommand() *cobra.Command {
-	return newVerb("restart", "start the next generation of the worker now",
-		`Ends the present generation of the worker and starts the next one. Clients that connect meanwhile wait in the queue.
-Waits until the new generation is ready; if it does not become ready, the exit status is 1 and the reason is printed.`)
-}
-
-func newReloadCommand() *cobra.Command {
-	return newVerb("reload", "apply the configuration now",
-		`Reads the configuration and applies it, which does nothing if it has not changed. Waits for the outcome; a
-configuration that is rejected changes nothing, the exit status is 1 and the reason is printed.`)
-}
-
-func newVerb(name, short, long string) *cobra.Command {
-	var scope scopeFlags
-	cmd := &cobra.Command{
-		Use: name, Short: short, Long: long, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := scope.one(cmd.Context())
-			if err != nil {
-				return err
-			}
-			_, err = t.greet(cmd.Context())
-			if err == nil {
-				err = t.call(cmd.Context(), http.MethodPost, "/"+name, nil, new(answer))
-			}
-			if err != nil && underSystemd() && t.stopping(cmd.Context()) {
-				// A reload that systemd's own stop has overtaken is no failure: the exit
-				// status would make the stopped unit a failed one.
-				fmt.Fprintf(cmd.ErrOrStderr(), "gateway: %v\n", err)
-				return nil
-			}
-			return err
-		},
-	}
-	scope.add(cmd)
-	return cmd
 }
 
 // stopping reports whether the manager is stopping the service.

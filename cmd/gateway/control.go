@@ -27,11 +27,6 @@ type control struct {
 	socket net.Listener
 }
 
-// answer is what /restart and /reload say.
-type answer struct {
-	Error string `json:"error,omitempty"`
-}
-
 // questionLimit is in bytes, and above what a configuration needs by far.
 const questionLimit = 8 << 20
 

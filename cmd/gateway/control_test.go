@@ -297,7 +297,7 @@ func TestHistory(t *testing.T) {
 	if last.Generation != 131 || last.Ended != nil || last.State != "starting" {
 		t.Errorf("the newest is %+v", last)
 	}
-	rows := strings.Split(strings.TrimSpace(h.text()), "\n")
+	rows := strings.Split(strings.TrimSpace(historyText(h)), "\n")
 	if len(rows) != historyLength+2 || !strings.Contains(rows[1], "never") || !strings.Contains(rows[2], "1s") ||
 		!strings.Contains(rows[1], "exit code 1  crash") || !strings.Contains(rows[historyLength+1], "starting") {
 		t.Errorf("%d rows: %q %q %q", len(rows), rows[1], rows[2], rows[len(rows)-1])

@@ -41,9 +41,9 @@ func executeInstaller(t *testing.T, program string, euid int, args ...string) (o
 		executable: func() (string, error) { return program, nil },
 		euid:       func() int { return euid },
 	}
-	cmd := in.installCommand()
+	cmd := installCommand(in)
 	if args[0] == "uninstall" {
-		cmd = in.uninstallCommand()
+		cmd = uninstallCommand(in)
 	}
 	var stdout, stderr bytes.Buffer
 	cmd.SetOut(&stdout)

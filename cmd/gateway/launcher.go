@@ -19,6 +19,7 @@ import (
 // launcher is "gateway run": it ties the held sockets, the configuration and
 // the supervisor together, and is what the control socket speaks to.
 type launcher struct {
+	options    Options
 	log        *slog.Logger
 	level      *slog.LevelVar
 	files      configFile

@@ -50,7 +50,7 @@ func (l *launcher) assemble(cfg *config.Config, selected listener.Set, log *slog
 		if err != nil {
 			return nil, fmt.Errorf("find the program of the hello server: %w", err)
 		}
-		spec.Command = []string{executable, helloArgument}
+		spec.Command = []string{executable, l.options.Hello}
 		spec.Environment = append(spec.Environment, "GATEWAY_CONFIG="+l.files.name())
 	}
 	if spec.Directory == "" {

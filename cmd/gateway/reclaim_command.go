@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,138 +8,13 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/judge"
 	"openclaw-gateway/cmd/gateway/reclaim"
 	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/listener/holders"
-	"openclaw-gateway/units"
 )
-
-// reclaimLimit is for all of "gateway reclaim", below the TimeoutSec=20 of the
-// socket unit that runs it.
-const reclaimLimit = 18 * time.Second
-
-func newReclaimCommand() *cobra.Command {
-	var scope scopeFlags
-	var force, dryRun bool
-	cmd := &cobra.Command{
-		Use:   "reclaim [ADDRESS…] [--dry-run] [--force]",
-		Short: "end orphaned OpenClaw gateways that hold the port",
-		Long: `Ends the OpenClaw gateways that hold an address, or one that conflicts with it such as 0.0.0.0, and are the main
-process of no unit, which is proven by their command line: SIGTERM, and SIGKILL after 10 s if the address is not free
-then. Without ADDRESS (127.0.0.1:18789, [::1]:18789) it takes those of the installed socket unit, else "listen" of the
-configuration. The socket unit runs it each time before it opens the port.
-
-A supervised OpenClaw gateway (a rival) is named with the command that disables its unit. It and processes that are no
-OpenClaw gateway (foreign) are only ended with --force. PID 1, service managers, a launcher and its worker, and whoever
-has started this command are never ended.
-
-Exit status: 0 the address is free, or held by systemd, our launcher and its worker alone; 1 somebody else holds it.
-With --dry-run nothing is ended, and the exit status is the one to expect without.`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), reclaimLimit)
-			defer cancel()
-			addresses, err := parseAddresses(args)
-			if err != nil {
-				return err
-			}
-			if len(addresses) == 0 {
-				if addresses, err = scope.addresses(ctx); err != nil {
-					return err
-				}
-			}
-			teller := &reclaimTeller{
-				out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(),
-				addresses: addresses, force: force, dryRun: dryRun, uid: os.Geteuid(),
-			}
-			if underSystemd() && !dryRun {
-				teller.log = newLogger(config.FormatAuto, slog.LevelInfo, os.Stderr)
-			}
-			options := reclaim.Options{Force: force, DryRun: dryRun, Unbound: beforeBind(), Tell: teller.event}
-			if teller.uid != 0 && !options.Unbound {
-				options.Ours = ownAddresses(ctx)
-			}
-			outcome, err := reclaim.Run(ctx, addresses, options)
-			if err != nil {
-				return err
-			}
-			teller.outcome(outcome)
-			if len(outcome.Obstacles) > 0 {
-				return &exitStatus{status: 1}
-			}
-			return nil
-		},
-	}
-	scope.add(cmd)
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be ended and why, and end nothing")
-	cmd.Flags().BoolVar(&force, "force", false, "end a rival or a foreign process too")
-	return cmd
-}
-
-func parseAddresses(args []string) ([]netip.AddrPort, error) {
-	var addresses []netip.AddrPort
-	for _, arg := range args {
-		address, err := netip.ParseAddrPort(arg)
-		if err != nil || address.Port() == 0 {
-			return nil, fmt.Errorf("%q is no address: write an IP address and a port, such as 127.0.0.1:18789 or [::1]:18789", arg)
-		}
-		address = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
-		if !slices.Contains(addresses, address) {
-			addresses = append(addresses, address)
-		}
-	}
-	return addresses, nil
-}
-
-// addresses returns what the installed socket unit listens on, or what the
-// configuration asks for where there is none.
-func (f scopeFlags) addresses(ctx context.Context) ([]netip.AddrPort, error) {
-	found := f.targets(ctx)
-	if len(found) > 1 {
-		_, err := f.one(ctx)
-		return nil, err
-	}
-	if len(found) == 1 && len(found[0].listen) > 0 {
-		return found[0].listen, nil
-	}
-	file := configFile{}
-	switch {
-	case f.system:
-		file.path = installedConfig(units.System)
-	case f.user:
-		file.path = installedConfig(units.User)
-	}
-	cfg, err := file.load()
-	if err != nil {
-		return nil, fmt.Errorf("name the addresses, as the configuration does not tell them: %w", err)
-	}
-	return cfg.Listen, nil
-}
-
-// beforeBind reports whether the socket unit has executed this process: then the
-// unit itself does not hold the addresses yet, and whoever does is in its way.
-func beforeBind() bool {
-	cgroup, err := os.ReadFile("/proc/self/cgroup")
-	return err == nil && underSystemd() && strings.Contains(string(cgroup), "/"+units.Socket+"\n")
-}
-
-// ownAddresses returns what the active socket units of both scopes listen on, as
-// far as their managers can be asked.
-func ownAddresses(ctx context.Context) []netip.AddrPort {
-	var all []netip.AddrPort
-	for _, t := range (scopeFlags{}).targets(ctx) {
-		if t.socket == "active" {
-			all = append(all, t.listen...)
-		}
-	}
-	return all
-}
 
 // reclaimTeller says what "gateway reclaim" does: a person in sentences, the
 // journal in fields.
@@ -277,22 +151,6 @@ func (t *reclaimTeller) again(asRoot bool, flags ...string) string {
 		return systemd.AsRoot(t.uid, command)
 	}
 	return command
-}
-
-// reclaimHint names the command that frees the address if an orphan holds it, and
-// else what holders.InUse says.
-func reclaimHint(ctx context.Context, address netip.AddrPort) string {
-	sockets, _, err := judge.Known{}.Keeping(ctx, address)
-	if err == nil {
-		for _, socket := range sockets {
-			for _, holder := range socket.Holders {
-				if holder.Role == judge.Orphan {
-					return fmt.Sprintf("%s is held by %s: `gateway reclaim %s` ends it", address, describeHolder(reclaim.Keeper{Holder: holder}), systemd.Quote(address.String()))
-				}
-			}
-		}
-	}
-	return holders.InUse(address)
 }
 
 // describeKeeper is a process, what it holds, and why it is what it is.

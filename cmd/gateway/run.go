@@ -5,64 +5,41 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/signal"
-	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/config/watch"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/worker"
 )
 
-func newRunCommand() *cobra.Command {
-	var path string
-	cmd := &cobra.Command{
-		Use:   "run [--config FILE]",
-		Short: "be the launcher, in the foreground",
-		Long: `Takes the listening sockets that systemd passes, starts the worker at the first connection, and goes on to the
-next generation when it ends. Without passed sockets, and not under systemd, it binds the addresses of "listen"
-itself. SIGTERM and SIGINT stop the worker and end it, a second one without waiting for the worker; SIGHUP applies
-the configuration.
-
-Exit status: 75 when the worker was stopped because nobody was connected (worker.idle_stop); systemd, which keeps the
-sockets, starts it again for the next client. Run by hand it waits for that client itself.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(cmd.Context(), path)
-		},
-	}
-	cmd.Flags().StringVar(&path, "config", "", "configuration file (default: the user's, else /etc/openclaw-gateway/config.yaml)")
-	return cmd
+// Options are what the launcher is told besides its configuration.
+type Options struct {
+	Config string // the file as it was named; "" looks for it, each time anew
+	Hello  string // the argument with which this program is the worker where the configuration names none
 }
 
-// newWrapperCommand is "run" in the form in which a unit calls it that OpenClaw
-// wrote with its own install --wrapper: PATH gateway --port N.
-func newWrapperCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:                "gateway",
-		Hidden:             true,
-		DisableFlagParsing: true,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(cmd.Context(), "")
-		},
-	}
-}
+// IdleStatus is what the program exits with after [errIdle], and only then: EX_TEMPFAIL of sysexits.h, which the service
+// unit takes for success and after which it does not start the launcher again.
+const IdleStatus = 75
+
+// errIdle says that the launcher has ended because nobody needs the worker, and leaves systemd alone with the sockets.
+var errIdle = errors.New("nobody needs the worker")
 
 // run is the way of the sockets: inherit or bind them, supervise the worker that
 // gets them, report what it does.
-func run(ctx context.Context, path string) error {
+func run(ctx context.Context, options Options) error {
 	sockets, holder, err := inherit()
 	if err != nil {
 		return err
 	}
-	files := configFile{path: path}
+	files := configFile{path: options.Config}
 	// Before it is read, so that no edit is missed.
 	edits, unwatched := watch.New(files.watched())
 	cfg, rejected := files.load()
@@ -96,26 +73,26 @@ func run(ctx context.Context, path string) error {
 	if holder.kind == byItself {
 		// Before anything else, because without the addresses there is nothing to do.
 		if sockets, err = held.claim(0, cfg.Listen); err != nil {
-			return whoHolds(ctx, err)
+			return err
 		}
 	}
 
 	l := &launcher{
-		log: log, level: level, files: files, held: held, since: time.Now(), announce: new(announcer),
+		options: options, log: log, level: level, files: files, held: held, since: time.Now(), announce: new(announcer),
 	}
 	l.mu.Lock() // an edit waits until there is a supervisor
 	spec, good := l.adopt(cfg, rejected)
-	options := worker.Options{
+	supervision := worker.Options{
 		Log: log, Directory: directory, Alone: true, AtOnce: l.atOnce(), Good: good,
 		// Only systemd starts a launcher again that has left the sockets alone.
-		ExitIdle: holder.kind == bySystemd && underSystemd(),
+		ExitIdle: holder.kind == bySystemd && systemd.ExecutedThis(),
 		Observe:  l.observe, Ended: l.history.add, ListensOn: listensOn, OpenDesk: l.openDesk,
 	}
 	if interval, err := daemon.SdWatchdogEnabled(false); err == nil && interval > 0 {
-		options.HeartbeatEvery = interval / 2
-		options.Heartbeat = func() { notify(daemon.SdNotifyWatchdog) }
+		supervision.HeartbeatEvery = interval / 2
+		supervision.Heartbeat = func() { notify(daemon.SdNotifyWatchdog) }
 	}
-	l.supervisor = worker.New(spec, options)
+	l.supervisor = worker.New(spec, supervision)
 	l.mu.Unlock()
 	defer l.forgetEnvironment()
 
@@ -151,30 +128,11 @@ func run(ctx context.Context, path string) error {
 	if err := sockets.Listen(); err != nil || why != worker.ReasonIdle {
 		return err
 	}
-	log.Info("nobody needs the worker, the launcher ends: the next client has systemd start it again", "exit_status", idleStatus)
+	log.Info("nobody needs the worker, the launcher ends: the next client has systemd start it again", "exit_status", IdleStatus)
 	notify(daemon.SdNotifyStopping + "\nSTATUS=nobody needs the worker: the next client on " +
 		joinAddresses(sockets.Addresses()) + " starts everything again")
-	return &exitStatus{status: idleStatus}
+	return errIdle
 }
-
-// whoHolds says who has the address that could not be bound, and what frees it.
-func whoHolds(ctx context.Context, err error) error {
-	var used *inUse
-	if !errors.As(err, &used) {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, hintLimit)
-	defer cancel()
-	return fmt.Errorf("%w: %s", used.err, reclaimHint(ctx, used.address))
-}
-
-// hintLimit is how long a look at who holds an address may take.
-const hintLimit = 5 * time.Second
-
-// idleStatus is what the launcher exits with when it leaves systemd alone with
-// the sockets, and only then: EX_TEMPFAIL of sysexits.h, which the service unit
-// takes for success and after which it does not start the launcher again.
-const idleStatus = 75
 
 // holder is who keeps the listening sockets open while the launcher is away.
 type holder struct {
@@ -196,7 +154,7 @@ const (
 func inherit() (listener.Set, holder, error) {
 	sockets, refused, err := listener.Inherit()
 	switch {
-	case errors.Is(err, listener.ErrNoSockets) && underSystemd():
+	case errors.Is(err, listener.ErrNoSockets) && systemd.ExecutedThis():
 		return nil, holder{}, errors.New("systemd passed no sockets to this service: enable the socket unit, " +
 			"\"systemctl enable --now openclaw-gateway.socket\" (with --user for a user's), which \"gateway install\" writes")
 	case errors.Is(err, listener.ErrNoSockets):
@@ -207,13 +165,6 @@ func inherit() (listener.Set, holder, error) {
 		return nil, holder{}, errors.Join(refused...)
 	}
 	return sockets, holder{kind: bySystemd, pid: os.Getppid(), refused: refused}, nil
-}
-
-// underSystemd reports whether a service manager executed this very process
-// (SYSTEMD_EXEC_PID, systemd.exec(5)): a shell in a systemd session has many of
-// a service's other variables too.
-func underSystemd() bool {
-	return os.Getenv("SYSTEMD_EXEC_PID") == fmt.Sprint(os.Getpid())
 }
 
 // obey turns signals into requests until the launcher ends.
@@ -245,13 +196,4 @@ func (l *launcher) obey(ctx context.Context, stop context.CancelFunc, hurry chan
 			stop()
 		}
 	}
-}
-
-// joinAddresses lists addresses for a sentence.
-func joinAddresses(addresses []netip.AddrPort) string {
-	words := make([]string, 0, len(addresses))
-	for _, address := range addresses {
-		words = append(words, address.String())
-	}
-	return strings.Join(words, " and ")
 }

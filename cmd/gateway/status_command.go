@@ -9,83 +9,36 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 
 	"github.com/prometheus/procfs"
-	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/cmd/gateway/judge"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 )
 
-func newStatusCommand() *cobra.Command {
-	var scope scopeFlags
-	var asJSON, watch, history bool
-	cmd := &cobra.Command{
-		Use:   "status",
-		Short: "say what holds the port, what serves it, since when",
-		Long: `Says what holds the port, what serves it, since when, and what is wrong. It works without a launcher too, and as
-an ordinary user says what could not be seen.
-
-Exit status: 0 serving, starting, or waiting for a first client; 1 something is wrong; 3 not running. systemctl
-is-active is no substitute: it exits with 0 while the worker does not answer.
-
---watch shows each change of the launcher, of its worker and of its configuration as it comes, and the launcher's end and
-return; Ctrl-C ends it. Clients come and go without an event: on a terminal the numbers are read again each second, elsewhere
-with the next change. --history lists the last hundred generations; the journal has more.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if history {
-				return printHistory(cmd, scope, asJSON)
-			}
-			targets := scope.targets(cmd.Context())
-			if len(targets) == 0 {
-				targets = []target{nowhere()}
-			}
-			if watch {
-				ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM)
-				defer stop()
-				return watchStatus(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), targets, asJSON)
-			}
-			var all []Status
-			exit := 0
-			for _, t := range targets {
-				s := t.status(cmd.Context())
-				all = append(all, s)
-				exit = max(exit, s.exit())
-			}
-			if err := printStatus(cmd.OutOrStdout(), all, asJSON); err != nil {
-				return err
-			}
-			if exit != 0 {
-				return &exitStatus{status: exit}
-			}
-			return nil
-		},
-	}
-	scope.add(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: an object, or an array of them where two scopes have a launcher")
-	cmd.Flags().BoolVar(&watch, "watch", false, "go on and show each change; with --json, one object a line")
-	cmd.Flags().BoolVar(&history, "history", false, "list the last hundred generations of the worker instead")
-	cmd.MarkFlagsMutuallyExclusive("watch", "history")
-	return cmd
-}
-
-func printStatus(w io.Writer, all []Status, asJSON bool) error {
+func printStatus(w io.Writer, all []view, asJSON bool) error {
 	if asJSON {
-		return printJSON(w, all)
+		return printJSON(w, statuses(all))
 	}
 	_, err := io.WriteString(w, statusText(all, painterFor(w)))
 	return err
 }
 
-func statusText(all []Status, p painter) string {
+// statuses is what is told of each to programs.
+func statuses(all []view) []Status {
+	told := make([]Status, len(all))
+	for i, s := range all {
+		told[i] = s.Status
+	}
+	return told
+}
+
+func statusText(all []view, p painter) string {
 	blocks := make([]string, len(all))
 	for i, s := range all {
 		blocks[i] = s.text(p)
@@ -103,35 +56,6 @@ func printJSON[T any](w io.Writer, all []T) error {
 	return encoder.Encode(all)
 }
 
-func printHistory(cmd *cobra.Command, scope scopeFlags, asJSON bool) error {
-	targets := scope.targets(cmd.Context())
-	if len(targets) == 0 {
-		return &exitStatus{status: 3, err: errNowhere}
-	}
-	var all []History
-	var failures []error
-	status := 3 // unless something else is wrong
-	for _, t := range targets {
-		var h History
-		if err := t.ask(cmd.Context(), "/history", &h); err != nil {
-			if !errors.Is(err, errNotRunning) {
-				status = 1
-			}
-			failures = append(failures, fmt.Errorf("the launcher of the %s scope remembers the generations, "+
-				"\"gateway logs --%s\" shows what the journal has: %w", t.scope, t.scope, err))
-			continue
-		}
-		all = append(all, h)
-	}
-	if err := writeHistory(cmd.OutOrStdout(), all, len(targets) > 1, asJSON); err != nil {
-		return err
-	}
-	if len(failures) > 0 {
-		return &exitStatus{status: status, err: errors.Join(failures...)}
-	}
-	return nil
-}
-
 // writeHistory names the scopes where there are several.
 func writeHistory(w io.Writer, all []History, several, asJSON bool) error {
 	if asJSON && len(all) > 0 {
@@ -144,7 +68,7 @@ func writeHistory(w io.Writer, all []History, several, asJSON bool) error {
 			}
 			fmt.Fprintf(w, "%s scope\n", h.Scope)
 		}
-		if _, err := io.WriteString(w, h.text()); err != nil {
+		if _, err := io.WriteString(w, historyText(h)); err != nil {
 			return err
 		}
 	}
@@ -162,11 +86,12 @@ func nowhere() target {
 
 // status asks the launcher, and fills in what it cannot know: what the service
 // manager says, and what the kernel says to whoever asks.
-func (t target) status(ctx context.Context) Status {
-	s, err := t.greet(ctx)
+func (t target) status(ctx context.Context) view {
+	told, err := t.greet(ctx)
 	if err != nil {
 		return t.withoutLauncher(ctx, err)
 	}
+	s := view{Status: told}
 	if s.Launcher.Holder == bySystemd && t.unit.ActiveState != "" {
 		s.Unit = t.unit
 	}
@@ -175,7 +100,7 @@ func (t target) status(ctx context.Context) Status {
 }
 
 // complete adds to a launcher's own answer what can be seen from here.
-func (t target) complete(ctx context.Context, s *Status) {
+func (t target) complete(ctx context.Context, s *view) {
 	if s.Launcher.Holder == bySystemd && t.unit.ActiveState != "" && t.unit.MainPID != s.Launcher.PID {
 		s.Problems = append(s.Problems, fmt.Sprintf("the main process of %s is %d, but the launcher that answers is %d",
 			t.unit.Name, t.unit.MainPID, s.Launcher.PID))
@@ -216,11 +141,11 @@ func (t target) manager() int {
 
 // withoutLauncher is the status when no launcher answers, for the reason err: what
 // the service manager and the kernel know.
-func (t target) withoutLauncher(ctx context.Context, err error) Status {
-	s := Status{
+func (t target) withoutLauncher(ctx context.Context, err error) view {
+	s := view{Status: Status{
 		Version: programVersion(), Verdict: VerdictDegraded, Problems: []string{}, Notes: []string{}, Unit: t.unit,
-		Sockets: []SocketStatus{}, Launcher: LauncherStatus{PID: t.unit.MainPID}, Worker: WorkerStatus{State: "waiting"},
-	}
+		Sockets: []SocketStatus{}, Launcher: LauncherStatus{PID: t.unit.MainPID}, Worker: WorkerStatus{State: StateWaiting},
+	}}
 	alive := false
 	if process, err := holders.Find(t.unit.MainPID); t.unit.MainPID > 0 && err == nil {
 		s.Launcher.Since = moment(process.Since())
@@ -231,7 +156,7 @@ func (t target) withoutLauncher(ctx context.Context, err error) Status {
 		s.Problems = append(s.Problems, t.silence(err))
 	case errors.Is(err, errForbidden):
 		s.Notes = append(s.Notes, "what the launcher itself knows is not shown: "+err.Error())
-		t.judgeFromOutside(&s)
+		t.judgeFromOutside(&s.Status)
 	case !errors.Is(err, errNotRunning):
 		s.Problems = append(s.Problems, err.Error())
 	case t.unasked != nil:
@@ -333,7 +258,7 @@ func (t target) judgeFromOutside(s *Status) {
 }
 
 // compare says where the sockets are not what the socket unit promises.
-func (t target) compare(ctx context.Context, s *Status, addresses []netip.AddrPort) {
+func (t target) compare(ctx context.Context, s *view, addresses []netip.AddrPort) {
 	for _, address := range addresses {
 		var found *SocketStatus
 		for i := range s.Sockets {
@@ -345,7 +270,7 @@ func (t target) compare(ctx context.Context, s *Status, addresses []netip.AddrPo
 		case found == nil && t.socket == "active":
 			s.Notes = append(s.Notes, fmt.Sprintf("%s is active, but nothing listens on %s in this network namespace: "+
 				"its sockets are in another one, or the machine does not have the address", units.Socket, address))
-		case found != nil && t.socket != "active" && s.worst == "" && s.Verdict == VerdictDown:
+		case found != nil && t.socket != "active" && s.worst() == "" && s.Verdict == VerdictDown:
 			// Another launcher, or another socket unit.
 			problem := ofUser(ctx, address, found.Holders)
 			if problem == "" {
@@ -363,7 +288,7 @@ func ofUser(ctx context.Context, address netip.AddrPort, having []HolderStatus) 
 	defer cancel()
 	for _, holder := range having {
 		// To whom the user's manager cannot be seen, the launcher can.
-		if holder.Role != judge.Launcher && (holder.Role != judge.Systemd || holder.PID == 1) {
+		if holder.Role != api.RoleLauncher && (holder.Role != api.RoleSystemd || holder.PID == 1) {
 			continue
 		}
 		manager := systemd.Manager{User: true, UID: int(holder.UID)}

@@ -8,15 +8,22 @@ import (
 	"slices"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/judge"
 	"openclaw-gateway/listener/holders"
 )
+
+// view is a status with what a person is shown besides.
+type view struct {
+	Status
+	owners map[uint64]uint32 // who made a socket, by its inode
+}
 
 // look completes the sockets by what the kernel tells: those that listen on the
 // addresses besides ours, their queues and connections, and who has them open.
 // manager is the pid of the service manager that keeps ours for the socket unit; 0
 // when none does.
-func (s *Status) look(ctx context.Context, addresses []netip.AddrPort, manager int) {
+func (s *view) look(ctx context.Context, addresses []netip.AddrPort, manager int) {
 	if err := s.count(addresses); err != nil {
 		s.Problems = append(s.Problems, err.Error())
 	}
@@ -49,7 +56,8 @@ func unseenNote(unseen int) string {
 // count asks the kernel which sockets listen on the addresses, and for their
 // queues and connections. It answers for this network namespace: what the launcher
 // has said of a socket in another one stays.
-func (s *Status) count(addresses []netip.AddrPort) error {
+func (s *view) count(addresses []netip.AddrPort) error {
+	s.owners = map[uint64]uint32{}
 	connections := map[netip.AddrPort]*int{}
 	for _, address := range addresses {
 		listening, err := holders.Listening(address)
@@ -65,7 +73,7 @@ func (s *Status) count(addresses []netip.AddrPort) error {
 				})
 			}
 			line := &s.Sockets[i]
-			line.owner = socket.UID
+			s.owners[socket.Inode] = socket.UID
 			if socket.Backlog > 0 {
 				line.Queued, line.Backlog = socket.Queued, socket.Backlog
 			}
@@ -84,7 +92,7 @@ func (s *Status) count(addresses []netip.AddrPort) error {
 
 // findHolders lists who has the sockets open, and says of each who should not what
 // it is and what to do.
-func (s *Status) findHolders(ctx context.Context, addresses []netip.AddrPort, manager int) error {
+func (s *view) findHolders(ctx context.Context, addresses []netip.AddrPort, manager int) error {
 	var inodes []uint64
 	for _, socket := range s.Sockets {
 		inodes = append(inodes, socket.Inode)
@@ -108,7 +116,6 @@ func (s *Status) findHolders(ctx context.Context, addresses []netip.AddrPort, ma
 			socket.Holders = slices.Insert(socket.Holders, 0, managerStatus(manager))
 		}
 	}
-	s.worst = culprits.worst()
 	s.Problems = append(s.Problems, culprits.sentences(addresses)...)
 	return nil
 }
@@ -116,7 +123,7 @@ func (s *Status) findHolders(ctx context.Context, addresses []netip.AddrPort, ma
 // passedBy reports whether it is the manager that keeps a socket, although it
 // cannot be seen there: the socket is the launcher's, or the only one on an
 // address of the socket unit.
-func (s *Status) passedBy(socket SocketStatus, addresses []netip.AddrPort, manager int) bool {
+func (s *view) passedBy(socket SocketStatus, addresses []netip.AddrPort, manager int) bool {
 	if manager == 0 || !isOneOf(socket.Address, addresses) {
 		return false
 	}
@@ -135,7 +142,7 @@ func (s *Status) passedBy(socket SocketStatus, addresses []netip.AddrPort, manag
 	return sharing == 1
 }
 
-func isOurs(h HolderStatus) bool { return h.Role == judge.Launcher || h.Role == judge.Worker }
+func isOurs(h HolderStatus) bool { return h.Role == api.RoleLauncher || h.Role == api.RoleWorker }
 
 func isOneOf(address string, addresses []netip.AddrPort) bool {
 	return slices.ContainsFunc(addresses, func(a netip.AddrPort) bool { return a.String() == address })
@@ -151,9 +158,9 @@ func holderStatus(h judge.Holder) HolderStatus {
 func managerStatus(pid int) HolderStatus {
 	process, err := holders.Find(pid)
 	if err != nil {
-		return HolderStatus{PID: pid, Role: judge.Systemd, Command: "systemd"}
+		return HolderStatus{PID: pid, Role: api.RoleSystemd, Command: "systemd"}
 	}
-	return holderStatus(judge.Holder{Process: process, Role: judge.Systemd})
+	return holderStatus(judge.Holder{Process: process, Role: api.RoleSystemd})
 }
 
 // culprits are the processes that should not hold an address, each with the
@@ -165,11 +172,8 @@ type culprit struct {
 	addresses []string
 }
 
-// order is from bad to less bad; who is not in it may hold the port.
-var order = []judge.Role{judge.Orphan, judge.Rival, judge.Foreign}
-
 func (all *culprits) add(holder judge.Holder, address string) {
-	if !slices.Contains(order, holder.Role) {
+	if !slices.Contains(api.Intruders, holder.Role) {
 		return
 	}
 	i := slices.IndexFunc(*all, func(c culprit) bool { return c.PID == holder.PID })
@@ -182,22 +186,13 @@ func (all *culprits) add(holder judge.Holder, address string) {
 	}
 }
 
-func (all culprits) worst() judge.Role {
-	for _, role := range order {
-		if slices.ContainsFunc(all, func(c culprit) bool { return c.Role == role }) {
-			return role
-		}
-	}
-	return ""
-}
-
 // shownCulprits of a role get a sentence each.
 const shownCulprits = 3
 
 // sentences says who, why, and what to run, the worst first.
 func (all culprits) sentences(wanted []netip.AddrPort) []string {
 	var sentences []string
-	for _, role := range order {
+	for _, role := range api.Intruders {
 		shown := 0
 		rest := 0
 		for _, one := range all {
@@ -217,7 +212,7 @@ func (all culprits) sentences(wanted []netip.AddrPort) []string {
 	return sentences
 }
 
-var article = map[judge.Role]string{judge.Orphan: "an orphan", judge.Rival: "a rival", judge.Foreign: "a foreign process"}
+var article = map[api.Role]string{api.RoleOrphan: "an orphan", api.RoleRival: "a rival", api.RoleForeign: "a foreign process"}
 
 func (c culprit) sentence(wanted []netip.AddrPort) string {
 	var exact []netip.AddrPort

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/systemd"
 )
 
@@ -15,10 +15,10 @@ import (
 var moods = map[Verdict]colour{VerdictOK: green, VerdictWaiting: cyan, VerdictStarting: yellow}
 
 // roleColours: who should not hold the port is seen at a glance.
-var roleColours = map[judge.Role]colour{judge.Orphan: red, judge.Rival: red, judge.Foreign: red, judge.Worker: bold}
+var roleColours = map[api.Role]colour{api.RoleOrphan: red, api.RoleRival: red, api.RoleForeign: red, api.RoleWorker: bold}
 
 // text writes the status for a person.
-func (s *Status) text(p painter) string {
+func (s *view) text(p painter) string {
 	var b strings.Builder
 	line := func(key, format string, values ...any) {
 		b.WriteString(p.paint(dim, fmt.Sprintf("%10s", key)) + "  " + fmt.Sprintf(format, values...) + "\n")
@@ -38,7 +38,7 @@ func (s *Status) text(p painter) string {
 		line("socket", "%s, %s, %d of %d waiting, inode %d", p.paint(bold, socket.Address), connectionsText(socket.Connections),
 			socket.Queued, socket.Backlog, socket.Inode)
 		// Usually the same processes hold all of them.
-		if i+1 < len(s.Sockets) && sameHolders(socket, s.Sockets[i+1]) {
+		if i+1 < len(s.Sockets) && s.sameHolders(socket, s.Sockets[i+1]) {
 			continue
 		}
 		for _, holder := range socket.Holders {
@@ -73,7 +73,7 @@ func (s *Status) text(p painter) string {
 	return b.String()
 }
 
-func (s *Status) addWorker(line func(key, format string, values ...any)) {
+func (s *view) addWorker(line func(key, format string, values ...any)) {
 	w := s.Worker
 	if w.PID != 0 && w.Since != nil {
 		ready := ""
@@ -99,7 +99,7 @@ func (s *Status) addWorker(line func(key, format string, values ...any)) {
 }
 
 // headline is the status in a sentence.
-func (s *Status) headline() string {
+func (s *view) headline() string {
 	var addresses []string
 	for _, socket := range s.Sockets {
 		if !slices.Contains(addresses, socket.Address) {
@@ -144,11 +144,11 @@ func (s *Status) headline() string {
 }
 
 // unseenHolder stands where a list of holders is empty: a socket always has one.
-func (s *Status) unseenHolder(socket SocketStatus) string {
+func (s *view) unseenHolder(socket SocketStatus) string {
 	if s.Unseen > 0 {
-		return "held by a process that cannot be seen from here; its socket was made by " + accountName(socket.owner)
+		return "held by a process that cannot be seen from here; its socket was made by " + accountName(s.owners[socket.Inode])
 	}
-	return "held outside this PID namespace, or by the kernel; its socket was made by " + accountName(socket.owner)
+	return "held outside this PID namespace, or by the kernel; its socket was made by " + accountName(s.owners[socket.Inode])
 }
 
 // holderLine is one process for a person: who, which, whose, since when, where it
@@ -161,15 +161,15 @@ func holderLine(h HolderStatus, p painter) string {
 	if h.Unit != "" {
 		words = append(words, "in "+h.Unit)
 	}
-	if slices.Contains(order, h.Role) {
+	if slices.Contains(api.Intruders, h.Role) {
 		// Whoever started it may start it again.
 		words = append(words, fmt.Sprintf("child of %d", h.Parent))
 	}
 	return strings.Join(words, "  ") + "  " + p.paint(dim, h.Command)
 }
 
-func sameHolders(a, b SocketStatus) bool {
-	return a.owner == b.owner && slices.EqualFunc(a.Holders, b.Holders, func(x, y HolderStatus) bool { return x.PID == y.PID })
+func (s *view) sameHolders(a, b SocketStatus) bool {
+	return s.owners[a.Inode] == s.owners[b.Inode] && slices.EqualFunc(a.Holders, b.Holders, func(x, y HolderStatus) bool { return x.PID == y.PID })
 }
 
 func connectionsText(n *int) string {
@@ -180,24 +180,6 @@ func connectionsText(n *int) string {
 		return "1 connection"
 	default:
 		return fmt.Sprintf("%d connections", *n)
-	}
-}
-
-// clock is a moment with how long it is ago, for as long as that says more.
-func clock(t time.Time) string {
-	text := t.Local().Format(time.DateTime)
-	ago := time.Since(t)
-	switch {
-	case ago < 0:
-		return text
-	case ago < time.Minute:
-		return fmt.Sprintf("%s (%d s ago)", text, int(ago.Seconds()))
-	case ago < time.Hour:
-		return fmt.Sprintf("%s (%d min ago)", text, int(ago.Minutes()))
-	case ago < 48*time.Hour:
-		return fmt.Sprintf("%s (%d h ago)", text, int(ago.Hours()))
-	default:
-		return fmt.Sprintf("%s (%d days ago)", text, int(ago.Hours())/24)
 	}
 }
 

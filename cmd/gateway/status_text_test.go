@@ -1,14 +1,13 @@
 package main
 
 import (
+	"openclaw-gateway/cmd/gateway/api"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"openclaw-gateway/cmd/gateway/judge"
 )
 
 // TestStatusText: what a person sees for each verdict, and the exit status.
@@ -20,10 +19,10 @@ func TestStatusText(t *testing.T) {
 		now := time.Now() // midnight, 1 January 2000
 		ago := func(d time.Duration) *time.Time { return moment(now.Add(-d)) }
 		twelve, none := 12, 0
-		manager := HolderStatus{PID: 1, Role: judge.Systemd, Command: "systemd", Since: ago(72 * time.Hour), Unit: "init.scope"}
-		launcher := HolderStatus{PID: 812, Role: judge.Launcher, Command: "gateway run", Since: ago(2 * time.Hour), Unit: "openclaw-gateway.service", Parent: 1}
-		worker := HolderStatus{PID: 834, Role: judge.Worker, Command: "node index.js", Since: ago(time.Hour), Unit: "openclaw-gateway.service", Parent: 812}
-		orphan := HolderStatus{PID: 999, Role: judge.Orphan, Command: "node old.js", Since: ago(time.Hour), Parent: 1}
+		manager := HolderStatus{PID: 1, Role: api.RoleSystemd, Command: "systemd", Since: ago(72 * time.Hour), Unit: "init.scope"}
+		launcher := HolderStatus{PID: 812, Role: api.RoleLauncher, Command: "gateway run", Since: ago(2 * time.Hour), Unit: "openclaw-gateway.service", Parent: 1}
+		worker := HolderStatus{PID: 834, Role: api.RoleWorker, Command: "node index.js", Since: ago(time.Hour), Unit: "openclaw-gateway.service", Parent: 812}
+		orphan := HolderStatus{PID: 999, Role: api.RoleOrphan, Command: "node old.js", Since: ago(time.Hour), Parent: 1}
 		socket := func(address string, connections *int, holders ...HolderStatus) SocketStatus {
 			return SocketStatus{Address: address, Inode: 4711, Backlog: 4096, Connections: connections, Holders: holders}
 		}
@@ -133,7 +132,7 @@ down: the launcher is not running
 `},
 		}
 		for _, test := range tests {
-			s := test.status
+			s := view{Status: test.status}
 			s.Verdict = test.verdict
 			if diff := cmp.Diff(strings.TrimPrefix(test.want, "\n"), s.text(false)); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", test.verdict, diff)
@@ -162,7 +161,7 @@ func TestVerdict(t *testing.T) {
 	tests := []struct {
 		state   string
 		problem bool
-		worst   judge.Role
+		worst   api.Role
 		want    Verdict
 	}{
 		{"ready", false, "", VerdictOK},
@@ -174,12 +173,15 @@ func TestVerdict(t *testing.T) {
 		{"stopping", false, "", VerdictStarting},
 		{"backoff", false, "", VerdictDegraded},
 		{"failed", true, "", VerdictDegraded},
-		{"failed", true, judge.Orphan, VerdictOrphan},
-		{"ready", true, judge.Rival, VerdictRival},
-		{"starting", true, judge.Foreign, VerdictForeign},
+		{"failed", true, api.RoleOrphan, VerdictOrphan},
+		{"ready", true, api.RoleRival, VerdictRival},
+		{"starting", true, api.RoleForeign, VerdictForeign},
 	}
 	for _, test := range tests {
-		s := Status{Worker: WorkerStatus{State: test.state}, worst: test.worst}
+		s := Status{Worker: WorkerStatus{State: test.state}}
+		if test.worst != "" {
+			s.Sockets = []SocketStatus{{Holders: []HolderStatus{{Role: api.RoleForeign}, {Role: test.worst}}}}
+		}
 		if test.problem {
 			s.Problems = []string{"something"}
 		}

@@ -26,7 +26,7 @@ const refreshEvery = time.Second
 // seen is a status of one of the targets.
 type seen struct {
 	index int
-	Status
+	view
 }
 
 // watchStatus prints the status of the targets again and again, until the context
@@ -40,7 +40,7 @@ func watchStatus(ctx context.Context, w, notes io.Writer, targets []target, asJS
 	defer cancel()
 	for i, t := range targets {
 		watching.Go(func() {
-			t.watch(ctx, notes, screen, func(s Status) {
+			t.watch(ctx, notes, screen, func(s view) {
 				select {
 				case changes <- seen{i, s}:
 				case <-ctx.Done():
@@ -48,7 +48,7 @@ func watchStatus(ctx context.Context, w, notes io.Writer, targets []target, asJS
 			})
 		})
 	}
-	latest, known, drawn := make([]Status, len(targets)), make([]bool, len(targets)), ""
+	latest, known, drawn := make([]view, len(targets)), make([]bool, len(targets)), ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -57,7 +57,7 @@ func watchStatus(ctx context.Context, w, notes io.Writer, targets []target, asJS
 			if known[change.index] && !screen && reflect.DeepEqual(latest[change.index].calm(), change.calm()) {
 				continue
 			}
-			latest[change.index], known[change.index] = change.Status, true
+			latest[change.index], known[change.index] = change.view, true
 		}
 		if slices.Contains(known, false) {
 			continue // a moment later the others are there too
@@ -65,7 +65,7 @@ func watchStatus(ctx context.Context, w, notes io.Writer, targets []target, asJS
 		var err error
 		switch {
 		case asJSON:
-			err = printLine(w, latest)
+			err = printLine(w, statuses(latest))
 		case screen:
 			if text := statusText(latest, painterFor(w)); text != drawn {
 				drawn = text
@@ -92,7 +92,7 @@ func printLine(w io.Writer, all []Status) error {
 // watch sends the status now and with each change: the launcher tells of its own,
 // the file system of its end and of its return. refresh sends it each second
 // besides; without it, notes gets a line where the launcher does not tell.
-func (t target) watch(ctx context.Context, notes io.Writer, refresh bool, send func(Status)) {
+func (t target) watch(ctx context.Context, notes io.Writer, refresh bool, send func(view)) {
 	arrivals, err := newArrivals(t.control)
 	if err != nil {
 		s := t.status(ctx)
@@ -125,7 +125,7 @@ func (t target) anew(ctx context.Context) target {
 
 // follow sends what the launcher tells, until it ends or cannot be asked; the
 // error says why.
-func (t target) follow(ctx context.Context, refresh bool, send func(Status)) error {
+func (t target) follow(ctx context.Context, refresh bool, send func(view)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	told := make(chan Status)
@@ -143,8 +143,9 @@ func (t target) follow(ctx context.Context, refresh bool, send func(Status)) err
 			return err
 		case <-silent.C:
 			send(t.anew(ctx).withoutLauncher(ctx, t.unanswered(context.DeadlineExceeded)))
-		case s := <-told:
+		case status := <-told:
 			silent.Stop()
+			s := view{Status: status}
 			if refresh && tick == nil {
 				ticker := time.NewTicker(refreshEvery)
 				defer ticker.Stop()

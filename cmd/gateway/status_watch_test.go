@@ -182,8 +182,8 @@ func TestWatchLate(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	at := target{control: socket, scope: units.System, unit: UnitStatus{Name: units.Service, Scope: "none"}}
 	ended := make(chan error, 1)
-	told := make(chan Status)
-	go func() { ended <- at.follow(ctx, false, func(s Status) { told <- s }) }()
+	told := make(chan view)
+	go func() { ended <- at.follow(ctx, false, func(s view) { told <- s }) }()
 	if s := <-told; s.Verdict != VerdictDegraded || !strings.Contains(strings.Join(s.Problems, ""), "does not answer") {
 		t.Errorf("while it hangs: %s %q", s.Verdict, s.Problems)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/holders"
@@ -20,16 +21,16 @@ import (
 )
 
 // Role is what a process that has a socket open is to us.
-type Role string
+type Role = api.Role
 
 // The roles.
 const (
-	Systemd  Role = "systemd"  // a service manager, which keeps sockets for socket units
-	Launcher Role = "launcher" // "gateway run"
-	Worker   Role = "worker"   // the server that a launcher started, and what descends from it
-	Orphan   Role = "orphan"   // an OpenClaw gateway that nobody supervises
-	Rival    Role = "rival"    // an OpenClaw gateway that is the main process of a unit
-	Foreign  Role = "foreign"  // anybody else
+	Systemd  = api.RoleSystemd
+	Launcher = api.RoleLauncher
+	Worker   = api.RoleWorker
+	Orphan   = api.RoleOrphan
+	Rival    = api.RoleRival
+	Foreign  = api.RoleForeign
 )
 
 // Holder is a process that has a socket open.

@@ -1,19 +1,10 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
-	"openclaw-gateway/cmd/gateway/judge"
-	"openclaw-gateway/listener/holders"
-	"openclaw-gateway/units"
-	"openclaw-gateway/worker"
+	"openclaw-gateway/cmd/gateway/api"
 )
 
 // Status is what GET /status on the control socket and "gateway status --json"
@@ -32,8 +23,6 @@ type Status struct {
 	Sockets  []SocketStatus `json:"sockets"`
 	Worker   WorkerStatus   `json:"worker"`
 	Config   ConfigStatus   `json:"config"`
-
-	worst judge.Role // of all holders, where it is one that should not be there
 }
 
 // Verdict is the status in a word.
@@ -77,14 +66,12 @@ type SocketStatus struct {
 	Connections *int           `json:"connections"`
 	Queued      int            `json:"queued"`
 	Holders     []HolderStatus `json:"holders"`
-
-	owner uint32 // who made it
 }
 
 // HolderStatus is a process that has a socket open.
 type HolderStatus struct {
 	PID     int        `json:"pid"`
-	Role    judge.Role `json:"role"`
+	Role    api.Role   `json:"role"`
 	Command string     `json:"command"`
 	UID     uint32     `json:"uid"`
 	Cgroup  string     `json:"cgroup"`
@@ -92,6 +79,16 @@ type HolderStatus struct {
 	Unit    string     `json:"unit"` // in whose cgroup it is
 	Parent  int        `json:"parent"`
 }
+
+// The states of the worker.
+const (
+	StateWaiting    = "waiting"  // there is none, and the first client starts one
+	StateStarting   = "starting" // it does not serve yet
+	StateReady      = "ready"    // it serves
+	StateStopping   = "stopping" // it was told to end
+	StateBackingOff = "backoff"  // there is none, and the next one starts when the time has come
+	StateFailed     = "failed"   // there is none, and the next one starts when somebody asks
+)
 
 // WorkerStatus is the worker, or the lack of one.
 type WorkerStatus struct {
@@ -124,133 +121,14 @@ type ConfigStatus struct {
 	Error string `json:"error"`
 }
 
-// status describes the launcher from memory, without the holders and connections
-// of its sockets: whoever asks sees as much of them.
-func (l *launcher) status(observed *worker.Status) Status {
-	if observed == nil {
-		observed = &worker.Status{}
-	}
-	report := l.report.Load()
-	since := l.since
-	s := Status{
-		Version:  programVersion(),
-		Problems: l.problems(),
-		Notes:    []string{},
-		Unit:     UnitStatus{Name: units.Service, Scope: l.scopeName()},
-		Launcher: LauncherStatus{PID: os.Getpid(), Since: &since, Holder: l.held.kind},
-		Sockets:  []SocketStatus{},
-		Worker:   workerStatus(observed),
-		Config:   ConfigStatus{Path: report.path, State: "applied"},
-	}
-	if l.held.kind == bySystemd {
-		// It is the launcher that says what the manager shows.
-		s.Unit.MainPID, s.Unit.ActiveState = os.Getpid(), l.announce.activeState()
-	}
-	switch {
-	case report.err != "":
-		s.Config.State, s.Config.Error = "rejected", report.err
-		s.Problems = append(s.Problems, "the configuration was rejected: "+report.err)
-	case observed.RolledBack != 0:
-		s.Config.State, s.Config.Error = "rejected", observed.RollbackReason
-		s.Problems = append(s.Problems, "the last configuration that worked is in use again, because of the new one "+observed.RollbackReason)
-	}
-	if observed.Problem != "" {
-		s.Problems = append(s.Problems, observed.Problem)
-	}
-	l.addSockets(&s)
-	s.judge()
-	return s
-}
-
-// addSockets adds the held sockets, and says where a network namespace stands
-// between them and whoever counts or serves.
-func (l *launcher) addSockets(s *Status) {
-	away := false
-	sockets, _ := l.held.now()
-	for _, socket := range sockets {
-		line := SocketStatus{Address: socket.Address.String(), Inode: socket.Inode, Holders: []HolderStatus{}}
-		var err error
-		line.Queued, line.Backlog, err = socket.Queue()
-		if errors.Is(err, os.ErrClosed) {
-			continue // an edit has just removed it
-		}
-		if err != nil {
-			s.Problems = append(s.Problems, err.Error())
-		}
-		elsewhere, err := socket.Elsewhere()
-		if err != nil {
-			s.Problems = append(s.Problems, err.Error())
-		}
-		away = away || elsewhere
-		s.Sockets = append(s.Sockets, line)
-	}
-	if s.Worker.PID == 0 || away {
-		return
-	}
-	own, err := networkNamespace(os.Getpid())
-	if err != nil {
-		return
-	}
-	if theirs, err := networkNamespace(s.Worker.PID); err == nil && own != theirs {
-		s.Notes = append(s.Notes, fmt.Sprintf("the worker (pid %d) is in another network namespace than the sockets: "+
-			"what else it listens on cannot be reached from here", s.Worker.PID))
-	}
-}
-
-func networkNamespace(pid int) (string, error) {
-	return os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
-}
-
-// scope is that of the manager that passed the sockets.
-func (l *launcher) scope() units.Scope {
-	if l.held.pid != 1 {
-		return units.User
-	}
-	return units.System
-}
-
-// scopeName is where the launcher's unit is.
-func (l *launcher) scopeName() string {
-	if l.held.kind != bySystemd {
-		return "none"
-	}
-	return string(l.scope())
-}
-
-func workerStatus(observed *worker.Status) WorkerStatus {
-	w := WorkerStatus{
-		State: observed.State.String(), PID: observed.PID, Generation: observed.Generation, Since: moment(observed.Since),
-		ReadyAfterMS: observed.ReadyAfter.Milliseconds(), Handoff: string(observed.Handoff), Restarts: observed.Restarts,
-		NextStart: moment(observed.NextStart),
-	}
-	if observed.State == worker.Stopped {
-		// The launcher is about to go as well.
-		w.State = worker.Stopping.String()
-	}
-	if exit := observed.LastExit; exit != nil {
-		w.LastExit = &ExitStatus{Generation: exit.Generation, Code: exit.Code, Reason: string(exit.Reason), At: exit.At, Strays: len(exit.Strays), Detail: exit.Detail}
-		if exit.Signal != 0 {
-			w.LastExit.Signal = signalText(exit.Signal)
-		}
-	}
-	return w
-}
-
-func moment(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}
-
 // judge gives the verdict of a launcher that answers.
 func (s *Status) judge() {
 	switch s.Worker.State {
-	case worker.Ready.String():
+	case StateReady:
 		s.Verdict = VerdictOK
-	case worker.Waiting.String():
+	case StateWaiting:
 		s.Verdict = VerdictWaiting
-	case worker.Starting.String(), worker.Stopping.String():
+	case StateStarting, StateStopping:
 		s.Verdict = VerdictStarting
 	default:
 		s.Verdict = VerdictDegraded
@@ -263,23 +141,26 @@ func (s *Status) judge() {
 
 // condemn puts the worst holder before everything else.
 func (s *Status) condemn() {
-	switch s.worst {
-	case judge.Orphan:
+	switch s.worst() {
+	case api.RoleOrphan:
 		s.Verdict = VerdictOrphan
-	case judge.Rival:
+	case api.RoleRival:
 		s.Verdict = VerdictRival
-	case judge.Foreign:
+	case api.RoleForeign:
 		s.Verdict = VerdictForeign
 	}
 }
 
-// listensOn explains a worker that listens elsewhere; not knowing is no error.
-func listensOn(pid int) []netip.AddrPort {
-	addresses, err := holders.ListensOn(pid)
-	if err != nil {
-		return nil
+// worst is the role of the worst of those who hold an address and should not; "" when nobody does.
+func (s *Status) worst() api.Role {
+	for _, role := range api.Intruders {
+		for _, socket := range s.Sockets {
+			if slices.ContainsFunc(socket.Holders, func(h HolderStatus) bool { return h.Role == role }) {
+				return role
+			}
+		}
 	}
-	return addresses
+	return ""
 }
 
 // exit returns the exit status of "gateway status".
@@ -301,4 +182,12 @@ func (s Status) calm() Status {
 		s.Sockets[i].Connections, s.Sockets[i].Queued = nil, 0
 	}
 	return s
+}
+
+// moment is a time for the wire, where zero is null.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }

@@ -3,24 +3,9 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
-
-// version is set by the Makefile from git describe.
-var version = ""
-
-// programVersion returns the version, or what the Go toolchain knows of it.
-func programVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
-}
 
 func newVersionCommand() *cobra.Command {
 	return &cobra.Command{

@@ -3,12 +3,60 @@ package main
 import (
 	"context"
 	"fmt"
-
-	"github.com/spf13/cobra"
-
+	"net/http"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
+
+	"github.com/spf13/cobra"
 )
+
+// scopeFlags are --system and --user, which all commands but run have.
+type scopeFlags struct{ choice }
+
+func (f *scopeFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.system, "system", false, "the launcher of the system")
+	cmd.Flags().BoolVar(&f.user, "user", false, "the launcher of this user")
+	cmd.MarkFlagsMutuallyExclusive("system", "user")
+}
+
+func newRestartCommand() *cobra.Command {
+	return newVerb("restart", "start the next generation of the worker now",
+		`Ends the present generation of the worker and starts the next one. Clients that connect meanwhile wait in the queue.
+Waits until the new generation is ready; if it does not become ready, the exit status is 1 and the reason is printed.`)
+}
+
+func newReloadCommand() *cobra.Command {
+	return newVerb("reload", "apply the configuration now",
+		`Reads the configuration and applies it, which does nothing if it has not changed. Waits for the outcome; a
+configuration that is rejected changes nothing, the exit status is 1 and the reason is printed.`)
+}
+
+func newVerb(name, short, long string) *cobra.Command {
+	var scope scopeFlags
+	cmd := &cobra.Command{
+		Use: name, Short: short, Long: long, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			t, err := scope.one(cmd.Context())
+			if err != nil {
+				return err
+			}
+			_, err = t.greet(cmd.Context())
+			if err == nil {
+				err = t.call(cmd.Context(), http.MethodPost, "/"+name, nil, new(answer))
+			}
+			if err != nil && systemd.ExecutedThis() && t.stopping(cmd.Context()) {
+				// A reload that systemd's own stop has overtaken is no failure: the exit
+				// status would make the stopped unit a failed one.
+				fmt.Fprintf(cmd.ErrOrStderr(), "gateway: %v\n", err)
+				return nil
+			}
+			return err
+		},
+	}
+	scope.add(cmd)
+	return cmd
+}
 
 func newStartCommand() *cobra.Command {
 	return newUnitsCommand("start", "open the port and start the launcher",

@@ -99,51 +99,6 @@ func (a checkAnswer) print(out io.Writer, t target) error {
 	return err
 }
 
-// running returns the launcher that the file at path is to be compared with: the
-// only one, or the one whose configuration it is. The error says why there is
-// none.
-func (f scopeFlags) running(ctx context.Context, path string) (target, error) {
-	var answering, owning []target
-	for _, t := range f.targets(ctx) {
-		if t.answers() {
-			answering = append(answering, t)
-		}
-	}
-	switch len(answering) {
-	case 0:
-		return target{}, errors.New("there is none")
-	case 1:
-		return answering[0], nil
-	}
-	for _, t := range answering {
-		if sameFile(t.configuration(ctx), path) {
-			owning = append(owning, t)
-		}
-	}
-	if len(owning) == 1 {
-		return owning[0], nil
-	}
-	return target{}, errors.New("there is one in system scope and one in this user's scope, " +
-		"and this file does not tell which: say --system or --user")
-}
-
-// configuration returns the file that the launcher reads.
-func (t target) configuration(ctx context.Context) string {
-	if s, err := t.greet(ctx); err == nil && s.Config.Path != "" {
-		return s.Config.Path
-	}
-	return installedConfig(t.scope)
-}
-
-func sameFile(a, b string) bool {
-	first, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	second, err := os.Stat(b)
-	return err == nil && os.SameFile(first, second)
-}
-
 func newConfigSchemaCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
@@ -216,15 +171,4 @@ func printMistakes(cmd *cobra.Command, err error) error {
 		return &exitStatus{status: 1}
 	}
 	return err
-}
-
-// installedConfig returns the file that the installed service of a scope reads,
-// or would read.
-func installedConfig(scope units.Scope) string {
-	if dir, err := units.Dir(scope); err == nil {
-		if _, path, err := units.Chosen("", dir); err == nil && path != "" {
-			return path
-		}
-	}
-	return config.DefaultPath(scope == units.User)
 }

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func newInstallCommand() *cobra.Command {
+	return installCommand(&installer{executable: os.Executable, euid: os.Geteuid})
+}
+
+func newUninstallCommand() *cobra.Command {
+	return uninstallCommand(&installer{executable: os.Executable, euid: os.Geteuid})
+}
+
+func installCommand(in *installer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "install --system [--run-as USER] | --user",
+		Short: "write the systemd units, and a configuration if there is none",
+		Long: `Writes openclaw-gateway.socket and openclaw-gateway.service, and a configuration if there is none, with its JSON
+Schema for editors beside it, and reloads systemd. Run it again after a change of "listen" or "stop.timeout", or with a new program: it writes only what
+differs, keeps the user and the configuration of the installed service unless you name others, and leaves
+alone every unit that it has not written. It restarts nothing, except the socket when its addresses have changed;
+clients are refused while that takes.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			in.out, in.notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return in.install(cmd.Context())
+		},
+	}
+	installFlags(in, cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&in.runAs, "run-as", "", "run the service as this `USER` (with --system; at first root)")
+	flags.StringVar(&in.config, "config", "", "the configuration, written if there is none (`FILE`; at first the scope's)")
+	flags.BoolVar(&in.now, "now", false, "enable and start the socket, and with --at-boot the service")
+	flags.BoolVar(&in.atBoot, "at-boot", false, "enable the service too: start it at boot, not at the first connection")
+	flags.BoolVar(&in.dryRun, "dry-run", false, "print the differences and change nothing")
+	return cmd
+}
+
+func uninstallCommand(in *installer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "uninstall --system | --user",
+		Short: "stop and disable the units, and remove them; the configuration stays",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			in.out, in.notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return in.uninstall(cmd.Context())
+		},
+	}
+	installFlags(in, cmd)
+	return cmd
+}
+
+func installFlags(in *installer, cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.BoolVar(&in.system, "system", false, "the units of the machine, in /etc/systemd/system")
+	flags.BoolVar(&in.user, "user", false, "your own units, in ~/.config/systemd/user")
+	flags.StringVar(&in.root, "root", "", "work below this `DIR` instead of /, and call no systemctl")
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/reclaim"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/units"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// reclaimLimit is for all of "gateway reclaim", below the TimeoutSec=20 of the
+// socket unit that runs it.
+const reclaimLimit = 18 * time.Second
+
+func newReclaimCommand() *cobra.Command {
+	var scope scopeFlags
+	var force, dryRun bool
+	cmd := &cobra.Command{
+		Use:   "reclaim [ADDRESS…] [--dry-run] [--force]",
+		Short: "end orphaned OpenClaw gateways that hold the port",
+		Long: `Ends the OpenClaw gateways that hold an address, or one that conflicts with it such as 0.0.0.0, and are the main
+process of no unit, which is proven by their command line: SIGTERM, and SIGKILL after 10 s if the address is not free
+then. Without ADDRESS (127.0.0.1:18789, [::1]:18789) it takes those of the installed socket unit, else "listen" of the
+configuration. The socket unit runs it each time before it opens the port.
+
+A supervised OpenClaw gateway (a rival) is named with the command that disables its unit. It and processes that are no
+OpenClaw gateway (foreign) are only ended with --force. PID 1, service managers, a launcher and its worker, and whoever
+has started this command are never ended.
+
+Exit status: 0 the address is free, or held by systemd, our launcher and its worker alone; 1 somebody else holds it.
+With --dry-run nothing is ended, and the exit status is the one to expect without.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), reclaimLimit)
+			defer cancel()
+			addresses, err := parseAddresses(args)
+			if err != nil {
+				return err
+			}
+			if len(addresses) == 0 {
+				if addresses, err = scope.addresses(ctx); err != nil {
+					return err
+				}
+			}
+			teller := &reclaimTeller{
+				out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(),
+				addresses: addresses, force: force, dryRun: dryRun, uid: os.Geteuid(),
+			}
+			if systemd.ExecutedThis() && !dryRun {
+				teller.log = newLogger(config.FormatAuto, slog.LevelInfo, os.Stderr)
+			}
+			options := reclaim.Options{Force: force, DryRun: dryRun, Unbound: beforeBind(), Tell: teller.event}
+			if teller.uid != 0 && !options.Unbound {
+				options.Ours = ownAddresses(ctx)
+			}
+			outcome, err := reclaim.Run(ctx, addresses, options)
+			if err != nil {
+				return err
+			}
+			teller.outcome(outcome)
+			if len(outcome.Obstacles) > 0 {
+				return &exitStatus{status: 1}
+			}
+			return nil
+		},
+	}
+	scope.add(cmd)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be ended and why, and end nothing")
+	cmd.Flags().BoolVar(&force, "force", false, "end a rival or a foreign process too")
+	return cmd
+}
+
+func parseAddresses(args []string) ([]netip.AddrPort, error) {
+	var addresses []netip.AddrPort
+	for _, arg := range args {
+		address, err := netip.ParseAddrPort(arg)
+		if err != nil || address.Port() == 0 {
+			return nil, fmt.Errorf("%q is no address: write an IP address and a port, such as 127.0.0.1:18789 or [::1]:18789", arg)
+		}
+		address = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
+		if !slices.Contains(addresses, address) {
+			addresses = append(addresses, address)
+		}
+	}
+	return addresses, nil
+}
+
+// beforeBind reports whether the socket unit has executed this process: then the
+// unit itself does not hold the addresses yet, and whoever does is in its way.
+func beforeBind() bool {
+	cgroup, err := os.ReadFile("/proc/self/cgroup")
+	return err == nil && systemd.ExecutedThis() && strings.Contains(string(cgroup), "/"+units.Socket+"\n")
+}

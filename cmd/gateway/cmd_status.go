@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os/signal"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+func newStatusCommand() *cobra.Command {
+	var scope scopeFlags
+	var asJSON, watch, history bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "say what holds the port, what serves it, since when",
+		Long: `Says what holds the port, what serves it, since when, and what is wrong. It works without a launcher too, and as
+an ordinary user says what could not be seen.
+
+Exit status: 0 serving, starting, or waiting for a first client; 1 something is wrong; 3 not running. systemctl
+is-active is no substitute: it exits with 0 while the worker does not answer.
+
+--watch shows each change of the launcher, of its worker and of its configuration as it comes, and the launcher's end and
+return; Ctrl-C ends it. Clients come and go without an event: on a terminal the numbers are read again each second, elsewhere
+with the next change. --history lists the last hundred generations; the journal has more.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if history {
+				return printHistory(cmd, scope, asJSON)
+			}
+			targets := scope.targets(cmd.Context())
+			if len(targets) == 0 {
+				targets = []target{nowhere()}
+			}
+			if watch {
+				ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM)
+				defer stop()
+				return watchStatus(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), targets, asJSON)
+			}
+			var all []view
+			exit := 0
+			for _, t := range targets {
+				s := t.status(cmd.Context())
+				all = append(all, s)
+				exit = max(exit, s.exit())
+			}
+			if err := printStatus(cmd.OutOrStdout(), all, asJSON); err != nil {
+				return err
+			}
+			if exit != 0 {
+				return &exitStatus{status: exit}
+			}
+			return nil
+		},
+	}
+	scope.add(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: an object, or an array of them where two scopes have a launcher")
+	cmd.Flags().BoolVar(&watch, "watch", false, "go on and show each change; with --json, one object a line")
+	cmd.Flags().BoolVar(&history, "history", false, "list the last hundred generations of the worker instead")
+	cmd.MarkFlagsMutuallyExclusive("watch", "history")
+	return cmd
+}
+
+func printHistory(cmd *cobra.Command, scope scopeFlags, asJSON bool) error {
+	targets := scope.targets(cmd.Context())
+	if len(targets) == 0 {
+		return &exitStatus{status: 3, err: errNowhere}
+	}
+	var all []History
+	var failures []error
+	status := 3 // unless something else is wrong
+	for _, t := range targets {
+		var h History
+		if err := t.ask(cmd.Context(), "/history", &h); err != nil {
+			if !errors.Is(err, errNotRunning) {
+				status = 1
+			}
+			failures = append(failures, fmt.Errorf("the launcher of the %s scope remembers the generations, "+
+				"\"gateway logs --%s\" shows what the journal has: %w", t.scope, t.scope, err))
+			continue
+		}
+		all = append(all, h)
+	}
+	if err := writeHistory(cmd.OutOrStdout(), all, len(targets) > 1, asJSON); err != nil {
+		return err
+	}
+	if len(failures) > 0 {
+		return &exitStatus{status: status, err: errors.Join(failures...)}
+	}
+	return nil
+}
