@@ -289,3 +289,35 @@ func (t target) stopping(ctx context.Context) bool {
 	service, err := systemd.Of(t.scope).Unit(ctx, units.Service, "ActiveState")
 	return err == nil && service["ActiveState"] == "deactivating"
 }
+
+// hear passes on what the launcher tells of itself, until it ends or cannot be
+// asked; the error says why.
+func (t target) hear(ctx context.Context, told chan<- Status) error {
+	response, err := t.send(ctx, http.MethodGet, "/watch", nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	for lines := json.NewDecoder(response.Body); ; {
+		var s Status
+		if err := lines.Decode(&s); err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+				err = os.ErrNotExist // as if it had not been there
+			}
+			return t.unanswered(err)
+		}
+		select {
+		case told <- s:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// anew asks the service manager again.
+func (t target) anew(ctx context.Context) target {
+	if t.unit.Scope == "none" {
+		return t
+	}
+	return newTarget(ctx, t.scope)
+}

@@ -102,3 +102,12 @@ func ownAddresses(ctx context.Context) []netip.AddrPort {
 	}
 	return all
 }
+
+// nowhere is where to look when there is neither a unit nor a launcher.
+func nowhere() target {
+	scope := units.User
+	if os.Geteuid() == 0 {
+		scope = units.System
+	}
+	return target{scope: scope, control: controlPath(scope), unit: UnitStatus{Name: units.Service, Scope: "none"}}
+}

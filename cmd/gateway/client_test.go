@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/units"
 )
 
@@ -14,7 +15,7 @@ import (
 func TestUnasked(t *testing.T) {
 	t.Setenv("GATEWAY_LISTEN", "127.0.0.1:1")
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
-	silentManager(t)
+	fixtures.SilentManager(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	at := newTarget(ctx, units.User)
@@ -22,7 +23,7 @@ func TestUnasked(t *testing.T) {
 	if at.unasked == nil || !strings.HasPrefix(at.unasked.Error(), want) {
 		t.Fatalf("newTarget says %v", at.unasked)
 	}
-	s := at.status(t.Context())
+	s := statusOf(t.Context(), at)
 	if s.Verdict != VerdictDegraded || s.exit() != 1 || len(s.Problems) == 0 || !strings.HasPrefix(s.Problems[0], want) {
 		t.Errorf("the status is %s (exit status %d) with %q", s.Verdict, s.exit(), s.Problems)
 	}
@@ -37,7 +38,7 @@ func TestNoManager(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
 	at := newTarget(t.Context(), units.User)
-	if s := at.status(t.Context()); at.unasked != nil || s.Verdict != VerdictDown || s.exit() != 3 {
+	if s := statusOf(t.Context(), at); at.unasked != nil || s.Verdict != VerdictDown || s.exit() != 3 {
 		t.Errorf("%v: %s (exit status %d)", at.unasked, s.Verdict, s.exit())
 	}
 }

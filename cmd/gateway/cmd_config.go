@@ -83,10 +83,10 @@ func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 	if answer.Rejected != "" {
 		return fmt.Errorf("the running launcher (pid %d) would reject it: %s", answer.PID, answer.Rejected)
 	}
-	return answer.print(cmd.OutOrStdout(), t)
+	return printCheck(cmd.OutOrStdout(), answer, t)
 }
 
-func (a checkAnswer) print(out io.Writer, t target) error {
+func printCheck(out io.Writer, a checkAnswer, t target) error {
 	fmt.Fprintf(out, "saved now, for the launcher of the %s scope (pid %d):\n", t.scope, a.PID)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, c := range a.Changes {

@@ -41,7 +41,7 @@ with the next change. --history lists the last hundred generations; the journal 
 			var all []view
 			exit := 0
 			for _, t := range targets {
-				s := t.status(cmd.Context())
+				s := statusOf(cmd.Context(), t)
 				all = append(all, s)
 				exit = max(exit, s.exit())
 			}

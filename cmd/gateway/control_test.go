@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/worker"
 )
 
@@ -69,7 +69,7 @@ func TestControlPeers(t *testing.T) {
 		forbidden bool
 	}{{0, "/status", false}, {0, "/history", false}, {65534, "/status", true}, {65534, "/history", true}, {65534, "/watch", true}} {
 		var err error
-		as(t, test.uid, func() {
+		fixtures.As(t, test.uid, func() {
 			// Within this thread, whose user it is.
 			var conn net.Conn
 			if conn, err = net.Dial("unix", target.control); err != nil {
@@ -99,23 +99,6 @@ func TestControlPeers(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-// as runs f on a thread of another user, which ends with it.
-func as(t *testing.T, uid int, f func()) {
-	t.Helper()
-	done := make(chan unix.Errno)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread is of no more use
-		_, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid))
-		if errno == 0 {
-			f()
-		}
-		done <- errno
-	}()
-	if errno := <-done; errno != 0 {
-		t.Fatalf("become uid %d: %v", uid, errno)
 	}
 }
 

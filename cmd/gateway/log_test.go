@@ -3,9 +3,9 @@ package main
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
+	"openclaw-gateway/test/fixtures"
 	"os"
 	"strings"
 	"testing"
@@ -13,7 +13,6 @@ import (
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 )
 
 // TestJournalEntry: each attribute is a field of its own and a word of the message.
@@ -100,7 +99,7 @@ func TestLogFormats(t *testing.T) {
 // to the end of a line.
 func terminal(t *testing.T) (out *os.File, said func() string) {
 	t.Helper()
-	master, slave := openTerminal(t)
+	master, slave := fixtures.Terminal(t)
 	return slave, func() string {
 		var all bytes.Buffer
 		buffer := make([]byte, 1024)
@@ -113,26 +112,4 @@ func terminal(t *testing.T) (out *os.File, said func() string) {
 		}
 		return all.String()
 	}
-}
-
-func openTerminal(t *testing.T) (master, slave *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { master.Close() })
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { slave.Close() })
-	return master, slave
 }

@@ -14,6 +14,7 @@ import (
 	"openclaw-gateway/cmd/gateway/judge"
 	"openclaw-gateway/cmd/gateway/reclaim"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/worker/proctree"
 )
 
 // reclaimTeller says what "gateway reclaim" does: a person in sentences, the
@@ -178,9 +179,9 @@ func keeperAttrs(k reclaim.Keeper) []any {
 }
 
 func describeProcess(pid int) string {
-	name := processName(pid)
-	if name == "" {
-		return fmt.Sprintf("pid %d", pid)
+	process, err := proctree.Find(pid)
+	if err != nil {
+		return fmt.Sprintf("pid %d", pid) // it has gone
 	}
-	return fmt.Sprintf("pid %d (%s)", pid, name)
+	return fmt.Sprintf("pid %d (%s)", pid, process.Name)
 }

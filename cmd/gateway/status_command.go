@@ -75,32 +75,23 @@ func writeHistory(w io.Writer, all []History, several, asJSON bool) error {
 	return nil
 }
 
-// nowhere is where to look when there is neither a unit nor a launcher.
-func nowhere() target {
-	scope := units.User
-	if os.Geteuid() == 0 {
-		scope = units.System
-	}
-	return target{scope: scope, control: controlPath(scope), unit: UnitStatus{Name: units.Service, Scope: "none"}}
-}
-
-// status asks the launcher, and fills in what it cannot know: what the service
+// statusOf asks the launcher, and fills in what it cannot know: what the service
 // manager says, and what the kernel says to whoever asks.
-func (t target) status(ctx context.Context) view {
+func statusOf(ctx context.Context, t target) view {
 	told, err := t.greet(ctx)
 	if err != nil {
-		return t.withoutLauncher(ctx, err)
+		return withoutLauncher(ctx, t, err)
 	}
 	s := view{Status: told}
 	if s.Launcher.Holder == bySystemd && t.unit.ActiveState != "" {
 		s.Unit = t.unit
 	}
-	t.complete(ctx, &s)
+	complete(ctx, t, &s)
 	return s
 }
 
 // complete adds to a launcher's own answer what can be seen from here.
-func (t target) complete(ctx context.Context, s *view) {
+func complete(ctx context.Context, t target, s *view) {
 	if s.Launcher.Holder == bySystemd && t.unit.ActiveState != "" && t.unit.MainPID != s.Launcher.PID {
 		s.Problems = append(s.Problems, fmt.Sprintf("the main process of %s is %d, but the launcher that answers is %d",
 			t.unit.Name, t.unit.MainPID, s.Launcher.PID))
@@ -124,14 +115,14 @@ func (t target) complete(ctx context.Context, s *view) {
 	}
 	manager := 0
 	if s.Launcher.Holder == bySystemd {
-		manager = t.manager()
+		manager = managerOf(t)
 	}
 	s.look(ctx, addresses, manager)
 	s.judge()
 }
 
-// manager is the pid of the service manager; 0 where there is none.
-func (t target) manager() int {
+// managerOf is the pid of the service manager; 0 where there is none.
+func managerOf(t target) int {
 	pid, err := systemd.Of(t.scope).PID()
 	if err != nil {
 		return 0
@@ -141,7 +132,7 @@ func (t target) manager() int {
 
 // withoutLauncher is the status when no launcher answers, for the reason err: what
 // the service manager and the kernel know.
-func (t target) withoutLauncher(ctx context.Context, err error) view {
+func withoutLauncher(ctx context.Context, t target, err error) view {
 	s := view{Status: Status{
 		Version: programVersion(), Verdict: VerdictDegraded, Problems: []string{}, Notes: []string{}, Unit: t.unit,
 		Sockets: []SocketStatus{}, Launcher: LauncherStatus{PID: t.unit.MainPID}, Worker: WorkerStatus{State: StateWaiting},
@@ -153,16 +144,16 @@ func (t target) withoutLauncher(ctx context.Context, err error) view {
 	}
 	switch {
 	case errors.Is(err, errSilent):
-		s.Problems = append(s.Problems, t.silence(err))
+		s.Problems = append(s.Problems, silenceOf(t, err))
 	case errors.Is(err, errForbidden):
 		s.Notes = append(s.Notes, "what the launcher itself knows is not shown: "+err.Error())
-		t.judgeFromOutside(&s.Status)
+		judgeFromOutside(t, &s.Status)
 	case !errors.Is(err, errNotRunning):
 		s.Problems = append(s.Problems, err.Error())
 	case t.unasked != nil:
 		s.Problems = append(s.Problems, t.unasked.Error())
 	case t.ended != "":
-		s.Problems = append(s.Problems, t.restarting())
+		s.Problems = append(s.Problems, restartingOf(t))
 	case t.unit.ActiveState == "activating", t.unit.ActiveState == "deactivating" && t.socket == "active":
 		// On its way, or between two lives.
 		s.Verdict = VerdictStarting
@@ -179,24 +170,24 @@ func (t target) withoutLauncher(ctx context.Context, err error) view {
 		s.Verdict = VerdictDown
 		s.Problems = append(s.Problems, err.Error())
 	}
-	addresses, manager := t.addresses(), 0
+	addresses, manager := addressesOf(t), 0
 	if t.socket == "active" {
-		manager = t.manager()
+		manager = managerOf(t)
 		s.Launcher.Holder = bySystemd
 	}
 	s.look(ctx, addresses, manager)
-	t.compare(ctx, &s, addresses)
+	compareSockets(ctx, t, &s, addresses)
 	return s
 }
 
-// restarting is for a launcher that has ended and that systemd starts again, perhaps
+// restartingOf is for a launcher that has ended and that systemd starts again, perhaps
 // for ever.
-func (t target) restarting() string {
+func restartingOf(t target) string {
 	return fmt.Sprintf("the launcher ended with %s and systemd is about to start it again: `gateway logs --%s` shows why", t.ended, t.scope)
 }
 
-// silence explains a launcher that hangs.
-func (t target) silence(err error) string {
+// silenceOf explains a launcher that hangs.
+func silenceOf(t target, err error) string {
 	text := err.Error()
 	if process, err := procfs.NewProc(t.unit.MainPID); t.unit.MainPID > 0 && err == nil {
 		if stat, err := process.Stat(); err == nil && (stat.State == "T" || stat.State == "t") {
@@ -214,7 +205,7 @@ func (t target) silence(err error) string {
 }
 
 // judgeFromOutside gives the verdict that the unit allows for.
-func (t target) judgeFromOutside(s *Status) {
+func judgeFromOutside(t target, s *Status) {
 	switch t.unit.ActiveState {
 	case "active":
 		s.Verdict = VerdictOK
@@ -241,7 +232,7 @@ func (t target) judgeFromOutside(s *Status) {
 	case t.unasked != nil:
 		s.Problems = append(s.Problems, t.unasked.Error())
 	case t.ended != "":
-		s.Problems = append(s.Problems, t.restarting())
+		s.Problems = append(s.Problems, restartingOf(t))
 	case s.Verdict == VerdictDegraded:
 		s.Problems = append(s.Problems, fmt.Sprintf("%s is %s: no worker serves at the moment", t.unit.Name, cmp.Or(t.unit.ActiveState, "unknown")))
 	}
@@ -257,8 +248,8 @@ func (t target) judgeFromOutside(s *Status) {
 	}
 }
 
-// compare says where the sockets are not what the socket unit promises.
-func (t target) compare(ctx context.Context, s *view, addresses []netip.AddrPort) {
+// compareSockets says where they are not what the socket unit promises.
+func compareSockets(ctx context.Context, t target, s *view, addresses []netip.AddrPort) {
 	for _, address := range addresses {
 		var found *SocketStatus
 		for i := range s.Sockets {
@@ -305,9 +296,9 @@ func ofUser(ctx context.Context, address netip.AddrPort, having []HolderStatus) 
 	return ""
 }
 
-// addresses are those that should be ours: the socket unit's, else those of the
+// addressesOf are those that should be ours: the socket unit's, else those of the
 // configuration.
-func (t target) addresses() []netip.AddrPort {
+func addressesOf(t target) []netip.AddrPort {
 	if len(t.listen) > 0 {
 		return t.listen
 	}

@@ -39,7 +39,7 @@ func TestJudgeFromOutside(t *testing.T) {
 			}
 			at := target{scope: units.System, unit: UnitStatus{Name: units.Service, ActiveState: a.activeState()}, says: a.status}
 			s := Status{Verdict: VerdictDegraded}
-			at.judgeFromOutside(&s)
+			judgeFromOutside(at, &s)
 			if s.Verdict != test.want || len(s.Problems) != test.problems {
 				t.Errorf("%s while systemd shows %s, %q: %s %q, want %s", name, at.unit.ActiveState, at.says, s.Verdict, s.Problems, test.want)
 			}

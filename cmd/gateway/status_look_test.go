@@ -16,6 +16,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/judge"
 	"openclaw-gateway/listener"
+	"openclaw-gateway/test/fixtures"
 )
 
 // listenShared listens with SO_REUSEPORT.
@@ -135,7 +136,7 @@ func TestLook(t *testing.T) {
 func TestOwner(t *testing.T) {
 	var socket *listener.Socket
 	var err error
-	as(t, 65534, func() { socket, err = listener.Bind(netip.MustParseAddrPort("127.0.0.1:0")) })
+	fixtures.As(t, 65534, func() { socket, err = listener.Bind(netip.MustParseAddrPort("127.0.0.1:0")) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,14 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -40,7 +37,7 @@ func watchStatus(ctx context.Context, w, notes io.Writer, targets []target, asJS
 	defer cancel()
 	for i, t := range targets {
 		watching.Go(func() {
-			t.watch(ctx, notes, screen, func(s view) {
+			watchOne(ctx, t, notes, screen, func(s view) {
 				select {
 				case changes <- seen{i, s}:
 				case <-ctx.Done():
@@ -89,20 +86,20 @@ func printLine(w io.Writer, all []Status) error {
 	return json.NewEncoder(w).Encode(all)
 }
 
-// watch sends the status now and with each change: the launcher tells of its own,
+// watchOne sends the status now and with each change: the launcher tells of its own,
 // the file system of its end and of its return. refresh sends it each second
 // besides; without it, notes gets a line where the launcher does not tell.
-func (t target) watch(ctx context.Context, notes io.Writer, refresh bool, send func(view)) {
+func watchOne(ctx context.Context, t target, notes io.Writer, refresh bool, send func(view)) {
 	arrivals, err := newArrivals(t.control)
 	if err != nil {
-		s := t.status(ctx)
+		s := statusOf(ctx, t)
 		s.Notes = append(s.Notes, fmt.Sprintf("the return of a launcher will not be noticed: %v", err))
 		send(s)
 	} else {
 		defer arrivals.Close()
 	}
 	for ctx.Err() == nil {
-		err := t.follow(ctx, refresh, send)
+		err := follow(ctx, t, refresh, send)
 		if ctx.Err() != nil {
 			return
 		}
@@ -110,22 +107,14 @@ func (t target) watch(ctx context.Context, notes io.Writer, refresh bool, send f
 			fmt.Fprintf(notes, "gateway: of the launcher of the %s scope only the end and the return will be shown, and no change: %v\n", t.scope, err)
 		}
 		t = t.anew(ctx)
-		send(t.withoutLauncher(ctx, err))
+		send(withoutLauncher(ctx, t, err))
 		arrivals.await(ctx, refresh)
 	}
 }
 
-// anew asks the service manager again.
-func (t target) anew(ctx context.Context) target {
-	if t.unit.Scope == "none" {
-		return t
-	}
-	return newTarget(ctx, t.scope)
-}
-
 // follow sends what the launcher tells, until it ends or cannot be asked; the
 // error says why.
-func (t target) follow(ctx context.Context, refresh bool, send func(view)) error {
+func follow(ctx context.Context, t target, refresh bool, send func(view)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	told := make(chan Status)
@@ -142,7 +131,7 @@ func (t target) follow(ctx context.Context, refresh bool, send func(view)) error
 		case err := <-ended:
 			return err
 		case <-silent.C:
-			send(t.anew(ctx).withoutLauncher(ctx, t.unanswered(context.DeadlineExceeded)))
+			send(withoutLauncher(ctx, t.anew(ctx), t.unanswered(context.DeadlineExceeded)))
 		case status := <-told:
 			silent.Stop()
 			s := view{Status: status}
@@ -154,35 +143,11 @@ func (t target) follow(ctx context.Context, refresh bool, send func(view)) error
 			if s.Launcher.Holder == bySystemd && t.unit.MainPID != s.Launcher.PID {
 				t = t.anew(ctx) // it has come since
 			}
-			t.complete(ctx, &s)
+			complete(ctx, t, &s)
 			send(s)
 		case <-tick:
 			// Also to see that it hangs.
-			send(t.anew(ctx).status(ctx))
-		}
-	}
-}
-
-// hear passes on what the launcher tells of itself, until it ends or cannot be
-// asked; the error says why.
-func (t target) hear(ctx context.Context, told chan<- Status) error {
-	response, err := t.send(ctx, http.MethodGet, "/watch", nil)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	for lines := json.NewDecoder(response.Body); ; {
-		var s Status
-		if err := lines.Decode(&s); err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-				err = os.ErrNotExist // as if it had not been there
-			}
-			return t.unanswered(err)
-		}
-		select {
-		case told <- s:
-		case <-ctx.Done():
-			return ctx.Err()
+			send(statusOf(ctx, t.anew(ctx)))
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
 )
@@ -25,7 +26,7 @@ func TestWatchStatus(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			l, c, at := rigControl(t)
 			at.unit, at.scope = UnitStatus{Name: units.Service, Scope: "none"}, units.System
-			out, shown := screen(t, kind == "terminal")
+			out, shown := fixtures.Screen(t, kind == "terminal")
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
 			go func() { ended <- watchStatus(ctx, out, t.Output(), []target{at}, false) }()
@@ -51,50 +52,6 @@ func TestWatchStatus(t *testing.T) {
 				t.Errorf("the watch ended with %v", err)
 			}
 		})
-	}
-}
-
-// screen is where the watch draws; shown waits for a text there.
-func screen(t *testing.T, isTerminal bool) (out *os.File, shown func(text string) string) {
-	t.Helper()
-	var in *os.File
-	if isTerminal {
-		in, out = openTerminal(t)
-	} else {
-		var err error
-		if in, out, err = os.Pipe(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { in.Close(); out.Close() })
-	}
-	pieces := make(chan string)
-	go func() {
-		defer close(pieces)
-		for buffer := make([]byte, 4096); ; {
-			n, err := in.Read(buffer)
-			if n > 0 {
-				pieces <- string(buffer[:n])
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	return out, func(text string) string {
-		t.Helper()
-		var all strings.Builder
-		timeout := time.After(time.Minute)
-		for {
-			select {
-			case piece := <-pieces:
-				all.WriteString(piece)
-				if strings.Contains(all.String(), text) {
-					return all.String()
-				}
-			case <-timeout:
-				t.Fatalf("%q was not shown, but\n%s", text, all.String())
-			}
-		}
 	}
 }
 
@@ -148,8 +105,8 @@ func TestWatchUntold(t *testing.T) {
 	older := http.Server{Handler: http.NotFoundHandler()}
 	go func() { _ = older.Serve(listening) }()
 	defer older.Close()
-	notes, noted := screen(t, false)
-	out, shown := screen(t, false)
+	notes, noted := fixtures.Screen(t, false)
+	out, shown := fixtures.Screen(t, false)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	at := target{control: socket, scope: units.System, unit: UnitStatus{Name: units.Service, Scope: "none"}}
@@ -183,7 +140,7 @@ func TestWatchLate(t *testing.T) {
 	at := target{control: socket, scope: units.System, unit: UnitStatus{Name: units.Service, Scope: "none"}}
 	ended := make(chan error, 1)
 	told := make(chan view)
-	go func() { ended <- at.follow(ctx, false, func(s view) { told <- s }) }()
+	go func() { ended <- follow(ctx, at, false, func(s view) { told <- s }) }()
 	if s := <-told; s.Verdict != VerdictDegraded || !strings.Contains(strings.Join(s.Problems, ""), "does not answer") {
 		t.Errorf("while it hangs: %s %q", s.Verdict, s.Problems)
 	}
