@@ -55,6 +55,14 @@ type LauncherStatus struct {
 	Holder holderKind `json:"holder"`
 }
 
+// holderKind is who keeps the listening sockets open while the launcher is away.
+type holderKind string
+
+const (
+	bySystemd holderKind = "systemd"
+	byItself  holderKind = "self"
+)
+
 // SocketStatus is one listening socket.
 type SocketStatus struct {
 	Address string `json:"address"`

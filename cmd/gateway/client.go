@@ -155,7 +155,13 @@ func hasManager(scope units.Scope) bool {
 		}
 	}
 	_, err := exec.LookPath("systemctl")
-	return err == nil && isDirectory("/run/systemd/system")
+	return err == nil && booted()
+}
+
+// booted reports whether systemd runs this machine (sd_booted(3)).
+func booted() bool {
+	info, err := os.Lstat("/run/systemd/system")
+	return err == nil && info.IsDir()
 }
 
 // endOf says how a service's main process ended, and how often systemd has

@@ -69,12 +69,12 @@ func printHistory(cmd *cobra.Command, scope scopeFlags, asJSON bool) error {
 	}
 	var all []History
 	var failures []error
-	status := 3 // unless something else is wrong
+	exit := 3 // unless something else is wrong
 	for _, t := range targets {
 		var h History
 		if err := t.ask(cmd.Context(), "/history", &h); err != nil {
 			if !errors.Is(err, errNotRunning) {
-				status = 1
+				exit = 1
 			}
 			failures = append(failures, fmt.Errorf("the launcher of the %s scope remembers the generations, "+
 				"\"gateway logs --%s\" shows what the journal has: %w", t.scope, t.scope, err))
@@ -86,7 +86,7 @@ func printHistory(cmd *cobra.Command, scope scopeFlags, asJSON bool) error {
 		return err
 	}
 	if len(failures) > 0 {
-		return &exitStatus{status: status, err: errors.Join(failures...)}
+		return &exitStatus{status: exit, err: errors.Join(failures...)}
 	}
 	return nil
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -126,19 +124,17 @@ func TestControlSecond(t *testing.T) {
 // holding up the supervisor or the launcher's end.
 func TestWatchEndpoint(t *testing.T) {
 	l, c, target := rigControl(t)
-	response, err := target.send(t.Context(), http.MethodGet, "/watch", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	lines := json.NewDecoder(response.Body)
+	told, ended := make(chan Status), make(chan error, 1)
+	go func() { ended <- target.hear(t.Context(), told) }()
 	read := func() Status {
 		t.Helper()
-		var s Status
-		if err := lines.Decode(&s); err != nil {
+		select {
+		case s := <-told:
+			return s
+		case err := <-ended:
 			t.Fatal(err)
+			return Status{}
 		}
-		return s
 	}
 	if s := read(); s.Verdict != VerdictWaiting || s.Launcher.PID != os.Getpid() {
 		t.Errorf("the first is %+v", s)
@@ -158,7 +154,7 @@ func TestWatchEndpoint(t *testing.T) {
 
 	closed := make(chan struct{})
 	go func() { c.Close(); close(closed) }()
-	if err := lines.Decode(new(Status)); !errors.Is(err, io.EOF) {
+	if err := <-ended; !errors.Is(err, errNotRunning) {
 		t.Errorf("at the launcher's end: %v", err)
 	}
 	<-closed
@@ -230,23 +226,6 @@ func TestFeed(t *testing.T) {
 	}
 	if last.Generation != feedLength+9 {
 		t.Errorf("the last change is %d, want %d", last.Generation, feedLength+9)
-	}
-}
-
-// TestSilentLauncher: one that accepts and says nothing costs no more than the
-// bound.
-func TestSilentLauncher(t *testing.T) {
-	path := filepath.Join(t.TempDir(), controlSocket)
-	socket, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*answerLimit)
-	defer cancel()
-	err = target{control: path}.ask(ctx, "/status", new(Status))
-	if !errors.Is(err, errSilent) || ctx.Err() != nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("asking it: %v", err)
 	}
 }
 

@@ -141,13 +141,6 @@ type holder struct {
 	refused []error
 }
 
-type holderKind string
-
-const (
-	bySystemd holderKind = "systemd"
-	byItself  holderKind = "self"
-)
-
 // inherit takes the sockets that systemd passed. Without any, the launcher has
 // to bind them itself, which under systemd would bring back the race that the
 // socket unit ends.
