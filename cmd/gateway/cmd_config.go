@@ -12,7 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/launcher"
 	"openclaw-gateway/units"
 )
 
@@ -43,22 +46,22 @@ launcher would reject, because of an address in use for instance.`,
 
 func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 	file := namedConfig(scope, args)
-	question := checkQuestion{Path: file.name()}
+	question := api.CheckRequest{Path: file.Name()}
 	if question.Path != "" {
 		var err error
 		if question.Content, err = os.ReadFile(question.Path); err != nil {
 			return fmt.Errorf("cannot read the configuration: %w", err)
 		}
 	}
-	var answer checkAnswer
-	t, alone := scope.running(cmd.Context(), question.Path)
+	var answer api.CheckReply
+	t, alone := scope.Running(cmd.Context(), question.Path)
 	if alone == nil {
-		_, alone = t.greet(cmd.Context())
+		_, alone = t.Status(cmd.Context())
 	}
 	if alone == nil {
-		ctx, cancel := context.WithTimeout(cmd.Context(), checkLimit)
+		ctx, cancel := context.WithTimeout(cmd.Context(), client.CheckLimit)
 		defer cancel()
-		alone = t.call(ctx, http.MethodPost, "/check", question, &answer)
+		alone = t.Call(ctx, http.MethodPost, "/check", question, &answer)
 	}
 	if alone != nil {
 		_, err := config.Parse(question.Path, question.Content)
@@ -86,8 +89,8 @@ func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 	return printCheck(cmd.OutOrStdout(), answer, t)
 }
 
-func printCheck(out io.Writer, a checkAnswer, t target) error {
-	fmt.Fprintf(out, "saved now, for the launcher of the %s scope (pid %d):\n", t.scope, a.PID)
+func printCheck(out io.Writer, a api.CheckReply, t client.Target) error {
+	fmt.Fprintf(out, "saved now, for the launcher of the %s scope (pid %d):\n", t.Scope, a.PID)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, c := range a.Changes {
 		fmt.Fprintf(table, "  %s\tfrom %s\tto %s\t%s\n", c.Key, c.From, c.To, c.Effect)
@@ -133,7 +136,7 @@ password and the query of ready.path.`,
 			}
 			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, value := range cfg.Values() {
-				fmt.Fprintf(table, "%s\t%s\t%s\n", value.Key, shownValue(cfg, value), value.Source)
+				fmt.Fprintf(table, "%s\t%s\t%s\n", value.Key, launcher.ShownValue(cfg, value), value.Source)
 			}
 			return table.Flush()
 		},
@@ -145,20 +148,20 @@ password and the query of ready.path.`,
 // loadNamed loads the file that is named, or that of the scope, or the one that a
 // launcher run by hand would read. It prints what is wrong with it, a line each.
 func loadNamed(cmd *cobra.Command, scope scopeFlags, args []string) (*config.Config, error) {
-	cfg, err := namedConfig(scope, args).load()
+	cfg, err := namedConfig(scope, args).Load()
 	return cfg, printMistakes(cmd, err)
 }
 
-func namedConfig(scope scopeFlags, args []string) configFile {
+func namedConfig(scope scopeFlags, args []string) config.Named {
 	switch {
 	case len(args) == 1:
-		return configFile{path: args[0]}
-	case scope.system:
-		return configFile{path: installedConfig(units.System)}
-	case scope.user:
-		return configFile{path: installedConfig(units.User)}
+		return config.Named{Path: args[0]}
+	case scope.System:
+		return config.Named{Path: client.InstalledConfig(units.System)}
+	case scope.User:
+		return config.Named{Path: client.InstalledConfig(units.User)}
 	default:
-		return configFile{}
+		return config.Named{}
 	}
 }
 

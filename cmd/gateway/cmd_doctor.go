@@ -10,7 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/doctor"
+	"openclaw-gateway/cmd/gateway/say"
 )
 
 func newDoctorCommand() *cobra.Command {
@@ -52,11 +55,11 @@ What it finds:
 
 func doctorOptions(scope scopeFlags) doctor.Options {
 	return doctor.Options{
-		System: scope.system, User: scope.user, Version: programVersion(),
-		Control: func(user bool) string { return filepath.Join(runtimeDirectory(user), controlSocket) },
+		System: scope.System, User: scope.User, Version: api.ProgramVersion(),
+		Control: func(user bool) string { return filepath.Join(api.RuntimeDirectory(user), api.ControlSocket) },
 		Ask: func(ctx context.Context, control string, status any) error {
 			// From memory: the doctor looks itself who holds the port, and takes what needs long for hung.
-			return target{control: control}.call(ctx, http.MethodGet, "/status", nil, status)
+			return client.Target{Control: control}.Call(ctx, http.MethodGet, "/status", nil, status)
 		},
 	}
 }
@@ -68,8 +71,8 @@ func printReport(cmd *cobra.Command, report doctor.Report, asJSON bool) error {
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(report)
 	}
-	p := painterFor(cmd.OutOrStdout())
-	tone := map[doctor.Severity]colour{doctor.Error: red, doctor.Warning: yellow, "": bold}
-	_, err := fmt.Fprint(cmd.OutOrStdout(), report.Text(func(how doctor.Severity, word string) string { return p.paint(tone[how], word) }))
+	p := say.PainterFor(cmd.OutOrStdout())
+	tone := map[doctor.Severity]say.Colour{doctor.Error: say.Red, doctor.Warning: say.Yellow, "": say.Bold}
+	_, err := fmt.Fprint(cmd.OutOrStdout(), report.Text(func(how doctor.Severity, word string) string { return p.Paint(tone[how], word) }))
 	return err
 }

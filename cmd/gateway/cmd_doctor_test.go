@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/doctor"
 )
 
@@ -14,7 +15,7 @@ import (
 // a busy machine, where a launcher must not be taken for hung.
 func TestDoctorAsks(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), controlSocket)
+	path := filepath.Join(t.TempDir(), api.ControlSocket)
 	socket, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -22,7 +23,7 @@ func TestDoctorAsks(t *testing.T) {
 	asked := make(chan string, 1)
 	server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked <- r.Method + " " + r.RequestURI
-		_ = json.NewEncoder(w).Encode(Status{Version: "1.0"})
+		_ = json.NewEncoder(w).Encode(api.Status{Version: "1.0"})
 	})}
 	go func() { _ = server.Serve(socket) }()
 	defer server.Close()

@@ -4,17 +4,19 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"openclaw-gateway/cmd/gateway/install"
 )
 
 func newInstallCommand() *cobra.Command {
-	return installCommand(&installer{executable: os.Executable, euid: os.Geteuid})
+	return installCommand(&install.Installer{Executable: os.Executable, EUID: os.Geteuid})
 }
 
 func newUninstallCommand() *cobra.Command {
-	return uninstallCommand(&installer{executable: os.Executable, euid: os.Geteuid})
+	return uninstallCommand(&install.Installer{Executable: os.Executable, EUID: os.Geteuid})
 }
 
-func installCommand(in *installer) *cobra.Command {
+func installCommand(in *install.Installer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install --system [--run-as USER] | --user",
 		Short: "write the systemd units, and a configuration if there is none",
@@ -25,37 +27,37 @@ alone every unit that it has not written. It restarts nothing, except the socket
 clients are refused while that takes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			in.out, in.notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
-			return in.install(cmd.Context())
+			in.Out, in.Notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return in.Install(cmd.Context())
 		},
 	}
 	installFlags(in, cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&in.runAs, "run-as", "", "run the service as this `USER` (with --system; at first root)")
-	flags.StringVar(&in.config, "config", "", "the configuration, written if there is none (`FILE`; at first the scope's)")
-	flags.BoolVar(&in.now, "now", false, "enable and start the socket, and with --at-boot the service")
-	flags.BoolVar(&in.atBoot, "at-boot", false, "enable the service too: start it at boot, not at the first connection")
-	flags.BoolVar(&in.dryRun, "dry-run", false, "print the differences and change nothing")
+	flags.StringVar(&in.RunAs, "run-as", "", "run the service as this `USER` (with --system; at first root)")
+	flags.StringVar(&in.Config, "config", "", "the configuration, written if there is none (`FILE`; at first the scope's)")
+	flags.BoolVar(&in.Now, "now", false, "enable and start the socket, and with --at-boot the service")
+	flags.BoolVar(&in.AtBoot, "at-boot", false, "enable the service too: start it at boot, not at the first connection")
+	flags.BoolVar(&in.DryRun, "dry-run", false, "print the differences and change nothing")
 	return cmd
 }
 
-func uninstallCommand(in *installer) *cobra.Command {
+func uninstallCommand(in *install.Installer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "uninstall --system | --user",
 		Short: "stop and disable the units, and remove them; the configuration stays",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			in.out, in.notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
-			return in.uninstall(cmd.Context())
+			in.Out, in.Notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return in.Uninstall(cmd.Context())
 		},
 	}
 	installFlags(in, cmd)
 	return cmd
 }
 
-func installFlags(in *installer, cmd *cobra.Command) {
+func installFlags(in *install.Installer, cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.BoolVar(&in.system, "system", false, "the units of the machine, in /etc/systemd/system")
-	flags.BoolVar(&in.user, "user", false, "your own units, in ~/.config/systemd/user")
-	flags.StringVar(&in.root, "root", "", "work below this `DIR` instead of /, and call no systemctl")
+	flags.BoolVar(&in.System, "system", false, "the units of the machine, in /etc/systemd/system")
+	flags.BoolVar(&in.User, "user", false, "your own units, in ~/.config/systemd/user")
+	flags.StringVar(&in.Root, "root", "", "work below this `DIR` instead of /, and call no systemctl")
 }

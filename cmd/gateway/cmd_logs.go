@@ -22,19 +22,19 @@ generation. What comes after -- is passed on as it is: "gateway logs -- --since=
 
 An ordinary user may read it as a member of the group systemd-journal or, where the journal is kept on disk, their own part.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := scope.one(cmd.Context())
+			t, err := scope.One(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if !t.installed && t.unasked == nil { // the journal answers without the manager
-				return fmt.Errorf("there is no %s in %s scope: a launcher run by hand logs to its terminal", units.Service, t.scope)
+			if !t.Installed && t.Unasked == nil { // the journal answers without the manager
+				return fmt.Errorf("there is no %s in %s scope: a launcher run by hand logs to its terminal", units.Service, t.Scope)
 			}
 			journalctl, err := exec.LookPath("journalctl")
 			if err != nil {
 				return fmt.Errorf("show the journal: %w", err)
 			}
 			option := "--unit="
-			if t.scope == units.User {
+			if t.Scope == units.User {
 				option = "--user-unit="
 			}
 			argv := []string{"journalctl", option + units.Service, option + units.Socket}

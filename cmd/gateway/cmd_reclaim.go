@@ -5,16 +5,19 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/cmd/gateway/reclaim"
-	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/units"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"openclaw-gateway/cmd/gateway/client"
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/logging"
+	"openclaw-gateway/cmd/gateway/reclaim"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/units"
 )
 
 // reclaimLimit is for all of "gateway reclaim", below the TimeoutSec=20 of the
@@ -46,26 +49,26 @@ With --dry-run nothing is ended, and the exit status is the one to expect withou
 				return err
 			}
 			if len(addresses) == 0 {
-				if addresses, err = scope.addresses(ctx); err != nil {
+				if addresses, err = scope.Addresses(ctx); err != nil {
 					return err
 				}
 			}
-			teller := &reclaimTeller{
-				out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(),
-				addresses: addresses, force: force, dryRun: dryRun, uid: os.Geteuid(),
+			teller := &reclaim.Teller{
+				Out: cmd.OutOrStdout(), Err: cmd.ErrOrStderr(),
+				Addresses: addresses, Force: force, DryRun: dryRun, UID: os.Geteuid(),
 			}
 			if systemd.ExecutedThis() && !dryRun {
-				teller.log = newLogger(config.FormatAuto, slog.LevelInfo, os.Stderr)
+				teller.Log = logging.New(config.FormatAuto, slog.LevelInfo, os.Stderr)
 			}
-			options := reclaim.Options{Force: force, DryRun: dryRun, Unbound: beforeBind(), Tell: teller.event}
-			if teller.uid != 0 && !options.Unbound {
-				options.Ours = ownAddresses(ctx)
+			options := reclaim.Options{Force: force, DryRun: dryRun, Unbound: beforeBind(), Tell: teller.Event}
+			if teller.UID != 0 && !options.Unbound {
+				options.Ours = client.OwnAddresses(ctx)
 			}
 			outcome, err := reclaim.Run(ctx, addresses, options)
 			if err != nil {
 				return err
 			}
-			teller.outcome(outcome)
+			teller.Outcome(outcome)
 			if len(outcome.Obstacles) > 0 {
 				return &exitStatus{status: 1}
 			}

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"openclaw-gateway/cmd/gateway/launcher"
+	"openclaw-gateway/cmd/gateway/reclaim"
 )
 
 func newRunCommand() *cobra.Command {
@@ -45,22 +48,22 @@ func newWrapperCommand() *cobra.Command {
 
 // runLauncher is the launcher until it ends, with its exit status.
 func runLauncher(ctx context.Context, path string) error {
-	err := run(ctx, Options{Config: path, Hello: helloArgument})
-	if errors.Is(err, errIdle) {
-		return &exitStatus{status: IdleStatus}
+	err := launcher.Run(ctx, launcher.Options{Config: path, Hello: helloArgument})
+	if errors.Is(err, launcher.ErrIdle) {
+		return &exitStatus{status: launcher.IdleStatus}
 	}
 	return whoHolds(ctx, err)
 }
 
 // whoHolds says who has the address that could not be bound, and what frees it.
 func whoHolds(ctx context.Context, err error) error {
-	var used *inUse
+	var used *launcher.AddressInUse
 	if !errors.As(err, &used) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, hintLimit)
 	defer cancel()
-	return fmt.Errorf("%w: %s", used.err, reclaimHint(ctx, used.address))
+	return fmt.Errorf("%w: %s", used.Err, reclaim.Hint(ctx, used.Address))
 }
 
 // hintLimit is how long a look at who holds an address may take.

@@ -7,6 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/client"
+	"openclaw-gateway/cmd/gateway/status"
 )
 
 func newStatusCommand() *cobra.Command {
@@ -29,23 +33,23 @@ with the next change. --history lists the last hundred generations; the journal 
 			if history {
 				return printHistory(cmd, scope, asJSON)
 			}
-			targets := scope.targets(cmd.Context())
+			targets := scope.Targets(cmd.Context())
 			if len(targets) == 0 {
-				targets = []target{nowhere()}
+				targets = []client.Target{client.Nowhere()}
 			}
 			if watch {
 				ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM)
 				defer stop()
-				return watchStatus(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), targets, asJSON)
+				return status.Watch(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), targets, asJSON)
 			}
-			var all []view
+			var all []status.View
 			exit := 0
 			for _, t := range targets {
-				s := statusOf(cmd.Context(), t)
+				s := status.Of(cmd.Context(), t)
 				all = append(all, s)
-				exit = max(exit, s.exit())
+				exit = max(exit, s.ExitStatus())
 			}
-			if err := printStatus(cmd.OutOrStdout(), all, asJSON); err != nil {
+			if err := status.Print(cmd.OutOrStdout(), all, asJSON); err != nil {
 				return err
 			}
 			if exit != 0 {
@@ -63,26 +67,26 @@ with the next change. --history lists the last hundred generations; the journal 
 }
 
 func printHistory(cmd *cobra.Command, scope scopeFlags, asJSON bool) error {
-	targets := scope.targets(cmd.Context())
+	targets := scope.Targets(cmd.Context())
 	if len(targets) == 0 {
-		return &exitStatus{status: 3, err: errNowhere}
+		return &exitStatus{status: 3, err: client.ErrNowhere}
 	}
-	var all []History
+	var all []api.History
 	var failures []error
 	exit := 3 // unless something else is wrong
 	for _, t := range targets {
-		var h History
-		if err := t.ask(cmd.Context(), "/history", &h); err != nil {
-			if !errors.Is(err, errNotRunning) {
+		var h api.History
+		if err := t.Ask(cmd.Context(), "/history", &h); err != nil {
+			if !errors.Is(err, client.ErrNotRunning) {
 				exit = 1
 			}
 			failures = append(failures, fmt.Errorf("the launcher of the %s scope remembers the generations, "+
-				"\"gateway logs --%s\" shows what the journal has: %w", t.scope, t.scope, err))
+				"\"gateway logs --%s\" shows what the journal has: %w", t.Scope, t.Scope, err))
 			continue
 		}
 		all = append(all, h)
 	}
-	if err := writeHistory(cmd.OutOrStdout(), all, len(targets) > 1, asJSON); err != nil {
+	if err := status.WriteHistory(cmd.OutOrStdout(), all, len(targets) > 1, asJSON); err != nil {
 		return err
 	}
 	if len(failures) > 0 {

@@ -4,19 +4,23 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/client"
+	"openclaw-gateway/cmd/gateway/reclaim"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
-
-	"github.com/spf13/cobra"
 )
 
 // scopeFlags are --system and --user, which all commands but run have.
-type scopeFlags struct{ choice }
+type scopeFlags struct{ client.Choice }
 
 func (f *scopeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.system, "system", false, "the launcher of the system")
-	cmd.Flags().BoolVar(&f.user, "user", false, "the launcher of this user")
+	cmd.Flags().BoolVar(&f.System, "system", false, "the launcher of the system")
+	cmd.Flags().BoolVar(&f.User, "user", false, "the launcher of this user")
 	cmd.MarkFlagsMutuallyExclusive("system", "user")
 }
 
@@ -37,15 +41,15 @@ func newVerb(name, short, long string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: name, Short: short, Long: long, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := scope.one(cmd.Context())
+			t, err := scope.One(cmd.Context())
 			if err != nil {
 				return err
 			}
-			_, err = t.greet(cmd.Context())
+			_, err = t.Status(cmd.Context())
 			if err == nil {
-				err = t.call(cmd.Context(), http.MethodPost, "/"+name, nil, new(answer))
+				err = t.Call(cmd.Context(), http.MethodPost, "/"+name, nil, new(api.Reply))
 			}
-			if err != nil && systemd.ExecutedThis() && t.stopping(cmd.Context()) {
+			if err != nil && systemd.ExecutedThis() && t.Stopping(cmd.Context()) {
 				// A reload that systemd's own stop has overtaken is no failure: the exit
 				// status would make the stopped unit a failed one.
 				fmt.Fprintf(cmd.ErrOrStderr(), "gateway: %v\n", err)
@@ -62,8 +66,8 @@ func newStartCommand() *cobra.Command {
 	return newUnitsCommand("start", "open the port and start the launcher",
 		`Starts the socket and the service. It returns when the worker is ready, when the launcher waits for a first client
 (worker.start: on-demand), or when the first generation has failed; "gateway status" says which.`,
-		func(ctx context.Context, t target) error {
-			return units.Systemctl(ctx, t.scope, "start", units.Socket, units.Service)
+		func(ctx context.Context, t client.Target) error {
+			return units.Systemctl(ctx, t.Scope, "start", units.Socket, units.Service)
 		})
 }
 
@@ -71,39 +75,39 @@ func newStopCommand() *cobra.Command {
 	return newUnitsCommand("stop", "stop the worker and the launcher, and close the port",
 		`Stops the service and the socket, and checks that nobody listens any more. "systemctl stop openclaw-gateway.service"
 alone leaves the port open, and the next client starts everything again.`,
-		func(ctx context.Context, t target) error {
+		func(ctx context.Context, t client.Target) error {
 			// Together: with the service alone the next client would start it again.
-			if err := units.Systemctl(ctx, t.scope, "stop", units.Socket, units.Service); err != nil {
+			if err := units.Systemctl(ctx, t.Scope, "stop", units.Socket, units.Service); err != nil {
 				return err
 			}
-			for _, address := range t.listen {
+			for _, address := range t.Listen {
 				left, err := holders.Listening(address)
 				if err != nil {
 					return err
 				}
 				if len(left) > 0 && left[0].Exact {
-					return fmt.Errorf("stopped, but %s is not free: %s", address, reclaimHint(ctx, address))
+					return fmt.Errorf("stopped, but %s is not free: %s", address, reclaim.Hint(ctx, address))
 				}
 			}
 			return nil
 		})
 }
 
-func newUnitsCommand(name, short, long string, do func(context.Context, target) error) *cobra.Command {
+func newUnitsCommand(name, short, long string, do func(context.Context, client.Target) error) *cobra.Command {
 	var scope scopeFlags
 	cmd := &cobra.Command{
 		Use: name, Short: short, Long: long, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := scope.one(cmd.Context())
+			t, err := scope.One(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if t.unasked != nil {
-				return t.unasked
+			if t.Unasked != nil {
+				return t.Unasked
 			}
-			if !t.installed {
+			if !t.Installed {
 				return fmt.Errorf("there is no %s in %s scope: \"gateway install --%s\" writes it (a launcher run by hand stops with Ctrl-C)",
-					units.Service, t.scope, t.scope)
+					units.Service, t.Scope, t.Scope)
 			}
 			return do(cmd.Context(), t)
 		},

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/install"
 	"openclaw-gateway/units"
 )
 
@@ -35,9 +36,9 @@ func installableProgram(t *testing.T) string {
 // executeInstaller runs "gateway install …" or "gateway uninstall …" as the user with this uid.
 func executeInstaller(t *testing.T, program string, euid int, args ...string) (out, notes string, err error) {
 	t.Helper()
-	in := &installer{
-		executable: func() (string, error) { return program, nil },
-		euid:       func() int { return euid },
+	in := &install.Installer{
+		Executable: func() (string, error) { return program, nil },
+		EUID:       func() int { return euid },
 	}
 	cmd := installCommand(in)
 	if args[0] == "uninstall" {

@@ -1,0 +1,25 @@
+package api
+
+import "time"
+
+// History is what GET /history on the control socket and "gateway status
+// --history --json" answer.
+type History struct {
+	Scope       string `json:"scope"` // system, user or none
+	Generations []Life `json:"generations"`
+}
+
+// Life is one life of the worker.
+type Life struct {
+	Generation   int        `json:"generation"`
+	State        string     `json:"state"` // of the last one while it lives; else "ended"
+	Started      time.Time  `json:"started"`
+	ReadyAfterMS *int64     `json:"ready_after_ms"` // null: it was never ready
+	LivedMS      int64      `json:"lived_ms"`       // until now while it lives
+	Ended        *time.Time `json:"ended"`          // null while it lives
+	Code         int        `json:"code"`           // -1: ended by a signal, never ran, or lives
+	Signal       string     `json:"signal"`
+	Reason       string     `json:"reason"`
+	Detail       string     `json:"detail"`
+	Strays       int        `json:"strays"`
+}

@@ -1,0 +1,199 @@
+package api
+
+import (
+	"slices"
+	"time"
+)
+
+// Status is what GET /status on the control socket and "gateway status --json"
+// answer. Its fields are an interface: others read them.
+type Status struct {
+	Version  string   `json:"version"`
+	Verdict  Verdict  `json:"verdict"`
+	Problems []string `json:"problems"`
+	// Notes are worth knowing and no problems: what could not be seen, say.
+	Notes []string `json:"notes"`
+	// Unseen is how many processes could not be looked into; as long as it is not
+	// 0 the sockets may have more holders.
+	Unseen   int      `json:"unseen"`
+	Unit     Unit     `json:"unit"`
+	Launcher Launcher `json:"launcher"`
+	Sockets  []Socket `json:"sockets"`
+	Worker   Worker   `json:"worker"`
+	Config   Config   `json:"config"`
+}
+
+// Verdict is the status in a word.
+type Verdict string
+
+// The verdicts. Orphan, rival and foreign come before all others.
+const (
+	VerdictOK       Verdict = "ok"       // the worker serves
+	VerdictWaiting  Verdict = "waiting"  // the first client will start the worker
+	VerdictStarting Verdict = "starting" // a worker is on its way
+	VerdictDegraded Verdict = "degraded" // no worker serves, or something else is wrong
+	VerdictOrphan   Verdict = "orphan"   // an OpenClaw gateway that nobody supervises holds an address
+	VerdictRival    Verdict = "rival"    // an OpenClaw gateway of another unit holds an address
+	VerdictForeign  Verdict = "foreign"  // another process holds an address
+	VerdictDown     Verdict = "down"     // there is no launcher, and none will be started
+)
+
+// Unit is the service as the manager sees it.
+type Unit struct {
+	Name        string `json:"name"`
+	Scope       string `json:"scope"` // system, user or none
+	ActiveState string `json:"active_state"`
+	MainPID     int    `json:"main_pid"`
+}
+
+// Launcher is the launcher's process.
+type Launcher struct {
+	PID    int        `json:"pid"`
+	Since  *time.Time `json:"since"`
+	Holder Source     `json:"holder"`
+}
+
+// Source is who keeps the listening sockets open while the launcher is away.
+type Source string
+
+const (
+	FromSystemd Source = "systemd"
+	FromItself  Source = "self"
+)
+
+// Socket is one listening socket.
+type Socket struct {
+	Address string `json:"address"`
+	Inode   uint64 `json:"inode"`
+	Backlog int    `json:"backlog"`
+	// Connections counts the established ones of the address, those in the queue
+	// included; null where they cannot be counted. Sockets that share an address
+	// (SO_REUSEPORT) share the count.
+	Connections *int     `json:"connections"`
+	Queued      int      `json:"queued"`
+	Holders     []Holder `json:"holders"`
+}
+
+// Holder is a process that has a socket open.
+type Holder struct {
+	PID     int        `json:"pid"`
+	Role    Role       `json:"role"`
+	Command string     `json:"command"`
+	UID     uint32     `json:"uid"`
+	Cgroup  string     `json:"cgroup"`
+	Since   *time.Time `json:"since"`
+	Unit    string     `json:"unit"` // in whose cgroup it is
+	Parent  int        `json:"parent"`
+}
+
+// The states of the worker.
+const (
+	StateWaiting    = "waiting"  // there is none, and the first client starts one
+	StateStarting   = "starting" // it does not serve yet
+	StateReady      = "ready"    // it serves
+	StateStopping   = "stopping" // it was told to end
+	StateBackingOff = "backoff"  // there is none, and the next one starts when the time has come
+	StateFailed     = "failed"   // there is none, and the next one starts when somebody asks
+)
+
+// Worker is the worker, or the lack of one.
+type Worker struct {
+	State        string     `json:"state"`
+	PID          int        `json:"pid"`
+	Generation   int        `json:"generation"`
+	Since        *time.Time `json:"since"`
+	ReadyAfterMS int64      `json:"ready_after_ms"`
+	Handoff      string     `json:"handoff"`
+	Restarts     int        `json:"restarts"`
+	LastExit     *Exit      `json:"last_exit"`
+	NextStart    *time.Time `json:"next_start"`
+}
+
+// Exit is the end of the last generation.
+type Exit struct {
+	Generation int       `json:"generation"`
+	Code       int       `json:"code"` // -1: ended by a signal, or never ran
+	Signal     string    `json:"signal"`
+	Reason     string    `json:"reason"`
+	At         time.Time `json:"at"`
+	Strays     int       `json:"strays"`
+	Detail     string    `json:"detail"` // a sentence where more is known
+}
+
+// Config is the configuration file.
+type Config struct {
+	Path  string `json:"path"`
+	State string `json:"state"` // applied or rejected; "" where no launcher answers
+	Error string `json:"error"`
+}
+
+// Judge gives the verdict of a launcher that answers.
+func (s *Status) Judge() {
+	switch s.Worker.State {
+	case StateReady:
+		s.Verdict = VerdictOK
+	case StateWaiting:
+		s.Verdict = VerdictWaiting
+	case StateStarting, StateStopping:
+		s.Verdict = VerdictStarting
+	default:
+		s.Verdict = VerdictDegraded
+	}
+	if len(s.Problems) > 0 && s.Verdict != VerdictStarting {
+		s.Verdict = VerdictDegraded
+	}
+	s.Condemn()
+}
+
+// Condemn puts the worst holder before everything else.
+func (s *Status) Condemn() {
+	switch s.Worst() {
+	case RoleOrphan:
+		s.Verdict = VerdictOrphan
+	case RoleRival:
+		s.Verdict = VerdictRival
+	case RoleForeign:
+		s.Verdict = VerdictForeign
+	}
+}
+
+// Worst is the role of the worst of those who hold an address and should not; "" when nobody does.
+func (s *Status) Worst() Role {
+	for _, role := range Intruders {
+		for _, socket := range s.Sockets {
+			if slices.ContainsFunc(socket.Holders, func(h Holder) bool { return h.Role == role }) {
+				return role
+			}
+		}
+	}
+	return ""
+}
+
+// ExitStatus returns the exit status of "gateway status".
+func (s *Status) ExitStatus() int {
+	switch s.Verdict {
+	case VerdictOK, VerdictWaiting, VerdictStarting:
+		return 0
+	case VerdictDown:
+		return 3
+	default:
+		return 1
+	}
+}
+
+// WithoutCounts is the status without what changes with each client.
+func (s Status) WithoutCounts() Status {
+	s.Sockets = slices.Clone(s.Sockets)
+	for i := range s.Sockets {
+		s.Sockets[i].Connections, s.Sockets[i].Queued = nil, 0
+	}
+	return s
+}
+
+// Moment is a time for the wire, where zero is null.
+func Moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,0 +1,26 @@
+package config
+
+import (
+	"cmp"
+	"os"
+)
+
+// Named is where the configuration comes from.
+type Named struct {
+	Path string // as given with --config; "" looks for it, each time anew
+}
+
+func (f Named) Name() string {
+	if f.Path != "" {
+		return f.Path
+	}
+	return Find()
+}
+
+// Watched returns the file whose edits count: the one that is read, or the one
+// that would be if it were made.
+func (f Named) Watched() string {
+	return cmp.Or(f.Name(), DefaultPath(os.Geteuid() != 0), DefaultPath(false))
+}
+
+func (f Named) Load() (*Config, error) { return Load(f.Name()) }

@@ -1,0 +1,532 @@
+package install
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/units"
+)
+
+// Installer is what "gateway install" and "gateway uninstall" were asked for. The functions stand for the operating
+// system, so that a test can be somebody else.
+type Installer struct {
+	Executable func() (string, error)
+	EUID       func() int
+
+	System, User bool
+	RunAs        string
+	Config       string
+	Root         string
+	Now, AtBoot  bool
+	DryRun       bool
+
+	Out, Notes io.Writer // results, and everything else
+}
+
+// installation is what is about to be installed, after everything that can be refused without asking systemd.
+type installation struct {
+	scope   units.Scope
+	account *user.User // the user the service runs as; nil: whoever runs the manager, or one of another system
+	program string
+	config  string // its path, and whether it is there
+	found   bool
+	hello   bool          // it names no command
+	schema  *units.Change // nil: none goes with the configuration
+	changes []units.Change
+}
+
+func (in *Installer) Install(ctx context.Context) error {
+	to, err := in.prepare()
+	if err != nil {
+		return err
+	}
+	if in.DryRun {
+		return in.printDiffs(to)
+	}
+	active, err := in.active(ctx, to.scope)
+	if err != nil {
+		return err
+	}
+	if in.Now && active.service && !active.socket {
+		return fmt.Errorf("%s runs without its socket, which systemd cannot start meanwhile: stop it with %q, then run this again",
+			units.Service, systemctlLine(to.scope, "stop", units.Service))
+	}
+	if err := in.write(to); err != nil {
+		return err
+	}
+	if to.account != nil {
+		in.noteAccess(to.account, to.config, unix.R_OK, "read the configuration")
+		in.noteAccess(to.account, to.program, unix.X_OK, "run the program")
+	}
+	if err := in.activate(ctx, to, active); err != nil {
+		return err
+	}
+	in.noteEffects(to, active)
+	in.noteLinger(to.scope)
+	if to.hello && in.Root == "" {
+		fmt.Fprintf(in.Notes, "clients will meet the built-in hello server, until worker.command in %s says what to run\n", in.below(to.config))
+	}
+	if !in.Now {
+		fmt.Fprintf(in.Out, "next: %s\n", systemctlLine(to.scope, "enable", "--now", units.Socket))
+	}
+	return nil
+}
+
+func (in *Installer) prepare() (to installation, err error) {
+	if to.scope, err = in.scope("install"); err != nil {
+		return to, err
+	}
+	dir, err := units.Dir(to.scope)
+	if err != nil {
+		return to, err
+	}
+	// To run it again must not turn the service into root's, nor to another configuration.
+	runAs, configuration, err := units.Chosen(in.Root, dir)
+	if err != nil {
+		return to, err
+	}
+	in.RunAs, in.Config = cmp.Or(in.RunAs, runAs), cmp.Or(in.Config, configuration)
+	if to.account, err = in.account(to.scope); err != nil {
+		return to, err
+	}
+	if to.config, err = in.configPath(to.scope); err != nil {
+		return to, err
+	}
+	settings, found, err := in.loadConfig(to.config)
+	if err != nil {
+		return to, err
+	}
+	to.found, to.hello = found, len(settings.Worker.Command) == 0
+	content := settings.Content
+	if !found {
+		content = config.Example
+	}
+	if to.schema, err = in.planSchema(to.config, content); err != nil {
+		return to, err
+	}
+	if to.program, err = in.program(); err != nil {
+		return to, err
+	}
+	files, err := units.Render(units.Params{
+		Scope:      to.scope,
+		Executable: to.program,
+		// Always by name: a launcher that runs as somebody would prefer a configuration in that user's home.
+		Config:      to.config,
+		RunAs:       in.RunAs,
+		Listen:      settings.Listen,
+		StopTimeout: settings.Stop.Timeout,
+	})
+	if err != nil {
+		return to, err
+	}
+	to.changes, err = units.Plan(in.Root, dir, files)
+	return to, err
+}
+
+func (in *Installer) write(to installation) error {
+	if !to.found {
+		if err := in.writeConfig(to.config, to.account); err != nil {
+			return err
+		}
+		fmt.Fprintf(in.Out, "created %s\n", in.below(to.config))
+	}
+	if err := in.writeSchema(to.schema); err != nil {
+		return err
+	}
+	if err := units.Apply(in.Root, to.changes); err != nil {
+		return err
+	}
+	done := map[units.Kind]string{units.Create: "created", units.Update: "updated", units.Unchanged: "unchanged"}
+	for _, change := range to.changes {
+		fmt.Fprintf(in.Out, "%s %s\n", done[change.Kind], in.below(change.Path))
+		if change.Kind == units.Update {
+			fmt.Fprint(in.Notes, change.Diff())
+		}
+	}
+	return nil
+}
+
+func (in *Installer) Uninstall(ctx context.Context) error {
+	scope, err := in.scope("uninstall")
+	if err != nil {
+		return err
+	}
+	dir, err := units.Dir(scope)
+	if err != nil {
+		return err
+	}
+	installed, foreign := units.Installed(in.Root, dir)
+	if len(installed) == 0 {
+		if foreign == nil {
+			fmt.Fprintf(in.Notes, "there are no units of the %s scope in %s\n", scope, in.below(dir))
+		}
+		return foreign
+	}
+	_, configuration, err := units.Chosen(in.Root, dir)
+	if err != nil {
+		configuration = "" // the service is foreign and stays; Remove says so
+	}
+	if in.Root == "" {
+		// Only what is ours: a foreign service of that name goes on running.
+		args := []string{"disable", "--now"}
+		for _, path := range installed {
+			args = append(args, filepath.Base(path))
+		}
+		if err := units.Systemctl(ctx, scope, args...); err != nil {
+			return fmt.Errorf("nothing is removed: %w", err)
+		}
+	}
+	removed, removeErr := units.Remove(in.Root, dir)
+	for _, path := range removed {
+		fmt.Fprintf(in.Out, "removed %s\n", in.below(path))
+	}
+	if in.Root == "" {
+		if err := units.Systemctl(ctx, scope, "daemon-reload"); err != nil {
+			removeErr = errors.Join(removeErr, err)
+		}
+	}
+	fmt.Fprintf(in.Notes, "the configuration stays: %s\n", in.below(cmp.Or(configuration, config.DefaultPath(scope == units.User))))
+	return removeErr
+}
+
+// scope says which scope was asked for, and refuses a caller who cannot change it.
+func (in *Installer) scope(verb string) (units.Scope, error) {
+	if in.System == in.User {
+		return "", fmt.Errorf("say which units: gateway %s --system for the machine's, or gateway %s --user for your own", verb, verb)
+	}
+	if in.Root != "" {
+		root, err := filepath.Abs(in.Root)
+		if err != nil {
+			return "", fmt.Errorf("find --root: %w", err)
+		}
+		in.Root = root
+	}
+	changesHost := in.Root == "" && !in.DryRun
+	if in.User {
+		if changesHost && in.EUID() == 0 && os.Getenv("SUDO_USER") != "" {
+			return "", fmt.Errorf("--user under sudo is about root's own units: run \"gateway %s --user\" without sudo", verb)
+		}
+		return units.User, nil
+	}
+	if changesHost && in.EUID() != 0 {
+		return "", fmt.Errorf("the machine's units are root's: run \"sudo gateway %s --system\", or use --user for your own", verb)
+	}
+	return units.System, nil
+}
+
+// below returns where a path of the system really lies.
+func (in *Installer) below(path string) string {
+	return filepath.Join("/", in.Root, path)
+}
+
+// account finds the user that the service runs as; nil if that is whoever runs the manager. Below --root the users are
+// those of another system.
+func (in *Installer) account(scope units.Scope) (*user.User, error) {
+	if in.RunAs == "" {
+		return nil, nil
+	}
+	if scope != units.System {
+		return nil, errors.New("--run-as goes with --system only: a user's own units run as that user")
+	}
+	if in.Root != "" {
+		return nil, nil
+	}
+	account, err := systemd.Account(in.RunAs)
+	if err != nil {
+		return nil, fmt.Errorf("--run-as %s: %w; create the user first, or name another", in.RunAs, err)
+	}
+	return account, nil
+}
+
+func (in *Installer) configPath(scope units.Scope) (string, error) {
+	if in.Config != "" {
+		path, err := filepath.Abs(in.Config)
+		if err != nil {
+			return "", fmt.Errorf("find --config: %w", err)
+		}
+		return path, nil
+	}
+	path := config.DefaultPath(scope == units.User)
+	if path == "" {
+		return "", errors.New("you have no home directory in which the configuration could lie: set HOME, or name a file with --config")
+	}
+	return path, nil
+}
+
+// loadConfig reads the configuration on which the units depend. Without one they are made for the example that is about
+// to be written, which shows the defaults.
+func (in *Installer) loadConfig(path string) (settings *config.Config, found bool, err error) {
+	full := in.below(path)
+	switch _, err := os.Stat(full); {
+	case errors.Is(err, fs.ErrNotExist):
+		return config.Default(), false, nil
+	case err != nil:
+		return nil, false, fmt.Errorf("look at the configuration: %w", err)
+	}
+	settings, err = config.Load(full)
+	if err != nil {
+		return nil, false, fmt.Errorf("nothing is installed, because the configuration has to be right first: %w", err)
+	}
+	return settings, true, nil
+}
+
+// goCache is the directory of a program in the cache of the go command: $GOCACHE/ab/abcdef…-d.
+var goCache = regexp.MustCompile(`/[0-9a-f]{2}/[0-9a-f]{64}-d/[^/]+$`)
+
+// program returns the path that goes into the units: this program, where it really lies.
+func (in *Installer) program() (string, error) {
+	path, err := in.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program's own file: %w", err)
+	}
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", fmt.Errorf("find this program's own file: %w", err)
+	}
+	isGoBuild := func(part string) bool { return strings.HasPrefix(part, "go-build") }
+	if goCache.MatchString(resolved) || slices.ContainsFunc(strings.Split(resolved, "/"), isGoBuild) {
+		return "", fmt.Errorf("this program lies in %s, which the go command removes: build it with \"go build -o gateway ./cmd/gateway\", move it to a lasting place such as /usr/local/bin, and run it from there",
+			filepath.Dir(resolved))
+	}
+	return resolved, nil
+}
+
+func (in *Installer) printDiffs(to installation) error {
+	changes := to.changes
+	if to.schema != nil {
+		changes = append([]units.Change{*to.schema}, changes...)
+	}
+	if !to.found {
+		changes = append([]units.Change{{Path: to.config, Kind: units.Create, New: config.Example}}, changes...)
+	}
+	changed := false
+	for _, change := range changes {
+		if change.Kind == units.Unchanged {
+			continue
+		}
+		changed = true
+		if _, err := io.WriteString(in.Out, change.Diff()); err != nil {
+			return fmt.Errorf("print the difference: %w", err)
+		}
+	}
+	if !changed {
+		fmt.Fprintln(in.Notes, "nothing would change")
+	}
+	return nil
+}
+
+// activeUnits says which of the units systemd has running before anything is changed.
+type activeUnits struct{ socket, service bool }
+
+func (in *Installer) active(ctx context.Context, scope units.Scope) (activeUnits, error) {
+	if in.Root != "" {
+		return activeUnits{}, nil
+	}
+	socket, err := unitIsActive(ctx, scope, units.Socket)
+	if err != nil {
+		return activeUnits{}, err
+	}
+	service, err := unitIsActive(ctx, scope, units.Service)
+	return activeUnits{socket: socket, service: service}, err
+}
+
+func unitIsActive(ctx context.Context, scope units.Scope, unit string) (bool, error) {
+	err := units.Systemctl(ctx, scope, "is-active", "--quiet", unit)
+	if err == nil {
+		return true, nil
+	}
+	// systemctl(1), "Exit status": 3 is not active, 4 is no such unit; systemctl cannot reach its manager with 1.
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && (exit.ExitCode() == 3 || exit.ExitCode() == 4) {
+		return false, nil
+	}
+	if scope == units.User && os.Getenv("XDG_RUNTIME_DIR") == "" {
+		return false, fmt.Errorf("nothing is changed, because this is no login of your own, as after su or sudo -u: log in as yourself, or run \"export XDG_RUNTIME_DIR=/run/user/$(id -u)\" first: %w", err)
+	}
+	return false, fmt.Errorf("nothing is changed, because systemd cannot be asked: %w; to write the files alone use --root /", err)
+}
+
+// writeConfig writes the example for the service's user alone, because worker.environment may come to hold secrets. It
+// never replaces a file.
+func (in *Installer) writeConfig(path string, account *user.User) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write the configuration %s: %w", path, err)
+		}
+	}()
+	dir, err := units.OpenDir(in.Root, filepath.Dir(path), true)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	name := filepath.Base(path)
+	file, err := dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err = errors.Join(err, file.Close()); err != nil {
+			err = errors.Join(err, dir.Remove(name))
+		}
+	}()
+	if account != nil {
+		uid, err := strconv.Atoi(account.Uid)
+		if err != nil {
+			return err
+		}
+		gid, err := strconv.Atoi(account.Gid)
+		if err != nil {
+			return err
+		}
+		if err := file.Chown(uid, gid); err != nil {
+			return err
+		}
+	} else if in.RunAs != "" {
+		fmt.Fprintf(in.Notes, "give %s to the user %s on the system where it will be used; it is readable by its owner only\n", path, in.RunAs)
+	}
+	_, err = file.Write(config.Example)
+	return err
+}
+
+// activate makes systemd read the units, and enables and starts what was asked for.
+func (in *Installer) activate(ctx context.Context, to installation, active activeUnits) error {
+	scope := to.scope
+	if in.Root != "" {
+		return nil
+	}
+	verb := []string{"enable"}
+	if in.Now {
+		verb = append(verb, "--now")
+	}
+	calls := [][]string{{"daemon-reload"}}
+	if active.socket && to.listenChanged() {
+		// With the reload systemd has let go of the addresses that are no longer
+		// listed. The service follows, because it requires the socket.
+		calls = append(calls, []string{"restart", units.Socket})
+	}
+	if in.Now {
+		calls = append(calls, append(slices.Clone(verb), units.Socket))
+	}
+	if in.AtBoot {
+		calls = append(calls, append(slices.Clone(verb), units.Service))
+	}
+	for _, args := range calls {
+		if err := units.Systemctl(ctx, scope, args...); err != nil {
+			return fmt.Errorf("the units are written, but %w; see %q", err, "gateway logs --"+string(scope))
+		}
+	}
+	return nil
+}
+
+// listenChanged reports whether the socket unit has other addresses than before.
+func (to installation) listenChanged() bool {
+	return slices.ContainsFunc(to.changes, func(change units.Change) bool {
+		return filepath.Base(change.Path) == units.Socket && change.Kind == units.Update &&
+			!slices.Equal(listenLines(change.Old), listenLines(change.New))
+	})
+}
+
+// noteEffects says what has to be done for a change to reach what is running. Only changed addresses restart anything: a
+// restart of the socket closes the port, and one of the service interrupts the worker.
+func (in *Installer) noteEffects(to installation, active activeUnits) {
+	for _, change := range to.changes {
+		if change.Kind == units.Unchanged {
+			continue
+		}
+		switch name := filepath.Base(change.Path); {
+		case name == units.Socket && active.socket && to.listenChanged():
+			fmt.Fprintln(in.Notes, "the socket was restarted with the new addresses, and the service with it")
+			return
+		case name == units.Socket && active.socket:
+			fmt.Fprintln(in.Notes, "the socket stays open as it is; its new settings take effect when it is next started, at a boot for instance")
+		case name == units.Service && active.service:
+			fmt.Fprintf(in.Notes, "the running launcher goes on as it was started until %q; its socket stays open meanwhile, and clients wait\n",
+				systemctlLine(to.scope, "restart", units.Service))
+		}
+	}
+}
+
+func listenLines(unit []byte) []string {
+	var lines []string
+	for scanner := bufio.NewScanner(bytes.NewReader(unit)); scanner.Scan(); {
+		if address, ok := strings.CutPrefix(scanner.Text(), "ListenStream="); ok {
+			lines = append(lines, address)
+		}
+	}
+	return lines
+}
+
+// noteLinger warns of what ends a user's service: without lingering, its manager ends with the last session.
+func (in *Installer) noteLinger(scope units.Scope) {
+	if scope != units.User || in.Root != "" {
+		return
+	}
+	me, err := user.Current()
+	if err != nil {
+		return // it is only advice
+	}
+	if _, err := os.Stat(filepath.Join("/var/lib/systemd/linger", me.Username)); errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(in.Notes, "your units end when you log out, unless you run: sudo loginctl enable-linger %s\n", me.Username)
+	}
+}
+
+// noteAccess warns if the service's user, going by the modes of the path, may not do what it has to: the service would
+// start again and again, and the reason stand only in the journal. An access control list may say otherwise.
+func (in *Installer) noteAccess(account *user.User, path string, access uint32, what string) {
+	var groups []string
+	if account.Uid == "0" {
+		return
+	}
+	if ids, err := account.GroupIds(); err == nil {
+		groups = ids
+	}
+	for at, want := path, access; ; at, want = filepath.Dir(at), unix.X_OK {
+		info, err := os.Stat(at)
+		if err != nil {
+			return // it is only advice
+		}
+		owner, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			return
+		}
+		bits := uint32(info.Mode().Perm())
+		switch {
+		case strconv.Itoa(int(owner.Uid)) == account.Uid:
+			bits >>= 6
+		case slices.Contains(groups, strconv.Itoa(int(owner.Gid))):
+			bits >>= 3
+		}
+		if bits&want == 0 {
+			fmt.Fprintf(in.Notes, "the user %s cannot %s: change the owner or the mode of %s\n", account.Username, what, at)
+			return
+		}
+		if at == "/" {
+			return
+		}
+	}
+}
+
+func systemctlLine(scope units.Scope, args ...string) string {
+	if scope == units.User {
+		args = append([]string{"--user"}, args...)
+	}
+	return "systemctl " + strings.Join(args, " ")
+}

@@ -1,0 +1,183 @@
+package launcher
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/worker"
+)
+
+// startJobLimit is how long the start job waits for a worker that neither
+// serves nor fails.
+const startJobLimit = 90 * time.Second
+
+// announcer tells systemd the truth: READY=1 while the worker answers or sleeps
+// until somebody connects, RELOADING=1 while it does not answer, and STATUS= in
+// words. Before the first READY=1 the start job runs; it ends also when the
+// first generation fails, so that no boot hangs on a worker.
+type announcer struct {
+	mu    sync.Mutex
+	ready bool           // READY=1 was said, so the start job has ended
+	up    bool           // and it still holds
+	seen  *worker.Status // nil before the first
+	// addresses are those of the worker that was seen.
+	addresses []netip.AddrPort
+	// rejected says why an edited configuration is not in use; "" when it is.
+	rejected string
+	status   string
+}
+
+func (a *announcer) observe(status worker.Status, addresses []netip.AddrPort) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var change string
+	switch status.State {
+	case worker.Waiting, worker.Ready:
+		if !a.up {
+			change = daemon.SdNotifyReady
+			a.ready, a.up = true, true
+		}
+	case worker.Stopped:
+		return
+	default:
+		failed := status.State == worker.BackingOff || status.State == worker.Failed
+		if a.ready || failed {
+			change = a.down()
+		}
+	}
+	a.seen, a.addresses = &status, addresses
+	a.say(change)
+}
+
+// activeState is what systemd shows of the unit.
+func (a *announcer) activeState() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case !a.ready:
+		return "activating"
+	case a.up:
+		return "active"
+	default:
+		return "reloading"
+	}
+}
+
+// reject says why an edited configuration is not in use; "" takes it back.
+func (a *announcer) reject(why string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rejected = why
+	if a.seen != nil {
+		a.say("")
+	}
+}
+
+// say tells of a change, if there is one, and brings STATUS= up to date: in one
+// message, because systemd has work with each while a client waits for the worker.
+func (a *announcer) say(change string) {
+	text := a.describe(*a.seen)
+	switch {
+	case a.rejected != "" && a.seen.State != worker.Failed:
+		text += api.SaysRejected + a.rejected
+	case a.seen.RolledBack != 0:
+		text += api.SaysRolledBack + a.seen.RollbackReason
+	}
+	// A line each is what the protocol is made of.
+	text = strings.ReplaceAll(text, "\n", "; ")
+	message := change
+	if text != a.status {
+		a.status = text
+		message = strings.TrimPrefix(change+"\nSTATUS="+text, "\n")
+	}
+	if message != "" {
+		notify(message)
+	}
+}
+
+// giveUp ends the start job.
+func (a *announcer) giveUp() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.ready {
+		notify(a.down())
+	}
+}
+
+// down returns what to say when the worker does not answer; "" when that was
+// said. It ends the start job first, by a message of its own: within one the
+// order means nothing to systemd.
+func (a *announcer) down() string {
+	if !a.ready {
+		notify(daemon.SdNotifyReady)
+		a.ready, a.up = true, true
+	}
+	if !a.up {
+		return ""
+	}
+	a.up = false
+	return reloading()
+}
+
+// reloading returns the message for "does not answer". systemd 253 and later
+// want the time with it (sd_notify(3)).
+func reloading() string {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return daemon.SdNotifyReloading
+	}
+	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000)
+}
+
+// describe says in a line what the worker does.
+func (a *announcer) describe(s worker.Status) string {
+	where := say.Addresses(a.addresses)
+	switch s.State {
+	case worker.Waiting:
+		if s.LastExit != nil {
+			return api.SaysWaiting + "next client on " + where
+		}
+		return api.SaysWaiting + "first client on " + where
+	case worker.Starting:
+		text := fmt.Sprintf(api.SaysStarting, s.Generation, s.PID)
+		if s.Problem != "" {
+			text += "; " + s.Problem
+		}
+		return text
+	case worker.Ready:
+		return fmt.Sprintf("generation %d serves %s (pid %d, ready after %s)", s.Generation, where, s.PID, say.Duration(s.ReadyAfter))
+	case worker.Stopping:
+		text := fmt.Sprintf(api.SaysStopping, s.Generation, s.PID)
+		if s.Ending == worker.ReasonIdle {
+			text += ": nobody was connected"
+		}
+		return text
+	case worker.BackingOff:
+		return fmt.Sprintf("%s; %s; next start at %s", s.Problem, failuresInARow(s.Failures), s.NextStart.Format("15:04:05"))
+	default:
+		return s.Problem
+	}
+}
+
+func failuresInARow(n int) string {
+	if n == 1 {
+		return "1 failure"
+	}
+	return fmt.Sprintf("%d failures in a row", n)
+}
+
+// notify sends a message to the service manager, if there is one.
+func notify(message string) {
+	if _, err := daemon.SdNotify(false, message); err != nil {
+		slog.Warn("cannot tell systemd", "message", message, "error", err)
+	}
+}

@@ -1,0 +1,129 @@
+package launcher
+
+import (
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"openclaw-gateway/worker"
+)
+
+// TestAnnounce: what systemd is told, state by state.
+func TestAnnounce(t *testing.T) {
+	addresses := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789")}
+	exit := &worker.Exit{Generation: 1, Code: 1}
+	states := map[string]worker.Status{
+		"waiting":  {State: worker.Waiting},
+		"starting": {State: worker.Starting, Generation: 1, PID: 10},
+		"ready":    {State: worker.Ready, Generation: 1, PID: 10, ReadyAfter: 8123 * time.Millisecond},
+		"stopping": {State: worker.Stopping, Generation: 1, PID: 10},
+		"backoff": {
+			State: worker.BackingOff, Generation: 1, Failures: 2, LastExit: exit, Problem: "generation 1 ended: exit code 1",
+			NextStart: time.Date(2026, 1, 1, 12, 30, 5, 0, time.UTC),
+		},
+		"idle":          {State: worker.Stopping, Generation: 1, PID: 10, Ending: worker.ReasonIdle},
+		"waiting again": {State: worker.Waiting, Generation: 1, LastExit: exit},
+		"failed":        {State: worker.Failed, Generation: 1, LastExit: exit, Problem: "generation 1 ended: exit code 78"},
+	}
+	tests := []struct {
+		name   string
+		states []string // "give up" is the end of the patience with the first start
+		want   []string // without STATUS=
+	}{
+		{"on demand", []string{"waiting", "starting", "ready"}, []string{"READY=1", "RELOADING=1", "READY=1"}},
+		{"a client waits already", []string{"starting", "ready"}, []string{"READY=1"}},
+		{"restart", []string{"starting", "ready", "stopping", "starting", "ready"}, []string{"READY=1", "RELOADING=1", "READY=1"}},
+		{"the first generation fails", []string{"starting", "backoff", "starting"}, []string{"READY=1", "RELOADING=1"}},
+		{"for good", []string{"starting", "failed"}, []string{"READY=1", "RELOADING=1"}},
+		{"slow", []string{"starting", "give up", "ready"}, []string{"READY=1", "RELOADING=1", "READY=1"}},
+		{"ready before the patience ends", []string{"starting", "ready", "give up"}, []string{"READY=1"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			said := listenToNotify(t)
+			a := new(announcer)
+			for _, name := range test.states {
+				if name == "give up" {
+					a.giveUp()
+					continue
+				}
+				a.observe(states[name], addresses)
+			}
+			var got []string
+			for _, message := range said() {
+				if !strings.HasPrefix(message, "STATUS=") {
+					line, _, _ := strings.Cut(message, "\n")
+					got = append(got, line)
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("messages (-want +got):\n%s", diff)
+			}
+		})
+	}
+
+	t.Run("words", func(t *testing.T) {
+		said := listenToNotify(t)
+		a := new(announcer)
+		var got []string
+		for _, name := range []string{"waiting", "starting", "ready", "ready", "stopping", "backoff", "failed", "idle", "waiting again"} {
+			a.observe(states[name], addresses)
+			// Now: the queue of such a socket is short (net.unix.max_dgram_qlen).
+			messages := said()
+			if len(messages) > 1 {
+				t.Errorf("%s: systemd has more than one message to read: %q", name, messages)
+			}
+			for _, message := range messages {
+				if _, text, ok := strings.Cut("\n"+message, "\nSTATUS="); ok {
+					got = append(got, text)
+				}
+			}
+		}
+		want := []string{
+			"waiting for the first client on 127.0.0.1:18789",
+			"generation 1 is starting (pid 10)",
+			"generation 1 serves 127.0.0.1:18789 (pid 10, ready after 8.1s)",
+			"generation 1 is stopping (pid 10)",
+			"generation 1 ended: exit code 1; 2 failures in a row; next start at 12:30:05",
+			"generation 1 ended: exit code 78",
+			"generation 1 is stopping (pid 10): nobody was connected",
+			"waiting for the next client on 127.0.0.1:18789",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("STATUS= (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// listenToNotify makes the notify socket; what it returns reads all that has
+// been said so far.
+func listenToNotify(t *testing.T) (said func() []string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	t.Setenv("NOTIFY_SOCKET", path)
+	return func() []string {
+		notify("END")
+		var messages []string
+		buffer := make([]byte, 4096)
+		for {
+			n, err := conn.Read(buffer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(buffer[:n]) == "END" {
+				return messages
+			}
+			messages = append(messages, string(buffer[:n]))
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package launcher
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/worker"
+)
+
+// check says what the configuration would do if it were applied now. It changes
+// nothing. The launcher's own environment counts, not that of whoever asks.
+func (l *launcher) check(question api.CheckRequest) api.CheckReply {
+	answer := api.CheckReply{PID: os.Getpid(), Mistakes: []string{}, Changes: []api.Change{}}
+	cfg, err := config.Parse(question.Path, question.Content)
+	var mistakes config.Errors
+	switch {
+	case errors.As(err, &mistakes):
+		for _, mistake := range mistakes {
+			answer.Mistakes = append(answer.Mistakes, mistake.String())
+		}
+		return answer
+	case err != nil:
+		answer.Mistakes = append(answer.Mistakes, err.Error())
+		return answer
+	}
+	// What is compared with must not change meanwhile.
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	selected, addresses, err := l.held.foresee(cfg.Listen)
+	if err != nil {
+		answer.Rejected = inKey(cfg, "listen", err).Error()
+		return answer
+	}
+	next, err := l.assemble(cfg, selected, slog.New(slog.DiscardHandler))
+	if err != nil {
+		answer.Rejected = err.Error()
+		return answer
+	}
+	next.addresses = addresses
+	current := l.current()
+	if current == nil {
+		answer.Outcome = "no configuration is in use: this one would be"
+		return answer
+	}
+	answer.Changes = append(answer.Changes, compare(current, next)...)
+	if len(addresses) == 0 {
+		// Not before systemd holds one of them.
+		for i := range answer.Changes {
+			answer.Changes[i].Effect = api.EffectWithUnits
+		}
+	}
+	answer.Outcome = l.outcomeOf(answer.Changes)
+	return answer
+}
+
+// outcomeOf says in a sentence what the changes do together.
+func (l *launcher) outcomeOf(changes []api.Change) string {
+	status := l.observed.Load()
+	text := "the worker would go on as it is"
+	switch {
+	case len(changes) == 0:
+		return "nothing would change"
+	case !slices.ContainsFunc(changes, api.Change.Restarts):
+	case status != nil && status.State == worker.Waiting:
+		text = "no worker runs: the first client would start the new one"
+	default:
+		text = "the worker would be replaced by the next generation, and clients would wait meanwhile"
+	}
+	if slices.ContainsFunc(changes, func(c api.Change) bool {
+		return c.Effect == api.EffectWithUnits || c.Effect == api.EffectNowAndWithUnits
+	}) {
+		text += "; after the save run \"gateway install\" again, which renders the units"
+	}
+	return text
+}

@@ -1,0 +1,64 @@
+package launcher
+
+import (
+	"slices"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/say"
+)
+
+// effects says when a change of a key takes effect; what is not here concerns
+// the worker that runs, which is replaced.
+var effects = map[string]api.Effect{
+	"worker.start":             api.EffectNextLauncher,
+	"worker.idle_stop":         api.EffectAtOnce,
+	"restart.backoff_min":      api.EffectNextFailure,
+	"restart.backoff_max":      api.EffectNextFailure,
+	"restart.reset_after":      api.EffectNextFailure,
+	"restart.fatal_exit_codes": api.EffectNextFailure,
+	"front_desk":               api.EffectAtOnce,
+	"log.level":                api.EffectAtOnce,
+	"log.format":               api.EffectNextLauncher,
+}
+
+// compare says what an edit does, key by key.
+func compare(from, to *edition) []api.Change {
+	var changes []api.Change
+	old, values := from.cfg.Values(), to.cfg.Values()
+	changed := from.cfg.Changed(to.cfg)
+	sameSockets := slices.Equal(from.addresses, to.addresses)
+	for i, value := range values {
+		if !slices.Contains(changed, value.Key) {
+			continue
+		}
+		c := api.Change{Key: value.Key, From: ShownValue(from.cfg, old[i]), To: ShownValue(to.cfg, value), Effect: effects[value.Key]}
+		if c.From == c.To {
+			c.To += " (edited)"
+		}
+		lacking := slices.ContainsFunc(to.lacks, func(l lack) bool { return l.key == value.Key })
+		switch {
+		case value.Key == "listen" && sameSockets && lacking:
+			c.Effect = api.EffectWithUnits
+		case value.Key == "listen" && sameSockets:
+			c.Effect = api.EffectAtOnce
+		case lacking:
+			c.Effect = api.EffectNowAndWithUnits
+		}
+		changes = append(changes, c)
+	}
+	if !slices.Equal(from.fromFile, to.fromFile) && !slices.Contains(changed, "worker.environment") &&
+		!slices.Contains(changed, "worker.environment_file") {
+		file := to.cfg.Worker.EnvironmentFile
+		changes = append(changes, api.Change{Key: "worker.environment_file", From: file, To: file + " (edited)"})
+	}
+	if !sameSockets && !slices.Contains(changed, "listen") {
+		// This machine has got one of them since, or lost it.
+		changes = append(changes, api.Change{Key: "listen", From: say.Addresses(from.addresses), To: say.Addresses(to.addresses)})
+	}
+	for i := range changes {
+		if changes[i].Effect == "" {
+			changes[i].Effect = api.EffectNextGeneration
+		}
+	}
+	return changes
+}

@@ -1,0 +1,159 @@
+package launcher
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/peer"
+	"openclaw-gateway/worker/proctree"
+)
+
+// control is the launcher's end of the control socket: HTTP and JSON for those
+// who may signal the launcher anyway, the same user and root.
+type control struct {
+	server http.Server
+	socket net.Listener
+}
+
+// questionLimit is in bytes, and above what a configuration needs by far.
+const questionLimit = 8 << 20
+
+type peerKey struct{}
+
+// listenControl makes the control socket in directory. It fails when another
+// launcher answers there, so it also keeps two of them apart.
+func listenControl(directory string) (*control, error) {
+	path := filepath.Join(directory, api.ControlSocket)
+	if conn, err := net.Dial("unix", path); err == nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("another launcher answers on %s: stop it first, \"gateway status\" says what it is", path)
+	}
+	// One that a killed launcher left.
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("make the control socket: %w", err)
+	}
+	socket, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("make the control socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("make the control socket: %w", err), socket.Close())
+	}
+	return &control{socket: socket}, nil
+}
+
+// serve answers until the control socket is closed.
+func (c *control) serve(l *launcher) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, l.status(l.observed.Load()))
+	})
+	mux.HandleFunc("POST /check", func(w http.ResponseWriter, r *http.Request) {
+		noteAsker(l.log, r, "check")
+		var question api.CheckRequest
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, questionLimit)).Decode(&question); err != nil {
+			reply(w, http.StatusBadRequest, api.Reply{Error: "read the question: " + err.Error()})
+			return
+		}
+		reply(w, http.StatusOK, l.check(question))
+	})
+	mux.HandleFunc("GET /history", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, l.generations())
+	})
+	closing := make(chan struct{})
+	mux.HandleFunc("GET /watch", func(w http.ResponseWriter, r *http.Request) { l.watch(w, r, closing) })
+	verb := func(name string, do func(context.Context) error) {
+		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
+			noteAsker(l.log, r, name)
+			conclude(w, do(r.Context()))
+		})
+	}
+	verb("restart", l.restart)
+	verb("reload", l.reload)
+	c.server = http.Server{
+		Handler:           permit(mux),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			asker, err := peer.Of(conn)
+			if err != nil {
+				return ctx
+			}
+			return context.WithValue(ctx, peerKey{}, asker)
+		},
+	}
+	// Those who watch would hold the launcher up.
+	c.server.RegisterOnShutdown(sync.OnceFunc(func() { close(closing) }))
+	go func() {
+		if err := c.server.Serve(c.socket); !errors.Is(err, http.ErrServerClosed) {
+			l.log.Error("the control socket has failed", "path", c.socket.Addr(), "error", err)
+		}
+	}()
+}
+
+// noteAsker logs who asked; the request has passed permit.
+func noteAsker(log *slog.Logger, r *http.Request, what string) {
+	peer := r.Context().Value(peerKey{}).(*unix.Ucred)
+	log.Info("asked for a "+what, "by_pid", peer.Pid, "by_uid", peer.Uid, "by", processName(int(peer.Pid)))
+}
+
+// Close ends the control socket, when those who wait for an outcome have it.
+func (c *control) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := c.server.Shutdown(ctx); err != nil {
+		_ = c.server.Close()
+	}
+	// Also where it was never served.
+	_ = c.socket.Close()
+}
+
+// permit lets the launcher's own user and root in: the mode of the socket says
+// the same, but a mode can be changed.
+func permit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		peer, known := r.Context().Value(peerKey{}).(*unix.Ucred)
+		if !known || (peer.Uid != 0 && int(peer.Uid) != os.Geteuid()) {
+			reply(w, http.StatusForbidden, api.Reply{Error: "only the launcher's own user and root may use the control socket"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// processName is the kernel's short name for a process, "" when it has gone.
+func processName(pid int) string {
+	process, err := proctree.Find(pid)
+	if err != nil {
+		return ""
+	}
+	return process.Name
+}
+
+func conclude(w http.ResponseWriter, err error) {
+	if err != nil {
+		reply(w, http.StatusConflict, api.Reply{Error: err.Error()})
+		return
+	}
+	reply(w, http.StatusOK, api.Reply{})
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// A client that has gone needs no answer.
+	_ = json.NewEncoder(w).Encode(body)
+}

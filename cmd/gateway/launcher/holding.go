@@ -1,0 +1,227 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/listener"
+	"openclaw-gateway/listener/holders"
+)
+
+// holding is the sockets that the launcher has open. What systemd passed stays
+// as it is; what the launcher has bound itself follows "listen": an address is
+// bound when the first edition asks for it, and closed with the last one that
+// did.
+type holding struct {
+	holder
+	log *slog.Logger
+
+	mu      sync.Mutex
+	sockets listener.Set
+	claims  map[int]listener.Set // by edition
+	absent  []netip.AddrPort     // what this machine was said not to have
+	// epoch is done when sockets is no longer what is held.
+	epoch context.Context
+	next  context.CancelFunc
+}
+
+func newHolding(sockets listener.Set, holder holder, log *slog.Logger) *holding {
+	h := &holding{holder: holder, log: log, claims: map[int]listener.Set{}}
+	h.set(sockets)
+	return h
+}
+
+// set is called with the lock, or before anybody else knows of h.
+func (h *holding) set(sockets listener.Set) {
+	if h.next != nil {
+		h.next()
+	}
+	h.sockets = sockets
+	h.epoch, h.next = context.WithCancel(context.Background())
+}
+
+// now returns what is held, and a context that is done when that has changed.
+func (h *holding) now() (listener.Set, context.Context) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sockets, h.epoch
+}
+
+// claim returns the sockets for an edition, in the order of listen, and keeps
+// them open for it. The launcher binds what it can and does not have yet, all of
+// it or, when an address is in use, none.
+func (h *holding) claim(edition int, listen []netip.AddrPort) (listener.Set, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	selected, missing, _ := h.sockets.Select(listen)
+	if h.kind == api.FromItself && len(missing) > 0 {
+		bound, err := h.bind(missing, len(selected) > 0)
+		if err != nil {
+			return nil, err
+		}
+		if len(bound) > 0 {
+			h.set(slices.Concat(h.sockets, bound))
+			selected, _, _ = h.sockets.Select(listen)
+		}
+	}
+	if len(selected) == 0 {
+		return nil, fmt.Errorf("listen is %s, but %s holds %s: %s",
+			say.Addresses(listen), h.kind, say.Addresses(h.sockets.Addresses()), renderAgain)
+	}
+	h.claims[edition] = selected
+	return selected, nil
+}
+
+// bind listens on the addresses. One that the machine does not have is no reason
+// to give up the others, here or already open: ::1 is missing where IPv6 is
+// switched off.
+func (h *holding) bind(addresses []netip.AddrPort, others bool) (bound listener.Set, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeAll(bound))
+			bound = nil
+		}
+	}()
+	var absent []error
+	for _, address := range addresses {
+		if err := h.overlaps(address); err != nil {
+			return bound, err
+		}
+		socket, err := listener.Bind(address)
+		known := slices.Contains(h.absent, address)
+		switch {
+		case err == nil:
+			bound = append(bound, socket)
+			h.log.Info("listening", "address", address)
+			h.absent = slices.DeleteFunc(h.absent, func(a netip.AddrPort) bool { return a == address })
+		case errors.Is(err, unix.EADDRINUSE):
+			return bound, &AddressInUse{Address: address, Err: err}
+		case listener.Absent(err):
+			absent = append(absent, err)
+			if !known {
+				h.absent = append(h.absent, address)
+				h.log.Warn("this machine does not have the address, going on with the others", "error", err)
+			}
+		default:
+			return bound, err
+		}
+	}
+	if len(bound) == 0 && !others {
+		return nil, errors.Join(absent...)
+	}
+	return bound, nil
+}
+
+// AddressInUse is an address that somebody else holds. Who, whoever asks finds out: that takes a look at the whole machine.
+type AddressInUse struct {
+	Address netip.AddrPort
+	Err     error // what binding it said; nil: nobody has tried
+}
+
+func (e *AddressInUse) Error() string {
+	text := fmt.Sprintf("%s is in use", e.Address)
+	if e.Err != nil {
+		text = e.Err.Error()
+	}
+	return text + ": `gateway status` shows who holds it"
+}
+
+func (e *AddressInUse) Unwrap() error { return e.Err }
+
+// foresee returns what a claim would find open already, and the addresses that it
+// would end up with. It binds nothing. Where systemd holds none of them, there
+// is neither.
+func (h *holding) foresee(listen []netip.AddrPort) (listener.Set, []netip.AddrPort, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	selected, missing, _ := h.sockets.Select(listen)
+	if h.kind != api.FromItself {
+		return selected, selected.Addresses(), nil
+	}
+	for _, address := range missing {
+		if err := h.overlaps(address); err != nil {
+			return nil, nil, err
+		}
+		others, err := holders.Listening(address)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(others) > 0 {
+			return nil, nil, &AddressInUse{Address: address}
+		}
+	}
+	addresses := slices.DeleteFunc(slices.Clone(listen), func(a netip.AddrPort) bool { return slices.Contains(h.absent, a) })
+	return selected, addresses, nil
+}
+
+// overlaps refuses an address that cannot be bound beside one that is held: that
+// one stays open until the next generation has become ready.
+func (h *holding) overlaps(address netip.AddrPort) error {
+	for _, held := range h.sockets.Addresses() {
+		if config.Clash(address, held) {
+			return fmt.Errorf("%s cannot be bound while %s is held, and that is held until the next generation serves: "+
+				"stop \"gateway run\" and start it again", address, held)
+		}
+	}
+	return nil
+}
+
+// drop takes the claim of an edition back.
+func (h *holding) drop(edition int) {
+	h.keep(func(e int) bool { return e != edition })
+}
+
+// keep drops the claims of all other editions, and closes what nobody claims any
+// more and the launcher has bound itself.
+func (h *holding) keep(wanted func(edition int) bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	claimed := map[*listener.Socket]bool{}
+	for edition, sockets := range h.claims {
+		if !wanted(edition) {
+			delete(h.claims, edition)
+			continue
+		}
+		for _, socket := range sockets {
+			claimed[socket] = true
+		}
+	}
+	if h.kind != api.FromItself {
+		return
+	}
+	var kept, unwanted listener.Set
+	for _, socket := range h.sockets {
+		if claimed[socket] {
+			kept = append(kept, socket)
+		} else {
+			unwanted = append(unwanted, socket)
+		}
+	}
+	if len(unwanted) == 0 {
+		return
+	}
+	// First, so that nobody polls a descriptor that is another file's by then.
+	h.set(kept)
+	if err := closeAll(unwanted); err != nil {
+		h.log.Error("cannot close a socket", "error", err)
+	}
+	h.log.Info("no longer listening", "address", say.Addresses(unwanted.Addresses()))
+}
+
+func closeAll(sockets listener.Set) error {
+	var errs []error
+	for _, socket := range sockets {
+		errs = append(errs, socket.File.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,35 @@
+package launcher
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/worker"
+)
+
+// ShownValue is a value of a configuration for people and the log, without what may
+// be a secret. It is never empty: the log leaves out what is.
+func ShownValue(cfg *config.Config, value config.Value) string {
+	text := fmt.Sprint(value.Value)
+	switch value.Key {
+	case "worker.environment":
+		text = variableNames(cfg.Worker.Environment)
+	case "worker.command":
+		text = holders.CommandLine(cfg.Worker.Command)
+	case "ready.path":
+		text = worker.ShownURL(cfg.Ready.Path)
+	}
+	return cmp.Or(text, `""`)
+}
+
+func variableNames(environment []string) string {
+	names := make([]string, 0, len(environment))
+	for _, entry := range environment {
+		name, _, _ := strings.Cut(entry, "=")
+		names = append(names, name)
+	}
+	return strings.Join(names, " ")
+}

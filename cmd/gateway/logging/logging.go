@@ -1,0 +1,131 @@
+package logging
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/journal"
+	"github.com/lmittmann/tint"
+
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/say"
+)
+
+// New returns a logger in one of the forms of log.format; auto is the
+// journal when standard error leads there, else text.
+func New(format string, level slog.Leveler, stderr *os.File) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if format == config.FormatAuto {
+		format = config.FormatText
+		if toJournal, err := journal.StderrIsJournalStream(); err == nil && toJournal {
+			format = config.FormatJournal
+		}
+	}
+	switch format {
+	case config.FormatJournal:
+		return slog.New(&journalHandler{level: level, fallback: slog.NewTextHandler(stderr, options)})
+	case config.FormatJSON:
+		return slog.New(slog.NewJSONHandler(stderr, options))
+	default:
+		if say.PainterFor(stderr) {
+			return slog.New(tint.NewTextHandler(stderr, &tint.Options{Level: level, TimeFormat: time.DateTime}))
+		}
+		return slog.New(slog.NewTextHandler(stderr, options))
+	}
+}
+
+// journalHandler writes to the journal's own socket, so that each attribute is a
+// field of its own: journalctl -t gateway GENERATION=3 finds them.
+type journalHandler struct {
+	level    slog.Leveler
+	attrs    []slog.Attr
+	fallback slog.Handler // when the journal cannot be reached
+}
+
+func (h *journalHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level.Level()
+}
+
+func (h *journalHandler) Handle(ctx context.Context, record slog.Record) error {
+	message, fields := h.entry(record)
+	if err := journal.Send(message, priority(record.Level), fields); err != nil {
+		return h.fallback.Handle(ctx, record)
+	}
+	return nil
+}
+
+// entry is a record as the journal has it.
+func (h *journalHandler) entry(record slog.Record) (message string, fields map[string]string) {
+	fields = map[string]string{}
+	var text strings.Builder
+	text.WriteString(record.Message)
+	add := func(attr slog.Attr) bool {
+		value := attr.Value.Resolve().String()
+		fields[fieldName(attr.Key)] = value
+		// Also in the message, which is all that most people see.
+		if value != "" {
+			fmt.Fprintf(&text, " %s=%s", attr.Key, quote(value))
+		}
+		return true
+	}
+	for _, attr := range h.attrs {
+		add(attr)
+	}
+	record.Attrs(add)
+	fields["SYSLOG_IDENTIFIER"] = "gateway"
+	return text.String(), fields
+}
+
+// fieldName is a key as a field: journald takes capitals, digits and underscores,
+// and drops an entry that has anything else (systemd.journal-fields(7)).
+func fieldName(key string) string {
+	name := strings.Map(func(r rune) rune {
+		switch {
+		case 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+			return r
+		case 'a' <= r && r <= 'z':
+			return r - 'a' + 'A'
+		default:
+			return '_'
+		}
+	}, key)
+	switch {
+	case name == "MESSAGE", name == "PRIORITY", strings.HasPrefix(name, "_"), name == "", '0' <= name[0] && name[0] <= '9':
+		return "GATEWAY_" + strings.TrimLeft(name, "_")
+	}
+	return name
+}
+
+func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	next := *h
+	next.attrs = append(next.attrs[:len(next.attrs):len(next.attrs)], attrs...)
+	next.fallback = h.fallback.WithAttrs(attrs)
+	return &next
+}
+
+// WithGroup leaves the names as they are: the journal's fields have no groups.
+func (h *journalHandler) WithGroup(string) slog.Handler { return h }
+
+func priority(level slog.Level) journal.Priority {
+	switch {
+	case level >= slog.LevelError:
+		return journal.PriErr
+	case level >= slog.LevelWarn:
+		return journal.PriWarning
+	case level >= slog.LevelInfo:
+		return journal.PriInfo
+	default:
+		return journal.PriDebug
+	}
+}
+
+func quote(value string) string {
+	if strings.ContainsAny(value, " \"=\n") {
+		return fmt.Sprintf("%q", value)
+	}
+	return value
+}

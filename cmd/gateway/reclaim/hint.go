@@ -1,0 +1,27 @@
+package reclaim
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/listener/holders"
+)
+
+// Hint names the command that frees the address if an orphan holds it, and
+// else what holders.InUse says.
+func Hint(ctx context.Context, address netip.AddrPort) string {
+	sockets, _, err := judge.Known{}.Keeping(ctx, address)
+	if err == nil {
+		for _, socket := range sockets {
+			for _, holder := range socket.Holders {
+				if holder.Role == judge.Orphan {
+					return fmt.Sprintf("%s is held by %s: `gateway reclaim %s` ends it", address, describeHolder(Keeper{Holder: holder}), systemd.Quote(address.String()))
+				}
+			}
+		}
+	}
+	return holders.InUse(address)
+}

@@ -1,0 +1,71 @@
+package say
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Addresses lists addresses for a sentence.
+func Addresses(addresses []netip.AddrPort) string {
+	words := make([]string, 0, len(addresses))
+	for _, address := range addresses {
+		words = append(words, address.String())
+	}
+	return strings.Join(words, " and ")
+}
+
+// Duration is a duration for a person: to the millisecond below a second, else to a tenth of one.
+func Duration(d time.Duration) time.Duration {
+	if d < time.Second {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(100 * time.Millisecond)
+}
+
+// Signal is the name of a signal, or its number where it has none.
+func Signal(signal unix.Signal) string {
+	if name := unix.SignalName(signal); name != "" {
+		return name
+	}
+	return fmt.Sprintf("signal %d", int(signal))
+}
+
+// FirstLine is a text up to the end of its first line.
+func FirstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}
+
+// End says it in words, without the reason.
+func End(code int, signal string) string {
+	switch {
+	case signal != "":
+		return "killed by " + signal
+	case code >= 0:
+		return fmt.Sprintf("exit code %d", code)
+	default:
+		return "never ran"
+	}
+}
+
+// Clock is a moment with how long it is ago, for as long as that says more.
+func Clock(t time.Time) string {
+	text := t.Local().Format(time.DateTime)
+	ago := time.Since(t)
+	switch {
+	case ago < 0:
+		return text
+	case ago < time.Minute:
+		return fmt.Sprintf("%s (%d s ago)", text, int(ago.Seconds()))
+	case ago < time.Hour:
+		return fmt.Sprintf("%s (%d min ago)", text, int(ago.Minutes()))
+	case ago < 48*time.Hour:
+		return fmt.Sprintf("%s (%d h ago)", text, int(ago.Hours()))
+	default:
+		return fmt.Sprintf("%s (%d days ago)", text, int(ago.Hours())/24)
+	}
+}

@@ -1,0 +1,41 @@
+package status
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/say"
+)
+
+// text writes the history for a person.
+func HistoryText(h api.History) string {
+	if len(h.Generations) == 0 {
+		return "no generation yet: the first client starts one\n"
+	}
+	var b strings.Builder
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "GENERATION\tSTARTED\tREADY AFTER\tLIVED\tEND\tREASON\tSTRAYS")
+	for _, g := range h.Generations {
+		ready := "never"
+		if g.ReadyAfterMS != nil {
+			ready = say.Duration(time.Duration(*g.ReadyAfterMS) * time.Millisecond).String()
+		}
+		end, reason := say.End(g.Code, g.Signal), g.Reason
+		if g.Detail != "" {
+			reason += ": " + say.FirstLine(g.Detail)
+		}
+		if g.Ended == nil {
+			end, reason = g.State, ""
+			if g.ReadyAfterMS == nil {
+				ready = ""
+			}
+		}
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%d\n", g.Generation, g.Started.Local().Format(time.DateTime), ready,
+			say.Duration(time.Duration(g.LivedMS)*time.Millisecond), end, reason, g.Strays)
+	}
+	_ = table.Flush()
+	return b.String()
+}

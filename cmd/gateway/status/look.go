@@ -1,0 +1,236 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/listener/holders"
+)
+
+// View is a status with what a person is shown besides.
+type View struct {
+	api.Status
+	owners map[uint64]uint32 // who made a socket, by its inode
+}
+
+// look completes the sockets by what the kernel tells: those that listen on the
+// addresses besides ours, their queues and connections, and who has them open.
+// manager is the pid of the service manager that keeps ours for the socket unit; 0
+// when none does.
+func (s *View) look(ctx context.Context, addresses []netip.AddrPort, manager int) {
+	if err := s.count(addresses); err != nil {
+		s.Problems = append(s.Problems, err.Error())
+	}
+	if err := s.findHolders(ctx, addresses, manager); err != nil {
+		s.Problems = append(s.Problems, err.Error())
+	}
+	for _, socket := range s.Sockets {
+		if socket.Connections == nil {
+			s.Notes = append(s.Notes, fmt.Sprintf("connections to %s cannot be counted from here: the socket is in another network "+
+				"namespace (who holds it, and how many wait, is right even so)", socket.Address))
+		}
+	}
+	if s.Unseen > 0 {
+		s.Notes = append(s.Notes, unseenNote(s.Unseen))
+	}
+	s.Condemn()
+}
+
+func unseenNote(unseen int) string {
+	who := "as root (sudo)"
+	if os.Geteuid() == 0 {
+		who = "with CAP_SYS_PTRACE, and where /proc is mounted without hidepid=,"
+	}
+	if unseen == 1 {
+		return "1 process could not be looked into, so somebody else may hold the port too: run this " + who + " to see all"
+	}
+	return fmt.Sprintf("%d processes could not be looked into, so somebody else may hold the port too: run this %s to see all", unseen, who)
+}
+
+// count asks the kernel which sockets listen on the addresses, and for their
+// queues and connections. It answers for this network namespace: what the launcher
+// has said of a socket in another one stays.
+func (s *View) count(addresses []netip.AddrPort) error {
+	s.owners = map[uint64]uint32{}
+	connections := map[netip.AddrPort]*int{}
+	for _, address := range addresses {
+		listening, err := holders.Listening(address)
+		if err != nil {
+			return err
+		}
+		for _, socket := range listening {
+			i := slices.IndexFunc(s.Sockets, func(line api.Socket) bool { return line.Inode == socket.Inode })
+			if i < 0 {
+				i = len(s.Sockets)
+				s.Sockets = append(s.Sockets, api.Socket{
+					Address: socket.Address.String(), Inode: socket.Inode, Holders: []api.Holder{},
+				})
+			}
+			line := &s.Sockets[i]
+			s.owners[socket.Inode] = socket.UID
+			if socket.Backlog > 0 {
+				line.Queued, line.Backlog = socket.Queued, socket.Backlog
+			}
+			if connections[socket.Address] == nil {
+				n, err := holders.Connections(socket.Address)
+				if err != nil {
+					return err
+				}
+				connections[socket.Address] = &n
+			}
+			line.Connections = connections[socket.Address]
+		}
+	}
+	return nil
+}
+
+// findHolders lists who has the sockets open, and says of each who should not what
+// it is and what to do.
+func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, manager int) error {
+	var inodes []uint64
+	for _, socket := range s.Sockets {
+		inodes = append(inodes, socket.Inode)
+	}
+	known := judge.Known{Manager: manager, Launcher: s.Launcher.PID, Worker: s.Worker.PID}
+	byInode, unseen, err := known.Holders(ctx, inodes...)
+	if err != nil {
+		return err
+	}
+	s.Unseen = unseen
+	var culprits culprits
+	for i := range s.Sockets {
+		socket := &s.Sockets[i]
+		socket.Holders = []api.Holder{}
+		for _, holder := range byInode[socket.Inode] {
+			socket.Holders = append(socket.Holders, holderStatus(holder))
+			culprits.add(holder, socket.Address)
+		}
+		if unseen > 0 && s.passedBy(*socket, addresses, manager) {
+			// It keeps what it passes; only its descriptors are hidden.
+			socket.Holders = slices.Insert(socket.Holders, 0, managerStatus(manager))
+		}
+	}
+	s.Problems = append(s.Problems, culprits.sentences(addresses)...)
+	return nil
+}
+
+// passedBy reports whether it is the manager that keeps a socket, although it
+// cannot be seen there: the socket is the launcher's, or the only one on an
+// address of the socket unit.
+func (s *View) passedBy(socket api.Socket, addresses []netip.AddrPort, manager int) bool {
+	if manager == 0 || !isOneOf(socket.Address, addresses) {
+		return false
+	}
+	if slices.ContainsFunc(socket.Holders, func(h api.Holder) bool { return h.PID == manager }) {
+		return false
+	}
+	if slices.ContainsFunc(socket.Holders, isOurs) {
+		return true
+	}
+	sharing := 0
+	for _, other := range s.Sockets {
+		if other.Address == socket.Address {
+			sharing++
+		}
+	}
+	return sharing == 1
+}
+
+func isOurs(h api.Holder) bool { return h.Role == api.RoleLauncher || h.Role == api.RoleWorker }
+
+func isOneOf(address string, addresses []netip.AddrPort) bool {
+	return slices.ContainsFunc(addresses, func(a netip.AddrPort) bool { return a.String() == address })
+}
+
+func holderStatus(h judge.Holder) api.Holder {
+	return api.Holder{
+		PID: h.PID, Role: h.Role, Command: h.Command, UID: h.UID, Cgroup: h.Cgroup,
+		Since: api.Moment(h.Since()), Unit: h.Process.Unit, Parent: h.PPID,
+	}
+}
+
+func managerStatus(pid int) api.Holder {
+	process, err := holders.Find(pid)
+	if err != nil {
+		return api.Holder{PID: pid, Role: api.RoleSystemd, Command: "systemd"}
+	}
+	return holderStatus(judge.Holder{Process: process, Role: api.RoleSystemd})
+}
+
+// culprits are the processes that should not hold an address, each with the
+// addresses that it holds.
+type culprits []culprit
+
+type culprit struct {
+	judge.Holder
+	addresses []string
+}
+
+func (all *culprits) add(holder judge.Holder, address string) {
+	if !slices.Contains(api.Intruders, holder.Role) {
+		return
+	}
+	i := slices.IndexFunc(*all, func(c culprit) bool { return c.PID == holder.PID })
+	if i < 0 {
+		*all = append(*all, culprit{Holder: holder, addresses: []string{address}})
+		return
+	}
+	if one := &(*all)[i]; !slices.Contains(one.addresses, address) {
+		one.addresses = append(one.addresses, address)
+	}
+}
+
+// shownCulprits of a role get a sentence each.
+const shownCulprits = 3
+
+// sentences says who, why, and what to run, the worst first.
+func (all culprits) sentences(wanted []netip.AddrPort) []string {
+	var sentences []string
+	for _, role := range api.Intruders {
+		shown := 0
+		rest := 0
+		for _, one := range all {
+			switch {
+			case one.Role != role:
+			case shown == shownCulprits:
+				rest++
+			default:
+				shown++
+				sentences = append(sentences, one.sentence(wanted))
+			}
+		}
+		if rest > 0 {
+			sentences = append(sentences, fmt.Sprintf("%d more hold it as %s (--json lists them)", rest, article[role]))
+		}
+	}
+	return sentences
+}
+
+var article = map[api.Role]string{api.RoleOrphan: "an orphan", api.RoleRival: "a rival", api.RoleForeign: "a foreign process"}
+
+func (c culprit) sentence(wanted []netip.AddrPort) string {
+	var exact []netip.AddrPort
+	for _, address := range wanted {
+		if slices.Contains(c.addresses, address.String()) {
+			exact = append(exact, address)
+		}
+	}
+	subject := strings.Join(c.addresses, " and ")
+	if len(exact) == 0 && len(wanted) > 0 {
+		// A wildcard, say.
+		subject += ", which conflicts with " + say.Addresses(wanted) + ","
+		exact = wanted[:1]
+	}
+	verb := "is"
+	if len(c.addresses) > 1 {
+		verb = "are"
+	}
+	return fmt.Sprintf("%s %s held by pid %d (%s), %s: %s; %s", subject, verb, c.PID, c.Command, article[c.Role], c.Why, c.Remedy(exact...))
+}

@@ -1,0 +1,197 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/listener"
+	"openclaw-gateway/test/fixtures"
+)
+
+// listenShared listens with SO_REUSEPORT.
+func listenShared(t *testing.T, address string) (*os.File, netip.AddrPort) {
+	t.Helper()
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var option error
+		err := raw.Control(func(fd uintptr) { option = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		if err != nil {
+			return err
+		}
+		return option
+	}}
+	l, err := config.Listen(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	file, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return file, netip.MustParseAddrPort(l.Addr().String())
+}
+
+// hold starts a process of that command line which has the file open; its program
+// is called node.
+func hold(t *testing.T, file *os.File, argv ...string) int {
+	t.Helper()
+	content, err := os.ReadFile("/bin/cat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := filepath.Join(t.TempDir(), "node")
+	if err := os.WriteFile(node, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(node)
+	cmd.Args, cmd.ExtraFiles = argv, []*os.File{file}
+	if _, err := cmd.StdinPipe(); err != nil { // which cat reads
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd.Process.Pid
+}
+
+// TestLook: each socket of an address is shown, with its connections and holders,
+// and each who should not be there is named with a reason and a way out.
+func TestLook(t *testing.T) {
+	first, address := listenShared(t, "127.0.0.1:0")
+	second, _ := listenShared(t, address.String())
+	client, err := net.Dial("tcp", address.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	orphan := hold(t, first, "openclaw-gateway")
+	foreign := hold(t, second, "cat")
+
+	s := View{Status: api.Status{Worker: api.Worker{State: "ready"}}}
+	s.look(t.Context(), []netip.AddrPort{address}, 0)
+	if len(s.Sockets) != 2 || s.Sockets[0].Inode == s.Sockets[1].Inode {
+		t.Fatalf("the sockets are %+v", s.Sockets)
+	}
+	queued := 0
+	roles := map[int]judge.Role{}
+	for _, socket := range s.Sockets {
+		queued += socket.Queued
+		if socket.Address != address.String() || socket.Backlog == 0 || socket.Connections == nil || *socket.Connections != 1 || len(socket.Holders) != 2 {
+			t.Errorf("%+v", socket)
+		}
+		for _, holder := range socket.Holders {
+			roles[holder.PID] = holder.Role
+			if holder.Since == nil || holder.Command == "" {
+				t.Errorf("%+v", holder)
+			}
+		}
+	}
+	want := map[int]judge.Role{os.Getpid(): judge.Foreign, orphan: judge.Orphan, foreign: judge.Foreign}
+	if queued != 1 || fmt.Sprint(roles) != fmt.Sprint(want) {
+		t.Errorf("%d queued, and the roles are %v, want %v", queued, roles, want)
+	}
+	if s.Verdict != api.VerdictOrphan || len(s.Problems) != 3 {
+		t.Fatalf("%s: %q", s.Verdict, s.Problems)
+	}
+	problems := strings.Join(s.Problems, "\n")
+	if !strings.Contains(s.Problems[0], "an orphan") {
+		t.Errorf("the first is %q", s.Problems[0])
+	}
+	for _, words := range [][]string{
+		{fmt.Sprintf("%s is held by pid %d (openclaw-gateway), an orphan: ", address, orphan), "main process of no unit", "`gateway reclaim " + address.String() + "`"},
+		{fmt.Sprintf("%s is held by pid %d (cat), a foreign process: it is no OpenClaw gateway; ", address, foreign)},
+	} {
+		for _, word := range words {
+			if !strings.Contains(problems, word) {
+				t.Errorf("%q lacks %q", problems, word)
+			}
+		}
+	}
+
+	// The launcher's own list, in another namespace, stays as it is.
+	far := View{Status: api.Status{Sockets: []api.Socket{{Address: "127.0.0.1:1", Inode: 1}}, Worker: api.Worker{State: "ready"}}}
+	far.look(t.Context(), nil, 0)
+	if len(far.Notes) == 0 || !strings.Contains(far.Notes[0], "connections to 127.0.0.1:1 cannot be counted from here") {
+		t.Errorf("the notes are %q", far.Notes)
+	}
+}
+
+// TestOwner: whose socket it is shows also where the launcher has named the socket.
+func TestOwner(t *testing.T) {
+	var socket *listener.Socket
+	var err error
+	fixtures.As(t, 65534, func() { socket, err = listener.Bind(netip.MustParseAddrPort("127.0.0.1:0")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.File.Close()
+	s := View{Status: api.Status{Sockets: []api.Socket{{Address: socket.Address.String(), Inode: socket.Inode}}}}
+	if err := s.count([]netip.AddrPort{socket.Address}); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Sockets) != 1 || s.owners[socket.Inode] != 65534 {
+		t.Errorf("the sockets are %+v, made by %v", s.Sockets, s.owners)
+	}
+}
+
+// TestCulprits: the worst come first, one sentence each, and a crowd is counted.
+func TestCulprits(t *testing.T) {
+	wanted := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")}
+	var all culprits
+	add := func(pid int, role judge.Role, addresses ...string) {
+		for _, address := range addresses {
+			holder := judge.Holder{Role: role, Why: "why"}
+			holder.PID, holder.Command = pid, "command"
+			all.add(holder, address)
+		}
+	}
+	add(2, judge.Launcher, "127.0.0.1:18789")
+	for pid := 10; pid < 15; pid++ {
+		add(pid, judge.Foreign, "127.0.0.1:18789")
+	}
+	add(20, judge.Orphan, "127.0.0.1:18789", "[::1]:18789", "127.0.0.1:18789")
+	add(30, judge.Orphan, "0.0.0.0:18789")
+	want := []string{
+		"127.0.0.1:18789 and [::1]:18789 are held by pid 20 (command), an orphan: why; `gateway reclaim 127.0.0.1:18789 '[::1]:18789'` ends it",
+		"0.0.0.0:18789, which conflicts with 127.0.0.1:18789 and [::1]:18789, is held by pid 30 (command), an orphan: why; `gateway reclaim 127.0.0.1:18789` ends it",
+		"127.0.0.1:18789 is held by pid 10 (command), a foreign process: why; `kill 10` ends it",
+		"127.0.0.1:18789 is held by pid 11 (command), a foreign process: why; `kill 11` ends it",
+		"127.0.0.1:18789 is held by pid 12 (command), a foreign process: why; `kill 12` ends it",
+		"2 more hold it as a foreign process (--json lists them)",
+	}
+	if got := all.sentences(wanted); strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// BenchmarkStatus is what a look costs, without systemctl and the launcher.
+func BenchmarkStatus(b *testing.B) {
+	socket, err := listener.Bind(netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer socket.File.Close()
+	for b.Loop() {
+		s := View{Status: api.Status{Launcher: api.Launcher{PID: os.Getpid()}, Worker: api.Worker{State: "ready"}}}
+		if s.look(context.Background(), []netip.AddrPort{socket.Address}, 0); len(s.Sockets) != 1 {
+			b.Fatal(s.Sockets)
+		}
+	}
+}

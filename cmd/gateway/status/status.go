@@ -1,0 +1,311 @@
+package status
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/procfs"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/client"
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/units"
+)
+
+func Print(w io.Writer, all []View, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, statuses(all))
+	}
+	_, err := io.WriteString(w, statusText(all, say.PainterFor(w)))
+	return err
+}
+
+// statuses is what is told of each to programs.
+func statuses(all []View) []api.Status {
+	told := make([]api.Status, len(all))
+	for i, s := range all {
+		told[i] = s.Status
+	}
+	return told
+}
+
+func statusText(all []View, p say.Painter) string {
+	blocks := make([]string, len(all))
+	for i, s := range all {
+		blocks[i] = s.text(p)
+	}
+	return strings.Join(blocks, "\n")
+}
+
+// printJSON prints the only value as such, several as an array.
+func printJSON[T any](w io.Writer, all []T) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	if len(all) == 1 {
+		return encoder.Encode(all[0])
+	}
+	return encoder.Encode(all)
+}
+
+// WriteHistory names the scopes where there are several.
+func WriteHistory(w io.Writer, all []api.History, several, asJSON bool) error {
+	if asJSON && len(all) > 0 {
+		return printJSON(w, all)
+	}
+	for i, h := range all {
+		if several {
+			if i > 0 {
+				fmt.Fprintln(w)
+			}
+			fmt.Fprintf(w, "%s scope\n", h.Scope)
+		}
+		if _, err := io.WriteString(w, HistoryText(h)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Of asks the launcher, and fills in what it cannot know: what the service
+// manager says, and what the kernel says to whoever asks.
+func Of(ctx context.Context, t client.Target) View {
+	told, err := t.Status(ctx)
+	if err != nil {
+		return withoutLauncher(ctx, t, err)
+	}
+	s := View{Status: told}
+	if s.Launcher.Holder == api.FromSystemd && t.Unit.ActiveState != "" {
+		s.Unit = t.Unit
+	}
+	complete(ctx, t, &s)
+	return s
+}
+
+// complete adds to a launcher's own answer what can be seen from here.
+func complete(ctx context.Context, t client.Target, s *View) {
+	if s.Launcher.Holder == api.FromSystemd && t.Unit.ActiveState != "" && t.Unit.MainPID != s.Launcher.PID {
+		s.Problems = append(s.Problems, fmt.Sprintf("the main process of %s is %d, but the launcher that answers is %d",
+			t.Unit.Name, t.Unit.MainPID, s.Launcher.PID))
+	}
+	if s.Version != api.ProgramVersion() {
+		way := "stop \"gateway run\" and start it again for the new one"
+		if s.Launcher.Holder == api.FromSystemd {
+			way = "`" + systemd.Of(t.Scope).Command(os.Geteuid(), "restart", units.Service) + "` brings the new one, and no client is refused meanwhile"
+		}
+		s.Problems = append(s.Problems, fmt.Sprintf("the launcher is of version %s, this program of version %s: %s",
+			cmp.Or(s.Version, "unknown"), api.ProgramVersion(), way))
+	}
+	if s.Launcher.Holder == api.FromSystemd && t.Unasked != nil {
+		s.Problems = append(s.Problems, t.Unasked.Error())
+	}
+	var addresses []netip.AddrPort
+	for _, socket := range s.Sockets {
+		if address, err := netip.ParseAddrPort(socket.Address); err == nil {
+			addresses = append(addresses, address)
+		}
+	}
+	manager := 0
+	if s.Launcher.Holder == api.FromSystemd {
+		manager = managerOf(t)
+	}
+	s.look(ctx, addresses, manager)
+	s.Judge()
+}
+
+// managerOf is the pid of the service manager; 0 where there is none.
+func managerOf(t client.Target) int {
+	pid, err := systemd.Of(t.Scope).PID()
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+// withoutLauncher is the status when no launcher answers, for the reason err: what
+// the service manager and the kernel know.
+func withoutLauncher(ctx context.Context, t client.Target, err error) View {
+	s := View{Status: api.Status{
+		Version: api.ProgramVersion(), Verdict: api.VerdictDegraded, Problems: []string{}, Notes: []string{}, Unit: t.Unit,
+		Sockets: []api.Socket{}, Launcher: api.Launcher{PID: t.Unit.MainPID}, Worker: api.Worker{State: api.StateWaiting},
+	}}
+	alive := false
+	if process, err := holders.Find(t.Unit.MainPID); t.Unit.MainPID > 0 && err == nil {
+		s.Launcher.Since = api.Moment(process.Since())
+		alive = len(process.Argv) > 0 // not a zombie
+	}
+	switch {
+	case errors.Is(err, client.ErrSilent):
+		s.Problems = append(s.Problems, silenceOf(t, err))
+	case errors.Is(err, client.ErrForbidden):
+		s.Notes = append(s.Notes, "what the launcher itself knows is not shown: "+err.Error())
+		JudgeFromOutside(t, &s.Status)
+	case !errors.Is(err, client.ErrNotRunning):
+		s.Problems = append(s.Problems, err.Error())
+	case t.Unasked != nil:
+		s.Problems = append(s.Problems, t.Unasked.Error())
+	case t.Ended != "":
+		s.Problems = append(s.Problems, restartingOf(t))
+	case t.Unit.ActiveState == "activating", t.Unit.ActiveState == "deactivating" && t.SocketState == "active":
+		// On its way, or between two lives.
+		s.Verdict = api.VerdictStarting
+	case alive:
+		s.Problems = append(s.Problems, fmt.Sprintf("%s runs (pid %d), but nobody answers on %s: it is no launcher, or has lost its runtime directory; `%s` shows it",
+			t.Unit.Name, t.Unit.MainPID, t.Control, systemd.Of(t.Scope).Command(os.Geteuid(), "status", units.Service)))
+	case t.Unit.MainPID > 0 && t.SocketState == "active":
+		// It has just died, and systemd is about to see that.
+		s.Verdict = api.VerdictStarting
+	case t.SocketState == "active" && t.Unit.ActiveState == "inactive":
+		// The port is open and the first client starts everything.
+		s.Verdict = api.VerdictWaiting
+	default:
+		s.Verdict = api.VerdictDown
+		s.Problems = append(s.Problems, err.Error())
+	}
+	addresses, manager := addressesOf(t), 0
+	if t.SocketState == "active" {
+		manager = managerOf(t)
+		s.Launcher.Holder = api.FromSystemd
+	}
+	s.look(ctx, addresses, manager)
+	compareSockets(ctx, t, &s, addresses)
+	return s
+}
+
+// restartingOf is for a launcher that has ended and that systemd starts again, perhaps
+// for ever.
+func restartingOf(t client.Target) string {
+	return fmt.Sprintf("the launcher ended with %s and systemd is about to start it again: `gateway logs --%s` shows why", t.Ended, t.Scope)
+}
+
+// silenceOf explains a launcher that hangs.
+func silenceOf(t client.Target, err error) string {
+	text := err.Error()
+	if process, err := procfs.NewProc(t.Unit.MainPID); t.Unit.MainPID > 0 && err == nil {
+		if stat, err := process.Stat(); err == nil && (stat.State == "T" || stat.State == "t") {
+			command := fmt.Sprintf("kill -CONT %d", t.Unit.MainPID)
+			if t.Scope != units.User {
+				command = systemd.AsRoot(os.Geteuid(), command)
+			}
+			return fmt.Sprintf("%s: its process was stopped by a signal or a debugger, `%s` lets it go on", text, command)
+		}
+	}
+	if t.Unit.MainPID > 0 {
+		text += fmt.Sprintf(": `%s` starts another one, and no client is refused meanwhile", systemd.Of(t.Scope).Command(os.Geteuid(), "restart", units.Service))
+	}
+	return text
+}
+
+// JudgeFromOutside gives the verdict that the unit allows for.
+func JudgeFromOutside(t client.Target, s *api.Status) {
+	switch t.Unit.ActiveState {
+	case "active":
+		s.Verdict = api.VerdictOK
+		if strings.HasPrefix(t.Says, api.SaysWaiting) {
+			s.Verdict = api.VerdictWaiting
+		}
+	case "activating":
+		if t.Ended == "" {
+			s.Verdict = api.VerdictStarting
+		}
+	case "reloading":
+		if api.SaysOnItsWay(t.Says) {
+			s.Verdict = api.VerdictStarting
+		}
+	case "deactivating":
+		s.Verdict = api.VerdictStarting // its worker is stopping, or another life comes
+	case "inactive", "failed":
+		s.Verdict = api.VerdictDown
+	}
+	if t.Says != "" {
+		s.Notes = append(s.Notes, "the launcher says to systemd: "+t.Says)
+	}
+	switch {
+	case t.Unasked != nil:
+		s.Problems = append(s.Problems, t.Unasked.Error())
+	case t.Ended != "":
+		s.Problems = append(s.Problems, restartingOf(t))
+	case s.Verdict == api.VerdictDegraded:
+		s.Problems = append(s.Problems, fmt.Sprintf("%s is %s: no worker serves at the moment", t.Unit.Name, cmp.Or(t.Unit.ActiveState, "unknown")))
+	}
+	// As for those who may ask: it does not hide that a worker is on its way.
+	for _, phrase := range []string{api.SaysRejected, api.SaysRolledBack} {
+		if _, why, found := strings.Cut(t.Says, phrase); found {
+			s.Problems = append(s.Problems, strings.TrimPrefix(phrase, "; ")+why)
+			if s.Verdict != api.VerdictStarting && s.Verdict != api.VerdictDown {
+				s.Verdict = api.VerdictDegraded
+			}
+			break
+		}
+	}
+}
+
+// compareSockets says where they are not what the socket unit promises.
+func compareSockets(ctx context.Context, t client.Target, s *View, addresses []netip.AddrPort) {
+	for _, address := range addresses {
+		var found *api.Socket
+		for i := range s.Sockets {
+			if s.Sockets[i].Address == address.String() {
+				found = &s.Sockets[i]
+			}
+		}
+		switch {
+		case found == nil && t.SocketState == "active":
+			s.Notes = append(s.Notes, fmt.Sprintf("%s is active, but nothing listens on %s in this network namespace: "+
+				"its sockets are in another one, or the machine does not have the address", units.Socket, address))
+		case found != nil && t.SocketState != "active" && s.Worst() == "" && s.Verdict == api.VerdictDown:
+			// Another launcher, or another socket unit.
+			problem := ofUser(ctx, address, found.Holders)
+			if problem == "" {
+				problem = holders.InUse(address)
+			}
+			s.Problems = append(s.Problems, problem)
+		}
+	}
+}
+
+// ofUser says whose launcher an address belongs to where that is one of a user's
+// scope, not to be ended but to be asked; "" where none is known.
+func ofUser(ctx context.Context, address netip.AddrPort, having []api.Holder) string {
+	ctx, cancel := context.WithTimeout(ctx, client.ManagerLimit)
+	defer cancel()
+	for _, holder := range having {
+		// To whom the user's manager cannot be seen, the launcher can.
+		if holder.Role != api.RoleLauncher && (holder.Role != api.RoleSystemd || holder.PID == 1) {
+			continue
+		}
+		manager := systemd.Manager{User: true, UID: int(holder.UID)}
+		socket, err := manager.Unit(ctx, units.Socket, "ActiveState", "Listen")
+		if err != nil || socket["ActiveState"] != "active" || !slices.Contains(socket.Listen(), address) {
+			continue
+		}
+		command := "gateway status --user"
+		if manager.UID != os.Geteuid() {
+			command = systemd.AsRoot(os.Geteuid(), manager.AsUser(command))
+		}
+		return fmt.Sprintf("%s belongs to the launcher of user %s: `%s` tells of it", address, systemd.UserName(manager.UID), command)
+	}
+	return ""
+}
+
+// addressesOf are those that should be ours: the socket unit's, else those of the
+// configuration.
+func addressesOf(t client.Target) []netip.AddrPort {
+	if len(t.Listen) > 0 {
+		return t.Listen
+	}
+	if cfg, err := config.Load(config.Find()); err == nil {
+		return cfg.Listen
+	}
+	return config.Default().Listen
+}
