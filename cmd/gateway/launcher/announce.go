@@ -104,8 +104,8 @@ func (a *announcer) say(change string) {
 	}
 }
 
-// giveUp ends the start job.
-func (a *announcer) giveUp() {
+// endStartJob ends it, if it has not ended.
+func (a *announcer) endStartJob() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.ready {

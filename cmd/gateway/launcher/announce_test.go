@@ -49,7 +49,7 @@ func TestAnnounce(t *testing.T) {
 			a := new(announcer)
 			for _, name := range test.states {
 				if name == "give up" {
-					a.giveUp()
+					a.endStartJob()
 					continue
 				}
 				a.observe(states[name], addresses)

@@ -8,12 +8,11 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/worker"
 )
 
 // check says what the configuration would do if it were applied now. It changes
-// nothing. The launcher's own environment counts, not that of whoever asks.
-func (l *launcher) check(question api.CheckRequest) api.CheckReply {
+// nothing. The launcher's own environment counts, not that of whoever asks. waiting says that no worker runs.
+func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply {
 	answer := api.CheckReply{PID: os.Getpid(), Mistakes: []string{}, Changes: []api.Change{}}
 	cfg, err := config.Parse(question.Path, question.Content)
 	var mistakes config.Errors
@@ -28,20 +27,20 @@ func (l *launcher) check(question api.CheckRequest) api.CheckReply {
 		return answer
 	}
 	// What is compared with must not change meanwhile.
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	selected, addresses, err := l.held.foresee(cfg.Listen)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	selected, addresses, err := e.held.foresee(cfg.Listen)
 	if err != nil {
 		answer.Rejected = inKey(cfg, "listen", err).Error()
 		return answer
 	}
-	next, err := l.assemble(cfg, selected, slog.New(slog.DiscardHandler))
+	next, err := e.assemble(cfg, selected, slog.New(slog.DiscardHandler))
 	if err != nil {
 		answer.Rejected = err.Error()
 		return answer
 	}
 	next.addresses = addresses
-	current := l.current()
+	current := e.current()
 	if current == nil {
 		answer.Outcome = "no configuration is in use: this one would be"
 		return answer
@@ -53,19 +52,18 @@ func (l *launcher) check(question api.CheckRequest) api.CheckReply {
 			answer.Changes[i].Effect = api.EffectWithUnits
 		}
 	}
-	answer.Outcome = l.outcomeOf(answer.Changes)
+	answer.Outcome = outcomeOf(answer.Changes, waiting)
 	return answer
 }
 
 // outcomeOf says in a sentence what the changes do together.
-func (l *launcher) outcomeOf(changes []api.Change) string {
-	status := l.observed.Load()
+func outcomeOf(changes []api.Change, waiting bool) string {
 	text := "the worker would go on as it is"
 	switch {
 	case len(changes) == 0:
 		return "nothing would change"
 	case !slices.ContainsFunc(changes, api.Change.Restarts):
-	case status != nil && status.State == worker.Waiting:
+	case waiting:
 		text = "no worker runs: the first client would start the new one"
 	default:
 		text = "the worker would be replaced by the next generation, and clients would wait meanwhile"

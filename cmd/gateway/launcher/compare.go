@@ -35,7 +35,7 @@ func compare(from, to *edition) []api.Change {
 		if c.From == c.To {
 			c.To += " (edited)"
 		}
-		lacking := slices.ContainsFunc(to.lacks, func(l lack) bool { return l.key == value.Key })
+		lacking := slices.ContainsFunc(to.drifts, func(d drift) bool { return d.key == value.Key })
 		switch {
 		case value.Key == "listen" && sameSockets && lacking:
 			c.Effect = api.EffectWithUnits

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +23,7 @@ import (
 // control is the launcher's end of the control socket: HTTP and JSON for those
 // who may signal the launcher anyway, the same user and root.
 type control struct {
+	log    *slog.Logger
 	server http.Server
 	socket net.Listener
 }
@@ -35,7 +35,7 @@ type peerKey struct{}
 
 // listenControl makes the control socket in directory. It fails when another
 // launcher answers there, so it also keeps two of them apart.
-func listenControl(directory string) (*control, error) {
+func listenControl(directory string, log *slog.Logger) (*control, error) {
 	path := filepath.Join(directory, api.ControlSocket)
 	if conn, err := net.Dial("unix", path); err == nil {
 		_ = conn.Close()
@@ -52,41 +52,57 @@ func listenControl(directory string) (*control, error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("make the control socket: %w", err), socket.Close())
 	}
-	return &control{socket: socket}, nil
+	return &control{log: log, socket: socket}, nil
+}
+
+// verbs are what can be asked of a launcher.
+type verbs interface {
+	Status() api.Status
+	// Watch sends the status now and at each change, until the context is done or one cannot be sent.
+	Watch(ctx context.Context, send func(api.Status) error)
+	History() api.History
+	Check(question api.CheckRequest) api.CheckReply
+	// Restart and Reload return when the worker is ready, or with the reason why it is not.
+	Restart(context.Context) error
+	Reload(context.Context) error
 }
 
 // serve answers until the control socket is closed.
-func (c *control) serve(l *launcher) {
+func (c *control) serve(l verbs) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusOK, l.status(l.observed.Load()))
-	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, l.Status()) })
+	mux.HandleFunc("GET /history", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, l.History()) })
 	mux.HandleFunc("POST /check", func(w http.ResponseWriter, r *http.Request) {
-		noteAsker(l.log, r, "check")
+		c.logAsker(r, "check")
 		var question api.CheckRequest
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, questionLimit)).Decode(&question); err != nil {
 			reply(w, http.StatusBadRequest, api.Reply{Error: "read the question: " + err.Error()})
 			return
 		}
-		reply(w, http.StatusOK, l.check(question))
+		reply(w, http.StatusOK, l.Check(question))
 	})
-	mux.HandleFunc("GET /history", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusOK, l.generations())
+	// Those who watch would hold up the launcher's end.
+	watching, endWatches := context.WithCancel(context.Background())
+	mux.HandleFunc("GET /watch", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(watching, cancel)()
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		lines, flush := json.NewEncoder(w), http.NewResponseController(w)
+		l.Watch(ctx, func(s api.Status) error { return errors.Join(lines.Encode(s), flush.Flush()) })
 	})
-	closing := make(chan struct{})
-	mux.HandleFunc("GET /watch", func(w http.ResponseWriter, r *http.Request) { l.watch(w, r, closing) })
 	verb := func(name string, do func(context.Context) error) {
 		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
-			noteAsker(l.log, r, name)
+			c.logAsker(r, name)
 			conclude(w, do(r.Context()))
 		})
 	}
-	verb("restart", l.restart)
-	verb("reload", l.reload)
+	verb("restart", l.Restart)
+	verb("reload", l.Reload)
 	c.server = http.Server{
 		Handler:           permit(mux),
 		ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog:          slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			asker, err := peer.Of(conn)
 			if err != nil {
@@ -95,19 +111,18 @@ func (c *control) serve(l *launcher) {
 			return context.WithValue(ctx, peerKey{}, asker)
 		},
 	}
-	// Those who watch would hold the launcher up.
-	c.server.RegisterOnShutdown(sync.OnceFunc(func() { close(closing) }))
+	c.server.RegisterOnShutdown(endWatches)
 	go func() {
 		if err := c.server.Serve(c.socket); !errors.Is(err, http.ErrServerClosed) {
-			l.log.Error("the control socket has failed", "path", c.socket.Addr(), "error", err)
+			c.log.Error("the control socket has failed", "path", c.socket.Addr(), "error", err)
 		}
 	}()
 }
 
-// noteAsker logs who asked; the request has passed permit.
-func noteAsker(log *slog.Logger, r *http.Request, what string) {
+// logAsker logs who asked; the request has passed permit.
+func (c *control) logAsker(r *http.Request, what string) {
 	peer := r.Context().Value(peerKey{}).(*unix.Ucred)
-	log.Info("asked for a "+what, "by_pid", peer.Pid, "by_uid", peer.Uid, "by", processName(int(peer.Pid)))
+	c.log.Info("asked for a "+what, "by_pid", peer.Pid, "by_uid", peer.Uid, "by", processName(int(peer.Pid)))
 }
 
 // Close ends the control socket, when those who wait for an outcome have it.

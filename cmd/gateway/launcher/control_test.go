@@ -19,6 +19,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
+	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/status"
 	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/worker"
@@ -37,14 +38,14 @@ func rigControl(t *testing.T) (*launcher, *control, client.Target) {
 	if err := os.Chmod(directory, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c, err := listenControl(directory)
+	log := slog.New(slog.DiscardHandler)
+	c, err := listenControl(directory, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	log := slog.New(slog.DiscardHandler)
-	l := &launcher{log: log, held: newHolding(nil, holder{kind: api.FromItself}, log), since: time.Now(), announce: new(announcer)}
-	l.report.Store(&configReport{path: "/some/config.yaml"})
+	l := newLauncher(log, new(slog.LevelVar), newHeldSockets(nil, source{kind: api.FromItself}, log), config.Named{}, "hello")
+	l.reporter.configured(configReport{path: "/some/config.yaml"})
 	l.observe(worker.Status{State: worker.Waiting})
 	c.serve(l)
 	return l, c, client.Target{Control: filepath.Join(directory, api.ControlSocket)}
@@ -108,7 +109,7 @@ func TestControlPeers(t *testing.T) {
 func TestControlSecond(t *testing.T) {
 	_, first, target := rigControl(t)
 	directory := filepath.Dir(target.Control)
-	if _, err := listenControl(directory); err == nil || !strings.Contains(err.Error(), "another launcher") {
+	if _, err := listenControl(directory, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "another launcher") {
 		t.Errorf("a second one: %v", err)
 	}
 	first.socket.(*net.UnixListener).SetUnlinkOnClose(false)
@@ -116,7 +117,7 @@ func TestControlSecond(t *testing.T) {
 	if _, err := os.Lstat(target.Control); err != nil {
 		t.Fatal(err)
 	}
-	second, err := listenControl(directory)
+	second, err := listenControl(directory, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +151,7 @@ func TestWatchEndpoint(t *testing.T) {
 	if s := read(); s.Worker.State != "ready" {
 		t.Errorf("the third is %+v", s.Worker)
 	}
-	l.reject(errors.New("line 3 is wrong"))
+	l.editions.reject(errors.New("line 3 is wrong"))
 	if s := read(); s.Config.State != "rejected" || s.Verdict != api.VerdictDegraded {
 		t.Errorf("a rejected configuration is told as %+v", s)
 	}
@@ -162,9 +163,9 @@ func TestWatchEndpoint(t *testing.T) {
 	}
 	<-closed
 	// Nobody is there any more, so nothing is kept for anybody.
-	l.feed.mu.Lock()
-	defer l.feed.mu.Unlock()
-	if n := len(l.feed.watchers); n != 0 {
+	l.reporter.feed.mu.Lock()
+	defer l.reporter.feed.mu.Unlock()
+	if n := len(l.reporter.feed.watchers); n != 0 {
 		t.Errorf("%d watchers are left", n)
 	}
 }
@@ -173,7 +174,7 @@ func TestWatchEndpoint(t *testing.T) {
 // worker than the supervisor has.
 func TestTellOrder(t *testing.T) {
 	l, _, _ := rigControl(t)
-	changes, leave := l.feed.join()
+	changes, leave := l.reporter.feed.join()
 	defer leave()
 	const generations = 20_000
 	var telling sync.WaitGroup
@@ -191,7 +192,7 @@ func TestTellOrder(t *testing.T) {
 			case <-done:
 				return
 			default:
-				l.tell()
+				l.reporter.feed.tell(&l.reporter.observed)
 			}
 		}
 	})
@@ -242,7 +243,7 @@ func TestHistory(t *testing.T) {
 		if n%2 == 0 {
 			exit.ReadyAfter = time.Second
 		}
-		l.history.add(exit)
+		l.reporter.history.add(exit)
 	}
 	l.observe(worker.Status{State: worker.Starting, Generation: 131, PID: 7, Started: time.Now()})
 	var h api.History
@@ -269,8 +270,8 @@ func TestHistory(t *testing.T) {
 	}
 
 	// Ended, but the supervisor has not said what it does next.
-	l.history.add(worker.Exit{Generation: 131, Code: -1, Signal: unix.SIGKILL, At: time.Now()})
-	if g := l.generations().Generations; g[len(g)-1].Signal != "SIGKILL" || len(g) != historyLength {
+	l.reporter.history.add(worker.Exit{Generation: 131, Code: -1, Signal: unix.SIGKILL, At: time.Now()})
+	if g := l.History().Generations; g[len(g)-1].Signal != "SIGKILL" || len(g) != historyLength {
 		t.Errorf("the newest of %d is %+v", len(g), g[len(g)-1])
 	}
 }

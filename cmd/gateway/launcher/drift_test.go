@@ -16,8 +16,8 @@ import (
 func TestProblemsSilentManager(t *testing.T) {
 	fixtures.SilentManager(t)
 	l, _, at := rigControl(t)
-	l.held.kind, l.held.pid = api.FromSystemd, 2 // of a user
-	l.latest.Store(&edition{cfg: config.Default(), spec: worker.Spec{Edition: 1}, lacks: []lack{{"stop.timeout", "stop.timeout is too long"}}})
+	l.held.kind, l.held.manager = api.FromSystemd, 2 // of a user
+	l.editions.latest.Store(&edition{cfg: config.Default(), spec: worker.Spec{Edition: 1}, drifts: []drift{{"stop.timeout", "stop.timeout is too long"}}})
 	began := time.Now()
 	var s api.Status
 	if err := at.Ask(t.Context(), "/status", &s); err != nil {

@@ -1,8 +1,6 @@
 package launcher
 
 import (
-	"encoding/json"
-	"net/http"
 	"sync"
 	"sync/atomic"
 
@@ -55,28 +53,6 @@ func (f *feed) tell(observed *atomic.Pointer[worker.Status]) {
 				default: // it has just been read
 				}
 			}
-		}
-	}
-}
-
-// watch answers with a line of JSON, a Status without holders, now and at each
-// change, until the client goes or the launcher ends.
-func (l *launcher) watch(w http.ResponseWriter, r *http.Request, closing <-chan struct{}) {
-	changes, leave := l.feed.join()
-	defer leave()
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	lines, flush := json.NewEncoder(w), http.NewResponseController(w)
-	for observed := l.observed.Load(); ; {
-		if lines.Encode(l.status(observed)) != nil || flush.Flush() != nil {
-			return
-		}
-		select {
-		case next := <-changes:
-			observed = &next
-		case <-r.Context().Done():
-			return
-		case <-closing:
-			return
 		}
 	}
 }

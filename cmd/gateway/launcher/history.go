@@ -28,15 +28,13 @@ func (h *history) add(exit worker.Exit) {
 	h.exits = append(h.exits, exit)
 }
 
-// history is the generations that have ended and, at the end, the one that lives.
-func (l *launcher) generations() api.History {
-	// Before those that have ended: so one that ends meanwhile is not missing.
-	observed := l.observed.Load()
-	l.history.mu.Lock()
-	exits := append([]worker.Exit{}, l.history.exits...)
-	l.history.mu.Unlock()
+// lives are the generations that have ended and, at the end, the one that was observed, if it lives.
+func (h *history) lives(observed *worker.Status) []api.Life {
+	h.mu.Lock()
+	exits := append([]worker.Exit{}, h.exits...)
+	h.mu.Unlock()
 
-	h := api.History{Scope: l.scopeName(), Generations: []api.Life{}}
+	lives := []api.Life{}
 	for _, exit := range exits {
 		life := api.Life{
 			Generation: exit.Generation, State: "ended", Started: exit.At.Add(-exit.Lived), ReadyAfterMS: milliseconds(exit.ReadyAfter),
@@ -46,19 +44,19 @@ func (l *launcher) generations() api.History {
 		if exit.Signal != 0 {
 			life.Signal = say.Signal(exit.Signal)
 		}
-		h.Generations = append(h.Generations, life)
+		lives = append(lives, life)
 	}
 	if observed == nil || observed.PID == 0 {
-		return h
+		return lives
 	}
 	if n := len(exits); n > 0 && exits[n-1].Generation >= observed.Generation {
-		return h
+		return lives
 	}
-	h.Generations = append(h.Generations, api.Life{
+	lives = append(lives, api.Life{
 		Generation: observed.Generation, State: observed.State.String(), Started: observed.Started,
 		ReadyAfterMS: milliseconds(observed.ReadyAfter), LivedMS: time.Since(observed.Started).Milliseconds(), Code: -1,
 	})
-	return h
+	return lives
 }
 
 func milliseconds(d time.Duration) *int64 {

@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,9 +13,9 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 )
 
-// lastGood returns where the last configuration that worked is kept for the next
+// goodPath returns where the last configuration that worked is kept for the next
 // life of the launcher: in the unit's state directory, "" without one.
-func lastGood() string {
+func goodPath() string {
 	directory, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
 	if directory == "" {
 		return ""
@@ -22,43 +23,32 @@ func lastGood() string {
 	return filepath.Join(directory, "last-good.yaml")
 }
 
-// remember keeps the configuration whose worker has become ready last.
-func (l *launcher) remember() {
-	l.keeping.Lock()
-	defer l.keeping.Unlock()
-	path, e := lastGood(), l.good.Load()
-	if path == "" || e.cfg.Path == path {
-		return
+// saveGood keeps a configuration that works.
+func saveGood(cfg *config.Config) error {
+	path := goodPath()
+	if path == "" || cfg.Path == path {
+		return nil
 	}
-	if e.cfg.Content == nil {
+	if cfg.Content == nil {
 		// The defaults work, so what was kept is not the last one any more.
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			l.log.Warn("cannot remove the configuration that was kept for the next start of the launcher", "error", err)
+			return fmt.Errorf("remove the one before: %w", err)
 		}
-		return
+		return nil
 	}
 	// It may hold secrets, in worker.environment: no byte of it in /tmp, where renameio writes first if it can.
-	if err := renameio.WriteFile(path, e.cfg.Content, 0o600, renameio.WithTempDir(filepath.Dir(path))); err != nil {
-		l.log.Warn("cannot keep the configuration for the next start of the launcher", "error", err)
-	}
+	return renameio.WriteFile(path, cfg.Content, 0o600, renameio.WithTempDir(filepath.Dir(path)))
 }
 
-// recall returns the configuration that was kept, if it still can be used.
-func (l *launcher) recall() *edition {
-	path := lastGood()
+// loadGood returns the configuration that was kept; nil without an error where none was.
+func loadGood() (*config.Config, error) {
+	path := goodPath()
 	if path == "" {
-		return nil
+		return nil, nil
 	}
 	cfg, err := config.Load(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
-	if err == nil {
-		remembered, unfit := l.prepare(cfg)
-		if err = unfit; err == nil {
-			return remembered
-		}
-	}
-	l.log.Warn("the last configuration that worked cannot be used any more", "path", path, "error", err)
-	return nil
+	return cfg, err
 }

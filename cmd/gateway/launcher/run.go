@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
@@ -18,7 +17,6 @@ import (
 	"openclaw-gateway/cmd/gateway/logging"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/listener"
 	"openclaw-gateway/worker"
 )
 
@@ -28,7 +26,7 @@ type Options struct {
 	Hello  string // the argument with which this program is the worker where the configuration names none
 }
 
-// IdleStatus is what the program exits with after [errIdle], and only then: EX_TEMPFAIL of sysexits.h, which the service
+// IdleStatus is what the program exits with after [ErrIdle], and only then: EX_TEMPFAIL of sysexits.h, which the service
 // unit takes for success and after which it does not start the launcher again.
 const IdleStatus = 75
 
@@ -36,9 +34,9 @@ const IdleStatus = 75
 var ErrIdle = errors.New("nobody needs the worker")
 
 // Run is the way of the sockets: inherit or bind them, supervise the worker that
-// gets them, report what it does.
+// gets them, report what it does. An address that it has to bind itself and cannot is an [AddressInUse].
 func Run(ctx context.Context, options Options) error {
-	sockets, holder, err := inherit()
+	sockets, source, err := inherit()
 	if err != nil {
 		return err
 	}
@@ -46,25 +44,15 @@ func Run(ctx context.Context, options Options) error {
 	// Before it is read, so that no edit is missed.
 	edits, unwatched := watch.New(files.Watched())
 	cfg, rejected := files.Load()
-	if rejected != nil && holder.kind != api.FromSystemd {
+	if rejected != nil && source.kind == api.FromItself {
 		return rejected
 	}
-	level := new(slog.LevelVar)
-	format := config.FormatAuto
-	if cfg != nil {
-		level.Set(cfg.Log.Level)
-		format = cfg.Log.Format
-	}
-	log := logging.New(format, level, os.Stderr)
-	slog.SetDefault(log)
-	for _, refused := range holder.refused {
-		log.Error("socket refused", "error", refused)
-	}
+	log, level := newLog(cfg, source.refused)
 	directory, err := ownRuntimeDirectory()
 	if err != nil {
 		return err
 	}
-	control, err := listenControl(directory)
+	control, err := listenControl(directory, log)
 	if err != nil {
 		return err
 	}
@@ -72,59 +60,47 @@ func Run(ctx context.Context, options Options) error {
 	if err := worker.Sweep(log, directory); err != nil {
 		log.Error("cannot end all that an earlier launcher has left", "error", err)
 	}
-	held := newHolding(sockets, holder, log)
-	if holder.kind == api.FromItself {
+	held := newHeldSockets(sockets, source, log)
+	if source.kind == api.FromItself {
 		// Before anything else, because without the addresses there is nothing to do.
 		if sockets, err = held.claim(0, cfg.Listen); err != nil {
 			return err
 		}
 	}
+	l := newLauncher(log, level, held, files, options.Hello)
+	l.begin(cfg, rejected, supervision(log, directory, source))
 
-	l := &launcher{
-		options: options, log: log, level: level, files: files, held: held, since: time.Now(), announce: new(announcer),
-	}
-	l.mu.Lock() // an edit waits until there is a supervisor
-	spec, good := l.adopt(cfg, rejected)
-	supervision := worker.Options{
-		Log: log, Directory: directory, Alone: true, AtOnce: l.atOnce(), Good: good,
-		// Only systemd starts a launcher again that has left the sockets alone.
-		ExitIdle: holder.kind == api.FromSystemd && systemd.ExecutedThis(),
-		Observe:  l.observe, Ended: l.history.add, ListensOn: listensOn, OpenDesk: l.openDesk,
-	}
-	if interval, err := daemon.SdWatchdogEnabled(false); err == nil && interval > 0 {
-		supervision.HeartbeatEvery = interval / 2
-		supervision.Heartbeat = func() { notify(daemon.SdNotifyWatchdog) }
-	}
-	l.supervisor = worker.New(spec, supervision)
-	l.mu.Unlock()
-	defer l.forgetEnvironment()
-
-	control.serve(l)
-
-	// systemctl start and a boot do not wait longer than this for the worker.
-	patience := time.AfterFunc(startJobLimit, l.announce.giveUp)
-	defer patience.Stop()
+	// What runs beside the supervisor. All of it ends after it: a worker that is stopping may still be asked for, and may
+	// shut the sockets down at its end.
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	hurry := make(chan struct{}, 1)
-	go l.obey(ctx, stop, hurry)
-	// Until the last worker has gone: one may shut the sockets down at its end.
-	watching, unwatch := context.WithCancel(context.Background())
-	defer unwatch()
-	go l.mend(watching)
+	control.serve(l)
+	defer l.editions.end()
+	defer beside(held.relisten)()
+	defer time.AfterFunc(startJobLimit, l.reporter.systemd.endStartJob).Stop()
+	defer handleSignals(log, func() { l.reloadBeside(ctx) }, func() {
+		notify(daemon.SdNotifyStopping)
+		stop()
+	}, func() {
+		select {
+		case hurry <- struct{}{}:
+		default: // in a hurry already
+		}
+	})()
 	if unwatched == nil {
 		defer edits.Close()
 		go l.watchFile(ctx, edits)
 	} else {
 		log.Error("edits of the configuration are not noticed, use gateway reload", "error", unwatched)
 	}
-	if holder.kind == api.FromItself {
+	if source.kind == api.FromItself {
 		fmt.Printf("gateway: open http://%s/\n", sockets[0].Address)
 	}
+
 	why := l.supervisor.Run(ctx, hurry)
-	l.remembering.Wait()
-	l.drainDesk()
-	if holder.kind != api.FromSystemd {
+	l.desk.drain()
+	if source.kind == api.FromItself {
 		return nil
 	}
 	// systemd keeps them, and must not keep one that was shut down.
@@ -137,59 +113,54 @@ func Run(ctx context.Context, options Options) error {
 	return ErrIdle
 }
 
-// holder is who keeps the listening sockets open while the launcher is away.
-type holder struct {
-	kind    api.Source
-	pid     int // of the manager that passed the sockets
-	refused []error
-}
-
-// inherit takes the sockets that systemd passed. Without any, the launcher has
-// to bind them itself, which under systemd would bring back the race that the
-// socket unit ends.
-func inherit() (listener.Set, holder, error) {
-	sockets, refused, err := listener.Inherit()
-	switch {
-	case errors.Is(err, listener.ErrNoSockets) && systemd.ExecutedThis():
-		return nil, holder{}, errors.New("systemd passed no sockets to this service: enable the socket unit, " +
-			"\"systemctl enable --now openclaw-gateway.socket\" (with --user for a user's), which \"gateway install\" writes")
-	case errors.Is(err, listener.ErrNoSockets):
-		return nil, holder{kind: api.FromItself}, nil
-	case err != nil:
-		return nil, holder{}, err
-	case len(sockets) == 0:
-		return nil, holder{}, errors.Join(refused...)
+// newLog makes the log as the configuration asks for it, if there is one, and tells it of the sockets that were refused.
+func newLog(cfg *config.Config, refused []error) (*slog.Logger, *slog.LevelVar) {
+	level, format := new(slog.LevelVar), config.FormatAuto
+	if cfg != nil {
+		level.Set(cfg.Log.Level)
+		format = cfg.Log.Format
 	}
-	return sockets, holder{kind: api.FromSystemd, pid: os.Getppid(), refused: refused}, nil
+	log := logging.New(format, level, os.Stderr)
+	slog.SetDefault(log)
+	for _, socket := range refused {
+		log.Error("socket refused", "error", socket)
+	}
+	return log, level
 }
 
-// obey turns signals into requests until the launcher ends.
-func (l *launcher) obey(ctx context.Context, stop context.CancelFunc, hurry chan<- struct{}) {
-	signals := make(chan os.Signal, 4)
-	// SIGPIPE as well: a journal that restarts must not end the launcher. It is
-	// caught and not ignored because the worker would inherit that.
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
-	defer signal.Stop(signals)
-	for received := range signals {
-		switch received {
-		case unix.SIGPIPE:
-		case unix.SIGHUP:
-			l.log.Info("applying the configuration", "signal", "SIGHUP")
-			go func() {
-				// The outcome is in the log.
-				_ = l.reload(ctx)
-			}()
-		default:
-			if ctx.Err() != nil {
-				select {
-				case hurry <- struct{}{}:
-				default: // in a hurry already
-				}
-				continue
-			}
-			l.log.Info("stopping", "signal", unix.SignalName(received.(unix.Signal)))
-			notify(daemon.SdNotifyStopping)
-			stop()
-		}
+// supervision is what the supervisor is told of where it runs.
+func supervision(log *slog.Logger, directory string, source source) worker.Options {
+	options := worker.Options{
+		Log: log, Directory: directory, Alone: true,
+		// Only systemd starts a launcher again that has left the sockets alone.
+		ExitIdle: source.kind == api.FromSystemd && systemd.ExecutedThis(),
+	}
+	if interval, err := daemon.SdWatchdogEnabled(false); err == nil && interval > 0 {
+		options.HeartbeatEvery = interval / 2
+		options.Heartbeat = func() { notify(daemon.SdNotifyWatchdog) }
+	}
+	return options
+}
+
+// beside runs a part of the launcher until end is called, which returns when it has ended.
+func beside(part func(context.Context)) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { part(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// watchFile applies each edit of the configuration file.
+func (l *launcher) watchFile(ctx context.Context, edits *watch.Watcher) {
+	err := edits.Run(ctx, func() {
+		l.log.Info("the configuration file was edited", "path", l.editions.files.Name())
+		// The next edit must not wait for the outcome of this one.
+		l.reloadBeside(ctx)
+	})
+	if err != nil && ctx.Err() == nil {
+		l.log.Error("edits of the configuration are not noticed any more, use gateway reload", "error", err)
 	}
 }

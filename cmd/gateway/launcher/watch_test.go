@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,7 +39,7 @@ func TestWatchStatus(t *testing.T) {
 			shown("generation 7 serves")
 			c.Close()
 			shown("down")
-			again, err := listenControl(filepath.Dir(at.Control))
+			again, err := listenControl(filepath.Dir(at.Control), slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}

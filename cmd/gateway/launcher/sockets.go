@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 
@@ -14,16 +15,62 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/units"
 )
 
-// holding is the sockets that the launcher has open. What systemd passed stays
+// source is who keeps the listening sockets open while the launcher is away.
+type source struct {
+	kind    api.Source
+	manager int // the pid of the one that passed the sockets; 0: none did
+	refused []error
+}
+
+// scope is that of the manager that passed the sockets.
+func (s source) scope() units.Scope {
+	if s.manager != 1 {
+		return units.User
+	}
+	return units.System
+}
+
+// scopeName is where the launcher's unit is.
+func (s source) scopeName() string {
+	if s.kind != api.FromSystemd {
+		return "none"
+	}
+	return string(s.scope())
+}
+
+// inherit takes the sockets that systemd passed. Without any, the launcher has
+// to bind them itself, which under systemd would bring back the race that the
+// socket unit ends.
+func inherit() (listener.Set, source, error) {
+	sockets, refused, err := listener.Inherit()
+	switch {
+	case errors.Is(err, listener.ErrNoSockets) && systemd.ExecutedThis():
+		return nil, source{}, errors.New("systemd passed no sockets to this service: enable the socket unit, " +
+			"\"systemctl enable --now openclaw-gateway.socket\" (with --user for a user's), which \"gateway install\" writes")
+	case errors.Is(err, listener.ErrNoSockets):
+		return nil, source{kind: api.FromItself}, nil
+	case err != nil:
+		return nil, source{}, err
+	case len(sockets) == 0:
+		return nil, source{}, errors.Join(refused...)
+	}
+	return sockets, source{kind: api.FromSystemd, manager: os.Getppid(), refused: refused}, nil
+}
+
+const renderAgain = "run \"gateway install\" again, which renders the units and restarts the socket"
+
+// heldSockets is the sockets that the launcher has open. What systemd passed stays
 // as it is; what the launcher has bound itself follows "listen": an address is
 // bound when the first edition asks for it, and closed with the last one that
 // did.
-type holding struct {
-	holder
+type heldSockets struct {
+	source
 	log *slog.Logger
 
 	mu      sync.Mutex
@@ -35,14 +82,14 @@ type holding struct {
 	next  context.CancelFunc
 }
 
-func newHolding(sockets listener.Set, holder holder, log *slog.Logger) *holding {
-	h := &holding{holder: holder, log: log, claims: map[int]listener.Set{}}
+func newHeldSockets(sockets listener.Set, source source, log *slog.Logger) *heldSockets {
+	h := &heldSockets{source: source, log: log, claims: map[int]listener.Set{}}
 	h.set(sockets)
 	return h
 }
 
 // set is called with the lock, or before anybody else knows of h.
-func (h *holding) set(sockets listener.Set) {
+func (h *heldSockets) set(sockets listener.Set) {
 	if h.next != nil {
 		h.next()
 	}
@@ -50,8 +97,8 @@ func (h *holding) set(sockets listener.Set) {
 	h.epoch, h.next = context.WithCancel(context.Background())
 }
 
-// now returns what is held, and a context that is done when that has changed.
-func (h *holding) now() (listener.Set, context.Context) {
+// current returns what is held, and a context that is done when that has changed.
+func (h *heldSockets) current() (listener.Set, context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.sockets, h.epoch
@@ -60,7 +107,7 @@ func (h *holding) now() (listener.Set, context.Context) {
 // claim returns the sockets for an edition, in the order of listen, and keeps
 // them open for it. The launcher binds what it can and does not have yet, all of
 // it or, when an address is in use, none.
-func (h *holding) claim(edition int, listen []netip.AddrPort) (listener.Set, error) {
+func (h *heldSockets) claim(edition int, listen []netip.AddrPort) (listener.Set, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	selected, missing, _ := h.sockets.Select(listen)
@@ -85,7 +132,7 @@ func (h *holding) claim(edition int, listen []netip.AddrPort) (listener.Set, err
 // bind listens on the addresses. One that the machine does not have is no reason
 // to give up the others, here or already open: ::1 is missing where IPv6 is
 // switched off.
-func (h *holding) bind(addresses []netip.AddrPort, others bool) (bound listener.Set, err error) {
+func (h *heldSockets) bind(addresses []netip.AddrPort, others bool) (bound listener.Set, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, closeAll(bound))
@@ -141,7 +188,7 @@ func (e *AddressInUse) Unwrap() error { return e.Err }
 // foresee returns what a claim would find open already, and the addresses that it
 // would end up with. It binds nothing. Where systemd holds none of them, there
 // is neither.
-func (h *holding) foresee(listen []netip.AddrPort) (listener.Set, []netip.AddrPort, error) {
+func (h *heldSockets) foresee(listen []netip.AddrPort) (listener.Set, []netip.AddrPort, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	selected, missing, _ := h.sockets.Select(listen)
@@ -166,7 +213,7 @@ func (h *holding) foresee(listen []netip.AddrPort) (listener.Set, []netip.AddrPo
 
 // overlaps refuses an address that cannot be bound beside one that is held: that
 // one stays open until the next generation has become ready.
-func (h *holding) overlaps(address netip.AddrPort) error {
+func (h *heldSockets) overlaps(address netip.AddrPort) error {
 	for _, held := range h.sockets.Addresses() {
 		if config.Clash(address, held) {
 			return fmt.Errorf("%s cannot be bound while %s is held, and that is held until the next generation serves: "+
@@ -176,14 +223,14 @@ func (h *holding) overlaps(address netip.AddrPort) error {
 	return nil
 }
 
-// drop takes the claim of an edition back.
-func (h *holding) drop(edition int) {
-	h.keep(func(e int) bool { return e != edition })
+// dropClaim takes the claim of an edition back.
+func (h *heldSockets) dropClaim(edition int) {
+	h.retainClaims(func(e int) bool { return e != edition })
 }
 
-// keep drops the claims of all other editions, and closes what nobody claims any
+// retainClaims drops the claims of all other editions, and closes what nobody claims any
 // more and the launcher has bound itself.
-func (h *holding) keep(wanted func(edition int) bool) {
+func (h *heldSockets) retainClaims(wanted func(edition int) bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	claimed := map[*listener.Socket]bool{}
@@ -224,4 +271,38 @@ func closeAll(sockets listener.Set) error {
 		errs = append(errs, socket.File.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// relisten watches for a worker that shuts the sockets down for everybody, until the context is done.
+func (h *heldSockets) relisten(ctx context.Context) {
+	for {
+		sockets, epoch := h.current()
+		watching, stop := context.WithCancel(ctx)
+		follow := context.AfterFunc(epoch, stop)
+		err := h.relistenUntil(watching, sockets)
+		follow()
+		stop()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case epoch.Err() == nil:
+			h.log.Error("cannot watch the sockets: one that a worker shuts down is mended with the next generation", "error", err)
+			return
+		}
+	}
+}
+
+func (h *heldSockets) relistenUntil(ctx context.Context, sockets listener.Set) error {
+	watch, err := sockets.Watch(ctx)
+	if err != nil {
+		return err
+	}
+	defer watch.Close()
+	for {
+		mended, err := watch.Mended()
+		if err != nil {
+			return err
+		}
+		h.log.Warn("somebody shut a listening socket down; it listens again", "address", say.Addresses(mended.Addresses()))
+	}
 }

@@ -1,42 +1,78 @@
 package launcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
+	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/say"
-	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
 )
 
+// reporter says what the launcher does: to systemd, to whoever asks, and to those who watch.
+type reporter struct {
+	held    *heldSockets
+	since   time.Time
+	systemd announcer
+
+	// Of the worker and of the configuration, the last that was told.
+	observed      atomic.Pointer[worker.Status]
+	configuration atomic.Pointer[configReport]
+
+	history history
+	feed    feed
+}
+
+func newReporter(held *heldSockets) *reporter {
+	r := &reporter{held: held, since: time.Now()}
+	r.observed.Store(&worker.Status{})
+	r.configuration.Store(&configReport{})
+	return r
+}
+
+// observe takes note of another state of the worker, which has these addresses.
+func (r *reporter) observe(status worker.Status, addresses []netip.AddrPort) {
+	r.observed.Store(&status)
+	r.systemd.observe(status, addresses)
+	r.feed.tell(&r.observed)
+}
+
+// configured takes note of what became of the configuration file.
+func (r *reporter) configured(report configReport) {
+	r.configuration.Store(&report)
+	r.systemd.reject(report.err)
+	r.feed.tell(&r.observed)
+}
+
 // status describes the launcher from memory, without the holders and connections
-// of its sockets: whoever asks sees as much of them.
-func (l *launcher) status(observed *worker.Status) api.Status {
-	if observed == nil {
-		observed = &worker.Status{}
-	}
-	report := l.report.Load()
-	since := l.since
+// of its sockets: whoever asks sees as much of them. problems are those of the configuration that is in use.
+func (r *reporter) status(observed *worker.Status, problems []string) api.Status {
 	s := api.Status{
 		Version:  api.ProgramVersion(),
-		Problems: l.problems(),
+		Problems: problems,
 		Notes:    []string{},
-		Unit:     api.Unit{Name: units.Service, Scope: l.scopeName()},
-		Launcher: api.Launcher{PID: os.Getpid(), Since: &since, Holder: l.held.kind},
+		Unit:     api.Unit{Name: units.Service, Scope: r.held.scopeName()},
+		Launcher: api.Launcher{PID: os.Getpid(), Since: &r.since, Holder: r.held.kind},
 		Sockets:  []api.Socket{},
 		Worker:   workerStatus(observed),
-		Config:   api.Config{Path: report.path, State: "applied"},
 	}
-	if l.held.kind == api.FromSystemd {
+	for _, refused := range r.held.refused {
+		s.Problems = append(s.Problems, refused.Error())
+	}
+	if r.held.kind == api.FromSystemd {
 		// It is the launcher that says what the manager shows.
-		s.Unit.MainPID, s.Unit.ActiveState = os.Getpid(), l.announce.activeState()
+		s.Unit.MainPID, s.Unit.ActiveState = os.Getpid(), r.systemd.activeState()
 	}
+	report := r.configuration.Load()
+	s.Config = api.Config{Path: report.path, State: "applied"}
 	switch {
 	case report.err != "":
 		s.Config.State, s.Config.Error = "rejected", report.err
@@ -48,16 +84,40 @@ func (l *launcher) status(observed *worker.Status) api.Status {
 	if observed.Problem != "" {
 		s.Problems = append(s.Problems, observed.Problem)
 	}
-	l.addSockets(&s)
+	r.addSockets(&s)
 	s.Judge()
 	return s
 }
 
+// lives is the history, and the generation that lives.
+func (r *reporter) lives() api.History {
+	// First, so that a generation that ends meanwhile is not missing.
+	observed := r.observed.Load()
+	return api.History{Scope: r.held.scopeName(), Generations: r.history.lives(observed)}
+}
+
+// watch sends a status now and at each change, until the context is done or one cannot be sent. problems is asked each time.
+func (r *reporter) watch(ctx context.Context, problems func() []string, send func(api.Status) error) {
+	changes, leave := r.feed.join()
+	defer leave()
+	for observed := r.observed.Load(); ; {
+		if send(r.status(observed, problems())) != nil {
+			return
+		}
+		select {
+		case next := <-changes:
+			observed = &next
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // addSockets adds the held sockets, and says where a network namespace stands
 // between them and whoever counts or serves.
-func (l *launcher) addSockets(s *api.Status) {
+func (r *reporter) addSockets(s *api.Status) {
 	away := false
-	sockets, _ := l.held.now()
+	sockets, _ := r.held.current()
 	for _, socket := range sockets {
 		line := api.Socket{Address: socket.Address.String(), Inode: socket.Inode, Holders: []api.Holder{}}
 		var err error
@@ -92,22 +152,6 @@ func networkNamespace(pid int) (string, error) {
 	return os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
 }
 
-// scope is that of the manager that passed the sockets.
-func (l *launcher) scope() units.Scope {
-	if l.held.pid != 1 {
-		return units.User
-	}
-	return units.System
-}
-
-// scopeName is where the launcher's unit is.
-func (l *launcher) scopeName() string {
-	if l.held.kind != api.FromSystemd {
-		return "none"
-	}
-	return string(l.scope())
-}
-
 func workerStatus(observed *worker.Status) api.Worker {
 	w := api.Worker{
 		State: observed.State.String(), PID: observed.PID, Generation: observed.Generation, Since: api.Moment(observed.Since),
@@ -125,13 +169,4 @@ func workerStatus(observed *worker.Status) api.Worker {
 		}
 	}
 	return w
-}
-
-// listensOn explains a worker that listens elsewhere; not knowing is no error.
-func listensOn(pid int) []netip.AddrPort {
-	addresses, err := holders.ListensOn(pid)
-	if err != nil {
-		return nil
-	}
-	return addresses
 }

@@ -1,0 +1,289 @@
+package launcher
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/worker"
+)
+
+// editions are the configurations that were applied, one after the other, and the worker that each of them asks for.
+type editions struct {
+	assembler
+	log   *slog.Logger
+	level *slog.LevelVar
+	// report is told what became of the configuration file.
+	report func(configReport)
+
+	// mu makes one reload wait for the other.
+	mu          sync.Mutex
+	supervisor  applier
+	environment environmentWatch
+	prepared    int // how many there were
+
+	// latest is the one that was applied last; nil before the first good one. good is the last one whose worker became
+	// ready. rolledBack is the number of one that was given up for it.
+	latest, good atomic.Pointer[edition]
+	rolledBack   atomic.Int64
+
+	saving sync.WaitGroup
+	saveMu sync.Mutex // one at a time, so that the last one stays
+}
+
+// applier is the supervisor, as far as it is told of editions.
+type applier interface {
+	Apply(spec worker.Spec, restart bool) <-chan error
+}
+
+// configReport is what became of the configuration file.
+type configReport struct {
+	path string
+	err  string // why it was rejected; "" when it was applied
+}
+
+// begin takes the first configuration, or the reason why there is none: then the last one that worked in an earlier life
+// serves, if one is known. supervise is called with what the first worker is made from and with what is known to work, nil
+// if nothing is; an edit waits until it has returned.
+func (e *editions) begin(cfg *config.Config, err error, supervise func(first worker.Spec, good *worker.Spec) applier) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.supervisor = supervise(e.first(cfg, err))
+}
+
+func (e *editions) first(cfg *config.Config, err error) (first worker.Spec, good *worker.Spec) {
+	if saved := e.loadSaved(); saved != nil {
+		e.good.Store(saved)
+		good = &saved.spec
+	}
+	var next *edition
+	if err == nil {
+		e.environment.follow(cfg.Worker.EnvironmentFile)
+		next, err = e.prepare(cfg)
+	} else if good != nil {
+		e.environment.follow(e.good.Load().cfg.Worker.EnvironmentFile)
+	}
+	if err != nil {
+		e.reject(err)
+		if good != nil {
+			e.log.Warn("going on with the last configuration that worked", "path", e.good.Load().cfg.Path)
+			e.level.Set(e.good.Load().cfg.Log.Level)
+			e.latest.Store(e.good.Load())
+			return *good, good
+		}
+		return worker.Spec{Refused: fmt.Errorf("no worker can be started: %w", err), FrontDesk: true}, nil
+	}
+	if good != nil && len(cfg.Changed(e.good.Load().cfg)) == 0 {
+		good.Edition = next.spec.Edition
+	}
+	e.accept(next)
+	return next.spec, good
+}
+
+// end ends what begin has started, when the supervisor has ended.
+func (e *editions) end() {
+	e.mu.Lock()
+	e.environment.follow("")
+	e.mu.Unlock()
+	e.saving.Wait()
+}
+
+// reload applies the configuration as it is now, and returns when the worker
+// that it asks for is ready, or with the reason why it is not.
+func (e *editions) reload(ctx context.Context) error {
+	ready, err := e.apply()
+	if err != nil {
+		return err
+	}
+	if err := ready.wait(ctx); err != nil {
+		return fmt.Errorf("the worker that the new configuration asks for is not ready: %w", err)
+	}
+	return nil
+}
+
+// apply reads the configuration and hands what it asks for to the supervisor.
+// The lock keeps the order of two calls; the outcome is awaited without it, so
+// that a better configuration need not wait for the failure of a bad one.
+func (e *editions) apply() (*pending, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	cfg, err := e.files.Load()
+	var next *edition
+	if err == nil {
+		e.environment.follow(cfg.Worker.EnvironmentFile)
+		next, err = e.prepare(cfg)
+	}
+	if err != nil {
+		e.reject(err)
+		return nil, err
+	}
+	current := e.current()
+	var changes []api.Change
+	if current != nil {
+		if changes = compare(current, next); len(changes) == 0 {
+			e.held.dropClaim(next.spec.Edition)
+			return e.unchanged(cfg, current), nil
+		}
+		next.spec.After = current.spec.Edition
+	}
+	restart := current == nil || slices.ContainsFunc(changes, api.Change.Restarts)
+	for _, c := range changes {
+		e.log.Info("configuration edited", "key", c.Key, "from", c.From, "to", c.To, "takes_effect", c.Effect)
+	}
+	e.accept(next)
+	e.level.Set(cfg.Log.Level)
+	next.ready = newPending(e.supervisor.Apply(next.spec, restart))
+	return next.ready, nil
+}
+
+// unchanged is for a configuration that is the one in use: perhaps its worker is
+// still on its way, or an edit that was rejected or rolled back was taken back.
+func (e *editions) unchanged(cfg *config.Config, current *edition) *pending {
+	e.report(configReport{path: cfg.Path})
+	e.log.Info("the configuration has not changed")
+	if e.latest.Swap(current) != current {
+		return newPending(e.supervisor.Apply(current.spec, false))
+	}
+	return current.ready
+}
+
+func (e *editions) accept(next *edition) {
+	e.latest.Store(next)
+	e.report(configReport{path: next.cfg.Path})
+	for _, drift := range next.drifts {
+		e.log.Warn(drift.problem, "key", drift.key)
+	}
+}
+
+func (e *editions) reject(err error) {
+	e.log.Error("configuration rejected", "error", err)
+	e.report(configReport{path: e.files.Name(), err: err.Error()})
+}
+
+// prepare makes a new edition of a configuration. The caller accepts it or drops
+// its claim on the sockets.
+func (e *editions) prepare(cfg *config.Config) (*edition, error) {
+	e.prepared++
+	number := e.prepared
+	selected, err := e.held.claim(number, cfg.Listen)
+	if err != nil {
+		return nil, inKey(cfg, "listen", err)
+	}
+	next, err := e.assemble(cfg, selected, e.log)
+	if err != nil {
+		e.held.dropClaim(number)
+		return nil, err
+	}
+	next.spec.Edition = number
+	return next, nil
+}
+
+// current is the edition that is in use; nil before the first good one.
+func (e *editions) current() *edition {
+	latest := e.latest.Load()
+	if latest != nil && e.rolledBack.Load() == int64(latest.spec.Edition) {
+		return e.good.Load()
+	}
+	return latest
+}
+
+// addresses returns those that the worker of an edition gets.
+func (e *editions) addresses(number int) []netip.AddrPort {
+	for _, known := range []*edition{e.latest.Load(), e.good.Load()} {
+		if known != nil && known.spec.Edition == number {
+			return known.addresses
+		}
+	}
+	sockets, _ := e.held.current()
+	return sockets.Addresses()
+}
+
+// observe takes note of what the supervisor does; it must not wait for a reload,
+// which waits for the supervisor.
+func (e *editions) observe(status worker.Status) {
+	e.rolledBack.Store(int64(status.RolledBack))
+	if good := e.good.Load(); status.RolledBack != 0 && good != nil {
+		e.level.Set(good.cfg.Log.Level)
+	}
+	if latest := e.latest.Load(); status.State == worker.Ready && latest != nil && status.Edition == latest.spec.Edition {
+		if e.good.Swap(latest) != latest {
+			e.saving.Go(e.save)
+		}
+	}
+	e.closeUnclaimed(status)
+}
+
+// closeUnclaimed closes the addresses that an edit has removed, as soon as no generation
+// has them any more and none will be made with them by a rollback.
+func (e *editions) closeUnclaimed(status worker.Status) {
+	if status.State != worker.Ready && status.State != worker.Waiting && status.RolledBack == 0 {
+		return
+	}
+	good := e.good.Load()
+	e.held.retainClaims(func(number int) bool {
+		return number == status.Edition || good != nil && number == good.spec.Edition ||
+			number > max(status.Edition, status.RolledBack) // about to be applied
+	})
+}
+
+// atOnce reports whether the first generation should not wait for a client:
+// because it was configured so, or because one waits already.
+func (e *editions) atOnce() bool {
+	latest := e.latest.Load()
+	if latest == nil {
+		return false
+	}
+	if latest.cfg.Worker.Start == config.StartAtOnce {
+		return true
+	}
+	sockets, _ := e.held.current()
+	queued, err := sockets.Queued()
+	return err == nil && queued > 0
+}
+
+// problems says what is wrong with the configuration that is in use.
+func (e *editions) problems() []string {
+	problems := []string{}
+	if current := e.current(); current != nil && len(current.drifts) > 0 {
+		// It may have been mended since; where systemd does not say, it is as it was.
+		drifts, err := e.held.drifts(current.cfg, driftAgainLimit)
+		if err != nil {
+			drifts = current.drifts
+		}
+		for _, drift := range drifts {
+			problems = append(problems, drift.problem)
+		}
+	}
+	return problems
+}
+
+// save keeps the configuration whose worker has become ready last for the next life of the launcher.
+func (e *editions) save() {
+	e.saveMu.Lock()
+	defer e.saveMu.Unlock()
+	if err := saveGood(e.good.Load().cfg); err != nil {
+		e.log.Warn("the configuration that works is not kept for the next start of the launcher", "error", err)
+	}
+}
+
+// loadSaved returns the edition that was kept, if it still can be used.
+func (e *editions) loadSaved() *edition {
+	cfg, err := loadGood()
+	if cfg == nil && err == nil {
+		return nil
+	}
+	if err == nil {
+		var saved *edition
+		if saved, err = e.prepare(cfg); err == nil {
+			return saved
+		}
+	}
+	e.log.Warn("the last configuration that worked cannot be used any more", "path", goodPath(), "error", err)
+	return nil
+}

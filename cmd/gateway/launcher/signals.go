@@ -1,0 +1,39 @@
+package launcher
+
+import (
+	"log/slog"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+// handleSignals turns signals into calls until end is called: SIGHUP into reload, the first SIGTERM or SIGINT into stop, and
+// each one after it into hurry.
+func handleSignals(log *slog.Logger, reload, stop, hurry func()) (end func()) {
+	signals := make(chan os.Signal, 4)
+	// SIGPIPE as well: a journal that restarts must not end the launcher. It is
+	// caught and not ignored because the worker would inherit that.
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
+	go func() {
+		stopping := false
+		for received := range signals {
+			switch {
+			case received == unix.SIGPIPE:
+			case received == unix.SIGHUP:
+				log.Info("applying the configuration", "signal", "SIGHUP")
+				reload()
+			case stopping:
+				hurry()
+			default:
+				log.Info("stopping", "signal", unix.SignalName(received.(unix.Signal)))
+				stopping = true
+				stop()
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
+}
