@@ -70,7 +70,8 @@ func answer(notice func() Notice) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		current := notice()
 		kind, body := "text/plain; charset=utf-8", current.text()
-		if prefersJSON(strings.Join(r.Header.Values("Accept"), ",")) {
+		// Programs name it where they can read it, people's browsers do not.
+		if strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Accept"), ",")), "application/json") {
 			kind, body = "application/json", current.json()
 		}
 		header := w.Header()

@@ -21,14 +21,18 @@ func TestAnswers(t *testing.T) {
 	const text = "503: the gateway cannot answer now.\nWhat failed: the worker ended with code 1\n" +
 		"Since: 2026-03-04T05:06:07Z\nNext try: not planned\n"
 	const plain = "text/plain; charset=utf-8"
+	const asJSON = `{"problem":"the worker ended with code 1","since":"2026-03-04T05:06:07Z","next_start":null}` + "\n"
 	for name, test := range map[string]struct{ request, kind, body string }{
 		"text":               {get, plain, text},
 		"any path":           {"GET /a//../b?c=d%zz HTTP/1.1\r\nHost: gateway\r\n\r\n", plain, text},
 		"any host":           {"GET http://elsewhere/ HTTP/1.1\r\nHost: gateway\r\n\r\n", plain, text},
 		"old":                {"GET / HTTP/1.0\r\n\r\n", plain, text},
 		"old, kept alive":    {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", plain, text},
-		"JSON":               {"GET / HTTP/1.1\r\nHost: gateway\r\nAccept: application/json\r\n\r\n", "application/json", `{"problem":"the worker ended with code 1","since":"2026-03-04T05:06:07Z","next_start":null}` + "\n"},
-		"Accept twice":       {"GET / HTTP/1.1\r\nHost: gateway\r\nAccept: text/plain;q=0.1\r\nAccept: application/json\r\n\r\n", "application/json", `{"problem":"the worker ended with code 1","since":"2026-03-04T05:06:07Z","next_start":null}` + "\n"},
+		"JSON":               {"GET / HTTP/1.1\r\nHost: gateway\r\nAccept: application/json\r\n\r\n", "application/json", asJSON},
+		"JSON among others":  {"GET / HTTP/1.1\r\nHost: gateway\r\nAccept: text/plain, Application/JSON; charset=utf-8, */*;q=0.5\r\n\r\n", "application/json", asJSON},
+		"anything":           {"GET / HTTP/1.1\r\nHost: gateway\r\nAccept: */*\r\n\r\n", plain, text},
+		"a browser":          {"GET / HTTP/1.1\r\nHost: gateway\r\nAccept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8\r\n\r\n", plain, text},
+		"Accept twice":       {"GET / HTTP/1.1\r\nHost: gateway\r\nAccept: text/plain;q=0.1\r\nAccept: application/json\r\n\r\n", "application/json", asJSON},
 		"HEAD":               {"HEAD / HTTP/1.1\r\nHost: gateway\r\n\r\n", plain, ""},
 		"OPTIONS *":          {"OPTIONS * HTTP/1.1\r\nHost: gateway\r\n\r\n", plain, text},
 		"CONNECT":            {"CONNECT gateway:80 HTTP/1.1\r\nHost: gateway:80\r\n\r\n", plain, text},
