@@ -159,7 +159,9 @@ func TestIdleStopOfConnected(t *testing.T) { inScopes(t, testIdleStopOfConnected
 
 func testIdleStopOfConnected(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{})
-	install(t, m.Scope, m, "{}\n")
+	without := worker(nodePath, workersPath+"/websocket.js")
+	with := without + "  idle_stop: 2s\n"
+	install(t, m.Scope, m, without)
 	client := dialWebSocket(t, m)
 	serving(t, m.Scope, 1)
 	first := gatewayStatus(t, m.Scope)
@@ -175,14 +177,14 @@ func testIdleStopOfConnected(t *testing.T, here place) {
 		}
 	}
 
-	edit("worker: {idle_stop: 2s}\n")
+	edit(with)
 	client.staysOpen(t, 4*idleStop)
 	unchanged("a client is connected")
-	edit("{}\n")
+	edit(without)
 	client.close(t)
 	<-time.After(2 * idleStop) // for what must not happen
 	unchanged("it is switched off again")
-	edit("worker: {idle_stop: 2s}\n")
+	edit(with)
 	unchanged("it is only now switched on")
 	atRest(t, m)
 	if journal := m.Journal(t, service); !strings.Contains(journal, `key=worker.idle_stop from=0s to=2s takes_effect="at once"`) {
@@ -221,7 +223,7 @@ func testIdleStopByHand(t *testing.T, here place) {
 	}
 }
 
-// webSocket is one to the hello server on which nothing is said.
+// webSocket is one to websocket.js on which nothing is said.
 type webSocket struct {
 	conn  *websocket.Conn
 	ended chan error // what the next read returned
@@ -231,7 +233,7 @@ func dialWebSocket(t *testing.T, m *machine.Machine) *webSocket {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*bound)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, "ws://"+ipv4+"/ws", &websocket.DialOptions{HTTPClient: m.HTTP()})
+	conn, _, err := websocket.Dial(ctx, "ws://"+ipv4, &websocket.DialOptions{HTTPClient: m.HTTP()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,12 +14,11 @@ import (
 var page string
 
 // newHandler answers all paths.
-func newHandler(sockets *webSockets) http.Handler {
+func newHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", servePage)
 	mux.HandleFunc("GET /healthz", jsonHandler(`{"ok":true,"status":"live"}`))
 	mux.HandleFunc("GET /startupz", jsonHandler(`{"status":"started"}`))
-	mux.Handle("GET /ws", sockets)
 	return mux
 }
 

@@ -14,22 +14,19 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// stopTimeout bounds how long Run waits for requests and WebSockets once it is to stop.
+// stopTimeout bounds how long Run waits for requests once it is to stop.
 const stopTimeout = 5 * time.Second
 
-// Run serves on the passed sockets until ctx is done, then stops within 5 s and returns nil: requests are finished, WebSockets
-// closed with status 1001 (going away). It fails if no sockets were
-// passed, if one of them is no listening stream socket, or if serving on one of them ends by itself. It takes LISTEN_PID,
-// LISTEN_FDS and LISTEN_FDNAMES out of the environment.
+// Run serves on the passed sockets until ctx is done, then finishes the requests within 5 s and returns nil. It fails if no
+// sockets were passed, if one of them is no listening stream socket, or if serving on one of them ends by itself. It takes
+// LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES out of the environment.
 func Run(ctx context.Context) error {
 	listeners, err := inherit()
 	if err != nil {
 		return err
 	}
-	sockets := newWebSockets()
-	defer sockets.stop()
 	server := &http.Server{
-		Handler:           newHandler(sockets),
+		Handler:           newHandler(),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -41,7 +38,7 @@ func Run(ctx context.Context) error {
 		switch state {
 		case http.StateNew:
 			connections.Add(1)
-		case http.StateClosed, http.StateHijacked:
+		case http.StateClosed:
 			connections.Done()
 		}
 	}
@@ -75,12 +72,11 @@ func Run(ctx context.Context) error {
 	}()
 	bounded, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	sockets.stop() // Shutdown does not know them
 	select {
 	case <-answered:
 	case <-bounded.Done():
 	}
-	if err := errors.Join(server.Shutdown(bounded), sockets.wait(bounded)); err != nil {
+	if err := server.Shutdown(bounded); err != nil {
 		// No failure of this server: a client that does not end must not make a stop that was asked for look like a crash.
 		slog.Warn("clients were cut off", "after", stopTimeout, "error", err)
 	}
