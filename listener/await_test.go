@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/listener"
+	"openclaw-gateway/test/sockets"
 )
 
 func TestAwaitClient(t *testing.T) {
@@ -35,7 +36,7 @@ func TestAwaitClient(t *testing.T) {
 			if queued, err := set.Queued(); err != nil || queued != 1 {
 				t.Errorf("%d clients are queued, not 1: %v", queued, err)
 			}
-			if !blocking(t, four.File) || !blocking(t, six.File) {
+			if !sockets.Blocking(t, four.File) || !sockets.Blocking(t, six.File) {
 				t.Error("the sockets are not blocking any more")
 			}
 			answer(t, socket, client)
@@ -81,17 +82,17 @@ func TestAwaitClientMendsAShutdown(t *testing.T) {
 		}
 		done := awaiting(ctx, listener.Set{four, six})
 		if !shutFirst {
-			control(t, six.File, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
+			sockets.Control(t, six.File, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
 		}
 		client := dialMended(t, six)
 		if err := returned(t, done); err != nil {
 			t.Fatal(err)
 		}
 		answer(t, six, client)
-		if got := inode(t, six.File); got != six.Inode {
+		if got := sockets.Inode(t, six.File); got != six.Inode {
 			t.Errorf("the inode is %d, not %d", got, six.Inode)
 		}
-		if !blocking(t, six.File) {
+		if !sockets.Blocking(t, six.File) {
 			t.Error("the socket is not blocking any more")
 		}
 		cancel()

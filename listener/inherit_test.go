@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/listener"
+	"openclaw-gateway/test/sockets"
 )
 
 // passTo passes files to a child that inherits them, as systemd would.
@@ -153,7 +154,7 @@ func TestInherit(t *testing.T) {
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("the child found (-want +got):\n%s", diff)
 			}
-			if !blocking(t, four.File) || !blocking(t, six.File) {
+			if !sockets.Blocking(t, four.File) || !sockets.Blocking(t, six.File) {
 				t.Error("the sockets are not blocking any more")
 			}
 		})

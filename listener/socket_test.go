@@ -16,69 +16,27 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/listener"
+	"openclaw-gateway/test/sockets"
 )
 
 // bound is how long a test waits for an event that must come.
 const bound = 20 * time.Second
 
-// listen binds a host at a port that was free. The port is named to the kernel:
-// one that it chose itself is lost by shutdown(2).
+// listen binds a host at a port that was free.
 func listen(t *testing.T, host string) *listener.Socket {
 	t.Helper()
-	for range 100 {
-		free, err := listener.Bind(netip.AddrPortFrom(netip.MustParseAddr(host), 0))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := free.File.Close(); err != nil {
-			t.Fatal(err)
-		}
-		socket, err := listener.Bind(free.Address)
-		if errors.Is(err, unix.EADDRINUSE) {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = socket.File.Close() })
-		return socket
-	}
-	t.Fatalf("found no free port on %s", host)
-	return nil
-}
-
-func control(t *testing.T, file *os.File, f func(fd int) error) {
-	t.Helper()
-	raw, err := file.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var result error
-	if err := raw.Control(func(fd uintptr) { result = f(int(fd)) }); err != nil {
-		t.Fatal(err)
-	}
-	if result != nil {
-		t.Fatal(result)
-	}
+	socket := sockets.AtFreePort(t, host, listener.Bind)
+	t.Cleanup(func() { _ = socket.File.Close() })
+	return socket
 }
 
 func option(t *testing.T, file *os.File, level, name int) (value int) {
 	t.Helper()
-	control(t, file, func(fd int) (err error) {
+	sockets.Control(t, file, func(fd int) (err error) {
 		value, err = unix.GetsockoptInt(fd, level, name)
 		return err
 	})
 	return value
-}
-
-func blocking(t *testing.T, file *os.File) bool {
-	t.Helper()
-	flags := 0
-	control(t, file, func(fd int) (err error) {
-		flags, err = unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-		return err
-	})
-	return flags&unix.O_NONBLOCK == 0
 }
 
 func pipe(t *testing.T) *os.File {
@@ -100,7 +58,7 @@ func dial(t *testing.T, socket *listener.Socket) net.Conn {
 		t.Fatal(err)
 	}
 	defer unix.Close(queue)
-	control(t, socket.File, func(fd int) error {
+	sockets.Control(t, socket.File, func(fd int) error {
 		return unix.EpollCtl(queue, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET})
 	})
 	events := make([]unix.EpollEvent, 1)
@@ -108,11 +66,7 @@ func dial(t *testing.T, socket *listener.Socket) net.Conn {
 	if _, err := unix.EpollWait(queue, events, 0); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := net.DialTimeout("tcp", socket.Address.String(), bound)
-	if err != nil {
-		t.Fatalf("a client was refused: %v", err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
+	conn := sockets.Dial(t, socket.Address)
 	for deadline := time.Now().Add(bound); ; {
 		told, err := unix.EpollWait(queue, events, int(time.Until(deadline).Milliseconds()))
 		switch {
@@ -130,7 +84,7 @@ func dial(t *testing.T, socket *listener.Socket) net.Conn {
 // answer accepts one client, as a worker would, and answers it.
 func answer(t *testing.T, socket *listener.Socket, client net.Conn) {
 	t.Helper()
-	control(t, socket.File, func(fd int) error {
+	sockets.Control(t, socket.File, func(fd int) error {
 		accepted, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
 		if err != nil {
 			return err
@@ -170,16 +124,9 @@ func fullBacklog(t *testing.T) int {
 	return min(limit, listener.Backlog)
 }
 
-func inode(t *testing.T, file *os.File) uint64 {
-	t.Helper()
-	var stat unix.Stat_t
-	control(t, file, func(fd int) error { return unix.Fstat(fd, &stat) })
-	return stat.Ino
-}
-
 func shutdown(t *testing.T, socket *listener.Socket) {
 	t.Helper()
-	control(t, socket.File, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
+	sockets.Control(t, socket.File, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
 	if conn, err := net.Dial("tcp", socket.Address.String()); !errors.Is(err, unix.ECONNREFUSED) {
 		_ = conn.Close()
 		t.Fatalf("the shut down socket does not refuse clients: %v", err)
@@ -195,10 +142,10 @@ func TestBind(t *testing.T) {
 			if socket.Address.Addr().String() != host || socket.Address.Port() == 0 {
 				t.Errorf("the address is %s", socket.Address)
 			}
-			if got := inode(t, socket.File); got != socket.Inode {
+			if got := sockets.Inode(t, socket.File); got != socket.Inode {
 				t.Errorf("the inode is %d, not %d", socket.Inode, got)
 			}
-			if !blocking(t, socket.File) {
+			if !sockets.Blocking(t, socket.File) {
 				t.Error("the socket is nonblocking")
 			}
 			if option(t, socket.File, unix.SOL_SOCKET, unix.SO_REUSEADDR) == 0 {
@@ -211,7 +158,7 @@ func TestBind(t *testing.T) {
 				t.Error("IPV6_V6ONLY is not set")
 			}
 			flags := 0
-			control(t, socket.File, func(fd int) (err error) {
+			sockets.Control(t, socket.File, func(fd int) (err error) {
 				flags, err = unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 				return err
 			})
@@ -368,13 +315,13 @@ func TestRestoreMode(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	if blocking(t, socket.File) {
+	if sockets.Blocking(t, socket.File) {
 		t.Fatal("net.FileListener has left the socket blocking, so this test shows nothing")
 	}
 	if err := (listener.Set{socket}).Restore(); err != nil {
 		t.Fatal(err)
 	}
-	if !blocking(t, socket.File) {
+	if !sockets.Blocking(t, socket.File) {
 		t.Error("the socket is still nonblocking")
 	}
 }
@@ -386,7 +333,7 @@ func TestRestoreBacklog(t *testing.T) {
 			t.Parallel()
 			socket := listen(t, "127.0.0.1")
 			clients := []net.Conn{dial(t, socket), dial(t, socket)}
-			control(t, socket.File, func(fd int) error { return unix.Listen(fd, 11) })
+			sockets.Control(t, socket.File, func(fd int) error { return unix.Listen(fd, 11) })
 			if _, backlog := queue(t, socket); backlog != 11 {
 				t.Fatalf("the backlog is %d, not 11", backlog)
 			}
@@ -414,7 +361,7 @@ func TestRestoreAfterShutdown(t *testing.T) {
 				t.Fatal(err)
 			}
 			answer(t, socket, dial(t, socket))
-			if got := inode(t, socket.File); got != socket.Inode {
+			if got := sockets.Inode(t, socket.File); got != socket.Inode {
 				t.Errorf("the inode is %d, not %d", got, socket.Inode)
 			}
 			if _, backlog := queue(t, socket); backlog != fullBacklog(t) {
@@ -427,7 +374,7 @@ func TestRestoreAfterShutdown(t *testing.T) {
 func TestClosedSocketIsNamed(t *testing.T) {
 	t.Parallel()
 	socket, other := listen(t, "127.0.0.1"), listen(t, "::1")
-	control(t, other.File, func(fd int) error { return unix.Listen(fd, 11) })
+	sockets.Control(t, other.File, func(fd int) error { return unix.Listen(fd, 11) })
 	if err := socket.File.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"openclaw-gateway/test/sockets"
 )
 
 // newIdleRig prepares a supervisor that stops an idle worker; that it is idle is
@@ -121,7 +123,7 @@ func TestWhileStoppingIdle(t *testing.T) {
 	}{
 		{"nothing", func(*rig) <-chan error { return nil }, Stopped, ReasonIdle},
 		{"a client", func(r *rig) <-chan error {
-			dial(r.t, r.spec.Sockets[0])
+			sockets.Dial(r.t, r.spec.Sockets[0].Address)
 			return nil
 		}, Ready, ""},
 		{"a restart", func(r *rig) <-chan error { return r.supervisor.Restart() }, Ready, ""},

@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -376,10 +377,11 @@ func actPreloaded(o options) error {
 
 // launch is a launcher that says the pid of its worker, on a socket of its own.
 func launch() error {
-	socket, err := bindSocket(netip.MustParseAddr("127.0.0.1"))
+	held, err := sockets.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		return err
 	}
+	socket := handoff.Socket(held)
 	directory, err := os.MkdirTemp("", "launch")
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -202,7 +203,7 @@ func TestOneProbeInTheQueue(t *testing.T) {
 				t.Parallel()
 				socket := listen(t, host)
 				for range clients {
-					dial(t, socket)
+					sockets.Dial(t, socket.Address)
 				}
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -291,9 +292,7 @@ func TestProbeOfClosedQueue(t *testing.T) {
 	case <-time.After(bound):
 		t.Fatal("nothing said")
 	}
-	// A port that the kernel had chosen is lost by shutdown(2).
-	name := unix.SockaddrInet4{Addr: socket.Address.Addr().As4(), Port: int(socket.Address.Port())}
-	if err := errors.Join(unix.Bind(int(socket.File.Fd()), &name), unix.Listen(int(socket.File.Fd()), 128)); err != nil {
+	if err := unix.Listen(int(socket.File.Fd()), 128); err != nil {
 		t.Fatal(err)
 	}
 	fd := accept(t, socket)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -19,6 +18,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/test/sockets"
+	"openclaw-gateway/test/wait"
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -286,62 +287,17 @@ func (b *lockedBuffer) String() string {
 	return b.buffer.String()
 }
 
-// listen holds a socket as systemd would: blocking, with a queue.
+// listen holds a socket as systemd would.
 func listen(t *testing.T, host string) handoff.Socket {
 	t.Helper()
-	socket, err := bindSocket(netip.MustParseAddr(host))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { socket.File.Close() })
-	return socket
-}
-
-func bindSocket(host netip.Addr) (handoff.Socket, error) {
-	family, name := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: host.As16()})
-	if host.Is4() {
-		family, name = unix.AF_INET, &unix.SockaddrInet4{Addr: host.As4()}
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return handoff.Socket{}, err
-	}
-	if err := errors.Join(unix.Bind(fd, name), unix.Listen(fd, 128)); err != nil {
-		return handoff.Socket{}, err
-	}
-	local, err := unix.Getsockname(fd)
-	if err != nil {
-		return handoff.Socket{}, err
-	}
-	var port int
-	switch local := local.(type) {
-	case *unix.SockaddrInet4:
-		port = local.Port
-	case *unix.SockaddrInet6:
-		port = local.Port
-	}
-	return handoff.Socket{File: os.NewFile(uintptr(fd), "socket"), Address: netip.AddrPortFrom(host, uint16(port))}, nil
+	return handoff.Socket(sockets.Hold(t, host)[0])
 }
 
 // queued returns how many connections wait to be accepted.
 func queued(t *testing.T, socket handoff.Socket) int {
 	t.Helper()
-	info, err := unix.GetsockoptTCPInfo(int(socket.File.Fd()), unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return int(info.Unacked)
-}
-
-// dial queues a client.
-func dial(t *testing.T, socket handoff.Socket) net.Conn {
-	t.Helper()
-	conn, err := net.DialTimeout("tcp", socket.Address.String(), bound)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
+	queued, _ := sockets.Queue(t, socket.File)
+	return queued
 }
 
 // testQueues is a holder that knows how often it was asked.
@@ -490,14 +446,5 @@ func hear(t *testing.T, path string) string {
 
 func within(t *testing.T, what string, do func() error) {
 	t.Helper()
-	result := make(chan error, 1)
-	go func() { result <- do() }()
-	select {
-	case err := <-result:
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-	case <-time.After(bound):
-		t.Fatalf("not within %s: %s", bound, what)
-	}
+	wait.Within(t, bound, what, do)
 }

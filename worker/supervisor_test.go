@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -228,7 +229,7 @@ func TestApply(t *testing.T) {
 		t.Errorf("backoff: %+v", s)
 	}
 	// Clients wait meanwhile; the good configuration serves them.
-	client := dial(t, r.spec.Sockets[0])
+	client := sockets.Dial(t, r.spec.Sockets[0].Address)
 	r.want(r.outcome(r.supervisor.Apply(r.spec, true)))
 	if _, err := fmt.Fprint(client, "GET / HTTP/1.0\r\n\r\n"); err != nil {
 		t.Fatal(err)

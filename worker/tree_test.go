@@ -15,9 +15,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/test/cgroups"
 	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/proctree"
 )
@@ -350,45 +350,7 @@ func TestMainProcessIsNotStolen(t *testing.T) {
 // scratch makes a cgroup below that of the test, as if it had been delegated.
 func scratch(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("the test makes control groups, which takes root")
-	}
-	mounts, err := procfs.GetMounts()
-	if err != nil {
-		t.Fatal(err)
-	}
-	self, err := procfs.Self()
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines, err := self.Cgroups()
-	if err != nil {
-		t.Fatal(err)
-	}
-	mount := slices.IndexFunc(mounts, func(m *procfs.MountInfo) bool { return m.FSType == "cgroup2" })
-	line := slices.IndexFunc(lines, func(line procfs.Cgroup) bool { return line.HierarchyID == 0 })
-	if mount < 0 || line < 0 {
-		t.Fatal("the test needs a mounted cgroup2 file system")
-	}
-	path, err := os.MkdirTemp(filepath.Join(mounts[mount].MountPoint, lines[line].Path), "gateway-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		var groups []string
-		err := filepath.WalkDir(path, func(path string, entry os.DirEntry, err error) error {
-			if err == nil && entry.IsDir() {
-				groups = append(groups, path)
-			}
-			return err
-		})
-		for _, group := range slices.Backward(groups) {
-			err = errors.Join(err, unix.Rmdir(group))
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
+	path := cgroups.Scratch(t)
 	if err := unix.Setxattr(path, "user.delegate", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func TestTheModeStays(t *testing.T) {
 	for _, nonblocking := range []bool{false, true} {
 		sockets := listener.Set{listen(t, "127.0.0.1"), listen(t, "::1")}
 		for _, socket := range sockets {
-			control(t, socket, func(fd int) error { return unix.SetNonblock(fd, nonblocking) })
+			control(t, socket.File, func(fd int) error { return unix.SetNonblock(fd, nonblocking) })
 		}
 		desk := openDesk(t, defaults, sockets...)
 		for _, socket := range sockets {
@@ -35,7 +35,7 @@ func TestTheModeStays(t *testing.T) {
 		check := func(when string) {
 			t.Helper()
 			for _, socket := range sockets {
-				if blocking(t, socket) == nonblocking {
+				if blocking(t, socket.File) == nonblocking {
 					t.Errorf("%s the mode of %s has changed", when, socket.Address)
 				}
 			}
@@ -70,7 +70,7 @@ func TestAShutdownSocketListensAgain(t *testing.T) {
 	for _, before := range []bool{true, false} {
 		sockets := listener.Set{listen(t, "127.0.0.1"), listen(t, "::1")}
 		shutdown := func() {
-			control(t, sockets[1], func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
+			control(t, sockets[1].File, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
 		}
 		if before {
 			shutdown()
@@ -101,7 +101,7 @@ func TestAcceptDoesNotBlock(t *testing.T) {
 			t.Errorf("accept returned %d, %v", fd, err)
 		}
 	})
-	control(t, socket, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
+	control(t, socket.File, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
 	if fd, _, err := accept(socket); !errors.Is(err, unix.EAGAIN) {
 		t.Errorf("accept after a shutdown returned %d, %v", fd, err)
 	}
@@ -326,7 +326,7 @@ func TestNobodyIsLost(t *testing.T) {
 		t.Errorf("the desk answered %d clients, the worker %d", unavailable.Load(), ok.Load())
 	}
 	for _, socket := range sockets {
-		if !blocking(t, socket) {
+		if !blocking(t, socket.File) {
 			t.Errorf("%s is not blocking any more", socket.Address)
 		}
 	}

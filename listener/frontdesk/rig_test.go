@@ -9,16 +9,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"runtime"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/listener"
+	"openclaw-gateway/test/sockets"
+	"openclaw-gateway/test/wait"
 )
 
 // bound is how long a test waits for an event that must come.
@@ -26,55 +26,15 @@ const bound = 20 * time.Second
 
 var failed = Notice{Problem: "the worker ended with code 1", Since: time.Date(2026, 3, 4, 5, 6, 7, 8, time.UTC)}
 
-// listen binds a host at a port that was free. The port is named to the kernel:
-// one that it chose itself is lost by shutdown(2).
+// Beside variables that are called sockets.
+var control, blocking = sockets.Control, sockets.Blocking
+
+// listen binds a host at a port that was free.
 func listen(t *testing.T, host string) *listener.Socket {
 	t.Helper()
-	for range 100 {
-		free, err := listener.Bind(netip.AddrPortFrom(netip.MustParseAddr(host), 0))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := free.File.Close(); err != nil {
-			t.Fatal(err)
-		}
-		socket, err := listener.Bind(free.Address)
-		if errors.Is(err, unix.EADDRINUSE) {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = socket.File.Close() })
-		return socket
-	}
-	t.Fatalf("found no free port on %s", host)
-	return nil
-}
-
-func control(t *testing.T, socket *listener.Socket, f func(fd int) error) {
-	t.Helper()
-	raw, err := socket.File.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var result error
-	if err := raw.Control(func(fd uintptr) { result = f(int(fd)) }); err != nil {
-		t.Fatal(err)
-	}
-	if result != nil {
-		t.Fatal(result)
-	}
-}
-
-func blocking(t *testing.T, socket *listener.Socket) bool {
-	t.Helper()
-	flags := 0
-	control(t, socket, func(fd int) (err error) {
-		flags, err = unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-		return err
-	})
-	return flags&unix.O_NONBLOCK == 0
+	socket := sockets.AtFreePort(t, host, listener.Bind)
+	t.Cleanup(func() { _ = socket.File.Close() })
+	return socket
 }
 
 // openDesk opens a desk with limits of its own. With the test it is closed, and
@@ -240,13 +200,5 @@ func queued(t *testing.T, clients int, sockets ...*listener.Socket) {
 // within runs f and fails if it takes longer than the bound.
 func within(t *testing.T, what string, f func()) {
 	t.Helper()
-	var wait sync.WaitGroup
-	done := make(chan struct{})
-	wait.Go(f)
-	go func() { wait.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(bound):
-		t.Fatalf("%s took longer than %s", what, bound)
-	}
+	wait.Within(t, bound, what, func() error { f(); return nil })
 }

@@ -93,6 +93,9 @@ var walls = []wall{
 	{"worker/handoff/shim", nil, "it is executed before everything else, and a client waits for it"},
 	{"worker/proctree", nil, "a process is one, whoever has started it"},
 	{"units", nil, "units writes text"},
+	{"test/sockets", nil, "every package can be tested with it"},
+	{"test/cgroups", nil, "every package can be tested with it"},
+	{"test/wait", nil, "every package can be tested with it"},
 	{"test", []string{"test/...", "units"}, "the product is tested from outside"},
 	{".", nil, "it is one file, embedded where it lies"},
 }

@@ -15,8 +15,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/test/cgroups"
+	"openclaw-gateway/test/wait"
 )
 
 // bound is how long a test waits for what has to happen.
@@ -25,27 +27,7 @@ const bound = 30 * time.Second
 // scratch makes a group below that of the test.
 func scratch(t *testing.T) *Group {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("the tests make control groups, which takes root")
-	}
-	mount, err := mountPoint()
-	if err != nil {
-		t.Fatalf("the tests need a mounted cgroup2 file system: %v", err)
-	}
-	self, err := procfs.Self()
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines, err := self.Cgroups()
-	if err != nil {
-		t.Fatal(err)
-	}
-	i := slices.IndexFunc(lines, func(line procfs.Cgroup) bool { return line.HierarchyID == 0 })
-	path, err := os.MkdirTemp(filepath.Join(mount, lines[i].Path), "gateway-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	group := &Group{path: path}
+	group := &Group{path: cgroups.Scratch(t)}
 	t.Cleanup(func() {
 		if err := errors.Join(group.Kill(), group.AwaitEmpty(bound), group.Remove()); err != nil {
 			t.Error(err)
@@ -117,16 +99,7 @@ func wantProcesses(t *testing.T, group *Group, want ...int) {
 
 func within(t *testing.T, what string, do func() error) {
 	t.Helper()
-	result := make(chan error, 1)
-	go func() { result <- do() }()
-	select {
-	case err := <-result:
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-	case <-time.After(bound):
-		t.Fatalf("not within %s: %s", bound, what)
-	}
+	wait.Within(t, bound, what, do)
 }
 
 func TestMake(t *testing.T) {

@@ -113,7 +113,7 @@ func TestSocketsKeepTheirMode(t *testing.T) {
 			if got := flags&unix.O_NONBLOCK != 0; got != want {
 				t.Errorf("for the worker the socket is nonblocking: %t", got)
 			}
-			if got := nonblocking(t, given.File); got != want {
+			if got := !blocking(t, given.File); got != want {
 				t.Errorf("for the holder the socket is nonblocking: %t", got)
 			}
 			w.ends(0)

@@ -1,0 +1,156 @@
+// Package sockets holds what the tests of several packages do with a socket: hold it as systemd would, connect to it, look
+// at it. It imports nothing of ours, so that every package can be tested with it.
+package sockets
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bound is how long a client may take to be connected.
+const bound = 30 * time.Second
+
+// Held is a listening socket.
+type Held struct {
+	File    *os.File
+	Address netip.AddrPort
+}
+
+// Listen makes one as systemd does: blocking, of one family, with a long queue.
+func Listen(at netip.AddrPort) (Held, error) {
+	network := "tcp6"
+	if at.Addr().Is4() {
+		network = "tcp4"
+	}
+	l, err := net.ListenTCP(network, net.TCPAddrFromAddrPort(at))
+	if err != nil {
+		return Held{}, err
+	}
+	defer l.Close() // and with it what Go's netpoller knows of it
+	held := Held{Address: netip.AddrPortFrom(at.Addr(), l.Addr().(*net.TCPAddr).AddrPort().Port())}
+	return held, control(l, func(fd int) error {
+		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		err = unix.SetNonblock(own, false)
+		held.File = os.NewFile(uintptr(own), held.Address.String())
+		return err
+	})
+}
+
+// Hold listens on the hosts, all on the same port, until the test ends.
+func Hold(t testing.TB, hosts ...string) []Held {
+	t.Helper()
+	all := AtFreePort(t, hosts[0], func(first netip.AddrPort) (all []Held, err error) {
+		for _, host := range hosts {
+			held, err := Listen(netip.AddrPortFrom(netip.MustParseAddr(host), first.Port()))
+			if err != nil {
+				for _, held := range all {
+					_ = held.File.Close()
+				}
+				return nil, err
+			}
+			all = append(all, held)
+		}
+		return all, nil
+	})
+	t.Cleanup(func() {
+		for _, held := range all {
+			_ = held.File.Close()
+		}
+	})
+	return all
+}
+
+// AtFreePort binds a host at a port that was free. The port is named to the kernel: one that it chose itself is lost by
+// shutdown(2).
+func AtFreePort[S any](t testing.TB, host string, bind func(netip.AddrPort) (S, error)) (socket S) {
+	t.Helper()
+	for range 100 {
+		free, err := Listen(netip.AddrPortFrom(netip.MustParseAddr(host), 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := free.File.Close(); err != nil {
+			t.Fatal(err)
+		}
+		socket, err = bind(free.Address)
+		if errors.Is(err, unix.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return socket
+	}
+	t.Fatalf("found no free port on %s", host)
+	return socket
+}
+
+// Dial connects, which the kernel does without whoever listens.
+func Dial(t testing.TB, address netip.AddrPort) net.Conn {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", address.String(), bound)
+	if err != nil {
+		t.Fatalf("a client was refused: %v", err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// Control runs f with the descriptor, and leaves its mode alone.
+func Control(t testing.TB, conn syscall.Conn, f func(fd int) error) {
+	t.Helper()
+	if err := control(conn, f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func control(conn syscall.Conn, f func(fd int) error) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var result error
+	return errors.Join(raw.Control(func(fd uintptr) { result = f(int(fd)) }), result)
+}
+
+// Blocking is what it and all who share it have.
+func Blocking(t testing.TB, conn syscall.Conn) bool {
+	t.Helper()
+	flags := 0
+	Control(t, conn, func(fd int) (err error) {
+		flags, err = unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		return err
+	})
+	return flags&unix.O_NONBLOCK == 0
+}
+
+// Inode is the number by which the kernel names it elsewhere.
+func Inode(t testing.TB, conn syscall.Conn) uint64 {
+	t.Helper()
+	var stat unix.Stat_t
+	Control(t, conn, func(fd int) error { return unix.Fstat(fd, &stat) })
+	return stat.Ino
+}
+
+// Queue is how many clients wait to be accepted, and how many may.
+func Queue(t testing.TB, conn syscall.Conn) (queued, backlog int) {
+	t.Helper()
+	Control(t, conn, func(fd int) error {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			queued, backlog = int(info.Unacked), int(info.Sacked)
+		}
+		return err
+	})
+	return queued, backlog
+}
