@@ -33,22 +33,7 @@ const (
 // built is the program under test.
 var built string
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		directory, err := os.MkdirTemp("", "gateway-test")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(directory)
-		built = filepath.Join(directory, "gateway")
-		if err := machine.Build(built); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(machine.Main(m, &built)) }
 
 // required returns what "make test" passes in the environment.
 func required(t testing.TB, name string) string {

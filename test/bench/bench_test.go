@@ -34,20 +34,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(func() int {
-		directory, err := os.MkdirTemp("", "gateway-bench")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(directory)
-		built = filepath.Join(directory, "gateway")
-		if err := machine.Build(built); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return m.Run()
-	}())
+	os.Exit(machine.Main(m, &built))
 }
 
 // idle is a Go program that waits for a signal, as the launcher does while nothing happens.
