@@ -408,14 +408,16 @@ func TestOverflow(t *testing.T) {
 		rename(t, neighbour+"~", neighbour)
 	}
 	write(t, path, after)
+	wantCall(t, w)
+}
+
+// wantCall fails when the watcher has not told of an edit in time.
+func wantCall(t *testing.T, w *Watcher) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
 	called := false
-	err = w.Run(ctx, func() {
-		called = true
-		cancel()
-	})
-	if err != nil || !called {
+	if err := w.Run(ctx, func() { called = true; cancel() }); err != nil || !called {
 		t.Errorf("Run: %v, called: %v, want a call within %v", err, called, bound)
 	}
 }
@@ -429,12 +431,7 @@ func TestBetweenNewAndRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, path, after)
-	ctx, cancel := context.WithTimeout(t.Context(), bound)
-	defer cancel()
-	called := false
-	if err := w.Run(ctx, func() { called = true; cancel() }); err != nil || !called {
-		t.Errorf("Run: %v, called: %v, want a call within %v", err, called, bound)
-	}
+	wantCall(t, w)
 }
 
 // TestRelativePath keeps the directory that was the working one.
@@ -447,12 +444,7 @@ func TestRelativePath(t *testing.T) {
 	}
 	t.Chdir(t.TempDir())
 	write(t, filepath.Join(dir, "config.yaml"), after)
-	ctx, cancel := context.WithTimeout(t.Context(), bound)
-	defer cancel()
-	called := false
-	if err := w.Run(ctx, func() { called = true; cancel() }); err != nil || !called {
-		t.Errorf("Run: %v, called: %v, want a call within %v", err, called, bound)
-	}
+	wantCall(t, w)
 }
 
 // TestClose ends Run from elsewhere, before it waits and while.
