@@ -96,6 +96,7 @@ var walls = []wall{
 	{"test/sockets", nil, "every package can be tested with it"},
 	{"test/cgroups", nil, "every package can be tested with it"},
 	{"test/wait", nil, "every package can be tested with it"},
+	{"test/fixtures", nil, "every package can be tested with it"},
 	{"test", []string{"test/...", "units"}, "the product is tested from outside"},
 	{".", nil, "it is one file, embedded where it lies"},
 }
