@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"time"
 
-	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/listener/sockdiag"
 )
 
 // lull is how long AwaitIdle lets further connections end before it looks again
@@ -26,7 +26,7 @@ const (
 // the queue, one that says nothing for hours, one that still is being sent the
 // end of an answer. One whose host has vanished is connected until the kernel
 // gives it up, which without keep-alive is never. Connections from own addresses
-// do not count where they were given up by now. See holders.WatchClients for
+// do not count where they were given up by now. See sockdiag.WatchClients for
 // what makes it fail.
 func (sockets Set) AwaitIdle(ctx context.Context, idle time.Duration, own []netip.AddrPort) error {
 	err := sockets.awaitIdle(ctx, idle, own)
@@ -42,11 +42,11 @@ func (sockets Set) AwaitIdle(ctx context.Context, idle time.Duration, own []neti
 
 func (sockets Set) awaitIdle(ctx context.Context, idle time.Duration, own []netip.AddrPort) error {
 	last := time.Now() // at which a client was connected, as far as is known
-	watched := make([]holders.Socket, 0, len(sockets))
+	watched := make([]sockdiag.Socket, 0, len(sockets))
 	for _, socket := range sockets {
-		watched = append(watched, holders.Socket{Address: socket.Address, Inode: socket.Inode})
+		watched = append(watched, sockdiag.Socket{Address: socket.Address, Inode: socket.Inode})
 	}
-	clients, err := holders.WatchClients(watched)
+	clients, err := sockdiag.WatchClients(watched)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/test/load"
 	"openclaw-gateway/test/machine"
 )
@@ -72,7 +72,7 @@ func inodes(t testing.TB, m *machine.Machine) map[string]uint64 {
 	found := map[string]uint64{}
 	err := m.InNet(func() error {
 		for _, address := range []string{"0.0.0.0:18789", "[::]:18789"} {
-			sockets, err := holders.Listening(netip.MustParseAddrPort(address))
+			sockets, err := sockdiag.Listening(netip.MustParseAddrPort(address))
 			if err != nil {
 				return err
 			}

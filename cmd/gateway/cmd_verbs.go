@@ -11,7 +11,7 @@ import (
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/reclaim"
 	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
 )
 
@@ -81,7 +81,7 @@ alone leaves the port open, and the next client starts everything again.`,
 				return err
 			}
 			for _, address := range t.Listen {
-				left, err := holders.Listening(address)
+				left, err := sockdiag.Listening(address)
 				if err != nil {
 					return err
 				}

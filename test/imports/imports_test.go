@@ -82,8 +82,6 @@ var walls = []wall{
 		"it writes files for a daemon that need not run",
 	},
 	{"cmd/gateway/hello", nil, "a worker knows no more of the launcher than any other"},
-	{"cmd/gateway/judge", []string{"cmd/gateway/openclaw", "cmd/gateway/systemd", "worker/proctree"}, "who has the port is found out by looking"},
-	{"listener/holders", nil, "the kernel's table of sockets needs nothing of ours"},
 	{"listener", []string{"listener/sockdiag"}, "it knows sockets, not what is run behind them nor how systemd was told"},
 	{"listener/frontdesk", []string{"listener"}, "it accepts on sockets, whoever failed to"},
 	{"listener/sockdiag", nil, "the kernel's table of sockets needs nothing of ours"},
@@ -104,13 +102,10 @@ var walls = []wall{
 // exceptions are what the walls do not allow and is there even so, until the code has been moved. One that nobody needs any
 // more has to go.
 var exceptions = map[string][]string{
-	"cmd/gateway":         {"listener/holders"},
-	"cmd/gateway/client":  {"cmd/gateway/config"},
-	"cmd/gateway/doctor":  {"cmd/gateway/judge", "listener/holders", "worker"},
-	"cmd/gateway/judge":   {"cmd/gateway/api", "listener/holders", "units", "worker"},
-	"cmd/gateway/reclaim": {"cmd/gateway/judge", "listener/holders"},
-	"cmd/gateway/status":  {"cmd/gateway/judge", "listener/holders"},
-	"listener":            {"listener/holders"},
+	"cmd/gateway/client":   {"cmd/gateway/config"},
+	"cmd/gateway/doctor":   {"worker"},
+	"cmd/gateway/holders":  {"units", "worker"},
+	"cmd/gateway/launcher": {"cmd/gateway/holders"},
 }
 
 // strangers must not even meet in each other's tests, nor through others.

@@ -11,9 +11,9 @@ import (
 	"testing"
 
 	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
 )
 
@@ -58,12 +58,12 @@ func healthy(t *testing.T) *Facts {
 		}},
 	}
 	for i, address := range facts.Wanted {
-		facts.Sockets = append(facts.Sockets, judge.Socket{
-			Socket: holders.Socket{Address: address, Inode: uint64(i + 1), Backlog: 4096, Exact: true},
-			Holders: []judge.Holder{
-				{Process: holders.Process{PID: 1, Name: "systemd"}, Role: judge.Systemd},
-				{Process: holders.Process{PID: 100}, Role: judge.Launcher},
-				{Process: holders.Process{PID: 101}, Role: judge.Worker},
+		facts.Sockets = append(facts.Sockets, holders.Socket{
+			Socket: sockdiag.Socket{Address: address, Inode: uint64(i + 1), Backlog: 4096, Exact: true},
+			Holders: []holders.Holder{
+				{Process: holders.Process{PID: 1, Name: "systemd"}, Role: holders.Systemd},
+				{Process: holders.Process{PID: 100}, Role: holders.Launcher},
+				{Process: holders.Process{PID: 101}, Role: holders.Worker},
 			},
 		})
 	}
@@ -86,7 +86,7 @@ func entry(t *testing.T) string {
 }
 
 // add lets a process hold the first address, or both.
-func add(f *Facts, holder judge.Holder, sockets int) {
+func add(f *Facts, holder holders.Holder, sockets int) {
 	for i := range sockets {
 		f.Sockets[i].Holders = append(f.Sockets[i].Holders, holder)
 	}
@@ -98,14 +98,14 @@ func closed(f *Facts, state, result string) *Scope {
 	s.Socket.ActiveState, s.Socket.Result, s.Service.ActiveState = state, result, "inactive"
 	s.Service.MainPID, s.Launcher, s.Answer, s.Worker = 0, nil, Absent, Worker{}
 	if state != "active" {
-		f.Sockets = []judge.Socket{}
+		f.Sockets = []holders.Socket{}
 	}
 	return s
 }
 
 // taken lets a process have the port, instead of the socket unit.
-func taken(f *Facts, holder judge.Holder) {
-	f.Sockets = []judge.Socket{{Socket: holders.Socket{Address: ipv4, Inode: 9, UID: holder.UID, Exact: true}, Holders: []judge.Holder{holder}}}
+func taken(f *Facts, holder holders.Holder) {
+	f.Sockets = []holders.Socket{{Socket: sockdiag.Socket{Address: ipv4, Inode: 9, UID: holder.UID, Exact: true}, Holders: []holders.Holder{holder}}}
 }
 
 func userUnits(f *Facts, state string) *Scope {
@@ -118,7 +118,7 @@ func userUnits(f *Facts, state string) *Scope {
 	return &f.Scopes[1]
 }
 
-var orphan = judge.Holder{Process: holders.Process{PID: 4711, Command: "node openclaw gateway"}, Role: judge.Orphan, Why: "it is an OpenClaw gateway that is the main process of no unit"}
+var orphan = holders.Holder{Process: holders.Process{PID: 4711, Command: "node openclaw gateway"}, Role: holders.Orphan, Why: "it is an OpenClaw gateway that is the main process of no unit"}
 
 // situation is a change that brings about a kind of finding, with a part of its
 // summary and, where it is short, the fix.
@@ -135,22 +135,22 @@ var situations = []situation{
 		taken(f, orphan)
 	}},
 	{"port-held-by-rival", "that claw.service keeps running", "systemctl disable --now claw.service", func(f *Facts) {
-		add(f, judge.Holder{Process: holders.Process{PID: 5}, Role: judge.Rival, Unit: "claw.service", Why: "it is an OpenClaw gateway that claw.service keeps running"}, 1)
+		add(f, holders.Holder{Process: holders.Process{PID: 5}, Role: holders.Rival, Unit: "claw.service", Why: "it is an OpenClaw gateway that claw.service keeps running"}, 1)
 	}},
 	{"port-held-by-rival", "pid 5", "systemctl stop run-u1.service", func(f *Facts) {
 		f.Scopes[0].OpenClaw = []Unit{{Name: "run-u1.service", FileState: "transient", Port: 9}}
-		add(f, judge.Holder{Process: holders.Process{PID: 5}, Role: judge.Rival, Unit: "run-u1.service"}, 1)
+		add(f, holders.Holder{Process: holders.Process{PID: 5}, Role: holders.Rival, Unit: "run-u1.service"}, 1)
 	}},
 	{"port-held-by-foreign", "it is no OpenClaw gateway", "gateway reclaim --force 127.0.0.1:18789", func(f *Facts) {
-		add(f, judge.Holder{Process: holders.Process{PID: 5, Unit: "session-1.scope"}, Role: judge.Foreign, Why: "it is no OpenClaw gateway"}, 1)
+		add(f, holders.Holder{Process: holders.Process{PID: 5, Unit: "session-1.scope"}, Role: holders.Foreign, Why: "it is no OpenClaw gateway"}, 1)
 	}},
 	{"port-held-by-foreign", "pid 5", "systemctl stop nginx.service", func(f *Facts) {
-		add(f, judge.Holder{Process: holders.Process{PID: 5, Unit: "nginx.service"}, Role: judge.Foreign}, 1)
+		add(f, holders.Holder{Process: holders.Process{PID: 5, Unit: "nginx.service"}, Role: holders.Foreign}, 1)
 	}},
 	{"port-held-by-foreign", "for another socket unit, other.socket", "systemctl disable --now other.socket", func(f *Facts) {
 		closed(f, "inactive", "success").Socket.FileState = "disabled"
 		f.Scopes[0].Sockets = append(f.Scopes[0].Sockets, Unit{Name: "other.socket", ActiveState: "active", Listen: []netip.AddrPort{ipv4}})
-		taken(f, judge.Holder{Process: holders.Process{PID: 1}, Role: judge.Systemd})
+		taken(f, holders.Holder{Process: holders.Process{PID: 1}, Role: holders.Systemd})
 	}},
 	{"port-held-by-foreign", "for another socket unit, other.socket of user alice", "systemctl --user disable --now other.socket", func(f *Facts) {
 		f.UID = os.Geteuid()
@@ -158,7 +158,7 @@ var situations = []situation{
 			Name: units.User, Manager: systemd.Manager{User: true, UID: f.UID}, User: "alice",
 			Sockets: []Unit{{Name: "other.socket", ActiveState: "active", Listen: []netip.AddrPort{ipv4}}},
 		}}
-		taken(f, judge.Holder{})
+		taken(f, holders.Holder{})
 		f.Sockets[0].Holders, f.Sockets[0].UID = nil, uint32(f.UID)
 	}},
 	{"port-holder-unseen", "user root that cannot be seen", "sudo gateway doctor", func(f *Facts) {
@@ -167,18 +167,18 @@ var situations = []situation{
 			Name: units.User, Manager: systemd.Manager{User: true, UID: 1000}, User: "alice",
 			Sockets: []Unit{{Name: "other.socket", ActiveState: "active", Listen: []netip.AddrPort{ipv4}}},
 		}}
-		taken(f, judge.Holder{})
+		taken(f, holders.Holder{})
 		f.Sockets[0].Holders = nil
 	}},
 	{"port-holder-unseen", "user root that cannot be seen", "ss -tlnp 'sport = :18789'  # on the host of this container", func(f *Facts) {
 		closed(f, "inactive", "success").Socket.FileState = "disabled"
-		taken(f, judge.Holder{})
+		taken(f, holders.Holder{})
 		f.Sockets[0].Holders = nil
 	}},
 	{"port-holder-unseen", "user root that cannot be seen", "sudo gateway doctor", func(f *Facts) {
 		f.UID = 1000
 		f.Scopes = nil
-		taken(f, judge.Holder{})
+		taken(f, holders.Holder{})
 		f.Sockets[0].Holders = nil
 	}},
 	{"two-scopes-one-port", "want 127.0.0.1:18789 and [::1]:18789", "systemctl --user disable --now openclaw-gateway.socket openclaw-gateway.service", func(f *Facts) {
@@ -214,16 +214,16 @@ var situations = []situation{
 	{"socket-port-taken", "the port is held by other.socket", "systemctl disable --now other.socket && systemctl start openclaw-gateway.socket", func(f *Facts) {
 		s := closed(f, "failed", "resources")
 		s.Sockets = append(s.Sockets, Unit{Name: "other.socket", ActiveState: "active", Listen: []netip.AddrPort{ipv4}})
-		taken(f, judge.Holder{Process: holders.Process{PID: 1}, Role: judge.Systemd})
+		taken(f, holders.Holder{Process: holders.Process{PID: 1}, Role: holders.Systemd})
 	}},
 	{"socket-port-taken", "the port is held by another socket unit", "systemctl start openclaw-gateway.socket", func(f *Facts) {
 		closed(f, "failed", "resources")
-		taken(f, judge.Holder{Process: holders.Process{PID: 1}, Role: judge.Systemd})
+		taken(f, holders.Holder{Process: holders.Process{PID: 1}, Role: holders.Systemd})
 	}},
 	{"socket-port-taken", "the port is held by openclaw-gateway.socket of user alice", "systemctl disable --now openclaw-gateway.socket openclaw-gateway.service", func(f *Facts) {
 		closed(f, "failed", "resources")
 		userUnits(f, "active")
-		taken(f, judge.Holder{Process: holders.Process{PID: 8, UID: uint32(os.Geteuid())}, Role: judge.Launcher})
+		taken(f, holders.Holder{Process: holders.Process{PID: 8, UID: uint32(os.Geteuid())}, Role: holders.Launcher})
 	}},
 	{"socket-port-taken", "nobody holds them any more", "systemctl start openclaw-gateway.socket", func(f *Facts) { closed(f, "failed", "resources") }},
 	{"socket-start-limit", "openclaw-gateway.socket of the system scope was started too often", "systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket", func(f *Facts) {
@@ -361,7 +361,7 @@ func TestHealthy(t *testing.T) {
 			own := userUnits(f, "inactive")
 			own.Socket.Listen, own.Socket.FileState, own.Config = []netip.AddrPort{other}, "enabled", Config{}
 			own.Socket.ActiveState = "active"
-			f.Sockets = append(f.Sockets, judge.Socket{Socket: holders.Socket{Address: other, Backlog: 4096}})
+			f.Sockets = append(f.Sockets, holders.Socket{Socket: sockdiag.Socket{Address: other, Backlog: 4096}})
 		},
 		"OpenClaw's own unit is disabled": func(f *Facts) { f.Scopes[0].OpenClaw = []Unit{{Name: "claw.service", FileState: "disabled"}} },
 		"OpenClaw's own unit of another profile": func(f *Facts) {

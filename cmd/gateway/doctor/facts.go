@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -24,7 +24,7 @@ type Facts struct {
 
 	Scopes  []Scope
 	Wanted  []netip.AddrPort // what listen and the socket units name
-	Sockets []judge.Socket   // what listens there, or on an address that conflicts
+	Sockets []holders.Socket // what listens there, or on an address that conflicts
 
 	Systemd     int // version
 	Somaxconn   int // net.core.somaxconn, the longest queue that the kernel allows
@@ -257,8 +257,8 @@ func (f *Facts) explained(address netip.AddrPort) bool {
 }
 
 // exactly returns the socket on the very address, nil where nobody listens there.
-func (f *Facts) exactly(address netip.AddrPort) *judge.Socket {
-	i := slices.IndexFunc(f.Sockets, func(s judge.Socket) bool { return s.Address == address })
+func (f *Facts) exactly(address netip.AddrPort) *holders.Socket {
+	i := slices.IndexFunc(f.Sockets, func(s holders.Socket) bool { return s.Address == address })
 	if i < 0 {
 		return nil
 	}

@@ -20,10 +20,9 @@ import (
 	"github.com/prometheus/procfs"
 
 	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/peer"
 	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 )
 
@@ -368,7 +367,7 @@ func (g *gatherer) keepRelevant() {
 // ports looks who has the addresses that listen and the socket units name.
 func (g *gatherer) ports(ctx context.Context) {
 	f := g.facts
-	var known judge.Known
+	var known holders.Known
 	for i := range f.Scopes {
 		s := &f.Scopes[i]
 		wanted := slices.Clone(s.Socket.Listen)
@@ -402,7 +401,7 @@ func (g *gatherer) ports(ctx context.Context) {
 		g.unknown("who holds %s is not known: %v", addresses(f.Wanted), err)
 		return
 	}
-	f.Sockets = append([]judge.Socket{}, sockets...)
+	f.Sockets = append([]holders.Socket{}, sockets...)
 	if unseen > 0 && len(sockets) > 0 {
 		who := "run this as root to see all"
 		if os.Geteuid() == 0 {

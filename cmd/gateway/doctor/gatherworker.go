@@ -14,9 +14,9 @@ import (
 	"syscall"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/handoff"

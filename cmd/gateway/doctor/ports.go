@@ -7,19 +7,19 @@ import (
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
 
 // holding is a process with the wanted addresses that it keeps from us.
 type holding struct {
-	judge.Holder
+	holders.Holder
 	addresses []netip.AddrPort
 }
 
 // held returns the processes with that role, each once.
-func (f *Facts) held(role judge.Role) []holding {
+func (f *Facts) held(role holders.Role) []holding {
 	var all []holding
 	for _, socket := range f.Sockets {
 		for _, holder := range socket.Holders {
@@ -38,9 +38,9 @@ func (f *Facts) held(role judge.Role) []holding {
 
 // isMain reports whether a holder is the main process of our own service, which got
 // the sockets from systemd; whether it is a launcher is another check's question.
-func (f *Facts) isMain(h judge.Holder) bool {
+func (f *Facts) isMain(h holders.Holder) bool {
 	return slices.ContainsFunc(f.installed(), func(s *Scope) bool {
-		return s.Service.runsMain(h.PID) && h.Role == judge.Foreign
+		return s.Service.runsMain(h.PID) && h.Role == holders.Foreign
 	})
 }
 
@@ -69,7 +69,7 @@ func (h holding) evidence() map[string]any {
 
 func heldByOrphan(f *Facts) []Finding {
 	var findings []Finding
-	for _, h := range f.held(judge.Orphan) {
+	for _, h := range f.held(holders.Orphan) {
 		findings = append(findings, Finding{Summary: h.summary(), Evidence: h.evidence(), Fix: f.free(h)})
 	}
 	return findings
@@ -77,7 +77,7 @@ func heldByOrphan(f *Facts) []Finding {
 
 func heldByRival(f *Facts) []Finding {
 	var findings []Finding
-	for _, h := range f.held(judge.Rival) {
+	for _, h := range f.held(holders.Rival) {
 		evidence := h.evidence()
 		evidence["unit"] = h.Unit
 		findings = append(findings, Finding{Summary: h.summary(), Evidence: evidence, Fix: f.free(h)})
@@ -87,7 +87,7 @@ func heldByRival(f *Facts) []Finding {
 
 func heldByForeign(f *Facts) []Finding {
 	var findings []Finding
-	for _, h := range f.held(judge.Foreign) {
+	for _, h := range f.held(holders.Foreign) {
 		findings = append(findings, Finding{Summary: h.summary(), Evidence: h.evidence(), Fix: f.free(h)})
 	}
 	for _, o := range f.otherUnits() {
@@ -105,7 +105,7 @@ type otherUnit struct {
 
 func (f *Facts) otherUnits() []otherUnit {
 	var others []otherUnit
-	for _, h := range f.held(judge.Systemd) {
+	for _, h := range f.held(holders.Systemd) {
 		manager := managerOf(h.Holder)
 		for _, address := range h.addresses {
 			unit, ours := f.socketUnit(address, manager)
@@ -143,14 +143,14 @@ func (f *Facts) otherUnits() []otherUnit {
 }
 
 // unseen reports whether nobody can be seen who has the socket open, nor a unit of ours that explains it.
-func (f *Facts) unseen(socket judge.Socket) bool {
+func (f *Facts) unseen(socket holders.Socket) bool {
 	return len(socket.Holders) == 0 && !f.explained(socket.Address)
 }
 
 // unseenUnit returns the socket unit that must have a socket open whose holder cannot be seen, and its scope; nil where
 // none does. Without root nobody may look into the descriptors of the system's manager, nor, as seen with systemd 257,
 // into those of one's own.
-func (f *Facts) unseenUnit(socket judge.Socket) (*Scope, *Unit) {
+func (f *Facts) unseenUnit(socket holders.Socket) (*Scope, *Unit) {
 	if !f.unseen(socket) {
 		return nil, nil
 	}
@@ -164,7 +164,7 @@ func (f *Facts) unseenUnit(socket judge.Socket) (*Scope, *Unit) {
 }
 
 // managerOf is the manager that a process is.
-func managerOf(h judge.Holder) systemd.Manager {
+func managerOf(h holders.Holder) systemd.Manager {
 	if h.PID == 1 {
 		return systemd.Manager{}
 	}
@@ -205,22 +205,22 @@ func (f *Facts) free(h holding) string {
 		return f.asRoot(command)
 	}
 	switch {
-	case h.Role == judge.Orphan:
+	case h.Role == holders.Orphan:
 		return reclaim("")
-	case h.Role == judge.Rival:
+	case h.Role == holders.Rival:
 		for _, s := range f.Scopes {
 			if slices.ContainsFunc(s.OpenClaw, func(u Unit) bool { return s.Manager == h.Manager && u.Name == h.Unit && u.stopOnly() }) {
 				return f.systemctl(h.Manager, "stop", h.Unit)
 			}
 		}
 		return f.systemctl(h.Manager, "disable", "--now", h.Unit)
-	case h.Role == judge.Foreign && strings.HasSuffix(h.Process.Unit, ".service"):
+	case h.Role == holders.Foreign && strings.HasSuffix(h.Process.Unit, ".service"):
 		manager := systemd.Manager{}
 		if h.UserUnit {
 			manager = systemd.Manager{User: true, UID: int(h.UID)}
 		}
 		return f.systemctl(manager, "stop", h.Process.Unit)
-	case h.Role == judge.Foreign:
+	case h.Role == holders.Foreign:
 		return reclaim("--force ")
 	case int(h.UID) == f.UID:
 		return fmt.Sprintf("kill %d", h.PID)

@@ -7,10 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/units"
 )
 
@@ -105,14 +104,14 @@ func socketPortTaken(f *Facts) []Finding {
 				return summary + "; the port is held by " + o.ofScope(units.Socket), f.disable(s)
 			}
 		}
-		for _, role := range []judge.Role{judge.Orphan, judge.Rival, judge.Foreign, judge.Launcher, judge.Worker} {
+		for _, role := range []holders.Role{holders.Orphan, holders.Rival, holders.Foreign, holders.Launcher, holders.Worker} {
 			for _, h := range f.held(role) {
 				if !slices.ContainsFunc(h.addresses, inTheWay) {
 					continue
 				}
 				who = append(who, fmt.Sprintf("pid %d (%s)", h.PID, h.Role))
 				// A launcher takes its worker along.
-				if step := f.free(h); role != judge.Worker && !slices.Contains(steps, step) {
+				if step := f.free(h); role != holders.Worker && !slices.Contains(steps, step) {
 					steps = append(steps, step)
 				}
 			}

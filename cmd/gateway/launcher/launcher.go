@@ -7,7 +7,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/worker"
 )
 

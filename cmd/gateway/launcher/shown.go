@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/worker"
 )
 

@@ -17,7 +17,7 @@ import (
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener"
-	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
 )
 
@@ -199,7 +199,7 @@ func (h *heldSockets) foresee(listen []netip.AddrPort) (listener.Set, []netip.Ad
 		if err := h.overlaps(address); err != nil {
 			return nil, nil, err
 		}
-		others, err := holders.Listening(address)
+		others, err := sockdiag.Listening(address)
 		if err != nil {
 			return nil, nil, err
 		}

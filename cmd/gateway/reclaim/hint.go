@@ -5,19 +5,18 @@ import (
 	"fmt"
 	"net/netip"
 
-	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/listener/holders"
 )
 
 // Hint names the command that frees the address if an orphan holds it, and
 // else what holders.InUse says.
 func Hint(ctx context.Context, address netip.AddrPort) string {
-	sockets, _, err := judge.Known{}.Keeping(ctx, address)
+	sockets, _, err := holders.Known{}.Keeping(ctx, address)
 	if err == nil {
 		for _, socket := range sockets {
 			for _, holder := range socket.Holders {
-				if holder.Role == judge.Orphan {
+				if holder.Role == holders.Orphan {
 					return fmt.Sprintf("%s is held by %s: `gateway reclaim %s` ends it", address, describeHolder(Keeper{Holder: holder}), systemd.Quote(address.String()))
 				}
 			}

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -45,7 +45,7 @@ const (
 
 // Keeper is a process that keeps addresses from being bound.
 type Keeper struct {
-	judge.Holder
+	holders.Holder
 	Addresses []netip.AddrPort // as the sockets are bound, a wildcard perhaps
 }
 
@@ -148,7 +148,7 @@ type reclaimer struct {
 type view struct {
 	keepers []Keeper
 	// hidden are sockets that nobody who can be seen holds.
-	hidden []judge.Socket
+	hidden []holders.Socket
 	unseen int
 }
 
@@ -161,14 +161,14 @@ func (r *reclaimer) look(ctx context.Context) (view, error) {
 	}
 	first := v.hidden
 	v, err = r.glance(ctx)
-	v.hidden = slices.DeleteFunc(v.hidden, func(now judge.Socket) bool {
-		return !slices.ContainsFunc(first, func(socket judge.Socket) bool { return socket.Inode == now.Inode })
+	v.hidden = slices.DeleteFunc(v.hidden, func(now holders.Socket) bool {
+		return !slices.ContainsFunc(first, func(socket holders.Socket) bool { return socket.Inode == now.Inode })
 	})
 	return v, err
 }
 
 func (r *reclaimer) glance(ctx context.Context) (view, error) {
-	sockets, unseen, err := judge.Known{}.Keeping(ctx, r.addresses...)
+	sockets, unseen, err := holders.Known{}.Keeping(ctx, r.addresses...)
 	if err == nil {
 		// What could not be asked in time would be judged without an answer.
 		err = ctx.Err()
@@ -213,7 +213,7 @@ func (r *reclaimer) objection(k Keeper) Reason {
 		return Untouched
 	case slices.Contains(r.family, k.PID):
 		return Ancestor
-	case k.Role == judge.Orphan, r.Force:
+	case k.Role == holders.Orphan, r.Force:
 		handle, err := process(k).Open()
 		if err != nil {
 			return "" // it has ended, or end will say
@@ -230,7 +230,7 @@ func (r *reclaimer) objection(k Keeper) Reason {
 
 // isOurs reports whether a process may hold the addresses.
 func isOurs(k Keeper) bool {
-	return k.Role == judge.Systemd || k.Role == judge.Launcher || k.Role == judge.Worker
+	return k.Role == holders.Systemd || k.Role == holders.Launcher || k.Role == holders.Worker
 }
 
 // doomed is a keeper that is being ended.

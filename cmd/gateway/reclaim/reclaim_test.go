@@ -21,8 +21,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"openclaw-gateway/cmd/gateway/judge"
-	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -422,7 +422,7 @@ func TestContainer(t *testing.T) {
 	file.Close()
 	outcome, told := reclaimed(t, at, Options{})
 	check(t, "in the way", outcome.reasons(), map[int]Reason{inside.Process.Pid: NeedsForce})
-	if len(told) > 0 || !inside.lives(t) || outcome.Obstacles[0].Role != judge.Foreign {
+	if len(told) > 0 || !inside.lives(t) || outcome.Obstacles[0].Role != holders.Foreign {
 		t.Errorf("did %v, left %+v", told, outcome)
 	}
 }
@@ -431,7 +431,7 @@ func TestContainer(t *testing.T) {
 // known to be systemd's.
 func TestHidden(t *testing.T) {
 	at := netip.MustParseAddrPort("127.0.0.1:18789")
-	v := view{unseen: 7, hidden: []judge.Socket{{Socket: holders.Socket{Address: at, Inode: 1, UID: 42}}}}
+	v := view{unseen: 7, hidden: []holders.Socket{{Socket: sockdiag.Socket{Address: at, Inode: 1, UID: 42}}}}
 	for _, test := range []struct {
 		options   Options
 		obstacles int

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/worker/proctree"
@@ -45,7 +45,7 @@ func (t *Teller) Event(e Event) {
 	switch {
 	case e.Kind == Ended:
 		fmt.Fprintf(t.Out, "pid %d has ended by %s after %s\n", e.Keeper.PID, signal, say.Duration(e.After))
-		if e.Keeper.Role == judge.Rival {
+		if e.Keeper.Role == holders.Rival {
 			fmt.Fprintf(t.Err, "gateway: %s may start it again: %s\n", e.Keeper.Unit, t.disable(e.Keeper))
 		}
 	case e.Kind == LetGo:
@@ -88,7 +88,7 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 	switch o.Reason {
 	case NeedsForce:
 		force := fmt.Sprintf("`%s`", t.again(false, "--force"))
-		if o.Role == judge.Rival {
+		if o.Role == holders.Rival {
 			return o.Why, t.disable(o.Keeper) + ", " + force + " only until its unit starts it again"
 		}
 		end := "end it"
@@ -106,7 +106,7 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 		return "it has started this command and is not ended by it", fmt.Sprintf("run `%s` from a terminal that does not depend on it", t.again(false))
 	case CameBack:
 		reason = fmt.Sprintf("it was started again by %s", describeProcess(o.PPID))
-		if o.Role == judge.Rival {
+		if o.Role == holders.Rival {
 			return reason, t.disable(o.Keeper)
 		}
 		return reason, "end that first, then run this again"
@@ -123,9 +123,9 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 		return where, fmt.Sprintf("run `%s`", t.again(true))
 	default:
 		switch o.Role {
-		case judge.Systemd:
+		case holders.Systemd:
 			return "a service manager is never ended", "`systemctl list-sockets`, with --user for a user's, shows which unit listens there: stop and disable that"
-		case judge.Launcher, judge.Worker:
+		case holders.Launcher, holders.Worker:
 			return fmt.Sprintf("a %s is never ended", o.Role), "`gateway stop` stops one that a unit runs, Ctrl-C one run by hand"
 		default:
 			return "it is never ended", "end it by other means"
@@ -161,7 +161,7 @@ func describeKeeper(k Keeper) string {
 
 func describeHolder(k Keeper) string {
 	kind := string(k.Role)
-	if k.Role == judge.Foreign {
+	if k.Role == holders.Foreign {
 		kind = "foreign process"
 	}
 	return fmt.Sprintf("%s pid %d of user %s (%s)", kind, k.PID, systemd.UserName(int(k.UID)), k.Command)

@@ -9,9 +9,9 @@ import (
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/api"
-	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/say"
-	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/listener/sockdiag"
 )
 
 // View is a status with what a person is shown besides.
@@ -61,7 +61,7 @@ func (s *View) count(addresses []netip.AddrPort) error {
 	s.owners = map[uint64]uint32{}
 	connections := map[netip.AddrPort]*int{}
 	for _, address := range addresses {
-		listening, err := holders.Listening(address)
+		listening, err := sockdiag.Listening(address)
 		if err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func (s *View) count(addresses []netip.AddrPort) error {
 				line.Queued, line.Backlog = socket.Queued, socket.Backlog
 			}
 			if connections[socket.Address] == nil {
-				n, err := holders.Connections(socket.Address)
+				n, err := sockdiag.Connections(socket.Address)
 				if err != nil {
 					return err
 				}
@@ -98,7 +98,7 @@ func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, mana
 	for _, socket := range s.Sockets {
 		inodes = append(inodes, socket.Inode)
 	}
-	known := judge.Known{Manager: manager, Launcher: s.Launcher.PID, Worker: s.Worker.PID}
+	known := holders.Known{Manager: manager, Launcher: s.Launcher.PID, Worker: s.Worker.PID}
 	byInode, unseen, err := known.Holders(ctx, inodes...)
 	if err != nil {
 		return err
@@ -149,7 +149,7 @@ func isOneOf(address string, addresses []netip.AddrPort) bool {
 	return slices.ContainsFunc(addresses, func(a netip.AddrPort) bool { return a.String() == address })
 }
 
-func holderStatus(h judge.Holder) api.Holder {
+func holderStatus(h holders.Holder) api.Holder {
 	return api.Holder{
 		PID: h.PID, Role: h.Role, Command: h.Command, UID: h.UID, Cgroup: h.Cgroup,
 		Since: api.Moment(h.Since()), Unit: h.Process.Unit, Parent: h.PPID,
@@ -161,7 +161,7 @@ func managerStatus(pid int) api.Holder {
 	if err != nil {
 		return api.Holder{PID: pid, Role: api.RoleSystemd, Command: "systemd"}
 	}
-	return holderStatus(judge.Holder{Process: process, Role: api.RoleSystemd})
+	return holderStatus(holders.Holder{Process: process, Role: api.RoleSystemd})
 }
 
 // culprits are the processes that should not hold an address, each with the
@@ -169,11 +169,11 @@ func managerStatus(pid int) api.Holder {
 type culprits []culprit
 
 type culprit struct {
-	judge.Holder
+	holders.Holder
 	addresses []string
 }
 
-func (all *culprits) add(holder judge.Holder, address string) {
+func (all *culprits) add(holder holders.Holder, address string) {
 	if !slices.Contains(api.Intruders, holder.Role) {
 		return
 	}

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
-	"openclaw-gateway/cmd/gateway/judge"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/test/fixtures"
 )
@@ -90,7 +90,7 @@ func TestLook(t *testing.T) {
 		t.Fatalf("the sockets are %+v", s.Sockets)
 	}
 	queued := 0
-	roles := map[int]judge.Role{}
+	roles := map[int]holders.Role{}
 	for _, socket := range s.Sockets {
 		queued += socket.Queued
 		if socket.Address != address.String() || socket.Backlog == 0 || socket.Connections == nil || *socket.Connections != 1 || len(socket.Holders) != 2 {
@@ -103,7 +103,7 @@ func TestLook(t *testing.T) {
 			}
 		}
 	}
-	want := map[int]judge.Role{os.Getpid(): judge.Foreign, orphan: judge.Orphan, foreign: judge.Foreign}
+	want := map[int]holders.Role{os.Getpid(): holders.Foreign, orphan: holders.Orphan, foreign: holders.Foreign}
 	if queued != 1 || fmt.Sprint(roles) != fmt.Sprint(want) {
 		t.Errorf("%d queued, and the roles are %v, want %v", queued, roles, want)
 	}
@@ -155,19 +155,19 @@ func TestOwner(t *testing.T) {
 func TestCulprits(t *testing.T) {
 	wanted := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")}
 	var all culprits
-	add := func(pid int, role judge.Role, addresses ...string) {
+	add := func(pid int, role holders.Role, addresses ...string) {
 		for _, address := range addresses {
-			holder := judge.Holder{Role: role, Why: "why"}
+			holder := holders.Holder{Role: role, Why: "why"}
 			holder.PID, holder.Command = pid, "command"
 			all.add(holder, address)
 		}
 	}
-	add(2, judge.Launcher, "127.0.0.1:18789")
+	add(2, holders.Launcher, "127.0.0.1:18789")
 	for pid := 10; pid < 15; pid++ {
-		add(pid, judge.Foreign, "127.0.0.1:18789")
+		add(pid, holders.Foreign, "127.0.0.1:18789")
 	}
-	add(20, judge.Orphan, "127.0.0.1:18789", "[::1]:18789", "127.0.0.1:18789")
-	add(30, judge.Orphan, "0.0.0.0:18789")
+	add(20, holders.Orphan, "127.0.0.1:18789", "[::1]:18789", "127.0.0.1:18789")
+	add(30, holders.Orphan, "0.0.0.0:18789")
 	want := []string{
 		"127.0.0.1:18789 and [::1]:18789 are held by pid 20 (command), an orphan: why; `gateway reclaim 127.0.0.1:18789 '[::1]:18789'` ends it",
 		"0.0.0.0:18789, which conflicts with 127.0.0.1:18789 and [::1]:18789, is held by pid 30 (command), an orphan: why; `gateway reclaim 127.0.0.1:18789` ends it",

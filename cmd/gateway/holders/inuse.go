@@ -9,17 +9,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"openclaw-gateway/listener/sockdiag"
 )
 
 // InUse explains EADDRINUSE to a person in one sentence: which process holds addr, or the port without listening, and the
 // command that ends it. It fits behind the error of a failed bind.
 func InUse(addr netip.AddrPort) string {
-	sockets, err := Listening(addr)
+	sockets, err := sockdiag.Listening(addr)
 	if err == nil && len(sockets) == 0 {
 		// A connection or a socket that is only bound keeps a port as well.
-		var entries []entry
-		entries, err = find(1<<(tcpBoundInactive+1)-1, addr.Port())
-		sockets = conflicting(entries, addr)
+		sockets, err = sockdiag.Using(addr)
 	}
 	if err != nil {
 		return fmt.Sprintf("%s is in use, but by whom could not be found out (%v): look with `%s`", addr, err, ss(addr))
@@ -36,7 +36,7 @@ func InUse(addr netip.AddrPort) string {
 }
 
 // explain is the sentence for a caller with that user id, who may not be root.
-func explain(addr netip.AddrPort, sockets []Socket, byInode map[uint64][]Process, unseen, caller int) string {
+func explain(addr netip.AddrPort, sockets []sockdiag.Socket, byInode map[uint64][]Process, unseen, caller int) string {
 	var processes []Process
 	var others []string
 	owner, held := uint32(0), false

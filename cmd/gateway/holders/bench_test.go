@@ -26,25 +26,6 @@ func sockets(b *testing.B) (addr netip.AddrPort, inode uint64, pairs int) {
 	return addr, inodeOf(b, l), pairs
 }
 
-func BenchmarkListening(b *testing.B) {
-	addr, _, _ := sockets(b)
-	for b.Loop() {
-		if found, err := Listening(addr); err != nil || len(found) != 1 {
-			b.Fatal(found, err)
-		}
-	}
-}
-
-func BenchmarkConnections(b *testing.B) {
-	addr, _, pairs := sockets(b)
-	b.ReportMetric(float64(pairs), "connections")
-	for b.Loop() {
-		if n, err := Connections(addr); err != nil || n != pairs {
-			b.Fatal(n, err)
-		}
-	}
-}
-
 // The worst case: an inode that nobody has, so that every descriptor of every process is read.
 func BenchmarkOf(b *testing.B) {
 	sockets(b)

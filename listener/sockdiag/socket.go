@@ -1,4 +1,4 @@
-package holders
+package sockdiag
 
 import (
 	"cmp"
@@ -47,6 +47,23 @@ func Listening(addr netip.AddrPort) ([]Socket, error) {
 		return nil, fmt.Errorf("look for listeners on %s: %w", addr, err)
 	}
 	return conflicting(entries, addr), nil
+}
+
+// Using returns what keeps the port of addr in any state, without listening there perhaps: a connection, or a socket that
+// is only bound. One that no process has any more has no Inode.
+func Using(addr netip.AddrPort) ([]Socket, error) {
+	entries, err := find(1<<(tcpBoundInactive+1)-1, addr.Port())
+	return conflicting(entries, addr), err
+}
+
+// Everywhere returns the sockets that listen, on whatever address.
+func Everywhere() ([]Socket, error) {
+	entries, err := find(1<<tcpListen, 0)
+	var sockets []Socket
+	for _, e := range entries {
+		sockets = append(sockets, e.Socket)
+	}
+	return sockets, err
 }
 
 // Connections returns how many connections in state ESTABLISHED have the local address addr, those that wait in the

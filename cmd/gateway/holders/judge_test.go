@@ -1,9 +1,8 @@
-package judge
+package holders
 
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -13,22 +12,8 @@ import (
 	"testing"
 
 	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/listener/holders"
 	"openclaw-gateway/worker/proctree"
 )
-
-// childKey makes the test binary somebody else: it keeps what it inherited until its
-// standard input ends.
-const childKey = "JUDGE_TEST_CHILD"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(childKey) != "" {
-		os.Stdout.WriteString("here\n")
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		return
-	}
-	os.Exit(m.Run())
-}
 
 // TestListening: each process that holds the address has the role that its
 // command line and its descent prove.
@@ -44,10 +29,10 @@ func TestListening(t *testing.T) {
 	}
 	t.Cleanup(func() { file.Close(); listener.Close() })
 	program, mark := "/proc/self/exe", ""
-	hold := func(argv ...string) int {
+	start := func(argv ...string) int {
 		t.Helper()
 		cmd := exec.Command(program)
-		cmd.Args, cmd.Env = argv, append(os.Environ(), childKey+"=1", "GORACE=atexit_sleep_ms=0", mark)
+		cmd.Args, cmd.Env = argv, append(os.Environ(), childKey+"="+hold, "GORACE=atexit_sleep_ms=0", mark)
 		cmd.ExtraFiles = []*os.File{file}
 		input, err := cmd.StdinPipe()
 		if err != nil {
@@ -69,15 +54,15 @@ func TestListening(t *testing.T) {
 	const entry = "/nowhere/node_modules/openclaw/dist/index.js"
 	want := map[int]Role{
 		os.Getpid(): Launcher, // of the one with its mark
-		hold("node", entry, "gateway", "--port", "18789"): Orphan,
-		hold("openclaw-gateway", "", ""):                  Foreign, // no Node.js
-		hold("/opt/openclaw-gateway", "--port", "18789"):  Foreign,
-		hold("python3", "/srv/openclaw.py", "gateway"):    Foreign,
-		hold("node", entry, "gateway", "status"):          Foreign,
-		hold("/usr/local/bin/gateway", "run"):             Launcher, // the same program as this one
-		hold("systemd", "--user"):                         Foreign,  // anybody can write that
+		start("node", entry, "gateway", "--port", "18789"): Orphan,
+		start("openclaw-gateway", "", ""):                  Foreign, // no Node.js
+		start("/opt/openclaw-gateway", "--port", "18789"):  Foreign,
+		start("python3", "/srv/openclaw.py", "gateway"):    Foreign,
+		start("node", entry, "gateway", "status"):          Foreign,
+		start("/usr/local/bin/gateway", "run"):             Launcher, // the same program as this one
+		start("systemd", "--user"):                         Foreign,  // anybody can write that
 	}
-	worker := hold("node", entry, "gateway")
+	worker := start("node", entry, "gateway")
 	want[worker] = Worker
 
 	program = filepath.Join(t.TempDir(), "node")
@@ -88,16 +73,16 @@ func TestListening(t *testing.T) {
 	if err := os.WriteFile(program, self, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	want[hold("openclaw-gateway", "", "")] = Orphan
+	want[start("openclaw-gateway", "", "")] = Orphan
 	// The worker of a launcher that lives, whatever program that is.
 	launcher, err := proctree.Find(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	mark = fmt.Sprintf("GATEWAY_LAUNCHER=/run/some:where:%d:%d", launcher.PID, launcher.Start)
-	want[hold("node", entry, "gateway", "run")] = Worker
+	want[start("node", entry, "gateway", "run")] = Worker
 	mark = fmt.Sprintf("GATEWAY_LAUNCHER=/run/some:where:%d:%d", launcher.PID, launcher.Start+1)
-	want[hold("node", entry, "gateway", "run")] = Orphan // that one has ended
+	want[start("node", entry, "gateway", "run")] = Orphan // that one has ended
 
 	sockets, _, err := Known{Worker: worker}.Listening(t.Context(), netip.MustParseAddrPort(listener.Addr().String()))
 	if err != nil || len(sockets) != 1 || !sockets[0].Exact {
@@ -123,8 +108,8 @@ func TestListening(t *testing.T) {
 func TestRemedy(t *testing.T) {
 	t.Parallel()
 	addresses := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")}
-	process := func(unit string, user bool) holders.Process {
-		return holders.Process{PID: 4711, UID: uint32(os.Geteuid()), Unit: unit, UserUnit: user}
+	process := func(unit string, user bool) Process {
+		return Process{PID: 4711, UID: uint32(os.Geteuid()), Unit: unit, UserUnit: user}
 	}
 	tests := []struct {
 		holder Holder

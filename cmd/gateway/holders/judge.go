@@ -1,4 +1,4 @@
-package judge
+package holders
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/listener/holders"
+	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/proctree"
@@ -35,7 +35,7 @@ const (
 
 // Holder is a process that has a socket open.
 type Holder struct {
-	holders.Process
+	Process
 	Role Role
 	// Why is the reason for the role, in words, where it is orphan, rival or foreign.
 	Why string
@@ -87,7 +87,7 @@ type Known struct {
 
 // Socket is a listening socket with those that have it open.
 type Socket struct {
-	holders.Socket
+	sockdiag.Socket
 	Holders []Holder
 }
 
@@ -95,17 +95,17 @@ type Socket struct {
 // conflicts with it, each once, with their holders. Unseen is how many processes
 // could not be looked into: as long as it is not 0 there may be more holders.
 func (k Known) Listening(ctx context.Context, addresses ...netip.AddrPort) (sockets []Socket, unseen int, err error) {
-	return k.sockets(ctx, holders.Listening, addresses)
+	return k.sockets(ctx, sockdiag.Listening, addresses)
 }
 
 // Keeping is Listening for an address that is to be bound: a socket that is only
-// bound is in the way too, see holders.Keeping.
+// bound is in the way too, see sockdiag.Keeping.
 func (k Known) Keeping(ctx context.Context, addresses ...netip.AddrPort) (sockets []Socket, unseen int, err error) {
-	return k.sockets(ctx, holders.Keeping, addresses)
+	return k.sockets(ctx, sockdiag.Keeping, addresses)
 }
 
 func (k Known) sockets(
-	ctx context.Context, find func(netip.AddrPort) ([]holders.Socket, error), addresses []netip.AddrPort,
+	ctx context.Context, find func(netip.AddrPort) ([]sockdiag.Socket, error), addresses []netip.AddrPort,
 ) (sockets []Socket, unseen int, err error) {
 	var inodes []uint64
 	for _, address := range addresses {
@@ -129,10 +129,9 @@ func (k Known) sockets(
 	return sockets, unseen, err
 }
 
-// Holders returns, for each inode, the processes that have it open; see
-// holders.Of.
+// Holders returns, for each inode, the processes that have it open; see Of.
 func (k Known) Holders(ctx context.Context, inodes ...uint64) (byInode map[uint64][]Holder, unseen int, err error) {
-	processes, unseen, err := holders.Of(inodes...)
+	processes, unseen, err := Of(inodes...)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -162,7 +161,7 @@ type mains struct {
 	err  error
 }
 
-func (c *court) judge(ctx context.Context, process holders.Process) Holder {
+func (c *court) judge(ctx context.Context, process Process) Holder {
 	if holder, done := c.judged[process.PID]; done {
 		return holder
 	}
@@ -245,7 +244,7 @@ func (c *court) mainsOf(ctx context.Context, manager systemd.Manager) mains {
 
 // belongsToLauncher reports whether a process is in the cgroup of a generation, or
 // descends from a launcher. A launcher run by hand has no cgroups.
-func (c *court) belongsToLauncher(p holders.Process) bool {
+func (c *court) belongsToLauncher(p Process) bool {
 	if _, below, found := strings.Cut(p.Cgroup, "/"+units.Service+"/"); found && strings.HasPrefix(below, "generation-") {
 		return true
 	}
@@ -261,7 +260,7 @@ func hasLauncher(pid int) bool {
 
 // launches reports whether a process is the launcher of a worker: of one of its
 // children, as far as those may be looked into.
-func (c *court) launches(p holders.Process) bool {
+func (c *court) launches(p Process) bool {
 	children, err := proctree.Descendants(p.PID)
 	if err != nil {
 		return false
@@ -278,7 +277,7 @@ func (c *court) launches(p holders.Process) bool {
 }
 
 // descends reports whether one of a process's ancestors is so.
-func descends(p holders.Process, is func(pid int) bool) bool {
+func descends(p Process, is func(pid int) bool) bool {
 	for pid := p.PPID; pid > 1; {
 		if is(pid) {
 			return true
@@ -315,11 +314,11 @@ func isLauncher(pid int, argv []string) bool {
 // becomesLauncher reports whether a process is what systemd has forked for our
 // unit and has not executed yet: it has the sockets already. Its name is in
 // parentheses until then.
-func becomesLauncher(p holders.Process) bool {
+func becomesLauncher(p Process) bool {
 	if p.Unit != units.Service || !strings.HasPrefix(p.Name, "(") {
 		return false
 	}
-	parent, err := holders.Find(p.PPID)
+	parent, err := Find(p.PPID)
 	return err == nil && parent.IsManager()
 }
 

@@ -1,6 +1,7 @@
 package holders
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ type seen struct {
 func TestMain(m *testing.M) {
 	switch os.Getenv(childKey) {
 	case hold:
+		os.Stdout.WriteString("here\n")
 		io.Copy(io.Discard, os.Stdin)
 	case report:
 		if err := reportSeen(); err != nil {
@@ -148,4 +150,14 @@ func inodeOf(t testing.TB, conn syscall.Conn) uint64 {
 		t.Fatal(statErr)
 	}
 	return stat.Ino
+}
+
+func dial(t testing.TB, addr netip.AddrPort) net.Conn {
+	t.Helper()
+	c, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
 }

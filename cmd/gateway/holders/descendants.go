@@ -6,12 +6,14 @@ import (
 	"strconv"
 
 	"github.com/prometheus/procfs"
+
+	"openclaw-gateway/listener/sockdiag"
 )
 
 // ListensOn returns the addresses on which the process pid or one that descends
 // from it listens, as far as their descriptors can be seen.
 func ListensOn(pid int) ([]netip.AddrPort, error) {
-	sockets, err := find(1<<tcpListen, 0)
+	sockets, err := sockdiag.Everywhere()
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"openclaw-gateway/listener/sockdiag"
 )
 
 func TestInUse(t *testing.T) {
@@ -55,7 +57,7 @@ func TestExplain(t *testing.T) {
 	var (
 		me      = uint32(0)
 		addr    = netip.MustParseAddrPort("127.0.0.1:18789")
-		socket  = Socket{Address: addr, Exact: true, Inode: 7}
+		socket  = sockdiag.Socket{Address: addr, Exact: true, Inode: 7}
 		orphan  = Process{PID: free, Command: "node openclaw.mjs gateway", Unit: "session-3.scope"}
 		bare    = Process{PID: free + 1, Command: "node child"}
 		service = Process{PID: free + 2, Command: "gateway run", Unit: "openclaw-gateway.service"}
@@ -67,25 +69,25 @@ func TestExplain(t *testing.T) {
 	)
 	for _, tc := range []struct {
 		name    string
-		sockets []Socket
+		sockets []sockdiag.Socket
 		holders []Process
 		unseen  int
 		want    string
 	}{
-		{"orphan", []Socket{socket}, []Process{orphan}, 0, "127.0.0.1:18789 is held by pid 5000000 (node openclaw.mjs gateway) in session-3.scope: to free it, run `kill 5000000`"},
-		{"family", []Socket{socket}, []Process{orphan, bare}, 0, "127.0.0.1:18789 is held by pid 5000000 (node openclaw.mjs gateway) in session-3.scope and pid 5000001 (node child): to free it, run `kill 5000000 5000001`"},
-		{"service", []Socket{socket}, []Process{service}, 0, "127.0.0.1:18789 is held by pid 5000002 (gateway run) in openclaw-gateway.service: to free it, run `systemctl stop openclaw-gateway.service`"},
-		{"own user's service", []Socket{socket}, []Process{mine}, 0, "127.0.0.1:18789 is held by pid 5000003 (gateway run) in openclaw-gateway.service of user " + userName(me) + ": to free it, run `systemctl --user stop openclaw-gateway.service`"},
-		{"other user's service", []Socket{socket}, []Process{others}, 0, "127.0.0.1:18789 is held by pid 5000004 (gateway run) in openclaw-gateway.service of user 5000000: to free it, run `runuser -u 5000000 -- env XDG_RUNTIME_DIR=/run/user/5000000 systemctl --user stop openclaw-gateway.service`"},
-		{"escaped", []Socket{socket}, []Process{escaped}, 0, "127.0.0.1:18789 is held by pid 5000005 (x) in a\\x2db.service: to free it, run `systemctl stop 'a\\x2db.service'`"},
-		{"systemd", []Socket{socket}, []Process{systemd, service}, 0, "127.0.0.1:18789 is held by pid 1 (/sbin/init) in init.scope and pid 5000002 (gateway run) in openclaw-gateway.service: to free it, stop the socket unit that `systemctl list-sockets` shows for it, then run `systemctl stop openclaw-gateway.service`"},
-		{"user's systemd comes first", []Socket{socket}, []Process{bare, session}, 0, "127.0.0.1:18789 is held by pid 5000006 (systemd --user) in init.scope of user " + userName(me) + " and pid 5000001 (node child): to free it, stop the socket unit that `systemctl --user list-sockets` shows for it, then run `kill 5000001`"},
-		{"many", []Socket{socket}, []Process{orphan, bare, service, escaped, others}, 0, ""},
-		{"wildcard", []Socket{{Address: netip.MustParseAddrPort("0.0.0.0:18789"), Inode: 7}}, []Process{bare}, 0, "127.0.0.1:18789 conflicts with 0.0.0.0:18789, which is held by pid 5000001 (node child): to free it, run `kill 5000001`"},
-		{"some unseen", []Socket{socket}, []Process{bare}, 1, "127.0.0.1:18789 is held by pid 5000001 (node child): to free it, run `kill 5000001` (more may hold it: 1 process could not be looked into, " + privilege(0) + ")"},
-		{"all unseen", []Socket{{Address: addr, Exact: true, Inode: 7, UID: free}}, nil, 3, "127.0.0.1:18789 is held by a process of user 5000000 that cannot be seen from here, as 3 processes could not be looked into: " + privilege(0)},
-		{"elsewhere", []Socket{{Address: addr, Exact: true, Inode: 7, UID: free}}, nil, 0, "127.0.0.1:18789 is held by a process of user 5000000 outside this PID namespace, or by the kernel: look on the host with `ss -tanp 'sport = :18789'`"},
-		{"remains", []Socket{{Address: addr, Exact: true}}, nil, 0, "127.0.0.1:18789 is free again, or only waits for the remains of closed connections: try once more in a minute"},
+		{"orphan", []sockdiag.Socket{socket}, []Process{orphan}, 0, "127.0.0.1:18789 is held by pid 5000000 (node openclaw.mjs gateway) in session-3.scope: to free it, run `kill 5000000`"},
+		{"family", []sockdiag.Socket{socket}, []Process{orphan, bare}, 0, "127.0.0.1:18789 is held by pid 5000000 (node openclaw.mjs gateway) in session-3.scope and pid 5000001 (node child): to free it, run `kill 5000000 5000001`"},
+		{"service", []sockdiag.Socket{socket}, []Process{service}, 0, "127.0.0.1:18789 is held by pid 5000002 (gateway run) in openclaw-gateway.service: to free it, run `systemctl stop openclaw-gateway.service`"},
+		{"own user's service", []sockdiag.Socket{socket}, []Process{mine}, 0, "127.0.0.1:18789 is held by pid 5000003 (gateway run) in openclaw-gateway.service of user " + userName(me) + ": to free it, run `systemctl --user stop openclaw-gateway.service`"},
+		{"other user's service", []sockdiag.Socket{socket}, []Process{others}, 0, "127.0.0.1:18789 is held by pid 5000004 (gateway run) in openclaw-gateway.service of user 5000000: to free it, run `runuser -u 5000000 -- env XDG_RUNTIME_DIR=/run/user/5000000 systemctl --user stop openclaw-gateway.service`"},
+		{"escaped", []sockdiag.Socket{socket}, []Process{escaped}, 0, "127.0.0.1:18789 is held by pid 5000005 (x) in a\\x2db.service: to free it, run `systemctl stop 'a\\x2db.service'`"},
+		{"systemd", []sockdiag.Socket{socket}, []Process{systemd, service}, 0, "127.0.0.1:18789 is held by pid 1 (/sbin/init) in init.scope and pid 5000002 (gateway run) in openclaw-gateway.service: to free it, stop the socket unit that `systemctl list-sockets` shows for it, then run `systemctl stop openclaw-gateway.service`"},
+		{"user's systemd comes first", []sockdiag.Socket{socket}, []Process{bare, session}, 0, "127.0.0.1:18789 is held by pid 5000006 (systemd --user) in init.scope of user " + userName(me) + " and pid 5000001 (node child): to free it, stop the socket unit that `systemctl --user list-sockets` shows for it, then run `kill 5000001`"},
+		{"many", []sockdiag.Socket{socket}, []Process{orphan, bare, service, escaped, others}, 0, ""},
+		{"wildcard", []sockdiag.Socket{{Address: netip.MustParseAddrPort("0.0.0.0:18789"), Inode: 7}}, []Process{bare}, 0, "127.0.0.1:18789 conflicts with 0.0.0.0:18789, which is held by pid 5000001 (node child): to free it, run `kill 5000001`"},
+		{"some unseen", []sockdiag.Socket{socket}, []Process{bare}, 1, "127.0.0.1:18789 is held by pid 5000001 (node child): to free it, run `kill 5000001` (more may hold it: 1 process could not be looked into, " + privilege(0) + ")"},
+		{"all unseen", []sockdiag.Socket{{Address: addr, Exact: true, Inode: 7, UID: free}}, nil, 3, "127.0.0.1:18789 is held by a process of user 5000000 that cannot be seen from here, as 3 processes could not be looked into: " + privilege(0)},
+		{"elsewhere", []sockdiag.Socket{{Address: addr, Exact: true, Inode: 7, UID: free}}, nil, 0, "127.0.0.1:18789 is held by a process of user 5000000 outside this PID namespace, or by the kernel: look on the host with `ss -tanp 'sport = :18789'`"},
+		{"remains", []sockdiag.Socket{{Address: addr, Exact: true}}, nil, 0, "127.0.0.1:18789 is free again, or only waits for the remains of closed connections: try once more in a minute"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := explain(addr, tc.sockets, map[uint64][]Process{7: tc.holders}, tc.unseen, int(me))
