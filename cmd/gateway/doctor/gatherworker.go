@@ -14,8 +14,8 @@ import (
 	"syscall"
 
 	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
@@ -27,7 +27,7 @@ func (g *gatherer) exposed(s *Scope) {
 	c := &s.Config
 	var names []string
 	for _, entry := range c.Loaded.Worker.Environment {
-		if name, _, _ := strings.Cut(entry, "="); holders.IsSecret(name) {
+		if name, _, _ := strings.Cut(entry, "="); say.IsSecret(name) {
 			names = append(names, name)
 		}
 	}
@@ -55,7 +55,7 @@ func (g *gatherer) exposed(s *Scope) {
 	}
 	names = nil
 	for _, entry := range entries {
-		if name, _, _ := strings.Cut(entry, "="); holders.IsSecret(name) {
+		if name, _, _ := strings.Cut(entry, "="); say.IsSecret(name) {
 			names = append(names, name)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
@@ -286,7 +287,7 @@ func mainPIDNotLauncher(f *Facts) []Finding {
 		finding := Finding{
 			Summary: fmt.Sprintf("the main process of %s is %d, and the launcher that answers is %d: systemd watches and restarts the wrong one",
 				s.ofScope(units.Service), s.Service.MainPID, answers),
-			Evidence: map[string]any{"main_pid": s.Service.MainPID, "launcher_pid": answers, "exec_start": holders.CommandLine(s.Service.Argv)},
+			Evidence: map[string]any{"main_pid": s.Service.MainPID, "launcher_pid": answers, "exec_start": say.CommandLine(s.Service.Argv)},
 			Fix:      then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service)),
 		}
 		if s.Launcher.Launcher.Holder == "self" {
@@ -367,14 +368,14 @@ func launcherName(f *Facts) []Finding {
 			return &Finding{
 				Summary: fmt.Sprintf("the launcher's program is named %s: a second OpenClaw takes a listening process with openclaw in its name "+
 					"for a stale gateway and kills it", filepath.Base(path)),
-				Evidence: map[string]any{"program": path, "exec_start": holders.CommandLine(s.Service.Argv)},
+				Evidence: map[string]any{"program": path, "exec_start": say.CommandLine(s.Service.Argv)},
 				Fix: then(f.asRoot(fmt.Sprintf("install %s %s", systemd.Quote(path), systemd.Quote(better))),
 					strings.Replace(f.gateway(s, "install"), f.Program, systemd.Quote(better), 1), f.systemctl(s.Manager, "restart", units.Service)),
 			}
 		}
 		return &Finding{
 			Summary:  "the launcher's command line looks like that of OpenClaw: a second OpenClaw takes it for a stale gateway and kills it",
-			Evidence: map[string]any{"exec_start": holders.CommandLine(s.Service.Argv)},
+			Evidence: map[string]any{"exec_start": say.CommandLine(s.Service.Argv)},
 			Fix:      f.systemctl(s.Manager, "edit", "--full", units.Service) + "  # no argument of ExecStart may be OpenClaw's entry file",
 		}
 	})

@@ -16,6 +16,8 @@ import (
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/say"
 )
 
 // Process is a process that has a socket open.
@@ -30,7 +32,7 @@ type Process struct {
 	Name string
 	// Argv is as the process gives it, and may hold secrets.
 	Argv []string
-	// Command is Argv for people, see command.
+	// Command is Argv for people, see say.Command.
 	Command string
 	// Cgroup is the path in the unified hierarchy, or in systemd's own where that is empty.
 	Cgroup string
@@ -209,16 +211,16 @@ func describe(p procfs.Proc) (Process, error) {
 	// Without cgroups in the kernel there is no such file, which is no reason to lose the process.
 	cgroups, _ := p.Cgroups()
 
-	path := printable(cgroupPath(cgroups))
+	path := say.Printable(cgroupPath(cgroups))
 	unit, user := unitOf(path)
 	return Process{
 		PID:       p.PID,
 		PPID:      stat.PPID,
 		StartTime: stat.Starttime,
 		UID:       uint32(status.UIDs[1]),
-		Name:      printable(stat.Comm),
+		Name:      say.Printable(stat.Comm),
 		Argv:      argv,
-		Command:   command(stat.Comm, argv),
+		Command:   say.Command(stat.Comm, argv),
 		Cgroup:    path,
 		Unit:      unit,
 		UserUnit:  user,

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/worker"
 )
 
@@ -18,7 +18,7 @@ func ShownValue(cfg *config.Config, value config.Value) string {
 	case "worker.environment":
 		text = variableNames(cfg.Worker.Environment)
 	case "worker.command":
-		text = holders.CommandLine(cfg.Worker.Command)
+		text = say.CommandLine(cfg.Worker.Command)
 	case "ready.path":
 		text = worker.ShownURL(cfg.Ready.Path)
 	}

@@ -1,4 +1,5 @@
-package holders
+// Package say is how things are written for people: a command line, with its secrets masked.
+package say
 
 import (
 	"regexp"
@@ -28,13 +29,13 @@ func CommandLine(argv []string) string {
 	if len(argv) == 0 {
 		return ""
 	}
-	return command("", argv)
+	return Command("", argv)
 }
 
-// command joins argv for people. What stands behind a name that looks like a secret's is masked, what could
+// Command joins argv for people. What stands behind a name that looks like a secret's is masked, what could
 // disturb a terminal is quoted, and the end of a long one is cut off. Without argv (a process can erase it) it is the
 // kernel's name for the process in brackets, as ps(1) shows it.
-func command(name string, argv []string) string {
+func Command(name string, argv []string) string {
 	if strings.Join(argv, "") == "" {
 		return quote("[" + name + "]")
 	}
@@ -63,12 +64,12 @@ func maskValues(arg string) string {
 	return secretValue.ReplaceAllString(arg, "${1}***")
 }
 
-func plain(r rune) bool { return unicode.IsPrint(r) && r != utf8.RuneError }
+func harmless(r rune) bool { return unicode.IsPrint(r) && r != utf8.RuneError }
 
-// printable takes out of a name what could disturb a terminal: its owner can choose it at will.
-func printable(name string) string {
+// Printable takes out of a name what could disturb a terminal: its owner can choose it at will.
+func Printable(name string) string {
 	return strings.Map(func(r rune) rune {
-		if plain(r) {
+		if harmless(r) {
 			return r
 		}
 		return utf8.RuneError
@@ -76,7 +77,7 @@ func printable(name string) string {
 }
 
 func quote(arg string) string {
-	if arg == "" || strings.ContainsFunc(arg, func(r rune) bool { return !plain(r) || r == ' ' || r == '"' }) {
+	if arg == "" || strings.ContainsFunc(arg, func(r rune) bool { return !harmless(r) || r == ' ' || r == '"' }) {
 		return strconv.Quote(arg)
 	}
 	return arg

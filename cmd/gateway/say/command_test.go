@@ -1,4 +1,4 @@
-package holders
+package say
 
 import (
 	"strings"
@@ -28,11 +28,11 @@ func TestCommand(t *testing.T) {
 		{nil, "[comm]"},
 		{[]string{"", ""}, "[comm]"},
 	} {
-		if got := command("comm", tc.argv); got != tc.want {
+		if got := Command("comm", tc.argv); got != tc.want {
 			t.Errorf("%q:\n got %s\nwant %s", tc.argv, got, tc.want)
 		}
 	}
-	if got, want := command("comm", []string{strings.Repeat("ä", 300)}), strings.Repeat("ä", 200)+"…"; got != want {
+	if got, want := Command("comm", []string{strings.Repeat("ä", 300)}), strings.Repeat("ä", 200)+"…"; got != want {
 		t.Errorf("a long one: got %q, want %q", got, want)
 	}
 }
@@ -49,7 +49,7 @@ func TestIsSecret(t *testing.T) {
 
 func TestPrintable(t *testing.T) {
 	for name, want := range map[string]string{"node": "node", "a\x1b[2J.service": "a�[2J.service", "\xff": "�", "größer": "größer"} {
-		if got := printable(name); got != want {
+		if got := Printable(name); got != want {
 			t.Errorf("%q: %q, want %q", name, got, want)
 		}
 	}
