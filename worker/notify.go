@@ -9,8 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/proctree"
 )
 
 // notifySocket is the launcher's own end of sd_notify(3) for one generation.
@@ -86,19 +87,10 @@ func senderOf(control []byte) int {
 // worker's has to wait until its message is taken (sd_notify_barrier(3)), as it
 // has to with systemd.
 func descends(pid, ancestor int) bool {
-	for pid > 1 {
-		if pid == ancestor {
+	for process := range proctree.Ancestry(pid) {
+		if process.PID == ancestor {
 			return true
 		}
-		process, err := procfs.NewProc(pid)
-		if err != nil {
-			return false
-		}
-		stat, err := process.Stat()
-		if err != nil {
-			return false
-		}
-		pid = stat.PPID
 	}
 	return false
 }

@@ -21,7 +21,7 @@ const killPatience = 10 * time.Second
 
 // markKey is the variable by which a launcher recognises what a predecessor that
 // was killed has left.
-const markKey = "GATEWAY_LAUNCHER"
+const markKey = proctree.MarkKey
 
 // The cgroups that the launcher makes in the unit's: its own, and before the
 // number each generation's.
@@ -117,7 +117,7 @@ func (t *trees) make(generation int) (*cgroup.Group, error) {
 // mark is the value of markKey in the environment of a worker: the launcher's
 // runtime directory, pid and start time.
 func (t *trees) mark() string {
-	return fmt.Sprintf("%s:%d:%d", t.directory, t.launcher.PID, t.launcher.Start)
+	return proctree.Mark{Directory: t.directory, Launcher: t.launcher}.String()
 }
 
 // end ends what is left of a generation whose main process has ended and is not
@@ -206,14 +206,14 @@ func Sweep(log *slog.Logger, directory string) error {
 	var strays []proctree.Process
 	for {
 		left, err := proctree.Marked(markKey, func(value string) bool {
-			marked, launcher, ok := cutMark(value)
-			return ok && marked == directory && gone(launcher)
+			mark, ok := proctree.ParseMark(value)
+			return ok && mark.Directory == directory && mark.Launcher.Gone()
 		})
 		// A mark can get into another service's environment ("systemctl --user
 		// import-environment" in a worker): that service is none of ours.
-		own := cgroup.Service(os.Getpid())
+		own := proctree.Service(os.Getpid())
 		left = slices.DeleteFunc(left, func(p proctree.Process) bool {
-			service := cgroup.Service(p.PID)
+			service := proctree.Service(p.PID)
 			return service != "" && service != own
 		})
 		strays = append(strays, left...)
@@ -226,47 +226,6 @@ func Sweep(log *slog.Logger, directory string) error {
 	}
 	report(log, "an earlier launcher left processes, which were killed", 0, strays)
 	return errors.Join(errs...)
-}
-
-// LauncherOf returns the launcher whose worker a process is, by the mark in its
-// environment, if that launcher lives; ok is false where there is none, or where
-// the process may not be looked into. The mark of a process in another service
-// than its launcher's has got there by accident, see Sweep.
-func LauncherOf(pid int) (launcher proctree.Process, ok bool) {
-	value, marked := proctree.Variable(pid, markKey)
-	if !marked {
-		return proctree.Process{}, false
-	}
-	_, launcher, valid := cutMark(value)
-	if !valid || gone(launcher) {
-		return proctree.Process{}, false
-	}
-	service := cgroup.Service(pid)
-	return launcher, service == "" || service == cgroup.Service(launcher.PID)
-}
-
-// gone reports whether a launcher has ended, as far as can be known.
-func gone(launcher proctree.Process) bool {
-	now, err := proctree.Find(launcher.PID)
-	if err != nil {
-		return errors.Is(err, os.ErrNotExist)
-	}
-	return now.Start != launcher.Start || now.Zombie
-}
-
-// cutMark splits the value of a mark.
-func cutMark(value string) (directory string, launcher proctree.Process, ok bool) {
-	fields := strings.Split(value, ":")
-	if len(fields) < 3 {
-		return "", launcher, false
-	}
-	n := len(fields)
-	pid, err := strconv.Atoi(fields[n-2])
-	start, startErr := strconv.ParseUint(fields[n-1], 10, 64)
-	if err != nil || startErr != nil {
-		return "", launcher, false
-	}
-	return strings.Join(fields[:n-2], ":"), proctree.Process{PID: pid, Start: start}, true
 }
 
 // report says who was left; generation is 0 for an earlier launcher's.

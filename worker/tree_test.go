@@ -22,22 +22,6 @@ import (
 	"openclaw-gateway/worker/proctree"
 )
 
-func TestMark(t *testing.T) {
-	t.Parallel()
-	for _, directory := range []string{"/run/gateway", "/run/a:b", "/run/a:1:2", ":", ""} {
-		launcher := proctree.Process{PID: 4711, Start: 1 << 60}
-		mark := (&trees{directory: directory, launcher: launcher}).mark()
-		if got, who, ok := cutMark(mark); !ok || got != directory || who != launcher {
-			t.Errorf("cutMark(%q): %q, %+v, %v", mark, got, who, ok)
-		}
-	}
-	for _, mark := range []string{"", "/run", "/run:1", "1:2", "/run:one:2", "/run:1:two", "/run:1:-2", "/run:1:2:"} {
-		if directory, who, ok := cutMark(mark); ok {
-			t.Errorf("cutMark(%q): %q, %+v", mark, directory, who)
-		}
-	}
-}
-
 func TestNames(t *testing.T) {
 	t.Parallel()
 	var processes []proctree.Process

@@ -56,16 +56,6 @@ func Using(addr netip.AddrPort) ([]Socket, error) {
 	return conflicting(entries, addr), err
 }
 
-// Everywhere returns the sockets that listen, on whatever address.
-func Everywhere() ([]Socket, error) {
-	entries, err := find(1<<tcpListen, 0)
-	var sockets []Socket
-	for _, e := range entries {
-		sockets = append(sockets, e.Socket)
-	}
-	return sockets, err
-}
-
 // Connections returns how many connections in state ESTABLISHED have the local address addr, those that wait in the
 // accept queue included. A wildcard counts every connection that a listener on it can have been given.
 func Connections(addr netip.AddrPort) (int, error) {

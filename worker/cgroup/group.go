@@ -93,31 +93,6 @@ func delegated(path string) bool {
 	return false
 }
 
-// Service returns the service whose control group a process is in, the last one
-// on its path; "" for none, and for a process that has ended.
-func Service(pid int) string {
-	process, err := procfs.NewProc(pid)
-	if err != nil {
-		return ""
-	}
-	lines, err := process.Cgroups()
-	if err != nil {
-		return ""
-	}
-	service := ""
-	for _, line := range lines {
-		if line.HierarchyID != 0 {
-			continue
-		}
-		for part := range strings.SplitSeq(line.Path, "/") {
-			if strings.HasSuffix(part, ".service") {
-				service = part
-			}
-		}
-	}
-	return service
-}
-
 // mountPoint finds the unified hierarchy: /sys/fs/cgroup, or a directory below
 // it where the hierarchies of version 1 are mounted as well.
 func mountPoint() (string, error) {

@@ -1,15 +1,13 @@
-// Package proctree finds the processes that descend from one, and ends them. A
-// process is named by its pid and start time together, which no other process
-// ever shares, and is signalled through a pidfd.
+// Package proctree is what can be known of a process from outside: its parent and
+// those that descend from it, its user, unit and command line, and the launcher
+// whose worker it is. A process is named by its pid and start time together, which
+// no other process ever shares, and is signalled through a pidfd.
 package proctree
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -87,6 +85,19 @@ func Descendants(pid int) ([]Process, error) {
 	return found, nil
 }
 
+// Tree returns the pids of a process and of those below it, as far as these are known.
+func Tree(pid int) []int {
+	pids := []int{pid}
+	below, err := Descendants(pid)
+	if err != nil {
+		return pids
+	}
+	for _, process := range below {
+		pids = append(pids, process.PID)
+	}
+	return pids
+}
+
 // Marked returns the processes in this PID namespace that were started with
 // KEY=VALUE in their environment and for which judge says yes to VALUE, as far
 // as they may be looked into. Processes in another PID namespace, a container's,
@@ -96,8 +107,7 @@ func Marked(key string, judge func(value string) bool) ([]Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := namespace(os.Getpid())
-	if err != nil {
+	if _, err := Elsewhere(os.Getpid(), "pid"); err != nil {
 		return nil, err
 	}
 	var found []Process
@@ -105,7 +115,7 @@ func Marked(key string, judge func(value string) bool) ([]Process, error) {
 		if process.Zombie || process.PID == os.Getpid() || !marked(process.PID, key, judge) {
 			continue
 		}
-		if theirs, err := namespace(process.PID); err == nil && theirs == own {
+		if elsewhere, err := Elsewhere(process.PID, "pid"); err == nil && !elsewhere {
 			found = append(found, process)
 		}
 	}
@@ -115,25 +125,6 @@ func Marked(key string, judge func(value string) bool) ([]Process, error) {
 func marked(pid int, key string, judge func(string) bool) bool {
 	value, ok := Variable(pid, key)
 	return ok && judge(value)
-}
-
-// Variable returns a variable with which a process was started. One that may not
-// be looked into has none.
-func Variable(pid int, key string) (value string, ok bool) {
-	environ, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
-	if err != nil {
-		return "", false
-	}
-	for entry := range bytes.SplitSeq(environ, []byte{0}) {
-		if value, found := bytes.CutPrefix(entry, []byte(key+"=")); found {
-			return string(value), true
-		}
-	}
-	return "", false
-}
-
-func namespace(pid int) (string, error) {
-	return os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns", "pid"))
 }
 
 // Handle is a process that no other can be mistaken for: a pidfd (pidfd_open(2))

@@ -23,7 +23,9 @@ import (
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/peer"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
+	"openclaw-gateway/worker/proctree"
 )
 
 const (
@@ -215,7 +217,7 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 	}
 	launcher.Launcher.PID = s.Listener.PID
 	if pid := launcher.Worker.PID; pid != 0 {
-		s.Worker.Cgroup = holders.Cgroup(pid)
+		s.Worker.Cgroup = proctree.Cgroup(pid)
 		s.Worker.Elsewhere = elsewhere(launcher)
 	}
 }
@@ -283,7 +285,7 @@ func elsewhere(l *Launcher) []netip.AddrPort {
 	if l.Worker.State != "starting" || l.Worker.Since == nil || time.Since(*l.Worker.Since) < unhurried {
 		return nil
 	}
-	listens, err := holders.ListensOn(l.Worker.PID)
+	listens, err := sockdiag.OpenBy(proctree.Tree(l.Worker.PID)...)
 	if err != nil {
 		return nil
 	}
@@ -421,10 +423,9 @@ func (g *gatherer) otherNetwork(s *Scope) bool {
 	if pid == 0 {
 		return false
 	}
-	own, err := os.Readlink("/proc/self/ns/net")
-	theirs, second := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
-	if err != nil || second != nil || own == theirs {
-		return false // or may not be asked
+	// One that may not be asked counts as one that is not.
+	if elsewhere, err := proctree.Elsewhere(pid, "net"); err != nil || !elsewhere {
+		return false
 	}
 	g.unknown("the launcher, pid %d, is in another network namespace, whose sockets are not seen from here: nsenter --net=/proc/%d/ns/net %s doctor",
 		pid, pid, g.facts.Program)

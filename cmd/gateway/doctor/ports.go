@@ -214,12 +214,12 @@ func (f *Facts) free(h holding) string {
 			}
 		}
 		return f.systemctl(h.Manager, "disable", "--now", h.Unit)
-	case h.Role == holders.Foreign && strings.HasSuffix(h.Process.Unit, ".service"):
+	case h.Role == holders.Foreign && strings.HasSuffix(h.InUnit, ".service"):
 		manager := systemd.Manager{}
 		if h.UserUnit {
 			manager = systemd.Manager{User: true, UID: int(h.UID)}
 		}
-		return f.systemctl(manager, "stop", h.Process.Unit)
+		return f.systemctl(manager, "stop", h.InUnit)
 	case h.Role == holders.Foreign:
 		return reclaim("--force ")
 	case int(h.UID) == f.UID:

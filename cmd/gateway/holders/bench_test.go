@@ -27,10 +27,10 @@ func sockets(b *testing.B) (addr netip.AddrPort, inode uint64, pairs int) {
 }
 
 // The worst case: an inode that nobody has, so that every descriptor of every process is read.
-func BenchmarkOf(b *testing.B) {
+func BenchmarkOpen(b *testing.B) {
 	sockets(b)
 	for b.Loop() {
-		if found, _, err := Of(1); err != nil || len(found) != 0 {
+		if found, _, err := open(1); err != nil || len(found) != 0 {
 			b.Fatal(found, err)
 		}
 	}

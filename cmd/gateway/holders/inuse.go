@@ -28,7 +28,7 @@ func InUse(addr netip.AddrPort) string {
 	for i, s := range sockets {
 		inodes[i] = s.Inode
 	}
-	byInode, unseen, err := Of(inodes...)
+	byInode, unseen, err := open(inodes...)
 	if err != nil {
 		return fmt.Sprintf("%s is in use, but by whom could not be found out (%v): look with `%s`", addr, err, ss(addr))
 	}
@@ -36,8 +36,8 @@ func InUse(addr netip.AddrPort) string {
 }
 
 // explain is the sentence for a caller with that user id, who may not be root.
-func explain(addr netip.AddrPort, sockets []sockdiag.Socket, byInode map[uint64][]Process, unseen, caller int) string {
-	var processes []Process
+func explain(addr netip.AddrPort, sockets []sockdiag.Socket, byInode map[uint64][]Holder, unseen, caller int) string {
+	var processes []Holder
 	var others []string
 	owner, held := uint32(0), false
 	for _, s := range sockets {
@@ -48,17 +48,17 @@ func explain(addr netip.AddrPort, sockets []sockdiag.Socket, byInode map[uint64]
 			others = append(others, address)
 		}
 		for _, p := range byInode[s.Inode] {
-			if !slices.ContainsFunc(processes, func(other Process) bool { return other.PID == p.PID }) {
+			if !slices.ContainsFunc(processes, func(other Holder) bool { return other.PID == p.PID }) {
 				processes = append(processes, p)
 			}
 		}
 	}
 	// The one that gave the socket to the others has to let go first.
-	slices.SortStableFunc(processes, func(a, b Process) int {
+	slices.SortStableFunc(processes, func(a, b Holder) int {
 		switch {
-		case a.IsManager() == b.IsManager():
+		case a.isManager() == b.isManager():
 			return a.PID - b.PID
-		case a.IsManager():
+		case a.isManager():
 			return -1
 		default:
 			return 1
@@ -88,7 +88,7 @@ func explain(addr netip.AddrPort, sockets []sockdiag.Socket, byInode map[uint64]
 }
 
 // names lists the processes, three at most.
-func names(processes []Process) string {
+func names(processes []Holder) string {
 	var each []string
 	for i, p := range processes {
 		if i == 3 {
@@ -99,8 +99,8 @@ func names(processes []Process) string {
 		if p.PID == os.Getpid() {
 			one = fmt.Sprintf("this very process (pid %d)", p.PID)
 		}
-		if p.Unit != "" {
-			one += " in " + p.Unit
+		if p.InUnit != "" {
+			one += " in " + p.InUnit
 		}
 		if p.UserUnit {
 			one += " of user " + userName(p.UID)
@@ -113,7 +113,7 @@ func names(processes []Process) string {
 // remedy says how to make the processes let go: systemd by its socket unit, a service by systemctl, as it would be
 // started again otherwise, and all others by kill. A scope is no service: a login session's would take everything
 // in it along.
-func remedy(processes []Process, caller int) string {
+func remedy(processes []Holder, caller int) string {
 	var steps, pids []string
 	own := true
 	for _, p := range processes {
@@ -121,10 +121,10 @@ func remedy(processes []Process, caller int) string {
 		switch {
 		case p.PID == os.Getpid():
 			return "name the address only once, and not beside a wildcard"
-		case p.IsManager():
+		case p.isManager():
 			step = fmt.Sprintf("stop the socket unit that `%s` shows for it", systemctl(p, caller, "list-sockets"))
-		case strings.HasSuffix(p.Unit, ".service"):
-			step = fmt.Sprintf("run `%s`", systemctl(p, caller, "stop", p.Unit))
+		case strings.HasSuffix(p.InUnit, ".service"):
+			step = fmt.Sprintf("run `%s`", systemctl(p, caller, "stop", p.InUnit))
 		default:
 			pids = append(pids, strconv.Itoa(p.PID))
 			own = own && int(p.UID) == caller
@@ -144,7 +144,7 @@ func remedy(processes []Process, caller int) string {
 	return "to free it, " + strings.Join(steps, ", then ")
 }
 
-func systemctl(p Process, caller int, arguments ...string) string {
+func systemctl(p Holder, caller int, arguments ...string) string {
 	words := []string{"systemctl"}
 	if p.UserUnit {
 		words = append(words, "--user")

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+
+	"openclaw-gateway/listener/sockdiag"
 )
 
 // The test binary is its own child: TestMain looks here for what it is to do.
@@ -26,7 +28,7 @@ const (
 )
 
 type seen struct {
-	Processes []Process
+	Processes []Holder
 	Unseen    int
 	Sentence  string
 	Denied    bool // it may not look into the process HOLDERS_TEST_PID
@@ -56,7 +58,7 @@ func reportSeen() error {
 	if err != nil {
 		return err
 	}
-	byInode, unseen, err := Of(inode)
+	byInode, unseen, err := open(inode)
 	if err != nil {
 		return err
 	}
@@ -64,7 +66,7 @@ func reportSeen() error {
 	if err != nil {
 		return err
 	}
-	_, err = descriptors(pid, nil)
+	_, err = sockdiag.Descriptors(pid, nil)
 	return json.NewEncoder(os.Stdout).Encode(seen{byInode[inode], unseen, InUse(addr), errors.Is(err, fs.ErrPermission)})
 }
 

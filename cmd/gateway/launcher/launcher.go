@@ -7,8 +7,9 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/proctree"
 )
 
 // launcher is "gateway run": it ties the configuration, the supervisor and what is told of both together, and is what the
@@ -87,7 +88,7 @@ func (l *launcher) Restart(ctx context.Context) error {
 
 // listensOn explains a worker that listens elsewhere; not knowing is no error.
 func listensOn(pid int) []netip.AddrPort {
-	addresses, err := holders.ListensOn(pid)
+	addresses, err := sockdiag.OpenBy(proctree.Tree(pid)...)
 	if err != nil {
 		return nil
 	}

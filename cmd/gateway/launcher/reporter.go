@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/proctree"
 )
 
 // reporter says what the launcher does: to systemd, to whoever asks, and to those who watch.
@@ -138,18 +137,10 @@ func (r *reporter) addSockets(s *api.Status) {
 	if s.Worker.PID == 0 || away {
 		return
 	}
-	own, err := networkNamespace(os.Getpid())
-	if err != nil {
-		return
-	}
-	if theirs, err := networkNamespace(s.Worker.PID); err == nil && own != theirs {
+	if elsewhere, err := proctree.Elsewhere(s.Worker.PID, "net"); err == nil && elsewhere {
 		s.Notes = append(s.Notes, fmt.Sprintf("the worker (pid %d) is in another network namespace than the sockets: "+
 			"what else it listens on cannot be reached from here", s.Worker.PID))
 	}
-}
-
-func networkNamespace(pid int) (string, error) {
-	return os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
 }
 
 func workerStatus(observed *worker.Status) api.Worker {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"strings"
 
-	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/worker"
 )
 

@@ -198,7 +198,7 @@ func (r *reclaimer) glance(ctx context.Context) (view, error) {
 // same finds the very process of a keeper in a later view, with what it is now.
 func (v view) same(k Keeper) (Keeper, bool) {
 	i := slices.IndexFunc(v.keepers, func(other Keeper) bool {
-		return other.PID == k.PID && other.StartTime == k.StartTime
+		return other.PID == k.PID && other.Start == k.Start
 	})
 	if i < 0 {
 		return Keeper{}, false
@@ -214,7 +214,7 @@ func (r *reclaimer) objection(k Keeper) Reason {
 	case slices.Contains(r.family, k.PID):
 		return Ancestor
 	case k.Role == holders.Orphan, r.Force:
-		handle, err := process(k).Open()
+		handle, err := k.Open()
 		if err != nil {
 			return "" // it has ended, or end will say
 		}
@@ -249,7 +249,7 @@ func (r *reclaimer) end(ctx context.Context, keepers []Keeper) error {
 		}
 	}()
 	for _, keeper := range keepers {
-		handle, err := process(keeper).Open()
+		handle, err := keeper.Open()
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -370,22 +370,13 @@ func (v view) has(k Keeper) bool {
 	return found
 }
 
-func process(k Keeper) proctree.Process {
-	return proctree.Process{PID: k.PID, Start: k.StartTime}
-}
-
 // family is this process and those it descends from: to end one of them could end
 // this one, with the work half done. A session in an OpenClaw that has become an
 // orphan is such a case.
 func family() []int {
 	pids := []int{os.Getpid()}
-	for pid := os.Getppid(); pid > 1; {
-		pids = append(pids, pid)
-		parent, err := proctree.Find(pid)
-		if err != nil {
-			break
-		}
-		pid = parent.PPID
+	for ancestor := range proctree.Ancestry(os.Getppid()) {
+		pids = append(pids, ancestor.PID)
 	}
 	return pids
 }

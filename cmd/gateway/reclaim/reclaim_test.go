@@ -337,13 +337,13 @@ func TestReused(t *testing.T) {
 		t.Fatalf("%+v, %v", seen, err)
 	}
 	earlier, other := seen.keepers[0], seen.keepers[0]
-	earlier.StartTime--
+	earlier.Start--
 	other.Argv = append(slices.Clone(other.Argv), "--verbose")
 	if err := r.end(t.Context(), []Keeper{earlier, other}); err != nil {
 		t.Error(err)
 	}
 	// As if the pid had been given away between the handle and the look.
-	handle, err := process(seen.keepers[0]).Open()
+	handle, err := seen.keepers[0].Open()
 	if err != nil {
 		t.Fatal(err)
 	}

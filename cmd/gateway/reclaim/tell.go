@@ -92,7 +92,7 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 			return o.Why, t.disable(o.Keeper) + ", " + force + " only until its unit starts it again"
 		}
 		end := "end it"
-		if unit := o.Process.Unit; strings.HasSuffix(unit, ".service") {
+		if unit := o.InUnit; strings.HasSuffix(unit, ".service") {
 			manager := systemd.Manager{User: o.UserUnit, UID: int(o.UID)}
 			end = fmt.Sprintf("run `%s`", manager.Command(t.UID, "stop", unit))
 		}
@@ -172,8 +172,8 @@ func keeperAttrs(k Keeper) []any {
 	if k.PID != 0 {
 		attrs = append(attrs, "pid", k.PID, "role", string(k.Role), "command", k.Command)
 	}
-	if k.Process.Unit != "" {
-		attrs = append(attrs, "in_unit", k.Process.Unit)
+	if k.InUnit != "" {
+		attrs = append(attrs, "in_unit", k.InUnit)
 	}
 	return attrs
 }

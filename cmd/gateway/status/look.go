@@ -114,7 +114,7 @@ func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, mana
 		}
 		if unseen > 0 && s.passedBy(*socket, addresses, manager) {
 			// It keeps what it passes; only its descriptors are hidden.
-			socket.Holders = slices.Insert(socket.Holders, 0, managerStatus(manager))
+			socket.Holders = slices.Insert(socket.Holders, 0, holderStatus(holders.Manager(manager)))
 		}
 	}
 	s.Problems = append(s.Problems, culprits.sentences(addresses)...)
@@ -152,16 +152,8 @@ func isOneOf(address string, addresses []netip.AddrPort) bool {
 func holderStatus(h holders.Holder) api.Holder {
 	return api.Holder{
 		PID: h.PID, Role: h.Role, Command: h.Command, UID: h.UID, Cgroup: h.Cgroup,
-		Since: api.Moment(h.Since()), Unit: h.Process.Unit, Parent: h.PPID,
+		Since: api.Moment(h.Since()), Unit: h.InUnit, Parent: h.PPID,
 	}
-}
-
-func managerStatus(pid int) api.Holder {
-	process, err := holders.Find(pid)
-	if err != nil {
-		return api.Holder{PID: pid, Role: api.RoleSystemd, Command: "systemd"}
-	}
-	return holderStatus(holders.Holder{Process: process, Role: api.RoleSystemd})
 }
 
 // culprits are the processes that should not hold an address, each with the

@@ -21,6 +21,7 @@ import (
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
+	"openclaw-gateway/worker/proctree"
 )
 
 func Print(w io.Writer, all []View, asJSON bool) error {
@@ -140,9 +141,9 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 		Sockets: []api.Socket{}, Launcher: api.Launcher{PID: t.Unit.MainPID}, Worker: api.Worker{State: api.StateWaiting},
 	}}
 	alive := false
-	if process, err := holders.Find(t.Unit.MainPID); t.Unit.MainPID > 0 && err == nil {
+	if process, err := proctree.Find(t.Unit.MainPID); t.Unit.MainPID > 0 && err == nil {
 		s.Launcher.Since = api.Moment(process.Since())
-		alive = len(process.Argv) > 0 // not a zombie
+		alive = !process.Zombie
 	}
 	switch {
 	case errors.Is(err, client.ErrSilent):

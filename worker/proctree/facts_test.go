@@ -1,4 +1,4 @@
-package holders
+package proctree
 
 import (
 	"testing"
@@ -44,7 +44,7 @@ func TestUnitOf(t *testing.T) {
 		{"/system.slice/_cpu.service", "cpu.service", false},
 		{"/docker/0123456789ab", "", false},
 	} {
-		if unit, user := unitOf(tc.path); unit != tc.unit || user != tc.user {
+		if unit, user := UnitOf(tc.path); unit != tc.unit || user != tc.user {
 			t.Errorf("%s: got %q, %t, want %q, %t", tc.path, unit, user, tc.unit, tc.user)
 		}
 	}

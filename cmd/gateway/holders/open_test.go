@@ -16,9 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/proctree"
 )
 
-func TestOf(t *testing.T) {
+func TestOpen(t *testing.T) {
 	l, _ := listen(t, "tcp4", "127.0.0.1:0")
 	other, _ := listen(t, "tcp4", "127.0.0.1:0")
 	shared, own := inodeOf(t, l), inodeOf(t, other)
@@ -29,7 +31,7 @@ func TestOf(t *testing.T) {
 	defer duplicate.Close()
 	cmd, end := startHolder(t, l, "gateway", "--token", "hunter2", "--port=1")
 
-	byInode, _, err := Of(shared, own, 0)
+	byInode, _, err := open(shared, own, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,22 +48,24 @@ func TestOf(t *testing.T) {
 	if !strings.Contains(string(path), ":"+got.Cgroup+"\n") || got.Cgroup == "" {
 		t.Errorf("got cgroup %q, want one of\n%s", got.Cgroup, path)
 	}
-	wantProcess := Process{
-		PID:       cmd.Process.Pid,
-		PPID:      os.Getpid(),
-		StartTime: startTime(t, got.PID),
-		UID:       uint32(os.Geteuid()),
-		Name:      "exe", // the last part of /proc/self/exe, which is what was executed
-		Argv:      []string{"gateway", "--token", "hunter2", "--port=1"},
-		Command:   "gateway --token *** --port=1",
-		Cgroup:    got.Cgroup, Unit: got.Unit, UserUnit: got.UserUnit,
+	wantHolder := Holder{
+		Process: proctree.Process{
+			PID:   cmd.Process.Pid,
+			PPID:  os.Getpid(),
+			Start: startTime(t, got.PID),
+			Name:  "exe", // the last part of /proc/self/exe, which is what was executed
+		},
+		UID:     uint32(os.Geteuid()),
+		Argv:    []string{"gateway", "--token", "hunter2", "--port=1"},
+		Command: "gateway --token *** --port=1",
+		Cgroup:  got.Cgroup, InUnit: got.InUnit, UserUnit: got.UserUnit,
 	}
-	if diff := cmp.Diff(wantProcess, got); diff != "" {
+	if diff := cmp.Diff(wantHolder, got, cmp.AllowUnexported(Holder{})); diff != "" {
 		t.Errorf("the child, -want +got\n%s", diff)
 	}
 
 	end()
-	byInode, _, err = Of(shared)
+	byInode, _, err = open(shared)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +80,7 @@ func TestOfWithoutArgv(t *testing.T) {
 	inode := inodeOf(t, l)
 	startHolder(t, l, "")
 	l.Close()
-	byInode, _, err := Of(inode)
+	byInode, _, err := open(inode)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +177,7 @@ func reportOf(t *testing.T, addr netip.AddrPort, inode uint64, pid int) seen {
 	return got
 }
 
-func pids(byInode map[uint64][]Process) map[uint64][]int {
+func pids(byInode map[uint64][]Holder) map[uint64][]int {
 	m := map[uint64][]int{}
 	for inode, processes := range byInode {
 		for _, p := range processes {
@@ -198,21 +202,21 @@ func startTime(t *testing.T, pid int) uint64 {
 	return ticks
 }
 
-// TestFind: a process is described, and its start is a moment.
-func TestFind(t *testing.T) {
+// TestDescribe: a process is described, and its start is a moment.
+func TestDescribe(t *testing.T) {
 	before := time.Now()
 	l, _ := listen(t, "tcp4", "127.0.0.1:0")
 	cmd, _ := startHolder(t, l)
 	after := time.Now()
-	p, err := Find(cmd.Process.Pid)
-	if err != nil || p.PPID != os.Getpid() || p.UID != uint32(os.Geteuid()) || p.Command == "" {
-		t.Errorf("%+v, %v", p, err)
+	h, err := describe(cmd.Process.Pid)
+	if err != nil || h.PPID != os.Getpid() || h.UID != uint32(os.Geteuid()) || h.Command == "" {
+		t.Errorf("%+v, %v", h, err)
 	}
 	// To the second.
-	if since := p.Since(); since.Before(before.Add(-time.Second)) || since.After(after.Add(time.Second)) {
+	if since := h.Since(); since.Before(before.Add(-time.Second)) || since.After(after.Add(time.Second)) {
 		t.Errorf("it started at %s, want %s to %s", since, before, after)
 	}
-	if _, err := Find(1 << 30); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := describe(1 << 30); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("of no process: %v", err)
 	}
 }

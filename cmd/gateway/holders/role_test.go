@@ -108,30 +108,33 @@ func TestListening(t *testing.T) {
 func TestRemedy(t *testing.T) {
 	t.Parallel()
 	addresses := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")}
-	process := func(unit string, user bool) Process {
-		return Process{PID: 4711, UID: uint32(os.Geteuid()), Unit: unit, UserUnit: user}
+	process := func(unit string, user bool) Holder {
+		return Holder{Process: proctree.Process{PID: 4711}, UID: uint32(os.Geteuid()), InUnit: unit, UserUnit: user}
 	}
 	tests := []struct {
-		holder Holder
-		want   string
+		role      Role
+		in        Holder
+		unit      string
+		manager   systemd.Manager
+		contained bool
+		want      string
 	}{
-		{Holder{Process: process("left.service", false), Role: Orphan}, "`gateway reclaim 127.0.0.1:18789 '[::1]:18789'` ends it"},
-		{Holder{Process: process("old.service", false), Role: Rival, Unit: "old.service"}, "`systemctl disable --now old.service` ends it for good"},
-		{
-			Holder{Process: process("", true), Role: Rival, Unit: "old.service", Manager: systemd.Manager{User: true, UID: os.Geteuid()}},
-			"`systemctl --user disable --now old.service` ends it for good",
-		},
-		{Holder{Process: process("web.service", false), Role: Foreign}, "`systemctl stop web.service` stops it"},
-		{Holder{Process: process("web.service", true), Role: Foreign}, "`systemctl --user stop web.service` stops it"},
-		{Holder{Process: process("session-3.scope", false), Role: Foreign}, "`kill 4711` ends it"},
-		{Holder{Process: process("", false), Role: Foreign}, "`kill 4711` ends it"},
-		{Holder{Process: process("docker.service", false), Role: Foreign, contained: true}, "stop its container, which would start it again"},
-		{Holder{Process: process("openclaw-gateway.service", false), Role: Worker}, ""},
-		{Holder{Process: process("init.scope", false), Role: Systemd}, ""},
+		{Orphan, process("left.service", false), "", systemd.Manager{}, false, "`gateway reclaim 127.0.0.1:18789 '[::1]:18789'` ends it"},
+		{Rival, process("old.service", false), "old.service", systemd.Manager{}, false, "`systemctl disable --now old.service` ends it for good"},
+		{Rival, process("", true), "old.service", systemd.Manager{User: true, UID: os.Geteuid()}, false, "`systemctl --user disable --now old.service` ends it for good"},
+		{Foreign, process("web.service", false), "", systemd.Manager{}, false, "`systemctl stop web.service` stops it"},
+		{Foreign, process("web.service", true), "", systemd.Manager{}, false, "`systemctl --user stop web.service` stops it"},
+		{Foreign, process("session-3.scope", false), "", systemd.Manager{}, false, "`kill 4711` ends it"},
+		{Foreign, process("", false), "", systemd.Manager{}, false, "`kill 4711` ends it"},
+		{Foreign, process("docker.service", false), "", systemd.Manager{}, true, "stop its container, which would start it again"},
+		{Worker, process("openclaw-gateway.service", false), "", systemd.Manager{}, false, ""},
+		{Systemd, process("init.scope", false), "", systemd.Manager{}, false, ""},
 	}
 	for _, test := range tests {
-		if got := test.holder.Remedy(addresses...); got != test.want {
-			t.Errorf("%s in %q: %q, want %q", test.holder.Role, test.holder.Process.Unit, got, test.want)
+		holder := test.in
+		holder.Role, holder.Unit, holder.Manager, holder.contained = test.role, test.unit, test.manager, test.contained
+		if got := holder.Remedy(addresses...); got != test.want {
+			t.Errorf("%s in %q: %q, want %q", holder.Role, holder.InUnit, got, test.want)
 		}
 	}
 }

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,7 +14,6 @@ import (
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
-	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -32,20 +29,6 @@ const (
 	Rival    = api.RoleRival
 	Foreign  = api.RoleForeign
 )
-
-// Holder is a process that has a socket open.
-type Holder struct {
-	Process
-	Role Role
-	// Why is the reason for the role, in words, where it is orphan, rival or foreign.
-	Why string
-	// Unit is the unit whose main process a rival is, with its manager. (The unit in
-	// whose cgroup a process is, is Process.Unit.)
-	Unit    string
-	Manager systemd.Manager
-
-	contained bool // in a PID namespace below this one
-}
 
 // Remedy says what to run so that an orphan, a rival or somebody foreign lets go of the addresses; "" for all others.
 func (h Holder) Remedy(addresses ...netip.AddrPort) string {
@@ -63,12 +46,12 @@ func (h Holder) Remedy(addresses ...netip.AddrPort) string {
 		return ""
 	case h.contained:
 		return "stop its container, which would start it again"
-	case strings.HasSuffix(h.Process.Unit, ".service"):
+	case strings.HasSuffix(h.InUnit, ".service"):
 		manager := systemd.Manager{User: h.UserUnit}
 		if h.UserUnit {
 			manager.UID = int(h.UID)
 		}
-		return fmt.Sprintf("`%s` stops it", manager.Command(caller, "stop", h.Process.Unit))
+		return fmt.Sprintf("`%s` stops it", manager.Command(caller, "stop", h.InUnit))
 	default:
 		command := fmt.Sprintf("kill %d", h.PID)
 		if int(h.UID) != caller {
@@ -131,15 +114,14 @@ func (k Known) sockets(
 
 // Holders returns, for each inode, the processes that have it open; see Of.
 func (k Known) Holders(ctx context.Context, inodes ...uint64) (byInode map[uint64][]Holder, unseen int, err error) {
-	processes, unseen, err := Of(inodes...)
+	byInode, unseen, err = open(inodes...)
 	if err != nil {
 		return nil, 0, err
 	}
-	court := &court{Known: k, judged: map[int]Holder{}, mains: map[systemd.Manager]mains{}}
-	byInode = map[uint64][]Holder{}
-	for inode, having := range processes {
-		for _, process := range having {
-			byInode[inode] = append(byInode[inode], court.judge(ctx, process))
+	look := &look{Known: k, known: map[int]Holder{}, mains: map[systemd.Manager]mains{}}
+	for _, having := range byInode {
+		for i := range having {
+			look.decide(ctx, &having[i])
 		}
 	}
 	return byInode, unseen, nil
@@ -148,11 +130,11 @@ func (k Known) Holders(ctx context.Context, inodes ...uint64) (byInode map[uint6
 // managerLimit is how long a service manager has to list its main processes.
 const managerLimit = 5 * time.Second
 
-// court remembers what it has asked, for as long as one look at the machine takes.
-type court struct {
+// look remembers what it has asked, for as long as one look at the machine takes.
+type look struct {
 	Known
-	judged map[int]Holder
-	mains  map[systemd.Manager]mains
+	known map[int]Holder
+	mains map[systemd.Manager]mains
 }
 
 // mains is the main processes of a manager's services, or why they are not known.
@@ -161,76 +143,71 @@ type mains struct {
 	err  error
 }
 
-func (c *court) judge(ctx context.Context, process Process) Holder {
-	if holder, done := c.judged[process.PID]; done {
-		return holder
+// decide says what a process is to us.
+func (l *look) decide(ctx context.Context, h *Holder) {
+	if known, done := l.known[h.PID]; done {
+		*h = known
+		return
 	}
-	holder := Holder{Process: process}
-	c.decide(ctx, &holder)
-	c.judged[process.PID] = holder
-	return holder
-}
-
-func (c *court) decide(ctx context.Context, h *Holder) {
+	isWorker := func(pid int) bool { return pid == l.Worker }
 	switch {
-	case h.PID == c.Manager, h.IsManager():
+	case h.PID == l.Manager, h.isManager():
 		h.Role = Systemd
-	case h.PID == c.Launcher:
+	case h.PID == l.Launcher:
 		h.Role = Launcher
-	case h.PID == c.Worker, c.Worker != 0 && descends(h.Process, func(pid int) bool { return pid == c.Worker }):
+	case h.PID == l.Worker, l.Worker != 0 && descends(h, isWorker):
 		h.Role = Worker
-	case isLauncher(h.PID, h.Argv), becomesLauncher(h.Process), c.launches(h.Process):
+	case isLauncher(h.PID, h.Argv), becomesLauncher(h), launches(h):
 		h.Role = Launcher
-	case c.belongsToLauncher(h.Process), hasLauncher(h.PID):
+	case l.belongsToLauncher(h), hasLauncher(h.PID):
 		h.Role = Worker
 	case !openclaw.IsGateway(h.PID, h.Argv):
 		h.Role, h.Why = Foreign, "it is no OpenClaw gateway"
-	case !sameNamespace(h.PID):
+	case elsewhere(h.PID):
 		// Whoever runs the container starts it again.
 		h.Role, h.Why, h.contained = Foreign, "it is an OpenClaw gateway in a container", true
 	default:
-		c.decideGateway(ctx, h)
+		l.decideGateway(ctx, h)
 	}
+	l.known[h.PID] = *h
 }
 
 // decideGateway tells an orphan from a rival. A gateway that starts itself a
 // second time, as openclaw.mjs can, is the main process's child; the pair is
 // supervised.
-func (c *court) decideGateway(ctx context.Context, h *Holder) {
+func (l *look) decideGateway(ctx context.Context, h *Holder) {
 	managers := []systemd.Manager{{}}
 	if h.UserUnit || h.UID != 0 {
 		managers = append(managers, systemd.Manager{User: true, UID: int(h.UID)})
 	}
 	for _, manager := range managers {
-		known := c.mainsOf(ctx, manager)
-		for pid := h.PID; pid > 1; {
-			unit, main := known.unit[pid]
-			process, err := proctree.Find(pid)
-			if main && err == nil && (pid == h.PID || openclaw.IsGateway(pid, commandLine(pid))) {
+		known := l.mainsOf(ctx, manager)
+		for process := range proctree.Ancestry(h.PID) {
+			unit, main := known.unit[process.PID]
+			if main && (process.PID == h.PID || openclaw.IsGateway(process.PID, proctree.Argv(process.PID))) {
 				h.Role, h.Unit, h.Manager = Rival, unit, manager
 				h.Why = fmt.Sprintf("it is an OpenClaw gateway that %s keeps running", unit)
 				return
 			}
-			if main || err != nil {
+			if main {
 				break
 			}
-			pid = process.PPID
 		}
-		if known.err != nil && manager.User == h.UserUnit && strings.HasSuffix(h.Process.Unit, ".service") {
-			h.Role, h.Unit, h.Manager = Rival, h.Process.Unit, manager
-			h.Why = fmt.Sprintf("it is an OpenClaw gateway in %s, and whether that keeps it running could not be asked", h.Process.Unit)
+		if known.err != nil && manager.User == h.UserUnit && strings.HasSuffix(h.InUnit, ".service") {
+			h.Role, h.Unit, h.Manager = Rival, h.InUnit, manager
+			h.Why = fmt.Sprintf("it is an OpenClaw gateway in %s, and whether that keeps it running could not be asked", h.InUnit)
 			return
 		}
 	}
 	h.Role = Orphan
 	h.Why = "it is an OpenClaw gateway that is the main process of no unit"
-	if h.Process.Unit != "" {
-		h.Why += ", left in " + h.Process.Unit
+	if h.InUnit != "" {
+		h.Why += ", left in " + h.InUnit
 	}
 }
 
-func (c *court) mainsOf(ctx context.Context, manager systemd.Manager) mains {
-	if known, asked := c.mains[manager]; asked {
+func (l *look) mainsOf(ctx context.Context, manager systemd.Manager) mains {
+	if known, asked := l.mains[manager]; asked {
 		return known
 	}
 	// One that hangs must not keep the others from being told.
@@ -238,38 +215,38 @@ func (c *court) mainsOf(ctx context.Context, manager systemd.Manager) mains {
 	defer cancel()
 	var known mains
 	known.unit, known.err = manager.MainPIDs(ctx)
-	c.mains[manager] = known
+	l.mains[manager] = known
 	return known
 }
 
 // belongsToLauncher reports whether a process is in the cgroup of a generation, or
 // descends from a launcher. A launcher run by hand has no cgroups.
-func (c *court) belongsToLauncher(p Process) bool {
-	if _, below, found := strings.Cut(p.Cgroup, "/"+units.Service+"/"); found && strings.HasPrefix(below, "generation-") {
+func (l *look) belongsToLauncher(h *Holder) bool {
+	if _, below, found := strings.Cut(h.Cgroup, "/"+units.Service+"/"); found && strings.HasPrefix(below, "generation-") {
 		return true
 	}
-	return descends(p, func(pid int) bool { return pid == c.Launcher || isLauncher(pid, commandLine(pid)) })
+	return descends(h, func(pid int) bool { return pid == l.Launcher || isLauncher(pid, proctree.Argv(pid)) })
 }
 
 // hasLauncher reports whether a process is the worker of a launcher that lives,
 // whatever program that launcher is: an older one, or a copy run by hand.
 func hasLauncher(pid int) bool {
-	_, ok := worker.LauncherOf(pid)
+	_, ok := proctree.LauncherOf(pid)
 	return ok
 }
 
 // launches reports whether a process is the launcher of a worker: of one of its
 // children, as far as those may be looked into.
-func (c *court) launches(p Process) bool {
-	children, err := proctree.Descendants(p.PID)
+func launches(h *Holder) bool {
+	children, err := proctree.Descendants(h.PID)
 	if err != nil {
 		return false
 	}
 	for _, child := range children {
-		if child.PPID != p.PID {
+		if child.PPID != h.PID {
 			break // children come before grandchildren
 		}
-		if launcher, ok := worker.LauncherOf(child.PID); ok && launcher.PID == p.PID {
+		if launcher, ok := proctree.LauncherOf(child.PID); ok && launcher.PID == h.PID {
 			return true
 		}
 	}
@@ -277,16 +254,11 @@ func (c *court) launches(p Process) bool {
 }
 
 // descends reports whether one of a process's ancestors is so.
-func descends(p Process, is func(pid int) bool) bool {
-	for pid := p.PPID; pid > 1; {
-		if is(pid) {
+func descends(h *Holder, is func(pid int) bool) bool {
+	for ancestor := range proctree.Ancestry(h.PPID) {
+		if is(ancestor.PID) {
 			return true
 		}
-		process, err := proctree.Find(pid)
-		if err != nil {
-			return false
-		}
-		pid = process.PPID
 	}
 	return false
 }
@@ -297,8 +269,7 @@ func isLauncher(pid int, argv []string) bool {
 	if len(argv) < 2 || (argv[1] != "run" && argv[1] != "gateway") {
 		return false
 	}
-	folder := filepath.Join("/proc", strconv.Itoa(pid))
-	theirs, err := os.Stat(filepath.Join(folder, "exe"))
+	theirs, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid))
 	if err == nil {
 		if own, err := os.Stat("/proc/self/exe"); err == nil && os.SameFile(own, theirs) {
 			return true
@@ -306,37 +277,24 @@ func isLauncher(pid int, argv []string) bool {
 	}
 	// In our unit, or in a cgroup of its own there, where it has moved to make room
 	// for the worker. OpenClaw's own unit can have the same name.
-	cgroup, err := os.ReadFile(filepath.Join(folder, "cgroup"))
-	ours := strings.Contains(string(cgroup), "/"+units.Service+"\n") || strings.Contains(string(cgroup), "/"+units.Service+"/launcher\n")
-	return err == nil && ours && !openclaw.IsGateway(pid, argv)
+	cgroup := strings.TrimSuffix(proctree.Cgroup(pid), "/launcher")
+	return strings.HasSuffix(cgroup, "/"+units.Service) && !openclaw.IsGateway(pid, argv)
 }
 
 // becomesLauncher reports whether a process is what systemd has forked for our
 // unit and has not executed yet: it has the sockets already. Its name is in
 // parentheses until then.
-func becomesLauncher(p Process) bool {
-	if p.Unit != units.Service || !strings.HasPrefix(p.Name, "(") {
+func becomesLauncher(h *Holder) bool {
+	if h.InUnit != units.Service || !strings.HasPrefix(h.Name, "(") {
 		return false
 	}
-	parent, err := Find(p.PPID)
-	return err == nil && parent.IsManager()
+	parent, err := describe(h.PPID)
+	return err == nil && parent.isManager()
 }
 
-func commandLine(pid int) []string {
-	content, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
-	if err != nil {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(string(content), "\x00"), "\x00")
-}
-
-// sameNamespace reports whether a process is in this PID namespace, and not in a
-// container below it. One that may not be asked counts as one that is.
-func sameNamespace(pid int) bool {
-	own, err := os.Readlink("/proc/self/ns/pid")
-	if err != nil {
-		return true
-	}
-	theirs, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns/pid"))
-	return err != nil || theirs == own
+// elsewhere reports whether a process is in another PID namespace, a container's. One that may not be asked counts as one
+// that is not.
+func elsewhere(pid int) bool {
+	is, err := proctree.Elsewhere(pid, "pid")
+	return err == nil && is
 }
