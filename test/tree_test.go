@@ -387,13 +387,44 @@ func testStop(t *testing.T, here place) {
 			}
 		})
 	})
+	// By notify, so that the next launcher makes no connection: systemd watches the socket itself until the service
+	// is up, and a connection that it sees behind the stop is a client, for whom it starts everything again.
+	quiet := misbehaving("detaches.py") + atOnce + impatient + "ready: {probe: notify}\n"
+	killed := func() {
+		t.Helper()
+		kill(t, m, m.Unit(t, service).MainPID)
+	}
 	t.Run("of a launcher that was killed", func(t *testing.T) {
-		// By notify, so that the next launcher makes no connection: systemd watches the socket itself until the service
-		// is up, and a connection that it sees behind the stop is a client, for whom it starts everything again.
-		start(misbehaving("detaches.py") + atOnce + impatient + "ready: {probe: notify}\n")
+		start(quiet)
 		serving(t, m.Scope, 1)
-		kill(t, m, gatewayStatus(t, m.Scope).Launcher.PID)
-		stopped(t, m, stop)
+		killed()
+		stop()
+		stoppedFor(t, m, "inactive", "failed") // as the two cases below, whichever it is
+	})
+	t.Run("of a launcher that was killed, before systemd schedules its restart", func(t *testing.T) {
+		start(quiet)
+		serving(t, m.Scope, 1)
+		// systemd has something to do first, until the test lets it go on.
+		m.Run(t, "mkfifo", "-m", "666", "/tmp/held")
+		dropIn(t, m, "ExecStopPost=cat /tmp/held\n")
+		killed()
+		m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.SubState == "stop-post" })
+		m.Systemctl(t, "stop", "--no-block", service)
+		drop(t, m, service, "")
+		m.Run(t, "/bin/sh", "-c", "timeout 60 sh -c 'echo > /tmp/held'; rm /tmp/held")
+		m.WaitUnit(t, service, bound, machine.Inactive)
+		// The signal is the last that systemd has seen of the unit.
+		stoppedFor(t, m, "failed")
+	})
+	t.Run("of a launcher that was killed, after systemd has scheduled its restart", func(t *testing.T) {
+		start(quiet)
+		serving(t, m.Scope, 1)
+		dropIn(t, m, "RestartSec=1h\n")
+		killed()
+		m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.SubState == "auto-restart" })
+		stop()
+		drop(t, m, service, "")
+		stoppedFor(t, m, "inactive")
 	})
 	t.Run("of a frozen worker", func(t *testing.T) {
 		start(misbehaving("freezes.py") + atOnce + impatient)
@@ -415,12 +446,40 @@ func testStop(t *testing.T, here place) {
 func stopped(t *testing.T, m *machine.Machine, stop func()) {
 	t.Helper()
 	stop()
-	if unit := m.Unit(t, service); unit.ActiveState != "inactive" {
-		t.Errorf("%s is %s (%s) after systemctl stop", service, unit.ActiveState, unit.Result)
+	nothingLeft(t, m, "inactive")
+}
+
+// stoppedFor fails the test unless the service was stopped, in one of these states,
+// and comes back by a start alone: systemd shows a unit as failed whose last main
+// process was killed, and that must keep nobody from starting it.
+func stoppedFor(t *testing.T, m *machine.Machine, states ...string) {
+	t.Helper()
+	nothingLeft(t, m, states...)
+	if unit := m.Unit(t, socket); unit.ActiveState != "active" {
+		t.Errorf("%s is %s (%s) after systemctl stop of the service", socket, unit.ActiveState, unit.Result)
+	}
+	m.Systemctl(t, "start", service)
+	serving(t, m.Scope, 1)
+	stopped(t, m, func() { m.Systemctl(t, "stop", service) })
+}
+
+// nothingLeft fails the test unless the service is in one of these states, nothing
+// of it lives, and nobody but systemd has its sockets.
+func nothingLeft(t *testing.T, m *machine.Machine, states ...string) {
+	t.Helper()
+	if unit := m.Unit(t, service); !slices.Contains(states, unit.ActiveState) {
+		t.Errorf("%s is %s (%s) after systemctl stop, want %s", service, unit.ActiveState, unit.Result, strings.Join(states, " or "))
 	}
 	nobody(t, m)
 	if _, err := os.Stat(m.Root() + "/sys/fs/cgroup" + m.Cgroup(service)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the unit's cgroup is left: %v", err)
+	}
+	for _, listens := range gatewayStatus(t, m.Scope).Sockets {
+		for _, holder := range listens.Holders {
+			if holder.Role != "systemd" {
+				t.Errorf("%s is still held by %+v", listens.Address, holder)
+			}
+		}
 	}
 }
 
