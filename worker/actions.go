@@ -246,13 +246,19 @@ func (s *Supervisor) tooLate(event) {
 	s.giveUp(event{err: fmt.Errorf("not ready after %s (ready.timeout): %s", s.present.spec.ReadyTimeout, s.present.explain(listens))})
 }
 
-// giveUp ends a generation that cannot serve.
+// giveUp ends a generation that cannot serve. What follows is decided by then: who
+// waits is told, and who asks while it ends asks for the next one.
 func (s *Supervisor) giveUp(e event) {
 	s.problem = fmt.Sprintf("generation %d: %v", s.number, e.err)
 	s.log.Error("worker does not serve", "generation", s.number, "worker_pid", s.present.process.Pid, "error", e.err)
-	// Now: who asks while it ends asks for the next one.
-	s.settle(s.failure())
-	s.end(ReasonUnready, e.err.Error(), (*Supervisor).failed)
+	next := (*Supervisor).failed
+	if s.unproven() {
+		s.rollBack()
+		next = (*Supervisor).start
+	} else {
+		s.settle(errors.New(s.problem))
+	}
+	s.end(ReasonUnready, e.err.Error(), next)
 }
 
 // replace ends the generation for the next one.
@@ -342,6 +348,7 @@ func (s *Supervisor) crashed(e event) {
 func (s *Supervisor) failed(e event) {
 	if s.unproven() {
 		s.rollBack()
+		s.start(event{})
 		return
 	}
 	s.failures++
@@ -371,24 +378,15 @@ func (s *Supervisor) unproven() bool {
 	return s.good != nil && s.good.Edition != s.spec.Edition
 }
 
-// failure is what somebody is told who waits for a generation that failed.
-func (s *Supervisor) failure() error {
-	if s.unproven() {
-		return fmt.Errorf("%s; the last configuration that worked comes back", s.problem)
-	}
-	return errors.New(s.problem)
-}
-
 // rollBack goes back to the last spec that worked: the generation that failed was
 // the first of a new one.
 func (s *Supervisor) rollBack() {
 	s.rolled, s.reason = s.spec.Edition, s.problem
-	s.settle(s.failure())
+	s.settle(fmt.Errorf("%s; the last configuration that worked comes back", s.problem))
 	s.log.Error("the new configuration does not work, going back to the last one that did", "generation", s.number, "error", s.problem)
 	s.spec = *s.good
 	s.problem = ""
 	s.resetBackoff()
-	s.start(event{})
 }
 
 // tendDesk has the clients answered, until the state changes, where the next

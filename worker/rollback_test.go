@@ -23,6 +23,9 @@ func (r *rig) edition(number int, command []string) Spec {
 // reason in which the text is; edition 0 wants none.
 func (r *rig) wantRolledBack(s Status, edition int, text string) {
 	r.t.Helper()
+	if edition == 0 {
+		text = ""
+	}
 	if s.RolledBack != edition || !strings.Contains(s.RollbackReason, text) || (edition == 0) != (s.RollbackReason == "") {
 		r.t.Errorf("rolled back: edition %d, because %q; want edition %d, because of %q", s.RolledBack, s.RollbackReason, edition, text)
 	}
@@ -195,12 +198,55 @@ func TestLiveEdit(t *testing.T) {
 	})
 }
 
-// TestApplyWhileGivenUp applies one more configuration while the worker of a bad
-// one is being ended.
+// TestApplyWhileGivenUp asks for something else while the worker of a bad
+// configuration is being ended. That it is rolled back is decided and shown by then.
 func TestApplyWhileGivenUp(t *testing.T) {
 	t.Parallel()
-	for _, restart := range []bool{true, false} {
-		t.Run(fmt.Sprint("restart ", restart), func(t *testing.T) {
+	type ask func(r *rig, bad Spec) <-chan error
+	for name, test := range map[string]struct {
+		ask     ask
+		again   bool // the bad command gets another try
+		edition int  // of the worker that comes
+		rolled  int  // and which one was rolled back then
+	}{
+		"another worker": {
+			ask: func(r *rig, _ Spec) <-chan error {
+				next := r.edition(3, r.spec.Command)
+				next.After = 1
+				return r.supervisor.Apply(next, true)
+			},
+			edition: 3,
+		},
+		// Whoever compared it has not seen that the other one was rolled back.
+		"the bad one in other circumstances": {
+			ask: func(r *rig, bad Spec) <-chan error {
+				bad.Edition, bad.After = 3, 2
+				return r.supervisor.Apply(bad, false)
+			},
+			again: true, edition: 1, rolled: 3,
+		},
+		"the good one in other circumstances": {
+			ask: func(r *rig, _ Spec) <-chan error {
+				next := r.edition(3, r.spec.Command)
+				next.After = 1
+				return r.supervisor.Apply(next, false)
+			},
+			edition: 3,
+		},
+		"the edit is taken back": {
+			ask: func(r *rig, _ Spec) <-chan error {
+				next := r.spec
+				next.After = 1
+				return r.supervisor.Apply(next, false)
+			},
+			edition: 1,
+		},
+		"a restart": {
+			ask:     func(r *rig, _ Spec) <-chan error { return r.supervisor.Restart() },
+			edition: 1, rolled: 2,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			gate := fifo(t)
 			r := newRig(t, command(t, "serve"))
@@ -210,31 +256,38 @@ func TestApplyWhileGivenUp(t *testing.T) {
 			bad := r.edition(2, command(t, "deaf", "trap=SIGTERM:-1", "gate="+gate))
 			bad.Probe = ProbeNotify
 			second := r.supervisor.Apply(bad, true)
-			open(t, gate)
-			r.letTimePass()
-			r.want(r.outcome(second), "generation 2: not ready", comesBack)
-			pid := r.awaitThat("given up", func(s Status) bool { return s.State == Stopping && s.Generation == 2 }).PID
-			next := bad // as it is, in other circumstances
-			next.Edition = 3
-			if restart {
-				next = r.edition(3, r.spec.Command)
+			// giveUp has a generation given up, and killed when something else was asked for.
+			giveUp := func(generation int, reply <-chan error, then func()) {
+				t.Helper()
+				r.awaitThat("started", func(s Status) bool { return s.State == Starting && s.Generation == generation })
+				open(t, gate)
+				r.letTimePass()
+				says := fmt.Sprintf("generation %d: not ready", generation)
+				r.want(r.outcome(reply), says, comesBack)
+				s := r.awaitThat("given up", func(s Status) bool { return s.State == Stopping && s.Generation == generation })
+				r.wantRolledBack(s, generation, says)
+				if s.Problem != "" || s.Edition != 1 || s.PID == 0 {
+					t.Errorf("given up: %+v", s)
+				}
+				then()
+				if err := unix.Kill(s.PID, unix.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
 			}
-			third := r.supervisor.Apply(next, restart)
-			r.awaitThat("edition 3", func(s Status) bool { return s.Edition == 3 })
-			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-				t.Fatal(err)
+			var third <-chan error
+			giveUp(2, second, func() { third = test.ask(r, bad) })
+			ready := 3
+			if test.again {
+				giveUp(3, third, func() {})
+				ready = 4
+			} else {
+				r.want(r.outcome(third))
 			}
 			s := r.await(Ready)
-			if restart {
-				r.want(r.outcome(third))
-				r.wantRolledBack(s, 0, "")
-			} else {
-				r.want(r.outcome(third), "generation 2: not ready", comesBack)
-				r.wantRolledBack(s, 3, "generation 2: not ready")
+			if s.Edition != test.edition || s.Generation != ready || s.LastExit.Reason != ReasonUnready || s.Failures != 0 {
+				t.Errorf("ready: %+v, want edition %d", s, test.edition)
 			}
-			if want := map[bool]int{true: 3, false: 1}[restart]; s.Edition != want || s.Generation != 3 || s.LastExit.Reason != ReasonUnready {
-				t.Errorf("ready: %+v, want edition %d", s, want)
-			}
+			r.wantRolledBack(s, test.rolled, "not ready")
 		})
 	}
 }

@@ -80,11 +80,12 @@ type Status struct {
 	Ending     Reason    // in Stopping, why; "" otherwise
 	NextStart  time.Time // in BackingOff; zero otherwise
 	Problem    string    // what is wrong, in a sentence; "" when nothing is
-	// Edition is that of the spec from which the present worker, or the next one,
-	// is made.
+	// Edition is that of the spec from which the present worker is made, or the next
+	// one, in Stopping too.
 	Edition int
 	// RolledBack is the edition of a spec that was given up for the last one that
-	// worked, and RollbackReason why; 0 and "" when the last one applied is in use.
+	// worked, and RollbackReason why, as soon as that is decided: its worker may be
+	// Stopping still. 0 and "" when the last one applied is in use.
 	RolledBack     int
 	RollbackReason string
 }

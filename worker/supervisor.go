@@ -82,7 +82,8 @@ type Supervisor struct {
 	next     func(*Supervisor, event) // what follows when the present generation has ended
 	nextAt   time.Time
 	readyAt  time.Time
-	waiters  []chan<- error
+	waiters  []chan<- error     // who is to be told what comes of a start
+	answers  []answer           // of those who are told with the next publish
 	unwatch  context.CancelFunc // ends the wait for a client, or for the last one to leave
 	patience time.Duration      // that Ready has with a worker that nobody needs; 0: endless
 	shut     func()             // closes the front desk; nil when it is closed
@@ -95,6 +96,12 @@ type request struct {
 	spec    *Spec // nil: as it is
 	restart bool
 	reply   chan<- error
+}
+
+// answer is what somebody is told who has waited for an outcome.
+type answer struct {
+	reply   chan<- error
+	outcome error
 }
 
 // New returns a supervisor that does nothing until Run.
@@ -211,7 +218,7 @@ func (s *Supervisor) serve(r request) {
 		reason, next = ReasonConfig, r.spec
 	}
 	if next.Refused != nil {
-		r.reply <- next.Refused
+		s.answer(r.reply, next.Refused)
 		return
 	}
 	if r.spec != nil {
@@ -228,7 +235,7 @@ func (s *Supervisor) serve(r request) {
 		// new worker.
 		if s.state == Waiting {
 			s.wait()
-			r.reply <- nil
+			s.answer(r.reply, nil)
 			return
 		}
 		switch {
@@ -240,7 +247,7 @@ func (s *Supervisor) serve(r request) {
 		default:
 			s.tendDesk()
 			s.tendIdle()
-			r.reply <- nil
+			s.answer(r.reply, nil)
 			return
 		}
 	}
@@ -254,12 +261,28 @@ func (s *Supervisor) serve(r request) {
 // settle tells everybody who waits for the outcome of a start.
 func (s *Supervisor) settle(err error) {
 	for _, waiter := range s.waiters {
-		waiter <- err
+		s.answer(waiter, err)
 	}
 	s.waiters = nil
 }
 
+// answer tells somebody an outcome, when the status that shows it has been
+// published: who looks right behind it must find it.
+func (s *Supervisor) answer(reply chan<- error, outcome error) {
+	s.answers = append(s.answers, answer{reply, outcome})
+}
+
+// publish has everybody know what there is to know: first those who observe, then
+// those who wait.
 func (s *Supervisor) publish() {
+	s.show()
+	for _, a := range s.answers {
+		a.reply <- a.outcome
+	}
+	s.answers = nil
+}
+
+func (s *Supervisor) show() {
 	if s.options.Observe == nil {
 		return
 	}

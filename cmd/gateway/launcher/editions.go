@@ -222,7 +222,10 @@ func (e *editions) observe(status worker.Status) {
 // closeUnclaimed closes the addresses that an edit has removed, as soon as no generation
 // has them any more and none will be made with them by a rollback.
 func (e *editions) closeUnclaimed(status worker.Status) {
-	if status.State != worker.Ready && status.State != worker.Waiting && status.RolledBack == 0 {
+	switch {
+	case status.State == worker.Ready || status.State == worker.Waiting:
+	case status.RolledBack == 0 || status.State == worker.Stopping:
+		// What is stopping may be what was rolled back, with all that it has.
 		return
 	}
 	good := e.good.Load()

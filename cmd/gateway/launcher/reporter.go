@@ -78,7 +78,11 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 		s.Problems = append(s.Problems, "the configuration was rejected: "+report.err)
 	case observed.RolledBack != 0:
 		s.Config.State, s.Config.Error = "rejected", observed.RollbackReason
-		s.Problems = append(s.Problems, "the last configuration that worked is in use again, because of the new one "+observed.RollbackReason)
+		back := "is in use again"
+		if observed.State == worker.Stopping && observed.Ending == worker.ReasonUnready {
+			back = "comes back" // when the worker of the new one has ended
+		}
+		s.Problems = append(s.Problems, "the last configuration that worked "+back+", because of the new one "+observed.RollbackReason)
 	}
 	if observed.Problem != "" {
 		s.Problems = append(s.Problems, observed.Problem)
