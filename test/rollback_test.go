@@ -26,6 +26,10 @@ func testRollback(t *testing.T, here place) {
 	install(t, m.Scope, m, good)
 	get(t, m, ipv4, "/")
 	serving(t, m.Scope, 1)
+	// So that the last one that worked has come by an edit, too.
+	good += "  environment: ['EDITED=1']\n"
+	m.WriteFile(t, file, good, 0o644)
+	m.Run(t, gatewayPath, "reload")
 	for _, edit := range bad {
 		t.Run(edit.name, func(t *testing.T) {
 			m.WriteFile(t, file, edit.configuration, 0o644)

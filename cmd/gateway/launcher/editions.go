@@ -148,7 +148,9 @@ func (e *editions) unchanged(cfg *config.Config, current *edition) *pending {
 	e.report(configReport{path: cfg.Path})
 	e.log.Info("the configuration has not changed")
 	if e.latest.Swap(current) != current {
-		return newPending(e.supervisor.Apply(current.spec, false))
+		again := current.spec
+		again.After = again.Edition // it was compared with itself
+		return newPending(e.supervisor.Apply(again, false))
 	}
 	return current.ready
 }
