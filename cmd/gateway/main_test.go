@@ -11,8 +11,9 @@ import (
 // TestCommandLine: each mistake gets a sentence with the way out, results go to
 // standard output and everything else to standard error.
 func TestCommandLine(t *testing.T) {
-	// Neither the user's configuration nor a launcher of theirs counts.
+	// Neither the user's configuration nor a launcher of theirs counts. One of the system would, for a command without a scope.
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	good, bad := filepath.Join(t.TempDir(), "good.yaml"), filepath.Join(t.TempDir(), "bad.yaml")
 	for path, content := range map[string]string{
 		good: "worker:\n  environment: [TOKEN=hush]\n  command: [server, --token=hush]\nready: {path: 'http://u:hush@127.0.0.1/x?k=hush'}\n", bad: "worker:\n  comand: [x]\nready: {timeout: 5, path: 'ws://u:hush@host'}\n",
@@ -32,7 +33,7 @@ func TestCommandLine(t *testing.T) {
 		{"unknown option", []string{"status", "--nope"}, 1, nil, []string{"--nope", "gateway status --help"}},
 		{"both scopes", []string{"restart", "--system", "--user"}, 1, nil, []string{"system", "user"}},
 		{"version", []string{"version"}, 0, []string{"gateway ", "linux/"}, nil},
-		{"valid", []string{"config", "check", good}, 0, []string{good + ": valid"}, []string{"not compared with a running launcher: there is none"}},
+		{"valid", []string{"config", "check", "--user", good}, 0, []string{good + ": valid"}, []string{"not compared with a running launcher: there is none"}},
 		{"every mistake", []string{"config", "check", bad}, 1, nil, []string{bad + ":2: ", "did you mean worker.command", bad + ":3: ", "ready.timeout"}},
 		{"missing file", []string{"config", "check", "/no/such.yaml"}, 1, nil, []string{"/no/such.yaml"}},
 		{"values", []string{"config", "show", good}, 0, []string{"ready.timeout", "5m", "default", good + ":2", "TOKEN", "server --token=***", "http://u:xxxxx@127.0.0.1/x"}, nil},
