@@ -15,7 +15,6 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/cmd/gateway/launcher"
 	"openclaw-gateway/units"
 )
 
@@ -54,7 +53,7 @@ func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 		}
 	}
 	var answer api.CheckReply
-	t, alone := scope.Running(cmd.Context(), question.Path)
+	t, alone := scope.running(cmd.Context(), question.Path)
 	if alone == nil {
 		_, alone = t.Status(cmd.Context())
 	}
@@ -136,7 +135,7 @@ password and the query of ready.path.`,
 			}
 			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, value := range cfg.Values() {
-				fmt.Fprintf(table, "%s\t%s\t%s\n", value.Key, launcher.ShownValue(cfg, value), value.Source)
+				fmt.Fprintf(table, "%s\t%s\t%s\n", value.Key, config.Shown(cfg, value), value.Source)
 			}
 			return table.Flush()
 		},
@@ -157,9 +156,9 @@ func namedConfig(scope scopeFlags, args []string) config.Named {
 	case len(args) == 1:
 		return config.Named{Path: args[0]}
 	case scope.System:
-		return config.Named{Path: client.InstalledConfig(units.System)}
+		return config.Named{Path: installedConfig(units.System)}
 	case scope.User:
-		return config.Named{Path: client.InstalledConfig(units.User)}
+		return config.Named{Path: installedConfig(units.User)}
 	default:
 		return config.Named{}
 	}
@@ -174,4 +173,60 @@ func printMistakes(cmd *cobra.Command, err error) error {
 		return &exitStatus{status: 1}
 	}
 	return err
+}
+
+// running returns the launcher that the file at path is to be compared with: the
+// only one, or the one whose configuration it is. The error says why there is
+// none.
+func (f scopeFlags) running(ctx context.Context, path string) (client.Target, error) {
+	var answering, owning []client.Target
+	for _, t := range f.Targets(ctx) {
+		if t.Answers() {
+			answering = append(answering, t)
+		}
+	}
+	switch len(answering) {
+	case 0:
+		return client.Target{}, errors.New("there is none")
+	case 1:
+		return answering[0], nil
+	}
+	for _, t := range answering {
+		if sameFile(readBy(ctx, t), path) {
+			owning = append(owning, t)
+		}
+	}
+	if len(owning) == 1 {
+		return owning[0], nil
+	}
+	return client.Target{}, errors.New("there is one in system scope and one in this user's scope, " +
+		"and this file does not tell which: say --system or --user")
+}
+
+// readBy returns the file that the launcher reads.
+func readBy(ctx context.Context, t client.Target) string {
+	if s, err := t.Status(ctx); err == nil && s.Config.Path != "" {
+		return s.Config.Path
+	}
+	return installedConfig(t.Scope)
+}
+
+func sameFile(a, b string) bool {
+	first, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	second, err := os.Stat(b)
+	return err == nil && os.SameFile(first, second)
+}
+
+// installedConfig returns the file that the installed service of a scope reads,
+// or would read.
+func installedConfig(scope units.Scope) string {
+	if dir, err := units.Dir(scope); err == nil {
+		if _, path, err := units.Chosen("", dir); err == nil && path != "" {
+			return path
+		}
+	}
+	return config.DefaultPath(scope == units.User)
 }

@@ -49,7 +49,7 @@ With --dry-run nothing is ended, and the exit status is the one to expect withou
 				return err
 			}
 			if len(addresses) == 0 {
-				if addresses, err = scope.Addresses(ctx); err != nil {
+				if addresses, err = scope.addresses(ctx); err != nil {
 					return err
 				}
 			}
@@ -101,4 +101,22 @@ func parseAddresses(args []string) ([]netip.AddrPort, error) {
 func beforeBind() bool {
 	cgroup, err := os.ReadFile("/proc/self/cgroup")
 	return err == nil && systemd.ExecutedThis() && strings.Contains(string(cgroup), "/"+units.Socket+"\n")
+}
+
+// addresses returns what the installed socket unit listens on, or what the
+// configuration asks for where there is none.
+func (f scopeFlags) addresses(ctx context.Context) ([]netip.AddrPort, error) {
+	found := f.Targets(ctx)
+	if len(found) > 1 {
+		_, err := f.One(ctx)
+		return nil, err
+	}
+	if len(found) == 1 && len(found[0].Listen) > 0 {
+		return found[0].Listen, nil
+	}
+	cfg, err := namedConfig(f, nil).Load()
+	if err != nil {
+		return nil, fmt.Errorf("name the addresses, as the configuration does not tell them: %w", err)
+	}
+	return cfg.Listen, nil
 }

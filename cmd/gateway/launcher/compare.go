@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/say"
 )
 
@@ -31,7 +32,7 @@ func compare(from, to *edition) []api.Change {
 		if !slices.Contains(changed, value.Key) {
 			continue
 		}
-		c := api.Change{Key: value.Key, From: ShownValue(from.cfg, old[i]), To: ShownValue(to.cfg, value), Effect: effects[value.Key]}
+		c := api.Change{Key: value.Key, From: config.Shown(from.cfg, old[i]), To: config.Shown(to.cfg, value), Effect: effects[value.Key]}
 		if c.From == c.To {
 			c.To += " (edited)"
 		}

@@ -2,6 +2,7 @@
 package say
 
 import (
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -81,4 +82,14 @@ func quote(arg string) string {
 		return strconv.Quote(arg)
 	}
 	return arg
+}
+
+// URL is a URL without what may be a secret in it: a password, or the query.
+func URL(target string) string {
+	u, err := url.Parse(target)
+	if err != nil {
+		return target
+	}
+	u.RawQuery = ""
+	return u.Redacted()
 }

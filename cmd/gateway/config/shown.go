@@ -1,18 +1,16 @@
-package launcher
+package config
 
 import (
 	"cmp"
 	"fmt"
 	"strings"
 
-	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/say"
-	"openclaw-gateway/worker"
 )
 
-// ShownValue is a value of a configuration for people and the log, without what may
+// Shown is a value of a configuration for people and the log, without what may
 // be a secret. It is never empty: the log leaves out what is.
-func ShownValue(cfg *config.Config, value config.Value) string {
+func Shown(cfg *Config, value Value) string {
 	text := fmt.Sprint(value.Value)
 	switch value.Key {
 	case "worker.environment":
@@ -20,7 +18,7 @@ func ShownValue(cfg *config.Config, value config.Value) string {
 	case "worker.command":
 		text = say.CommandLine(cfg.Worker.Command)
 	case "ready.path":
-		text = worker.ShownURL(cfg.Ready.Path)
+		text = say.URL(cfg.Ready.Path)
 	}
 	return cmp.Or(text, `""`)
 }
