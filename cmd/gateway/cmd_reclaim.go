@@ -14,6 +14,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/logging"
 	"openclaw-gateway/cmd/gateway/reclaim"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -35,11 +36,12 @@ process of no unit, which is proven by their command line: SIGTERM, and SIGKILL 
 then. Without ADDRESS (127.0.0.1:18789, [::1]:18789) it takes those of the installed socket unit, else "listen" of the
 configuration. The socket unit runs it each time before it opens the port.
 
-A supervised OpenClaw gateway (a rival) is named with the command that disables its unit. It and processes that are no
+A supervised OpenClaw gateway (a rival) is named with the command that ends its unit. It and processes that are no
 OpenClaw gateway (foreign) are only ended with --force. PID 1, service managers, a launcher and its worker, and whoever
 has started this command are never ended.
 
-Exit status: 0 the address is free, or held by systemd, our launcher and its worker alone; 1 somebody else holds it.
+Exit status: 0 the address is free, or held by systemd, our launcher and its worker alone; 1 somebody else holds it, or
+systemd does for another socket unit.
 With --dry-run nothing is ended, and the exit status is the one to expect without.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), reclaimLimit)
@@ -55,13 +57,13 @@ With --dry-run nothing is ended, and the exit status is the one to expect withou
 			}
 			teller := &reclaim.Teller{
 				Out: cmd.OutOrStdout(), Err: cmd.ErrOrStderr(),
-				Addresses: addresses, Force: force, DryRun: dryRun, UID: os.Geteuid(),
+				Addresses: addresses, Force: force, DryRun: dryRun, By: holders.Me(),
 			}
 			if systemd.ExecutedThis() && !dryRun {
 				teller.Log = logging.New(config.FormatAuto, slog.LevelInfo, os.Stderr)
 			}
 			options := reclaim.Options{Force: force, DryRun: dryRun, Unbound: beforeBind(), Tell: teller.Event}
-			if teller.UID != 0 && !options.Unbound {
+			if teller.By.UID != 0 && !options.Unbound {
 				options.Ours = client.OwnAddresses(ctx)
 			}
 			outcome, err := reclaim.Run(ctx, addresses, options)

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/launcher"
-	"openclaw-gateway/cmd/gateway/reclaim"
 )
 
 func newRunCommand() *cobra.Command {
@@ -63,7 +63,7 @@ func whoHolds(ctx context.Context, err error) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, hintLimit)
 	defer cancel()
-	return fmt.Errorf("%w: %s", used.Err, reclaim.Hint(ctx, used.Address))
+	return fmt.Errorf("%w: %s", used.Err, holders.InUse(ctx, used.Address))
 }
 
 // hintLimit is how long a look at who holds an address may take.

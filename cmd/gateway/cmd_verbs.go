@@ -9,7 +9,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
-	"openclaw-gateway/cmd/gateway/reclaim"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
@@ -86,7 +86,7 @@ alone leaves the port open, and the next client starts everything again.`,
 					return err
 				}
 				if len(left) > 0 && left[0].Exact {
-					return fmt.Errorf("stopped, but %s is not free: %s", address, reclaim.Hint(ctx, address))
+					return fmt.Errorf("stopped, but %s is not free: %s", address, holders.InUse(ctx, address))
 				}
 			}
 			return nil

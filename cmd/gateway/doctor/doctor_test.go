@@ -90,6 +90,7 @@ func entry(t *testing.T) string {
 func add(f *Facts, holder holders.Holder, sockets int) {
 	for i := range sockets {
 		f.Sockets[i].Holders = append(f.Sockets[i].Holders, holder)
+		f.Sockets[i].Wanted = []netip.AddrPort{f.Sockets[i].Address}
 	}
 }
 
@@ -106,7 +107,7 @@ func closed(f *Facts, state, result string) *Scope {
 
 // taken lets a process have the port, instead of the socket unit.
 func taken(f *Facts, holder holders.Holder) {
-	f.Sockets = []holders.Socket{{Socket: sockdiag.Socket{Address: ipv4, Inode: 9, UID: holder.UID, Exact: true}, Holders: []holders.Holder{holder}}}
+	f.Sockets = []holders.Socket{{Socket: sockdiag.Socket{Address: ipv4, Inode: 9, UID: holder.UID, Exact: true}, Holders: []holders.Holder{holder}, Wanted: []netip.AddrPort{ipv4}}}
 }
 
 func userUnits(f *Facts, state string) *Scope {
@@ -136,47 +137,46 @@ var situations = []situation{
 		taken(f, orphan)
 	}},
 	{"port-held-by-rival", "that claw.service keeps running", "systemctl disable --now claw.service", func(f *Facts) {
-		add(f, holders.Holder{Process: proctree.Process{PID: 5}, Role: holders.Rival, Unit: "claw.service", Why: "it is an OpenClaw gateway that claw.service keeps running"}, 1)
+		add(f, holders.Holder{Process: proctree.Process{PID: 5}, Role: holders.Rival, RunBy: holders.RunBy{Unit: "claw.service", Enabled: true}, Why: "it is an OpenClaw gateway that claw.service keeps running"}, 1)
 	}},
 	{"port-held-by-rival", "pid 5", "systemctl stop run-u1.service", func(f *Facts) {
-		f.Scopes[0].OpenClaw = []Unit{{Name: "run-u1.service", FileState: "transient", Port: 9}}
-		add(f, holders.Holder{Process: proctree.Process{PID: 5}, Role: holders.Rival, Unit: "run-u1.service"}, 1)
+		add(f, holders.Holder{Process: proctree.Process{PID: 5}, Role: holders.Rival, RunBy: holders.RunBy{Unit: "run-u1.service"}}, 1)
 	}},
 	{"port-held-by-foreign", "it is no OpenClaw gateway", "gateway reclaim --force 127.0.0.1:18789", func(f *Facts) {
 		add(f, holders.Holder{Process: proctree.Process{PID: 5}, InUnit: "session-1.scope", Role: holders.Foreign, Why: "it is no OpenClaw gateway"}, 1)
 	}},
 	{"port-held-by-foreign", "pid 5", "systemctl stop nginx.service", func(f *Facts) {
-		add(f, holders.Holder{Process: proctree.Process{PID: 5}, InUnit: "nginx.service", Role: holders.Foreign}, 1)
+		add(f, holders.Holder{Process: proctree.Process{PID: 5}, InUnit: "nginx.service", Role: holders.Foreign, RunBy: holders.RunBy{Unit: "nginx.service"}}, 1)
 	}},
 	{"port-held-by-foreign", "for another socket unit, other.socket", "systemctl disable --now other.socket", func(f *Facts) {
 		closed(f, "inactive", "success").Socket.FileState = "disabled"
-		f.Scopes[0].Sockets = append(f.Scopes[0].Sockets, Unit{Name: "other.socket", ActiveState: "active", Listen: []netip.AddrPort{ipv4}})
+		f.Scopes[0].Sockets = append(f.Scopes[0].Sockets, Unit{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netip.AddrPort{ipv4}})
 		taken(f, holders.Holder{Process: proctree.Process{PID: 1}, Role: holders.Systemd})
 	}},
 	{"port-held-by-foreign", "for another socket unit, other.socket of user alice", "systemctl --user disable --now other.socket", func(f *Facts) {
 		f.UID = os.Geteuid()
 		f.Scopes = []Scope{{
 			Name: units.User, Manager: systemd.Manager{User: true, UID: f.UID}, User: "alice",
-			Sockets: []Unit{{Name: "other.socket", ActiveState: "active", Listen: []netip.AddrPort{ipv4}}},
+			Sockets: []Unit{{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netip.AddrPort{ipv4}}},
 		}}
 		taken(f, holders.Holder{})
 		f.Sockets[0].Holders, f.Sockets[0].UID = nil, uint32(f.UID)
 	}},
-	{"port-holder-unseen", "user root that cannot be seen", "sudo gateway doctor", func(f *Facts) {
+	{"port-holder-unseen", "user root that cannot be seen", "sudo gateway reclaim --dry-run 127.0.0.1:18789", func(f *Facts) {
 		f.UID = 1000 // whose unit wants the address, and does not have it
 		f.Scopes = []Scope{{
 			Name: units.User, Manager: systemd.Manager{User: true, UID: 1000}, User: "alice",
-			Sockets: []Unit{{Name: "other.socket", ActiveState: "active", Listen: []netip.AddrPort{ipv4}}},
+			Sockets: []Unit{{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netip.AddrPort{ipv4}}},
 		}}
 		taken(f, holders.Holder{})
 		f.Sockets[0].Holders = nil
 	}},
-	{"port-holder-unseen", "user root that cannot be seen", "ss -tlnp 'sport = :18789'  # on the host of this container", func(f *Facts) {
+	{"port-holder-unseen", "user root that cannot be seen from here, in another PID namespace or by the kernel: look on the host", "ss -tlnp 'sport = :18789'", func(f *Facts) {
 		closed(f, "inactive", "success").Socket.FileState = "disabled"
 		taken(f, holders.Holder{})
 		f.Sockets[0].Holders = nil
 	}},
-	{"port-holder-unseen", "user root that cannot be seen", "sudo gateway doctor", func(f *Facts) {
+	{"port-holder-unseen", "user root that cannot be seen", "sudo gateway reclaim --dry-run 127.0.0.1:18789", func(f *Facts) {
 		f.UID = 1000
 		f.Scopes = nil
 		taken(f, holders.Holder{})
@@ -214,7 +214,7 @@ var situations = []situation{
 	}},
 	{"socket-port-taken", "the port is held by other.socket", "systemctl disable --now other.socket && systemctl start openclaw-gateway.socket", func(f *Facts) {
 		s := closed(f, "failed", "resources")
-		s.Sockets = append(s.Sockets, Unit{Name: "other.socket", ActiveState: "active", Listen: []netip.AddrPort{ipv4}})
+		s.Sockets = append(s.Sockets, Unit{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netip.AddrPort{ipv4}})
 		taken(f, holders.Holder{Process: proctree.Process{PID: 1}, Role: holders.Systemd})
 	}},
 	{"socket-port-taken", "the port is held by another socket unit", "systemctl start openclaw-gateway.socket", func(f *Facts) {

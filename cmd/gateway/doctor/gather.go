@@ -70,7 +70,7 @@ func (g *gatherer) note(essential bool, format string, values ...any) {
 func Gather(ctx context.Context, options Options) *Facts {
 	g := &gatherer{Options: options, facts: &Facts{UID: os.Geteuid(), Version: options.Version}}
 	f := g.facts
-	f.Program, f.Executable = program()
+	f.Program, f.Executable = holders.Me().Program, executable()
 	f.Scopes = g.scopes()
 	booted := isDirectory("/run/systemd/system") // sd_booted(3)
 	switch {
@@ -118,21 +118,16 @@ func (g *gatherer) look(ctx context.Context, s *Scope, booted bool) {
 	}
 }
 
-// program says how the caller calls this program, and where it lies.
-func program() (called, file string) {
+// executable is the file of this program.
+func executable() string {
 	file, err := os.Executable()
 	if err != nil {
-		return "gateway", ""
+		return ""
 	}
 	if resolved, err := filepath.EvalSymlinks(file); err == nil {
-		file = resolved
+		return resolved
 	}
-	if found, err := exec.LookPath("gateway"); err == nil {
-		if resolved, err := filepath.EvalSymlinks(found); err == nil && resolved == file {
-			return "gateway", file
-		}
-	}
-	return systemd.Quote(file), file
+	return file
 }
 
 // scopes lists the managers to ask. Root can ask those of all users that have one.
@@ -405,11 +400,7 @@ func (g *gatherer) ports(ctx context.Context) {
 	}
 	f.Sockets = append([]holders.Socket{}, sockets...)
 	if unseen > 0 && len(sockets) > 0 {
-		who := "run this as root to see all"
-		if os.Geteuid() == 0 {
-			who = "run this with CAP_SYS_PTRACE to see all"
-		}
-		g.note(false, "%s of others could not be looked into, and may have the sockets open as well: %s", plural(unseen, "process"), who)
+		g.note(false, "%s", holders.UnseenNote(unseen, f.by()))
 	}
 }
 

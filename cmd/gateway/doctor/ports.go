@@ -12,29 +12,13 @@ import (
 	"openclaw-gateway/units"
 )
 
-// holding is a process with the wanted addresses that it keeps from us.
-type holding struct {
-	holders.Holder
-	addresses []netip.AddrPort
+// held returns the processes with that role, each once.
+func (f *Facts) held(role holders.Role) []holders.Holder {
+	return slices.DeleteFunc(holders.Each(f.Sockets), func(h holders.Holder) bool { return h.Role != role || f.isMain(h) })
 }
 
-// held returns the processes with that role, each once.
-func (f *Facts) held(role holders.Role) []holding {
-	var all []holding
-	for _, socket := range f.Sockets {
-		for _, holder := range socket.Holders {
-			if holder.Role != role || f.isMain(holder) {
-				continue
-			}
-			i := slices.IndexFunc(all, func(h holding) bool { return h.PID == holder.PID })
-			if i < 0 {
-				i, all = len(all), append(all, holding{Holder: holder})
-			}
-			all[i].addresses = append(all[i].addresses, socket.Address)
-		}
-	}
-	return all
-}
+// by is who asks.
+func (f *Facts) by() holders.Asker { return holders.Asker{UID: f.UID, Program: f.Program} }
 
 // isMain reports whether a holder is the main process of our own service, which got
 // the sockets from systemd; whether it is a launcher is another check's question.
@@ -46,50 +30,45 @@ func (f *Facts) isMain(h holders.Holder) bool {
 
 func (u *Unit) runsMain(pid int) bool { return u.exists() && u.running() && u.MainPID == pid }
 
-func (h holding) summary() string {
-	return fmt.Sprintf("%s %s held by pid %d: %s", addresses(h.addresses), h.are(), h.PID, h.Why)
-}
-
-func (h holding) are() string {
-	if len(h.addresses) > 1 {
-		return "are"
+// finding is what is found of a process that should not hold its addresses.
+func (f *Facts) finding(h holders.Holder) Finding {
+	are := "is"
+	if len(h.Addresses) > 1 {
+		are = "are"
 	}
-	return "is"
+	return Finding{
+		Summary: fmt.Sprintf("%s %s held by pid %d: %s", addresses(h.Addresses), are, h.PID, h.Why), Evidence: heldBy(h), Fix: h.Remedy(f.by()).Command,
+	}
 }
 
-func (h holding) evidence() map[string]any {
+func heldBy(h holders.Holder) map[string]any {
 	words := []string{}
-	for _, address := range h.addresses {
+	for _, address := range h.Addresses {
 		words = append(words, address.String())
 	}
-	return map[string]any{
+	evidence := map[string]any{
 		"addresses": words, "pid": h.PID, "command": h.Command, "user": systemd.UserName(int(h.UID)), "cgroup": h.Cgroup,
 	}
-}
-
-func heldByOrphan(f *Facts) []Finding {
-	var findings []Finding
-	for _, h := range f.held(holders.Orphan) {
-		findings = append(findings, Finding{Summary: h.summary(), Evidence: h.evidence(), Fix: f.free(h)})
+	if h.RunBy.Unit != "" {
+		evidence["unit"] = h.RunBy.Unit
 	}
-	return findings
+	return evidence
 }
 
-func heldByRival(f *Facts) []Finding {
+func heldByOrphan(f *Facts) []Finding { return f.findings(holders.Orphan) }
+
+func heldByRival(f *Facts) []Finding { return f.findings(holders.Rival) }
+
+func (f *Facts) findings(role holders.Role) []Finding {
 	var findings []Finding
-	for _, h := range f.held(holders.Rival) {
-		evidence := h.evidence()
-		evidence["unit"] = h.Unit
-		findings = append(findings, Finding{Summary: h.summary(), Evidence: evidence, Fix: f.free(h)})
+	for _, h := range f.held(role) {
+		findings = append(findings, f.finding(h))
 	}
 	return findings
 }
 
 func heldByForeign(f *Facts) []Finding {
-	var findings []Finding
-	for _, h := range f.held(holders.Foreign) {
-		findings = append(findings, Finding{Summary: h.summary(), Evidence: h.evidence(), Fix: f.free(h)})
-	}
+	findings := f.findings(holders.Foreign)
 	for _, o := range f.otherUnits() {
 		findings = append(findings, o.Finding)
 	}
@@ -106,40 +85,47 @@ type otherUnit struct {
 func (f *Facts) otherUnits() []otherUnit {
 	var others []otherUnit
 	for _, h := range f.held(holders.Systemd) {
-		manager := managerOf(h.Holder)
-		for _, address := range h.addresses {
-			unit, ours := f.socketUnit(address, manager)
+		h.RunBy.Manager = managerOf(h)
+		for _, address := range h.Addresses {
+			unit, ours := f.socketUnit(address, h.RunBy.Manager)
 			if ours || unit == nil && f.explained(address) {
 				continue
 			}
-			other := otherUnit{address: address, Finding: Finding{
-				Summary:  fmt.Sprintf("%s is held by systemd, pid %d, for another socket unit", address, h.PID),
-				Evidence: h.evidence(),
-				Fix:      f.systemctl(manager, "list-sockets") + "  # stop the unit that it shows for " + address.String(),
-			}}
+			summary := fmt.Sprintf("%s is held by systemd, pid %d, for another socket unit", address, h.PID)
 			if unit != nil {
-				other.name = unit.Name
-				other.Evidence["unit"] = unit.Name
-				other.Summary += ", " + unit.Name
-				other.Fix = f.systemctl(manager, "disable", "--now", unit.Name)
+				summary += ", " + unit.Name
 			}
-			others = append(others, other)
+			others = append(others, f.otherUnit(h, address, unit, summary))
 		}
 	}
 	for _, socket := range f.Sockets {
-		s, unit := f.unseenUnit(socket)
-		if unit == nil {
-			continue
-		}
-		others = append(others, otherUnit{address: socket.Address, name: unit.Name, Finding: Finding{
-			Summary: fmt.Sprintf("%s is held by systemd for another socket unit, %s", socket.Address, s.ofScope(unit.Name)),
-			Evidence: s.evidence(map[string]any{
+		if s, unit := f.unseenUnit(socket); unit != nil {
+			h := holders.Holder{UID: socket.UID, Role: holders.Systemd, RunBy: holders.RunBy{Manager: s.Manager}}
+			summary := fmt.Sprintf("%s is held by systemd for another socket unit, %s", socket.Address, s.ofScope(unit.Name))
+			other := f.otherUnit(h, socket.Address, unit, summary)
+			other.Evidence = s.evidence(map[string]any{
 				"addresses": []string{socket.Address.String()}, "inode": socket.Inode, "user": systemd.UserName(int(socket.UID)), "unit": unit.Name,
-			}),
-			Fix: f.systemctl(s.Manager, "disable", "--now", unit.Name),
-		}})
+			})
+			others = append(others, other)
+		}
 	}
 	return others
+}
+
+// otherUnit is the finding of an address that a manager holds for a unit, nil where it is not known which.
+func (f *Facts) otherUnit(h holders.Holder, address netip.AddrPort, unit *Unit, summary string) otherUnit {
+	h.Addresses = []netip.AddrPort{address}
+	other := otherUnit{address: address}
+	if unit != nil {
+		other.name, h.RunBy.Unit, h.RunBy.Enabled = unit.Name, unit.Name, unit.FileState == "enabled"
+		for _, started := range holders.Each(f.Sockets) {
+			if slices.Contains(started.RunBy.With, unit.Name) {
+				h.RunBy.With = append(h.RunBy.With, started.RunBy.Unit)
+			}
+		}
+	}
+	other.Finding = Finding{Summary: summary, Evidence: heldBy(h), Fix: h.Remedy(f.by()).Command}
+	return other
 }
 
 // unseen reports whether nobody can be seen who has the socket open, nor a unit of ours that explains it.
@@ -178,55 +164,15 @@ func heldByUnseen(f *Facts) []Finding {
 			continue
 		}
 		summary := fmt.Sprintf("%s is held by a process of user %s that cannot be seen from here", socket.Address, systemd.UserName(int(socket.UID)))
-		fix := f.asRoot(f.Program + " doctor")
 		if f.UID == 0 {
-			summary += ", in another PID namespace or by the kernel"
-			fix = fmt.Sprintf("ss -tlnp 'sport = :%d'  # on the host of this container", socket.Address.Port())
+			summary += ", in another PID namespace or by the kernel: look on the host of this container"
 		}
 		findings = append(findings, Finding{
-			Summary: summary, Fix: fix,
+			Summary: summary, Fix: holders.Each([]holders.Socket{socket})[0].Remedy(f.by()).Command,
 			Evidence: map[string]any{"addresses": []string{socket.Address.String()}, "inode": socket.Inode, "user": systemd.UserName(int(socket.UID))},
 		})
 	}
 	return findings
-}
-
-// free is the command that makes a process let go of its addresses, for good.
-func (f *Facts) free(h holding) string {
-	words := make([]string, len(h.addresses))
-	for i, address := range h.addresses {
-		words[i] = systemd.Quote(address.String())
-	}
-	reclaim := func(flags string) string {
-		command := fmt.Sprintf("%s reclaim %s%s", f.Program, flags, strings.Join(words, " "))
-		if int(h.UID) == f.UID {
-			return command
-		}
-		return f.asRoot(command)
-	}
-	switch {
-	case h.Role == holders.Orphan:
-		return reclaim("")
-	case h.Role == holders.Rival:
-		for _, s := range f.Scopes {
-			if slices.ContainsFunc(s.OpenClaw, func(u Unit) bool { return s.Manager == h.Manager && u.Name == h.Unit && u.stopOnly() }) {
-				return f.systemctl(h.Manager, "stop", h.Unit)
-			}
-		}
-		return f.systemctl(h.Manager, "disable", "--now", h.Unit)
-	case h.Role == holders.Foreign && strings.HasSuffix(h.InUnit, ".service"):
-		manager := systemd.Manager{}
-		if h.UserUnit {
-			manager = systemd.Manager{User: true, UID: int(h.UID)}
-		}
-		return f.systemctl(manager, "stop", h.InUnit)
-	case h.Role == holders.Foreign:
-		return reclaim("--force ")
-	case int(h.UID) == f.UID:
-		return fmt.Sprintf("kill %d", h.PID)
-	default:
-		return f.asRoot(fmt.Sprintf("kill %d", h.PID))
-	}
 }
 
 func twoScopes(f *Facts) []Finding {

@@ -107,12 +107,12 @@ func socketPortTaken(f *Facts) []Finding {
 		}
 		for _, role := range []holders.Role{holders.Orphan, holders.Rival, holders.Foreign, holders.Launcher, holders.Worker} {
 			for _, h := range f.held(role) {
-				if !slices.ContainsFunc(h.addresses, inTheWay) {
+				if !slices.ContainsFunc(h.Addresses, inTheWay) {
 					continue
 				}
 				who = append(who, fmt.Sprintf("pid %d (%s)", h.PID, h.Role))
 				// A launcher takes its worker along.
-				if step := f.free(h); role != holders.Worker && !slices.Contains(steps, step) {
+				if step := h.Remedy(f.by()).Command; role != holders.Worker && !slices.Contains(steps, step) {
 					steps = append(steps, step)
 				}
 			}

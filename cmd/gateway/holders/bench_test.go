@@ -39,6 +39,6 @@ func BenchmarkOpen(b *testing.B) {
 func BenchmarkInUse(b *testing.B) {
 	addr, _, _ := sockets(b)
 	for b.Loop() {
-		InUse(addr)
+		InUse(b.Context(), addr)
 	}
 }

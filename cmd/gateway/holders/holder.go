@@ -1,8 +1,9 @@
 package holders
 
 import (
+	"net/netip"
+
 	"openclaw-gateway/cmd/gateway/say"
-	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -25,12 +26,13 @@ type Holder struct {
 	Role Role
 	// Why is the reason for the role, in words, where it is orphan, rival or foreign.
 	Why string
-	// Unit is the unit whose main process a rival is, with its manager. (The unit in
-	// whose cgroup a process is, is InUnit.)
-	Unit    string
-	Manager systemd.Manager
+	// RunBy is what keeps it running.
+	RunBy RunBy
+	// Addresses are those that it holds, a wildcard perhaps; Wanted those of the ones that were asked for which it keeps
+	// from being bound.
+	Addresses, Wanted []netip.AddrPort
 
-	contained bool // in a PID namespace below this one
+	launcher int // of a launcher or a worker: the pid of the former
 }
 
 // describe says of a process what can be said without asking anybody, whether or not its descriptors may be read. The

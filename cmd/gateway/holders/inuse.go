@@ -1,206 +1,119 @@
 package holders
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
-	"os/user"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
 )
 
-// InUse explains EADDRINUSE to a person in one sentence: which process holds addr, or the port without listening, and the
-// command that ends it. It fits behind the error of a failed bind.
-func InUse(addr netip.AddrPort) string {
-	sockets, err := sockdiag.Listening(addr)
+// InUse explains EADDRINUSE to a person in one sentence: which process holds addr, or the port without listening, and what
+// to run. It fits behind the error of a failed bind.
+func InUse(ctx context.Context, addr netip.AddrPort) string {
+	sockets, unseen, err := Known{}.Keeping(ctx, addr)
 	if err == nil && len(sockets) == 0 {
-		// A connection or a socket that is only bound keeps a port as well.
-		sockets, err = sockdiag.Using(addr)
+		// A connection keeps a port as well.
+		sockets, unseen, err = Known{}.sockets(ctx, sockdiag.Using, []netip.AddrPort{addr})
 	}
 	if err != nil {
-		return fmt.Sprintf("%s is in use, but by whom could not be found out (%v): look with `%s`", addr, err, ss(addr))
+		return fmt.Sprintf("%s is in use, but by whom could not be found out: %v", addr, err)
 	}
-	inodes := make([]uint64, len(sockets))
-	for i, s := range sockets {
-		inodes[i] = s.Inode
-	}
-	byInode, unseen, err := open(inodes...)
-	if err != nil {
-		return fmt.Sprintf("%s is in use, but by whom could not be found out (%v): look with `%s`", addr, err, ss(addr))
-	}
-	return explain(addr, sockets, byInode, unseen, os.Geteuid())
+	return explain(addr, sockets, unseen, Me())
 }
 
-// explain is the sentence for a caller with that user id, who may not be root.
-func explain(addr netip.AddrPort, sockets []sockdiag.Socket, byInode map[uint64][]Holder, unseen, caller int) string {
-	var processes []Holder
+func explain(addr netip.AddrPort, sockets []Socket, unseen int, by Asker) string {
+	sockets = slices.DeleteFunc(slices.Clone(sockets), func(s Socket) bool { return s.Inode == 0 })
+	if len(sockets) == 0 {
+		return addr.String() + " is free again, or only waits for the remains of closed connections: try once more in a minute"
+	}
 	var others []string
-	owner, held := uint32(0), false
 	for _, s := range sockets {
-		if s.Inode != 0 && !held {
-			owner, held = s.UID, true
-		}
 		if address := s.Address.String(); !s.Exact && !slices.Contains(others, address) {
 			others = append(others, address)
 		}
-		for _, p := range byInode[s.Inode] {
-			if !slices.ContainsFunc(processes, func(other Holder) bool { return other.PID == p.PID }) {
-				processes = append(processes, p)
-			}
-		}
 	}
+	all := Each(sockets)
 	// The one that gave the socket to the others has to let go first.
-	slices.SortStableFunc(processes, func(a, b Holder) int {
+	slices.SortStableFunc(all, func(a, b Holder) int {
 		switch {
-		case a.isManager() == b.isManager():
+		case (a.Role == Systemd) == (b.Role == Systemd):
 			return a.PID - b.PID
-		case a.isManager():
+		case a.Role == Systemd:
 			return -1
 		default:
 			return 1
 		}
 	})
-
 	subject := addr.String()
 	if len(others) > 0 {
 		subject += " conflicts with " + list(others) + ", which"
 	}
-	switch {
-	case !held:
-		return addr.String() + " is free again, or only waits for the remains of closed connections: try once more in a minute"
-	case len(processes) > 0:
-		sentence := subject + " is held by " + names(processes) + ": " + remedy(processes, caller)
-		if unseen > 0 {
-			sentence += fmt.Sprintf(" (more may hold it: %s could not be looked into, %s)", count(unseen), privilege(caller))
+	var who, what []string
+	hidden := unseen > 0
+	for i, h := range all {
+		if h.Role == Unseen && len(all) > 1 {
+			continue // whoever is seen comes first
 		}
-		return sentence
-	case unseen > 0:
-		return fmt.Sprintf("%s is held by a process of user %s that cannot be seen from here, as %s could not be looked into: %s",
-			subject, userName(owner), count(unseen), privilege(caller))
-	default:
-		return fmt.Sprintf("%s is held by a process of user %s outside this PID namespace, or by the kernel: look on the host with `%s`",
-			subject, userName(owner), ss(addr))
-	}
-}
-
-// names lists the processes, three at most.
-func names(processes []Holder) string {
-	var each []string
-	for i, p := range processes {
-		if i == 3 {
-			each = append(each, fmt.Sprintf("%d more", len(processes)-i))
-			break
+		if remedy := h.remedyHere(by); !slices.Contains(what, remedy) {
+			what = append(what, remedy)
 		}
-		one := fmt.Sprintf("pid %d (%s)", p.PID, p.Command)
-		if p.PID == os.Getpid() {
-			one = fmt.Sprintf("this very process (pid %d)", p.PID)
-		}
-		if p.InUnit != "" {
-			one += " in " + p.InUnit
-		}
-		if p.UserUnit {
-			one += " of user " + userName(p.UID)
-		}
-		each = append(each, one)
-	}
-	return list(each)
-}
-
-// remedy says how to make the processes let go: systemd by its socket unit, a service by systemctl, as it would be
-// started again otherwise, and all others by kill. A scope is no service: a login session's would take everything
-// in it along.
-func remedy(processes []Holder, caller int) string {
-	var steps, pids []string
-	own := true
-	for _, p := range processes {
-		step := ""
 		switch {
-		case p.PID == os.Getpid():
-			return "name the address only once, and not beside a wildcard"
-		case p.isManager():
-			step = fmt.Sprintf("stop the socket unit that `%s` shows for it", systemctl(p, caller, "list-sockets"))
-		case strings.HasSuffix(p.InUnit, ".service"):
-			step = fmt.Sprintf("run `%s`", systemctl(p, caller, "stop", p.InUnit))
-		default:
-			pids = append(pids, strconv.Itoa(p.PID))
-			own = own && int(p.UID) == caller
-			continue
+		case i < 3:
+			who = append(who, h.named())
+		case i == 3:
+			who = append(who, fmt.Sprintf("%d more", len(all)-i))
 		}
-		if !slices.Contains(steps, step) {
-			steps = append(steps, step)
-		}
+		hidden = hidden && h.Role != Unseen
 	}
-	if len(pids) > 0 {
-		command := "kill " + strings.Join(pids, " ")
-		if !own {
-			command = asRoot(command, caller)
-		}
-		steps = append(steps, fmt.Sprintf("run `%s`", command))
+	sentence := subject + " is held by " + list(who) + ": " + strings.Join(what, ", then ")
+	if hidden {
+		sentence += ", if that is all: " + UnseenNote(unseen, by)
 	}
-	return "to free it, " + strings.Join(steps, ", then ")
+	return sentence
 }
 
-func systemctl(p Holder, caller int, arguments ...string) string {
-	words := []string{"systemctl"}
-	if p.UserUnit {
-		words = append(words, "--user")
-		if int(p.UID) != caller {
-			// As that user: --machine=NAME@.host needs a D-Bus of hers.
-			words = slices.Concat([]string{"runuser", "-u", userName(p.UID), "--", "env", fmt.Sprintf("XDG_RUNTIME_DIR=/run/user/%d", p.UID)}, words)
-		}
+// remedyHere is what to do about a holder where somebody has just failed to bind.
+func (h Holder) remedyHere(by Asker) string {
+	if h.PID == os.Getpid() {
+		return "name the address only once, and not beside a wildcard"
 	}
-	for _, a := range arguments {
-		if !plainWord.MatchString(a) { // systemd escapes with \x2d and the like; a cgroup's owner can name it at will
-			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-		words = append(words, a)
-	}
-	command := strings.Join(words, " ")
-	if p.UserUnit && int(p.UID) == caller {
-		return command
-	}
-	return asRoot(command, caller)
+	return h.Remedy(by).String()
 }
 
-// asRoot is how the caller types what only root may do.
-func asRoot(command string, caller int) string {
-	if caller == 0 {
-		return command
+// named tells a holder from all others.
+func (h Holder) named() string {
+	switch {
+	case h.Role == Unseen:
+		return "a process of user " + systemd.UserName(int(h.UID)) + " that cannot be seen from here"
+	case h.PID == os.Getpid():
+		return fmt.Sprintf("this very process (pid %d)", h.PID)
 	}
-	return "sudo " + command
+	one := fmt.Sprintf("pid %d (%s)", h.PID, h.Command)
+	if h.InUnit != "" {
+		one += " in " + h.InUnit
+	}
+	if h.UserUnit {
+		one += " of user " + systemd.UserName(managerOf(h).UID)
+	}
+	return one
 }
 
-var plainWord = regexp.MustCompile(`^[a-zA-Z0-9_@%+=:,./-]+$`)
-
-func privilege(caller int) string {
-	if caller == 0 {
-		return "run this with CAP_SYS_PTRACE to see all"
+// UnseenNote says that there may be more holders than those that are seen.
+func UnseenNote(unseen int, by Asker) string {
+	processes := fmt.Sprintf("%d processes", unseen)
+	if unseen == 1 {
+		processes = "1 process"
 	}
-	return "run this as root to see all"
-}
-
-func ss(addr netip.AddrPort) string {
-	return fmt.Sprintf("ss -tanp 'sport = :%d'", addr.Port())
-}
-
-// userName is the name for a uid, or the number where there is none.
-func userName(uid uint32) string {
-	id := strconv.FormatUint(uint64(uid), 10)
-	if u, err := user.LookupId(id); err == nil {
-		return u.Username
+	who := "as root (sudo)"
+	if by.UID == 0 {
+		who = "with CAP_SYS_PTRACE, and where /proc is mounted without hidepid=,"
 	}
-	return id
-}
-
-func count(processes int) string {
-	if processes == 1 {
-		return "1 process"
-	}
-	return fmt.Sprintf("%d processes", processes)
+	return fmt.Sprintf("%s could not be looked into, so somebody else may hold the port too: run this %s to see all", processes, who)
 }
 
 func list(parts []string) string {

@@ -28,38 +28,10 @@ const (
 	Orphan   = api.RoleOrphan
 	Rival    = api.RoleRival
 	Foreign  = api.RoleForeign
-)
 
-// Remedy says what to run so that an orphan, a rival or somebody foreign lets go of the addresses; "" for all others.
-func (h Holder) Remedy(addresses ...netip.AddrPort) string {
-	caller := os.Geteuid()
-	switch {
-	case h.Role == Orphan:
-		words := []string{"gateway", "reclaim"}
-		for _, address := range addresses {
-			words = append(words, systemd.Quote(address.String()))
-		}
-		return fmt.Sprintf("`%s` ends it", strings.Join(words, " "))
-	case h.Role == Rival:
-		return fmt.Sprintf("`%s` ends it for good", h.Manager.Command(caller, "disable", "--now", h.Unit))
-	case h.Role != Foreign:
-		return ""
-	case h.contained:
-		return "stop its container, which would start it again"
-	case strings.HasSuffix(h.InUnit, ".service"):
-		manager := systemd.Manager{User: h.UserUnit}
-		if h.UserUnit {
-			manager.UID = int(h.UID)
-		}
-		return fmt.Sprintf("`%s` stops it", manager.Command(caller, "stop", h.InUnit))
-	default:
-		command := fmt.Sprintf("kill %d", h.PID)
-		if int(h.UID) != caller {
-			command = systemd.AsRoot(caller, command)
-		}
-		return fmt.Sprintf("`%s` ends it", command)
-	}
-}
+	// Unseen is somebody who cannot be seen from here. It is nobody's who is listed as a holder.
+	Unseen Role = "unseen"
+)
 
 // Known is what the caller knows for sure; zero where it does not.
 type Known struct {
@@ -72,6 +44,7 @@ type Known struct {
 type Socket struct {
 	sockdiag.Socket
 	Holders []Holder
+	Wanted  []netip.AddrPort // of the addresses that were asked for, those that it keeps
 }
 
 // Listening returns the sockets that listen on an address, or on one that
@@ -82,9 +55,51 @@ func (k Known) Listening(ctx context.Context, addresses ...netip.AddrPort) (sock
 }
 
 // Keeping is Listening for an address that is to be bound: a socket that is only
-// bound is in the way too, see sockdiag.Keeping.
+// bound is in the way too, see sockdiag.Keeping. A manager's socket units are
+// named.
 func (k Known) Keeping(ctx context.Context, addresses ...netip.AddrPort) (sockets []Socket, unseen int, err error) {
-	return k.sockets(ctx, sockdiag.Keeping, addresses)
+	sockets, unseen, err = k.sockets(ctx, sockdiag.Keeping, addresses)
+	for _, socket := range sockets {
+		for i := range socket.Holders {
+			if h := &socket.Holders[i]; h.Role == Systemd {
+				h.RunBy = socketUnit(ctx, managerOf(*h), socket.Address)
+			}
+		}
+	}
+	return sockets, unseen, err
+}
+
+// Each returns those who hold the sockets, each once with all its addresses; a manager once for each unit for which it
+// holds some. A socket that nobody is seen to hold has an Unseen one.
+func Each(sockets []Socket) []Holder {
+	var all []Holder
+	add := func(h Holder, socket Socket) {
+		i := slices.IndexFunc(all, func(other Holder) bool {
+			return other.PID == h.PID && other.Role == h.Role && other.RunBy.Unit == h.RunBy.Unit && other.UID == h.UID
+		})
+		if i < 0 {
+			h.Addresses, h.Wanted = nil, nil
+			i, all = len(all), append(all, h)
+		}
+		one := &all[i]
+		if !slices.Contains(one.Addresses, socket.Address) {
+			one.Addresses = append(one.Addresses, socket.Address)
+		}
+		for _, wanted := range socket.Wanted {
+			if !slices.Contains(one.Wanted, wanted) {
+				one.Wanted = append(one.Wanted, wanted)
+			}
+		}
+	}
+	for _, socket := range sockets {
+		for _, h := range socket.Holders {
+			add(h, socket)
+		}
+		if len(socket.Holders) == 0 {
+			add(Holder{UID: socket.UID, Role: Unseen}, socket)
+		}
+	}
+	return all
 }
 
 func (k Known) sockets(
@@ -99,10 +114,11 @@ func (k Known) sockets(
 		for _, socket := range found {
 			if i := slices.Index(inodes, socket.Inode); i >= 0 {
 				sockets[i].Exact = sockets[i].Exact || socket.Exact
+				sockets[i].Wanted = append(sockets[i].Wanted, address)
 				continue
 			}
 			inodes = append(inodes, socket.Inode)
-			sockets = append(sockets, Socket{Socket: socket})
+			sockets = append(sockets, Socket{Socket: socket, Wanted: []netip.AddrPort{address}})
 		}
 	}
 	byInode, unseen, err := k.Holders(ctx, inodes...)
@@ -118,7 +134,12 @@ func (k Known) Holders(ctx context.Context, inodes ...uint64) (byInode map[uint6
 	if err != nil {
 		return nil, 0, err
 	}
-	look := &look{Known: k, known: map[int]Holder{}, mains: map[systemd.Manager]mains{}}
+	look := &look{Known: k, known: map[int]Holder{}, mains: map[systemd.Manager]mains{}, holding: map[int]bool{}}
+	for _, having := range byInode {
+		for _, h := range having {
+			look.holding[h.PID] = true
+		}
+	}
 	for _, having := range byInode {
 		for i := range having {
 			look.decide(ctx, &having[i])
@@ -133,8 +154,9 @@ const managerLimit = 5 * time.Second
 // look remembers what it has asked, for as long as one look at the machine takes.
 type look struct {
 	Known
-	known map[int]Holder
-	mains map[systemd.Manager]mains
+	known   map[int]Holder
+	mains   map[systemd.Manager]mains
+	holding map[int]bool // the pids of all holders
 }
 
 // mains is the main processes of a manager's services, or why they are not known.
@@ -150,24 +172,32 @@ func (l *look) decide(ctx context.Context, h *Holder) {
 		return
 	}
 	isWorker := func(pid int) bool { return pid == l.Worker }
+	container := contained(h)
 	switch {
 	case h.PID == l.Manager, h.isManager():
 		h.Role = Systemd
 	case h.PID == l.Launcher:
-		h.Role = Launcher
+		h.Role, h.launcher = Launcher, h.PID
 	case h.PID == l.Worker, l.Worker != 0 && descends(h, isWorker):
-		h.Role = Worker
+		h.Role, h.launcher = Worker, l.Launcher
 	case isLauncher(h.PID, h.Argv), becomesLauncher(h), launches(h):
-		h.Role = Launcher
-	case l.belongsToLauncher(h), hasLauncher(h.PID):
+		h.Role, h.launcher = Launcher, h.PID
+	case l.belongsToLauncher(h):
 		h.Role = Worker
-	case !openclaw.IsGateway(h.PID, h.Argv):
-		h.Role, h.Why = Foreign, "it is no OpenClaw gateway"
-	case elsewhere(h.PID):
+	case container != nil:
 		// Whoever runs the container starts it again.
-		h.Role, h.Why, h.contained = Foreign, "it is an OpenClaw gateway in a container", true
+		h.Role, h.Why = Foreign, container.why(openclaw.IsGateway(h.PID, h.Argv))
+		if container.Engine == "" {
+			h.RunBy = l.service(ctx, h) // with PrivatePIDs=, systemd.exec(5)
+		}
+		h.RunBy.Container = container
+	case !openclaw.IsGateway(h.PID, h.Argv):
+		h.Role, h.Why, h.RunBy = Foreign, "it is no OpenClaw gateway", l.service(ctx, h)
 	default:
 		l.decideGateway(ctx, h)
+	}
+	if h.Role == Launcher || h.Role == Worker {
+		h.RunBy = l.launcherUnit(ctx, h)
 	}
 	l.known[h.PID] = *h
 }
@@ -185,7 +215,7 @@ func (l *look) decideGateway(ctx context.Context, h *Holder) {
 		for process := range proctree.Ancestry(h.PID) {
 			unit, main := known.unit[process.PID]
 			if main && (process.PID == h.PID || openclaw.IsGateway(process.PID, proctree.Argv(process.PID))) {
-				h.Role, h.Unit, h.Manager = Rival, unit, manager
+				h.Role, h.RunBy = Rival, l.unit(ctx, manager, unit)
 				h.Why = fmt.Sprintf("it is an OpenClaw gateway that %s keeps running", unit)
 				return
 			}
@@ -194,7 +224,7 @@ func (l *look) decideGateway(ctx context.Context, h *Holder) {
 			}
 		}
 		if known.err != nil && manager.User == h.UserUnit && strings.HasSuffix(h.InUnit, ".service") {
-			h.Role, h.Unit, h.Manager = Rival, h.InUnit, manager
+			h.Role, h.RunBy = Rival, l.unit(ctx, manager, h.InUnit)
 			h.Why = fmt.Sprintf("it is an OpenClaw gateway in %s, and whether that keeps it running could not be asked", h.InUnit)
 			return
 		}
@@ -219,20 +249,37 @@ func (l *look) mainsOf(ctx context.Context, manager systemd.Manager) mains {
 	return known
 }
 
-// belongsToLauncher reports whether a process is in the cgroup of a generation, or
-// descends from a launcher. A launcher run by hand has no cgroups.
+// belongsToLauncher reports whether a process is in the cgroup of a generation, or descends from a launcher, or is the
+// worker of one that lives, whatever program that is: an older one, or a copy run by hand. A launcher run by hand has no
+// cgroups.
 func (l *look) belongsToLauncher(h *Holder) bool {
-	if _, below, found := strings.Cut(h.Cgroup, "/"+units.Service+"/"); found && strings.HasPrefix(below, "generation-") {
+	for ancestor := range proctree.Ancestry(h.PPID) {
+		if ancestor.PID == l.Launcher || isLauncher(ancestor.PID, proctree.Argv(ancestor.PID)) {
+			h.launcher = ancestor.PID
+			return true
+		}
+	}
+	if launcher, ok := proctree.LauncherOf(h.PID); ok {
+		h.launcher = launcher.PID
 		return true
 	}
-	return descends(h, func(pid int) bool { return pid == l.Launcher || isLauncher(pid, proctree.Argv(pid)) })
+	_, below, found := strings.Cut(h.Cgroup, "/"+units.Service+"/")
+	return found && strings.HasPrefix(below, "generation-")
 }
 
-// hasLauncher reports whether a process is the worker of a launcher that lives,
-// whatever program that launcher is: an older one, or a copy run by hand.
-func hasLauncher(pid int) bool {
-	_, ok := proctree.LauncherOf(pid)
-	return ok
+// launcherUnit says what keeps a launcher running: the unit of which it is the main process.
+func (l *look) launcherUnit(ctx context.Context, h *Holder) RunBy {
+	launcher := *h
+	if h.launcher != 0 && h.launcher != h.PID {
+		if described, err := describe(h.launcher); err == nil {
+			launcher = described
+		}
+	}
+	manager := managerOf(launcher)
+	if launcher.InUnit == units.Service {
+		return RunBy{Unit: launcher.InUnit, Manager: manager, Ours: true}
+	}
+	return l.service(ctx, &launcher)
 }
 
 // launches reports whether a process is the launcher of a worker: of one of its

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"testing"
 
-	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -100,41 +99,5 @@ func TestListening(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("not found: %v", want)
-	}
-}
-
-// TestRemedy: what ends an orphan, what keeps a rival from coming back, and nothing
-// for those who may hold the port.
-func TestRemedy(t *testing.T) {
-	t.Parallel()
-	addresses := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")}
-	process := func(unit string, user bool) Holder {
-		return Holder{Process: proctree.Process{PID: 4711}, UID: uint32(os.Geteuid()), InUnit: unit, UserUnit: user}
-	}
-	tests := []struct {
-		role      Role
-		in        Holder
-		unit      string
-		manager   systemd.Manager
-		contained bool
-		want      string
-	}{
-		{Orphan, process("left.service", false), "", systemd.Manager{}, false, "`gateway reclaim 127.0.0.1:18789 '[::1]:18789'` ends it"},
-		{Rival, process("old.service", false), "old.service", systemd.Manager{}, false, "`systemctl disable --now old.service` ends it for good"},
-		{Rival, process("", true), "old.service", systemd.Manager{User: true, UID: os.Geteuid()}, false, "`systemctl --user disable --now old.service` ends it for good"},
-		{Foreign, process("web.service", false), "", systemd.Manager{}, false, "`systemctl stop web.service` stops it"},
-		{Foreign, process("web.service", true), "", systemd.Manager{}, false, "`systemctl --user stop web.service` stops it"},
-		{Foreign, process("session-3.scope", false), "", systemd.Manager{}, false, "`kill 4711` ends it"},
-		{Foreign, process("", false), "", systemd.Manager{}, false, "`kill 4711` ends it"},
-		{Foreign, process("docker.service", false), "", systemd.Manager{}, true, "stop its container, which would start it again"},
-		{Worker, process("openclaw-gateway.service", false), "", systemd.Manager{}, false, ""},
-		{Systemd, process("init.scope", false), "", systemd.Manager{}, false, ""},
-	}
-	for _, test := range tests {
-		holder := test.in
-		holder.Role, holder.Unit, holder.Manager, holder.contained = test.role, test.unit, test.manager, test.contained
-		if got := holder.Remedy(addresses...); got != test.want {
-			t.Errorf("%s in %q: %q, want %q", holder.Role, holder.InUnit, got, test.want)
-		}
 	}
 }

@@ -43,16 +43,10 @@ const (
 	defaultKill = 3 * time.Second
 )
 
-// Keeper is a process that keeps addresses from being bound.
-type Keeper struct {
-	holders.Holder
-	Addresses []netip.AddrPort // as the sockets are bound, a wildcard perhaps
-}
-
-// Event is something that is done to a keeper.
+// Event is something that is done to a holder.
 type Event struct {
 	Kind   EventKind
-	Keeper Keeper
+	Holder holders.Holder
 	// Signal is the one that is sent, or that has ended it.
 	Signal unix.Signal
 	// After is how long the end took, from the first signal on.
@@ -82,8 +76,8 @@ type Outcome struct {
 
 // Obstacle is a process that holds addresses and was not ended.
 type Obstacle struct {
-	Keeper // only Addresses and UID where it is Hidden
-	Reason Reason
+	holders.Holder // an Unseen one where it is Hidden
+	Reason         Reason
 }
 
 // Reason is why a process was not ended.
@@ -118,13 +112,13 @@ func Run(ctx context.Context, addresses []netip.AddrPort, o Options) (Outcome, e
 	if err != nil {
 		return Outcome{}, err
 	}
-	doomed := slices.DeleteFunc(slices.Clone(before.keepers), func(k Keeper) bool { return r.objection(k) != "" })
+	doomed := slices.DeleteFunc(slices.Clone(before.seen), func(h holders.Holder) bool { return r.objection(h) != "" })
 	switch {
 	case len(doomed) == 0:
 		return r.outcome(before, before, nil), nil
 	case o.DryRun:
-		for _, keeper := range doomed {
-			r.Tell(Event{Kind: Ending, Keeper: keeper, Signal: unix.SIGTERM})
+		for _, h := range doomed {
+			r.Tell(Event{Kind: Ending, Holder: h, Signal: unix.SIGTERM})
 		}
 		return r.outcome(before, before, doomed), nil
 	}
@@ -146,7 +140,7 @@ type reclaimer struct {
 
 // view is the machine at one moment.
 type view struct {
-	keepers []Keeper
+	seen []holders.Holder
 	// hidden are sockets that nobody who can be seen holds.
 	hidden []holders.Socket
 	unseen int
@@ -181,40 +175,31 @@ func (r *reclaimer) glance(ctx context.Context) (view, error) {
 		if len(socket.Holders) == 0 {
 			v.hidden = append(v.hidden, socket)
 		}
-		for _, holder := range socket.Holders {
-			i := slices.IndexFunc(v.keepers, func(k Keeper) bool { return k.PID == holder.PID })
-			if i < 0 {
-				i = len(v.keepers)
-				v.keepers = append(v.keepers, Keeper{Holder: holder})
-			}
-			if !slices.Contains(v.keepers[i].Addresses, socket.Address) {
-				v.keepers[i].Addresses = append(v.keepers[i].Addresses, socket.Address)
-			}
-		}
 	}
+	v.seen = slices.DeleteFunc(holders.Each(sockets), func(h holders.Holder) bool { return h.Role == holders.Unseen })
 	return v, nil
 }
 
-// same finds the very process of a keeper in a later view, with what it is now.
-func (v view) same(k Keeper) (Keeper, bool) {
-	i := slices.IndexFunc(v.keepers, func(other Keeper) bool {
-		return other.PID == k.PID && other.Start == k.Start
+// same finds the very process of a h in a later view, with what it is now.
+func (v view) same(h holders.Holder) (holders.Holder, bool) {
+	i := slices.IndexFunc(v.seen, func(other holders.Holder) bool {
+		return other.PID == h.PID && other.Start == h.Start
 	})
 	if i < 0 {
-		return Keeper{}, false
+		return holders.Holder{}, false
 	}
-	return v.keepers[i], true
+	return v.seen[i], true
 }
 
 // objection is why a process may not be ended, "" if it may.
-func (r *reclaimer) objection(k Keeper) Reason {
+func (r *reclaimer) objection(h holders.Holder) Reason {
 	switch {
-	case isOurs(k), k.PID == 1, k.Name == "systemd": // whatever its role
+	case h.Role == holders.Systemd, h.Role == holders.Launcher, h.Role == holders.Worker, h.PID == 1, h.Name == "systemd": // whatever its role
 		return Untouched
-	case slices.Contains(r.family, k.PID):
+	case slices.Contains(r.family, h.PID):
 		return Ancestor
-	case k.Role == holders.Orphan, r.Force:
-		handle, err := k.Open()
+	case h.Role == holders.Orphan, r.Force:
+		handle, err := h.Open()
 		if err != nil {
 			return "" // it has ended, or end will say
 		}
@@ -228,35 +213,36 @@ func (r *reclaimer) objection(k Keeper) Reason {
 	}
 }
 
-// isOurs reports whether a process may hold the addresses.
-func isOurs(k Keeper) bool {
-	return k.Role == holders.Systemd || k.Role == holders.Launcher || k.Role == holders.Worker
+// isOurs reports whether a process may hold the addresses. A manager does so for our socket unit, unless it is known to be
+// for another one.
+func isOurs(h holders.Holder) bool {
+	return h.Role == holders.Systemd && (h.RunBy.Unit == "" || h.RunBy.Ours) || h.Role == holders.Launcher || h.Role == holders.Worker
 }
 
-// doomed is a keeper that is being ended.
+// doomed is a holder that is being ended.
 type doomed struct {
-	Keeper
+	holders.Holder
 	handle *proctree.Handle
 }
 
 // end sends SIGTERM to all, waits for all, and sends SIGKILL to those that still
 // hold an address.
-func (r *reclaimer) end(ctx context.Context, keepers []Keeper) error {
+func (r *reclaimer) end(ctx context.Context, all []holders.Holder) error {
 	var left []doomed
 	defer func() {
 		for _, d := range left {
 			d.handle.Close()
 		}
 	}()
-	for _, keeper := range keepers {
-		handle, err := keeper.Open()
+	for _, h := range all {
+		handle, err := h.Open()
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("end pid %d: %w", keeper.PID, err)
+			return fmt.Errorf("end pid %d: %w", h.PID, err)
 		}
-		left = append(left, doomed{keeper, handle})
+		left = append(left, doomed{h, handle})
 	}
 	start := time.Now()
 	for _, step := range []struct {
@@ -282,7 +268,7 @@ func (r *reclaimer) end(ctx context.Context, keepers []Keeper) error {
 				alive = append(alive, d)
 				continue
 			}
-			r.Tell(Event{Kind: Ended, Keeper: d.Keeper, Signal: step.signal, After: time.Since(start)})
+			r.Tell(Event{Kind: Ended, Holder: d.Holder, Signal: step.signal, After: time.Since(start)})
 			d.handle.Close()
 		}
 		left = alive
@@ -302,15 +288,15 @@ func (r *reclaimer) signal(ctx context.Context, all []doomed, signal unix.Signal
 		return all, err
 	}
 	for i, d := range all {
-		keeper, holds := now.same(d.Keeper)
+		h, holds := now.same(d.Holder)
 		if !holds && signal == unix.SIGKILL {
-			r.Tell(Event{Kind: LetGo, Keeper: d.Keeper})
+			r.Tell(Event{Kind: LetGo, Holder: d.Holder})
 		}
-		if !holds || keeper.Role != d.Role || !slices.Equal(keeper.Argv, d.Argv) || r.objection(keeper) != "" {
+		if !holds || h.Role != d.Role || !slices.Equal(h.Argv, d.Argv) || r.objection(h) != "" {
 			d.handle.Close()
 			continue
 		}
-		r.Tell(Event{Kind: Ending, Keeper: keeper, Signal: signal})
+		r.Tell(Event{Kind: Ending, Holder: h, Signal: signal})
 		if err := d.handle.Signal(signal); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return append(sent, all[i:]...), fmt.Errorf("end pid %d: %w", d.PID, err)
 		}
@@ -320,12 +306,12 @@ func (r *reclaimer) signal(ctx context.Context, all []doomed, signal unix.Signal
 }
 
 // outcome says what of a view is in the way, as if those who are gone had ended.
-func (r *reclaimer) outcome(before, after view, gone []Keeper) Outcome {
+func (r *reclaimer) outcome(before, after view, gone []holders.Holder) Outcome {
 	outcome := Outcome{Unseen: after.unseen}
 	obstructed := map[netip.AddrPort]bool{}
-	add := func(k Keeper, reason Reason) {
-		outcome.Obstacles = append(outcome.Obstacles, Obstacle{Keeper: k, Reason: reason})
-		for _, address := range k.Addresses {
+	add := func(h holders.Holder, reason Reason) {
+		outcome.Obstacles = append(outcome.Obstacles, Obstacle{Holder: h, Reason: reason})
+		for _, address := range h.Addresses {
 			obstructed[address] = true
 		}
 	}
@@ -336,20 +322,20 @@ func (r *reclaimer) outcome(before, after view, gone []Keeper) Outcome {
 			}
 		}
 	}
-	for _, keeper := range after.keepers {
-		if (view{keepers: gone}).has(keeper) {
+	for _, h := range after.seen {
+		if (view{seen: gone}).has(h) {
 			continue
 		}
-		ours := isOurs(keeper)
-		switch reason := r.objection(keeper); {
+		ours := isOurs(h)
+		switch reason := r.objection(h); {
 		case ours && !r.Unbound:
-			keep(keeper.Addresses...)
-		case !ours && !before.has(keeper):
-			add(keeper, CameBack)
+			keep(h.Addresses...)
+		case !ours && !before.has(h):
+			add(h, CameBack)
 		case reason == "":
-			add(keeper, Survived)
+			add(h, Survived)
 		default:
-			add(keeper, reason)
+			add(h, reason)
 		}
 	}
 	for _, socket := range after.hidden {
@@ -357,16 +343,14 @@ func (r *reclaimer) outcome(before, after view, gone []Keeper) Outcome {
 			keep(socket.Address)
 			continue
 		}
-		hidden := Keeper{Addresses: []netip.AddrPort{socket.Address}}
-		hidden.UID = socket.UID
-		add(hidden, Hidden)
+		add(holders.Each([]holders.Socket{socket})[0], Hidden)
 	}
 	outcome.Kept = slices.DeleteFunc(outcome.Kept, func(address netip.AddrPort) bool { return obstructed[address] })
 	return outcome
 }
 
-func (v view) has(k Keeper) bool {
-	_, found := v.same(k)
+func (v view) has(h holders.Holder) bool {
+	_, found := v.same(h)
 	return found
 }
 

@@ -154,7 +154,7 @@ func reclaimed(t *testing.T, address netip.AddrPort, o Options) (Outcome, []stri
 	var told []string
 	tell := o.Tell
 	o.Tell = func(e Event) {
-		told = append(told, strings.TrimSpace(fmt.Sprintf("%s %d %s", e.Kind, e.Keeper.PID, unix.SignalName(e.Signal))))
+		told = append(told, strings.TrimSpace(fmt.Sprintf("%s %d %s", e.Kind, e.Holder.PID, unix.SignalName(e.Signal))))
 		if tell != nil {
 			tell(e)
 		}
@@ -333,17 +333,17 @@ func TestReused(t *testing.T) {
 	file.Close()
 	r := &reclaimer{addresses: []netip.AddrPort{at}, Options: Options{Tell: func(e Event) { t.Errorf("%s %v", e.Kind, e.Signal) }}}
 	seen, err := r.look(t.Context())
-	if err != nil || len(seen.keepers) != 1 {
+	if err != nil || len(seen.seen) != 1 {
 		t.Fatalf("%+v, %v", seen, err)
 	}
-	earlier, other := seen.keepers[0], seen.keepers[0]
+	earlier, other := seen.seen[0], seen.seen[0]
 	earlier.Start--
 	other.Argv = append(slices.Clone(other.Argv), "--verbose")
-	if err := r.end(t.Context(), []Keeper{earlier, other}); err != nil {
+	if err := r.end(t.Context(), []holders.Holder{earlier, other}); err != nil {
 		t.Error(err)
 	}
 	// As if the pid had been given away between the handle and the look.
-	handle, err := seen.keepers[0].Open()
+	handle, err := seen.seen[0].Open()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -25,16 +24,16 @@ type Teller struct {
 	Addresses []netip.AddrPort
 	Force     bool
 	DryRun    bool
-	UID       int // of the caller
+	By        holders.Asker
 }
 
 func (t *Teller) Event(e Event) {
 	signal := unix.SignalName(e.Signal)
 	if t.Log != nil {
-		log := t.Log.With(keeperAttrs(e.Keeper)...)
+		log := t.Log.With(holderAttrs(e.Holder)...)
 		switch e.Kind {
 		case Ending:
-			log.Warn("ending a process that holds the address", "signal", signal, "why", e.Keeper.Why)
+			log.Warn("ending a process that holds the address", "signal", signal, "why", e.Holder.Why)
 		case Ended:
 			log.Info("it has ended", "signal", signal, "after", say.Duration(e.After))
 		case LetGo:
@@ -44,18 +43,18 @@ func (t *Teller) Event(e Event) {
 	}
 	switch {
 	case e.Kind == Ended:
-		fmt.Fprintf(t.Out, "pid %d has ended by %s after %s\n", e.Keeper.PID, signal, say.Duration(e.After))
-		if e.Keeper.Role == holders.Rival {
-			fmt.Fprintf(t.Err, "gateway: %s may start it again: %s\n", e.Keeper.Unit, t.disable(e.Keeper))
+		fmt.Fprintf(t.Out, "pid %d has ended by %s after %s\n", e.Holder.PID, signal, say.Duration(e.After))
+		if e.Holder.Role == holders.Rival {
+			fmt.Fprintf(t.Err, "gateway: %s may start it again: %s\n", e.Holder.RunBy.Unit, e.Holder.Remedy(t.By))
 		}
 	case e.Kind == LetGo:
-		fmt.Fprintf(t.Out, "pid %d has let go of %s, and is left to finish its work\n", e.Keeper.PID, say.Addresses(e.Keeper.Addresses))
+		fmt.Fprintf(t.Out, "pid %d has let go of %s, and is left to finish its work\n", e.Holder.PID, say.Addresses(e.Holder.Addresses))
 	case t.DryRun:
-		fmt.Fprintf(t.Out, "would end %s\n", describeKeeper(e.Keeper))
+		fmt.Fprintf(t.Out, "would end %s\n", describeAll(e.Holder))
 	case e.Signal == unix.SIGKILL:
-		fmt.Fprintf(t.Out, "pid %d still holds %s: sending %s\n", e.Keeper.PID, say.Addresses(e.Keeper.Addresses), signal)
+		fmt.Fprintf(t.Out, "pid %d still holds %s: sending %s\n", e.Holder.PID, say.Addresses(e.Holder.Addresses), signal)
 	default:
-		fmt.Fprintf(t.Out, "ending %s\n", describeKeeper(e.Keeper))
+		fmt.Fprintf(t.Out, "ending %s\n", describeAll(e.Holder))
 	}
 }
 
@@ -63,10 +62,10 @@ func (t *Teller) Outcome(o Outcome) {
 	for _, obstacle := range o.Obstacles {
 		reason, remedy := t.explain(obstacle, o.Unseen)
 		if t.Log != nil {
-			t.Log.With(keeperAttrs(obstacle.Keeper)...).Error("the address is held and cannot be freed", "why", reason, "remedy", remedy)
+			t.Log.With(holderAttrs(obstacle.Holder)...).Error("the address is held and cannot be freed", "why", reason, "remedy", remedy)
 			continue
 		}
-		subject := describeHolder(obstacle.Keeper)
+		subject := describeHolder(obstacle.Holder)
 		if obstacle.Reason == Hidden {
 			subject = fmt.Sprintf("a process of user %s", systemd.UserName(int(obstacle.UID)))
 		}
@@ -87,16 +86,7 @@ func (t *Teller) Outcome(o Outcome) {
 func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 	switch o.Reason {
 	case NeedsForce:
-		force := fmt.Sprintf("`%s`", t.again(false, "--force"))
-		if o.Role == holders.Rival {
-			return o.Why, t.disable(o.Keeper) + ", " + force + " only until its unit starts it again"
-		}
-		end := "end it"
-		if unit := o.InUnit; strings.HasSuffix(unit, ".service") {
-			manager := systemd.Manager{User: o.UserUnit, UID: int(o.UID)}
-			end = fmt.Sprintf("run `%s`", manager.Command(t.UID, "stop", unit))
-		}
-		return o.Why, end + ", or " + force + " if you are sure"
+		return o.Why, o.Remedy(t.By).String()
 	case NotAllowed:
 		return fmt.Sprintf("%s, and of user %s", o.Why, systemd.UserName(int(o.UID))), fmt.Sprintf("run `%s`", t.again(true))
 	case Ancestor:
@@ -106,8 +96,8 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 		return "it has started this command and is not ended by it", fmt.Sprintf("run `%s` from a terminal that does not depend on it", t.again(false))
 	case CameBack:
 		reason = fmt.Sprintf("it was started again by %s", describeProcess(o.PPID))
-		if o.Role == holders.Rival {
-			return reason, t.disable(o.Keeper)
+		if o.RunBy.Unit != "" || o.RunBy.Container != nil {
+			return reason, o.Remedy(t.By).String()
 		}
 		return reason, "end that first, then run this again"
 	case Survived:
@@ -117,63 +107,59 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 		if unseen > 0 {
 			where = fmt.Sprintf("%d processes could not be looked into", unseen)
 		}
-		if t.UID == 0 {
-			return where, fmt.Sprintf("look on the host with `ss -tanp 'sport = :%d'`", o.Addresses[0].Port())
-		}
-		return where, fmt.Sprintf("run `%s`", t.again(true))
+		return where, o.Remedy(t.By).String()
 	default:
 		switch o.Role {
 		case holders.Systemd:
-			return "a service manager is never ended", "`systemctl list-sockets`, with --user for a user's, shows which unit listens there: stop and disable that"
+			reason = "a service manager is never ended"
+			if o.RunBy.Unit != "" {
+				reason = fmt.Sprintf("it holds it for %s, and is never ended", o.RunBy.Unit)
+			}
+			return reason, o.Remedy(t.By).String()
 		case holders.Launcher, holders.Worker:
-			return fmt.Sprintf("a %s is never ended", o.Role), "`gateway stop` stops one that a unit runs, Ctrl-C one run by hand"
+			return fmt.Sprintf("a %s is never ended", o.Role), o.Remedy(t.By).String()
 		default:
 			return "it is never ended", "end it by other means"
 		}
 	}
 }
 
-// disable says how the unit of a rival stops starting it.
-func (t *Teller) disable(k Keeper) string {
-	return fmt.Sprintf("`%s` ends it for good", k.Manager.Command(t.UID, "disable", "--now", k.Unit))
-}
-
-// again is the command line for the same addresses.
-func (t *Teller) again(asRoot bool, flags ...string) string {
-	words := []string{"gateway", "reclaim"}
+// again is this very command line.
+func (t *Teller) again(asRoot bool) string {
+	words := []string{t.By.Program, "reclaim"}
+	if t.Force {
+		words = append(words, "--force")
+	}
 	for _, address := range t.Addresses {
 		words = append(words, systemd.Quote(address.String()))
 	}
-	if t.Force && !slices.Contains(flags, "--force") {
-		flags = append(flags, "--force")
-	}
-	command := strings.Join(append(words, flags...), " ")
+	command := strings.Join(words, " ")
 	if asRoot {
-		return systemd.AsRoot(t.UID, command)
+		return systemd.AsRoot(t.By.UID, command)
 	}
 	return command
 }
 
-// describeKeeper is a process, what it holds, and why it is what it is.
-func describeKeeper(k Keeper) string {
-	return fmt.Sprintf("%s, which holds %s: %s", describeHolder(k), say.Addresses(k.Addresses), k.Why)
+// describeAll is a process, what it holds, and why it is what it is.
+func describeAll(h holders.Holder) string {
+	return fmt.Sprintf("%s, which holds %s: %s", describeHolder(h), say.Addresses(h.Addresses), h.Why)
 }
 
-func describeHolder(k Keeper) string {
-	kind := string(k.Role)
-	if k.Role == holders.Foreign {
+func describeHolder(h holders.Holder) string {
+	kind := string(h.Role)
+	if h.Role == holders.Foreign {
 		kind = "foreign process"
 	}
-	return fmt.Sprintf("%s pid %d of user %s (%s)", kind, k.PID, systemd.UserName(int(k.UID)), k.Command)
+	return fmt.Sprintf("%s pid %d of user %s (%s)", kind, h.PID, systemd.UserName(int(h.UID)), h.Command)
 }
 
-func keeperAttrs(k Keeper) []any {
-	attrs := []any{"address", say.Addresses(k.Addresses), "uid", k.UID}
-	if k.PID != 0 {
-		attrs = append(attrs, "pid", k.PID, "role", string(k.Role), "command", k.Command)
+func holderAttrs(h holders.Holder) []any {
+	attrs := []any{"address", say.Addresses(h.Addresses), "uid", h.UID}
+	if h.PID != 0 {
+		attrs = append(attrs, "pid", h.PID, "role", string(h.Role), "command", h.Command)
 	}
-	if k.InUnit != "" {
-		attrs = append(attrs, "in_unit", k.InUnit)
+	if h.InUnit != "" {
+		attrs = append(attrs, "in_unit", h.InUnit)
 	}
 	return attrs
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
@@ -38,20 +37,9 @@ func (s *View) look(ctx context.Context, addresses []netip.AddrPort, manager int
 		}
 	}
 	if s.Unseen > 0 {
-		s.Notes = append(s.Notes, unseenNote(s.Unseen))
+		s.Notes = append(s.Notes, holders.UnseenNote(s.Unseen, holders.Me()))
 	}
 	s.Condemn()
-}
-
-func unseenNote(unseen int) string {
-	who := "as root (sudo)"
-	if os.Geteuid() == 0 {
-		who = "with CAP_SYS_PTRACE, and where /proc is mounted without hidepid=,"
-	}
-	if unseen == 1 {
-		return "1 process could not be looked into, so somebody else may hold the port too: run this " + who + " to see all"
-	}
-	return fmt.Sprintf("%d processes could not be looked into, so somebody else may hold the port too: run this %s to see all", unseen, who)
 }
 
 // count asks the kernel which sockets listen on the addresses, and for their
@@ -117,7 +105,7 @@ func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, mana
 			socket.Holders = slices.Insert(socket.Holders, 0, holderStatus(holders.Manager(manager)))
 		}
 	}
-	s.Problems = append(s.Problems, culprits.sentences(addresses)...)
+	s.Problems = append(s.Problems, culprits.sentences(addresses, holders.Me())...)
 	return nil
 }
 
@@ -183,7 +171,7 @@ func (all *culprits) add(holder holders.Holder, address string) {
 const shownCulprits = 3
 
 // sentences says who, why, and what to run, the worst first.
-func (all culprits) sentences(wanted []netip.AddrPort) []string {
+func (all culprits) sentences(wanted []netip.AddrPort, by holders.Asker) []string {
 	var sentences []string
 	for _, role := range api.Intruders {
 		shown := 0
@@ -195,7 +183,7 @@ func (all culprits) sentences(wanted []netip.AddrPort) []string {
 				rest++
 			default:
 				shown++
-				sentences = append(sentences, one.sentence(wanted))
+				sentences = append(sentences, one.sentence(wanted, by))
 			}
 		}
 		if rest > 0 {
@@ -207,7 +195,7 @@ func (all culprits) sentences(wanted []netip.AddrPort) []string {
 
 var article = map[api.Role]string{api.RoleOrphan: "an orphan", api.RoleRival: "a rival", api.RoleForeign: "a foreign process"}
 
-func (c culprit) sentence(wanted []netip.AddrPort) string {
+func (c culprit) sentence(wanted []netip.AddrPort, by holders.Asker) string {
 	var exact []netip.AddrPort
 	for _, address := range wanted {
 		if slices.Contains(c.addresses, address.String()) {
@@ -220,9 +208,10 @@ func (c culprit) sentence(wanted []netip.AddrPort) string {
 		subject += ", which conflicts with " + say.Addresses(wanted) + ","
 		exact = wanted[:1]
 	}
+	c.Wanted = exact
 	verb := "is"
 	if len(c.addresses) > 1 {
 		verb = "are"
 	}
-	return fmt.Sprintf("%s %s held by pid %d (%s), %s: %s; %s", subject, verb, c.PID, c.Command, article[c.Role], c.Why, c.Remedy(exact...))
+	return fmt.Sprintf("%s %s held by pid %d (%s), %s: %s; %s", subject, verb, c.PID, c.Command, article[c.Role], c.Why, c.Remedy(by))
 }

@@ -115,7 +115,7 @@ func TestLook(t *testing.T) {
 		t.Errorf("the first is %q", s.Problems[0])
 	}
 	for _, words := range [][]string{
-		{fmt.Sprintf("%s is held by pid %d (openclaw-gateway), an orphan: ", address, orphan), "main process of no unit", "`gateway reclaim " + address.String() + "`"},
+		{fmt.Sprintf("%s is held by pid %d (openclaw-gateway), an orphan: ", address, orphan), "main process of no unit", "`" + holders.Me().Program + " reclaim " + address.String() + "`"},
 		{fmt.Sprintf("%s is held by pid %d (cat), a foreign process: it is no OpenClaw gateway; ", address, foreign)},
 	} {
 		for _, word := range words {
@@ -171,12 +171,12 @@ func TestCulprits(t *testing.T) {
 	want := []string{
 		"127.0.0.1:18789 and [::1]:18789 are held by pid 20 (command), an orphan: why; `gateway reclaim 127.0.0.1:18789 '[::1]:18789'` ends it",
 		"0.0.0.0:18789, which conflicts with 127.0.0.1:18789 and [::1]:18789, is held by pid 30 (command), an orphan: why; `gateway reclaim 127.0.0.1:18789` ends it",
-		"127.0.0.1:18789 is held by pid 10 (command), a foreign process: why; `kill 10` ends it",
-		"127.0.0.1:18789 is held by pid 11 (command), a foreign process: why; `kill 11` ends it",
-		"127.0.0.1:18789 is held by pid 12 (command), a foreign process: why; `kill 12` ends it",
+		"127.0.0.1:18789 is held by pid 10 (command), a foreign process: why; `gateway reclaim --force 127.0.0.1:18789` ends it",
+		"127.0.0.1:18789 is held by pid 11 (command), a foreign process: why; `gateway reclaim --force 127.0.0.1:18789` ends it",
+		"127.0.0.1:18789 is held by pid 12 (command), a foreign process: why; `gateway reclaim --force 127.0.0.1:18789` ends it",
 		"2 more hold it as a foreign process (--json lists them)",
 	}
-	if got := all.sentences(wanted); strings.Join(got, "\n") != strings.Join(want, "\n") {
+	if got := all.sentences(wanted, holders.Asker{Program: "gateway"}); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

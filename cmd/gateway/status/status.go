@@ -268,7 +268,7 @@ func compareSockets(ctx context.Context, t client.Target, s *View, addresses []n
 			// Another launcher, or another socket unit.
 			problem := ofUser(ctx, address, found.Holders)
 			if problem == "" {
-				problem = holders.InUse(address)
+				problem = holders.InUse(ctx, address)
 			}
 			s.Problems = append(s.Problems, problem)
 		}

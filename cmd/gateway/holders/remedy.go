@@ -1,0 +1,139 @@
+package holders
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"openclaw-gateway/cmd/gateway/systemd"
+)
+
+// Asker is who is told what to run.
+type Asker struct {
+	UID     int
+	Program string // how to call this program
+}
+
+// Me is the caller.
+func Me() Asker {
+	return Asker{UID: os.Geteuid(), Program: program()}
+}
+
+// program is "gateway" where a shell finds this very program by that name, and its path elsewhere.
+func program() string {
+	file, err := os.Executable()
+	if err != nil {
+		return "gateway"
+	}
+	if resolved, err := filepath.EvalSymlinks(file); err == nil {
+		file = resolved
+	}
+	if found, err := exec.LookPath("gateway"); err == nil {
+		if resolved, err := filepath.EvalSymlinks(found); err == nil && resolved == file {
+			return "gateway"
+		}
+	}
+	return systemd.Quote(file)
+}
+
+// Remedy is what to run so that a holder lets go of its addresses, and what that does to it. It never stops more than what
+// holds them.
+type Remedy struct{ Command, Does string }
+
+func (r Remedy) String() string { return fmt.Sprintf("`%s` %s", r.Command, r.Does) }
+
+// Remedy says what to run: it depends on what the holder is to us, who asks, and what keeps it running.
+func (h Holder) Remedy(by Asker) Remedy {
+	switch h.Role {
+	case Orphan:
+		return Remedy{h.reclaim(by, ""), "ends it"}
+	case Rival, Foreign:
+		return h.end(by)
+	case Launcher, Worker:
+		return h.stop(by)
+	case Systemd:
+		return h.close(by)
+	default:
+		return h.show(by)
+	}
+}
+
+// end is the remedy for a process that is not ours.
+func (h Holder) end(by Asker) Remedy {
+	switch {
+	case h.RunBy.Container != nil && h.RunBy.Unit == "":
+		return h.RunBy.Container.remedy(h, by)
+	case h.RunBy.Unit == "":
+		// And not kill(1): it proves that the process is still there and still the one, holds the address, and has ended.
+		return Remedy{h.reclaim(by, "--force "), "ends it"}
+	case h.Role == Rival && h.RunBy.Enabled:
+		return Remedy{h.RunBy.command(by.UID, true), "ends it for good"}
+	default:
+		return Remedy{h.RunBy.command(by.UID, false), "stops it"}
+	}
+}
+
+// stop is the remedy for a launcher, which takes its worker along.
+func (h Holder) stop(by Asker) Remedy {
+	switch {
+	case h.RunBy.Ours:
+		command := by.Program + " stop --user"
+		switch {
+		case !h.RunBy.Manager.User:
+			command = systemd.AsRoot(by.UID, by.Program+" stop --system")
+		case h.RunBy.Manager.UID != by.UID:
+			command = systemd.AsRoot(by.UID, h.RunBy.Manager.AsUser(command))
+		}
+		return Remedy{command, "stops the launcher and its worker, and closes the port"}
+	case h.RunBy.Unit != "":
+		return Remedy{h.RunBy.command(by.UID, false), "stops the launcher and its worker"}
+	default:
+		return Remedy{h.own(by, fmt.Sprintf("kill %d", cmp.Or(h.launcher, h.PID))), "stops the launcher and its worker"}
+	}
+}
+
+// close is the remedy for what a service manager holds for a socket unit.
+func (h Holder) close(by Asker) Remedy {
+	switch {
+	case h.RunBy.Ours:
+		return h.stop(by)
+	case h.RunBy.Unit == "":
+		return Remedy{managerOf(h).Command(by.UID, "list-sockets"), "shows which socket unit it is: stop that"}
+	case h.RunBy.Enabled:
+		return Remedy{h.RunBy.command(by.UID, true), "closes it for good"}
+	default:
+		return Remedy{h.RunBy.command(by.UID, false), "closes it"}
+	}
+}
+
+// show is the remedy for a holder that cannot be seen from here.
+func (h Holder) show(by Asker) Remedy {
+	if by.UID != 0 {
+		return Remedy{systemd.AsRoot(by.UID, by.Program+" reclaim --dry-run "+words(h.Wanted)), "shows who it is"}
+	}
+	return Remedy{fmt.Sprintf("ss -tlnp 'sport = :%d'", h.Wanted[0].Port()), "shows who it is, on the host of this container"}
+}
+
+func (h Holder) reclaim(by Asker, flags string) string {
+	return h.own(by, by.Program+" reclaim "+flags+words(h.Wanted))
+}
+
+// own is a command that the holder's own user can run.
+func (h Holder) own(by Asker, command string) string {
+	if int(h.UID) == by.UID {
+		return command
+	}
+	return systemd.AsRoot(by.UID, command)
+}
+
+func words(addresses []netip.AddrPort) string {
+	var quoted []string
+	for _, address := range addresses {
+		quoted = append(quoted, systemd.Quote(address.String()))
+	}
+	return strings.Join(quoted, " ")
+}

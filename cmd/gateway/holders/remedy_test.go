@@ -1,0 +1,201 @@
+package holders
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/worker/proctree"
+)
+
+// What keeps a holder running.
+const (
+	bySystem    = "a system unit"
+	byUser      = "a user unit"
+	byTransient = "a transient unit"
+	byContainer = "a container"
+	byNothing   = "nothing"
+)
+
+// Who asks about a holder of user 4000000.
+const (
+	root  = "root"
+	owner = "its owner"
+	other = "somebody else"
+)
+
+// remedies has a command for each cell that can occur, for root, the owner and somebody else.
+var remedies = map[Role]map[string][3]string{
+	Systemd: {
+		bySystem: {"systemctl disable --now x.socket", "sudo systemctl disable --now x.socket", "sudo systemctl disable --now x.socket"},
+		byUser: {
+			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.socket",
+			"systemctl --user disable --now x.socket",
+			"sudo runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.socket",
+		},
+		byTransient: {"systemctl stop x.socket", "sudo systemctl stop x.socket", "sudo systemctl stop x.socket"},
+		byNothing:   {"systemctl list-sockets", "sudo systemctl list-sockets", "sudo systemctl list-sockets"},
+	},
+	Launcher: {
+		bySystem: {"gateway stop --system", "sudo gateway stop --system", "sudo gateway stop --system"},
+		byUser: {
+			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 gateway stop --user",
+			"gateway stop --user",
+			"sudo runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 gateway stop --user",
+		},
+		byTransient: {"systemctl stop x.service", "sudo systemctl stop x.service", "sudo systemctl stop x.service"},
+		byNothing:   {"kill 4710", "kill 4710", "sudo kill 4710"},
+	},
+	Orphan: {
+		byNothing: {
+			"gateway reclaim 127.0.0.1:18789 '[::1]:18789'", "gateway reclaim 127.0.0.1:18789 '[::1]:18789'",
+			"sudo gateway reclaim 127.0.0.1:18789 '[::1]:18789'",
+		},
+	},
+	Rival: {
+		bySystem: {"systemctl disable --now x.service", "sudo systemctl disable --now x.service", "sudo systemctl disable --now x.service"},
+		byUser: {
+			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.service",
+			"systemctl --user disable --now x.service",
+			"sudo runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.service",
+		},
+		byTransient: {"systemctl stop x.service", "sudo systemctl stop x.service", "sudo systemctl stop x.service"},
+	},
+	Foreign: {
+		bySystem: {"systemctl stop x.service", "sudo systemctl stop x.service", "sudo systemctl stop x.service"},
+		byUser: {
+			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user stop x.service",
+			"systemctl --user stop x.service",
+			"sudo runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user stop x.service",
+		},
+		byTransient: {"systemctl stop x.service", "sudo systemctl stop x.service", "sudo systemctl stop x.service"},
+		byContainer: {"docker stop 0123456789ab", "sudo docker stop 0123456789ab", "sudo docker stop 0123456789ab"},
+		byNothing: {
+			"gateway reclaim --force 127.0.0.1:18789 '[::1]:18789'", "gateway reclaim --force 127.0.0.1:18789 '[::1]:18789'",
+			"sudo gateway reclaim --force 127.0.0.1:18789 '[::1]:18789'",
+		},
+	},
+	Unseen: {
+		byNothing: {
+			"ss -tlnp 'sport = :18789'", "sudo gateway reclaim --dry-run 127.0.0.1:18789 '[::1]:18789'",
+			"sudo gateway reclaim --dry-run 127.0.0.1:18789 '[::1]:18789'",
+		},
+	},
+}
+
+// impossible has the reason for each cell that is empty.
+var impossible = map[Role]map[string]string{
+	Systemd:  {byContainer: "a manager in a container is that container's, and foreign"},
+	Launcher: {byContainer: "its worker and its control socket are in the container too, which is foreign as a whole"},
+	Orphan: {
+		bySystem: "whom a unit keeps running is a rival", byUser: "whom a unit keeps running is a rival",
+		byTransient: "whom a unit keeps running is a rival", byContainer: "whoever runs the container starts it again: it is foreign",
+	},
+	Rival: {byContainer: "it is foreign: the unit is the container's", byNothing: "it is an orphan"},
+	Unseen: {
+		bySystem: "what cannot be seen is in no unit", byUser: "what cannot be seen is in no unit",
+		byTransient: "what cannot be seen is in no unit", byContainer: "that it is in one cannot be told from here",
+	},
+}
+
+// TestRemedy goes through each role, each asker, and whatever may keep a holder running: one command, and the reason where
+// the case cannot occur.
+func TestRemedy(t *testing.T) {
+	t.Parallel()
+	const uid = 4_000_000 // no user's number
+	user := systemd.Manager{User: true, UID: uid}
+	remedies[Worker], impossible[Worker] = remedies[Launcher], impossible[Launcher] // who goes with its launcher
+	for _, role := range []Role{Systemd, Launcher, Worker, Orphan, Rival, Foreign, Unseen} {
+		for _, by := range []string{bySystem, byUser, byTransient, byContainer, byNothing} {
+			want, occurs := remedies[role][by]
+			if reason := impossible[role][by]; occurs == (reason != "") {
+				t.Errorf("%s by %s: wants one of a command and a reason, has %q and %q", role, by, want, reason)
+			}
+			if !occurs {
+				continue
+			}
+			h := Holder{
+				Process: proctree.Process{PID: 4711}, UID: uid, Role: role, launcher: 4710,
+				Wanted: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")},
+			}
+			unit := "x.service"
+			if role == Systemd {
+				unit = "x.socket"
+			}
+			ours := role == Launcher || role == Worker
+			h.RunBy = map[string]RunBy{
+				bySystem:    {Unit: unit, Enabled: true, Ours: ours},
+				byUser:      {Unit: unit, Enabled: true, Manager: user, Ours: ours},
+				byTransient: {Unit: unit},
+				byContainer: {Container: &Container{Engine: "docker", Name: "0123456789ab"}},
+			}[by]
+			for i, asker := range []Asker{{UID: 0}, {UID: uid}, {UID: uid + 1}} {
+				asker.Program = "gateway"
+				got := h.Remedy(asker)
+				if got.Command != want[i] || got.Does == "" || strings.ContainsAny(got.Command+got.Does, "#\n") {
+					t.Errorf("%s by %s, for %s: %q %q, want %q", role, by, []string{root, owner, other}[i], got.Command, got.Does, want[i])
+				}
+			}
+		}
+	}
+}
+
+// TestRemedyWith: what holds the address together is stopped together, and in a unit nothing else.
+func TestRemedyWith(t *testing.T) {
+	t.Parallel()
+	wanted := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789")}
+	for want, h := range map[string]Holder{
+		"`systemctl stop x.service x.socket` stops it":                                   {Role: Foreign, RunBy: RunBy{Unit: "x.service", With: []string{"x.socket"}, Enabled: true}},
+		"`systemctl disable --now x.socket x.service` closes it for good":                {Role: Systemd, RunBy: RunBy{Unit: "x.socket", With: []string{"x.service"}, Enabled: true}},
+		"`systemctl stop 'a;id>pwn;.service'` stops it":                                  {Role: Rival, RunBy: RunBy{Unit: "a;id>pwn;.service"}},
+		"`gateway stop --system` stops the launcher and its worker, and closes the port": {Role: Systemd, RunBy: RunBy{Unit: "openclaw-gateway.socket", Ours: true, Enabled: true}},
+	} {
+		h.Wanted = wanted
+		if got := h.Remedy(Asker{Program: "gateway"}).String(); got != want {
+			t.Errorf("%s of %+v: %s, want %s", h.Role, h.RunBy, got, want)
+		}
+	}
+}
+
+// TestContainers: the engines name the cgroups of their containers so that each can be told, and stopped by its own command.
+func TestContainers(t *testing.T) {
+	t.Parallel()
+	const uid, id = 4_000_000, "0123456789ab0123456789ab0123456789ab0123456789ab0123456789ab0123"
+	for _, test := range []struct{ cgroup, name, owner, other string }{
+		{"/system.slice/docker-" + id + ".scope", "node", "sudo docker stop 0123456789ab", "docker stop 0123456789ab"},
+		{"/docker/" + id, "node", "sudo docker stop 0123456789ab", "docker stop 0123456789ab"},
+		{"/machine.slice/libpod-" + id + ".scope", "node", "sudo podman stop 0123456789ab", "podman stop 0123456789ab"},
+		{
+			"/user.slice/user-4000000.slice/user@4000000.service/user.slice/libpod-" + id + ".scope", "node", "podman stop 0123456789ab",
+			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 podman stop 0123456789ab",
+		},
+		{"/lxc.payload.web/system.slice/x.service", "node", "sudo lxc-stop --name web", "lxc-stop --name web"},
+		{`/machine.slice/machine-my\x2dweb.scope/payload`, "node", "sudo machinectl poweroff my-web", "machinectl poweroff my-web"},
+		{"/machine.slice/systemd-nspawn@web.service/payload/system.slice/x.service", "node", "sudo machinectl poweroff web", "machinectl poweroff web"},
+		{
+			"/system.slice/docker.service", "docker-proxy", "sudo docker stop $(sudo docker ps --quiet --filter publish=18789)",
+			"docker stop $(docker ps --quiet --filter publish=18789)",
+		},
+	} {
+		h := Holder{Process: proctree.Process{PID: 1 << 30, Name: test.name}, UID: 100_000, Cgroup: test.cgroup, Role: Foreign}
+		h.InUnit, h.UserUnit = proctree.UnitOf(h.Cgroup)
+		h.Wanted = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789")}
+		if h.RunBy.Container = contained(&h); h.RunBy.Container == nil {
+			t.Errorf("%s is in no container", test.cgroup)
+			continue
+		}
+		if got := h.Remedy(Asker{UID: uid}).Command; got != test.owner {
+			t.Errorf("in %s, for user %d: %s, want %s", test.cgroup, uid, got, test.owner)
+		}
+		if got := h.Remedy(Asker{}).Command; got != test.other {
+			t.Errorf("in %s, for root: %s, want %s", test.cgroup, got, test.other)
+		}
+	}
+	for _, cgroup := range []string{"/system.slice/docker.service", "/system.slice/x.service", "/user.slice/user-1.slice/session-3.scope", "/docker/x"} {
+		h := Holder{Process: proctree.Process{PID: 1 << 30, Name: "node"}, Cgroup: cgroup}
+		if c := contained(&h); c != nil {
+			t.Errorf("%s is in %+v", cgroup, c)
+		}
+	}
+}

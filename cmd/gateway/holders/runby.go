@@ -1,0 +1,141 @@
+package holders
+
+import (
+	"context"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/units"
+	"openclaw-gateway/worker/proctree"
+)
+
+// RunBy is what keeps a holder running; the zero value is nothing.
+type RunBy struct {
+	// Unit is the service that consists of the holder, or the socket unit for which a manager holds an address.
+	Unit    string
+	Manager systemd.Manager
+	// With are the units that are stopped with it, because they hold the address as well: the sockets of a service, the
+	// service of a socket.
+	With []string
+	// Enabled says that it is started at boot. A unit that is transient, static or generated cannot be disabled.
+	Enabled bool
+	// Ours says that it is one of the units that "gateway install" writes.
+	Ours bool
+	// Container is the container that it is in; nil for none.
+	Container *Container
+}
+
+// command stops the unit, for good where that is asked for.
+func (r RunBy) command(caller int, forGood bool) string {
+	verb := []string{"stop"}
+	if forGood {
+		verb = []string{"disable", "--now"}
+	}
+	return r.Manager.Command(caller, slices.Concat(verb, []string{r.Unit}, r.With)...)
+}
+
+var userManager = regexp.MustCompile(`/user@(\d+)\.service/`)
+
+// managerOf is the manager whose unit a process is in, or that it is.
+func managerOf(h Holder) systemd.Manager {
+	if match := userManager.FindStringSubmatch(h.Cgroup); match != nil {
+		if uid, err := strconv.Atoi(match[1]); err == nil {
+			return systemd.Manager{User: true, UID: uid}
+		}
+	}
+	if h.UserUnit {
+		return systemd.Manager{User: true, UID: int(h.UID)}
+	}
+	return systemd.Manager{}
+}
+
+// service says what keeps a process running that is in a service: that service, if there is nothing else in it. Who was
+// started by a cron job, a login or a supervisor of many is not kept by that.
+func (l *look) service(ctx context.Context, h *Holder) RunBy {
+	if !strings.HasSuffix(h.InUnit, ".service") {
+		return RunBy{}
+	}
+	manager := managerOf(*h)
+	mains := l.mainsOf(ctx, manager)
+	if mains.err == nil {
+		main := 0
+		for pid, unit := range mains.unit {
+			if unit == h.InUnit {
+				main = pid
+			}
+		}
+		if main == 0 || h.PID != main && !l.holding[main] && !alone(h.PID, main) {
+			return RunBy{}
+		}
+	}
+	return l.unit(ctx, manager, h.InUnit)
+}
+
+// alone reports whether a process that descends from a service's main process is all that the service does: the main one
+// is a shell or npm, and waits for it.
+func alone(pid, main int) bool {
+	session, err := unix.Getsid(pid)
+	if err != nil || session != main {
+		return false
+	}
+	related := map[int]bool{}
+	for ancestor := range proctree.Ancestry(pid) {
+		related[ancestor.PID] = true
+	}
+	below, err := proctree.Descendants(pid)
+	all, second := proctree.Descendants(main)
+	if err != nil || second != nil {
+		return false
+	}
+	for _, process := range below {
+		related[process.PID] = true
+	}
+	return related[main] && !slices.ContainsFunc(all, func(p proctree.Process) bool { return !related[p.PID] && !p.Zombie })
+}
+
+// unit asks for what has to be known of a service to stop it.
+func (l *look) unit(ctx context.Context, manager systemd.Manager, name string) RunBy {
+	r := RunBy{Unit: name, Manager: manager, Ours: name == units.Service}
+	ctx, cancel := context.WithTimeout(ctx, managerLimit)
+	defer cancel()
+	properties, err := manager.Unit(ctx, name, "UnitFileState", "TriggeredBy")
+	if err != nil {
+		return r
+	}
+	r.Enabled = properties["UnitFileState"] == "enabled"
+	for trigger := range strings.FieldsSeq(properties["TriggeredBy"]) {
+		if strings.HasSuffix(trigger, ".socket") {
+			r.With = append(r.With, trigger)
+		}
+	}
+	return r
+}
+
+// socketUnit names the unit for which a manager holds an address; the zero value where it cannot be asked, or has none.
+func socketUnit(ctx context.Context, manager systemd.Manager, address netip.AddrPort) RunBy {
+	ctx, cancel := context.WithTimeout(ctx, managerLimit)
+	defer cancel()
+	all, err := manager.Show(ctx, []string{"*.socket"}, "Id", "ActiveState", "UnitFileState", "Listen", "Triggers")
+	if err != nil {
+		return RunBy{}
+	}
+	for _, socket := range all {
+		if state := socket["ActiveState"]; state != "active" || !slices.Contains(socket.Listen(), address) {
+			continue
+		}
+		r := RunBy{Unit: socket["Id"], Manager: manager, Enabled: socket["UnitFileState"] == "enabled", Ours: socket["Id"] == units.Socket}
+		for service := range strings.FieldsSeq(socket["Triggers"]) {
+			if state, err := manager.Unit(ctx, service, "ActiveState"); err == nil && state["ActiveState"] != "inactive" {
+				r.With = append(r.With, service)
+			}
+		}
+		return r
+	}
+	return RunBy{}
+}
