@@ -1,17 +1,12 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"openclaw-gateway/cmd/gateway/api"
-	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/doctor"
 	"openclaw-gateway/cmd/gateway/say"
 )
@@ -38,7 +33,7 @@ What it finds:
 ` + kinds.String(),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			report := doctor.NewReport(doctor.Gather(cmd.Context(), doctorOptions(scope)))
+			report := doctor.NewReport(doctor.Gather(cmd.Context(), doctor.Options{System: scope.System, User: scope.User}))
 			if err := printReport(cmd, report, asJSON); err != nil {
 				return err
 			}
@@ -51,17 +46,6 @@ What it finds:
 	scope.add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: {\"findings\": [{id, severity, summary, evidence, fix}], \"unknown\": [sentences]}")
 	return cmd
-}
-
-func doctorOptions(scope scopeFlags) doctor.Options {
-	return doctor.Options{
-		System: scope.System, User: scope.User, Version: api.ProgramVersion(),
-		Control: func(user bool) string { return filepath.Join(api.RuntimeDirectory(user), api.ControlSocket) },
-		Ask: func(ctx context.Context, control string, status any) error {
-			// From memory: the doctor looks itself who holds the port, and takes what needs long for hung.
-			return client.Target{Control: control}.Call(ctx, http.MethodGet, "/status", nil, status)
-		},
-	}
 }
 
 func printReport(cmd *cobra.Command, report doctor.Report, asJSON bool) error {

@@ -9,22 +9,32 @@ import (
 // ControlSocket is the name of the control socket in the runtime directory.
 const ControlSocket = "control.sock"
 
+// runtimeName is the name of the runtime directory, below that of the system or of a user.
+const runtimeName = "openclaw-gateway"
+
+// Control returns the control socket of a launcher of the system scope or of this user's scope.
+func Control(user bool) string { return filepath.Join(RuntimeDirectory(user), ControlSocket) }
+
+// ControlOf returns the control socket of a launcher in the scope of another user.
+func ControlOf(uid int) string {
+	return filepath.Join("/run/user", strconv.Itoa(uid), runtimeName, ControlSocket)
+}
+
 // RuntimeDirectory returns where a launcher of the system scope or of this
 // user's scope has its runtime directory.
 func RuntimeDirectory(user bool) string {
-	const name = "openclaw-gateway"
 	if !user {
-		return filepath.Join("/run", name)
+		return filepath.Join("/run", runtimeName)
 	}
 	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) {
-		return filepath.Join(base, name)
+		return filepath.Join(base, runtimeName)
 	}
 	uid := strconv.Itoa(os.Geteuid())
 	// Where logind makes it, for a shell that was not told (su, cron).
 	if base := filepath.Join("/run/user", uid); isDirectory(base) {
-		return filepath.Join(base, name)
+		return filepath.Join(base, runtimeName)
 	}
-	return filepath.Join(os.TempDir(), name+"-"+uid)
+	return filepath.Join(os.TempDir(), runtimeName+"-"+uid)
 }
 
 func isDirectory(path string) bool {

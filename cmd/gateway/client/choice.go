@@ -27,5 +27,5 @@ func Nowhere() Target {
 	if os.Geteuid() == 0 {
 		scope = units.System
 	}
-	return Target{Scope: scope, Control: controlPath(scope), Unit: api.Unit{Name: units.Service, Scope: "none"}}
+	return Target{Scope: scope, Control: api.Control(scope == units.User), Unit: api.Unit{Name: units.Service, Scope: "none"}}
 }

@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -112,12 +111,8 @@ func (f Choice) One(ctx context.Context) (Target, error) {
 	}
 }
 
-func controlPath(scope units.Scope) string {
-	return filepath.Join(api.RuntimeDirectory(scope == units.User), api.ControlSocket)
-}
-
 func NewTarget(ctx context.Context, scope units.Scope) Target {
-	t := Target{Scope: scope, Control: controlPath(scope)}
+	t := Target{Scope: scope, Control: api.Control(scope == units.User)}
 	t.Unit = api.Unit{Name: units.Service, Scope: string(scope)}
 	ctx, cancel := context.WithTimeout(ctx, ManagerLimit)
 	defer cancel()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -31,7 +32,7 @@ func healthy(t *testing.T) *Facts {
 	loaded.Worker.Command = []string{"/usr/bin/node", entry(t), "gateway", "run", "--port", "18789", "--bind", "loopback"}
 	loaded.Worker.Environment = []string{"OPENCLAW_GATEWAY_PORT=18789"}
 	loaded.Source = map[string]string{"worker.command": "/etc/openclaw-gateway/config.yaml:2"}
-	launcher := &Launcher{Version: "1.0"}
+	launcher := &api.Status{Version: "1.0"}
 	launcher.Launcher.PID, launcher.Launcher.Holder = 100, "systemd"
 	launcher.Worker.State, launcher.Worker.PID, launcher.Worker.Generation = "ready", 101, 1
 	launcher.Config.State, launcher.Config.Path = "applied", "/etc/openclaw-gateway/config.yaml"
@@ -302,7 +303,7 @@ var situations = []situation{
 	}},
 	{"worker-failed", "no worker is started any more", "gateway restart --system", func(f *Facts) {
 		f.Scopes[0].Launcher.Worker.State = "failed"
-		f.Scopes[0].Launcher.Worker.LastExit = &Exit{Generation: 3, Code: 78, Reason: "crash"}
+		f.Scopes[0].Launcher.Worker.LastExit = &api.Exit{Generation: 3, Code: 78, Reason: "crash"}
 	}},
 	{"worker-restarting", "waits before it starts the next one", "gateway logs --system  # says why; then: gateway restart --system", func(f *Facts) {
 		f.Scopes[0].Launcher.Worker.State = "backoff"

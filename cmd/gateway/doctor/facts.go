@@ -5,8 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
@@ -53,7 +53,7 @@ type Scope struct {
 	Config   Config
 	Listener Listener // who has the control socket; zero when Absent or refused
 	Answer   Answer
-	Launcher *Launcher // what it says of itself; nil unless Answered
+	Launcher *api.Status // what it says of itself; nil unless Answered
 	Worker   Worker
 	Lingers  Tristate
 	User     string // of a user's manager
@@ -163,41 +163,6 @@ const (
 	Absent   Answer = "absent" // nobody listens on the control socket
 	Hung     Answer = "hung"   // no answer in time
 )
-
-// Launcher is what is read of GET /status on the control socket.
-type Launcher struct {
-	Version  string   `json:"version"`
-	Problems []string `json:"problems"`
-	Launcher struct {
-		PID    int    `json:"pid"`
-		Holder string `json:"holder"`
-	} `json:"launcher"`
-	Sockets []struct {
-		Address netip.AddrPort `json:"address"`
-	} `json:"sockets"`
-	Worker struct {
-		State      string     `json:"state"`
-		Since      *time.Time `json:"since"`
-		PID        int        `json:"pid"`
-		Generation int        `json:"generation"`
-		LastExit   *Exit      `json:"last_exit"`
-		NextStart  *string    `json:"next_start"`
-	} `json:"worker"`
-	Config struct {
-		Path  string `json:"path"`
-		State string `json:"state"`
-		Error string `json:"error"`
-	} `json:"config"`
-}
-
-// Exit is the end of the last generation.
-type Exit struct {
-	Generation int    `json:"generation"`
-	Code       int    `json:"code"`
-	Signal     string `json:"signal"`
-	Reason     string `json:"reason"`
-	At         string `json:"at"`
-}
 
 // Worker is what the kernel says of the worker.
 type Worker struct {

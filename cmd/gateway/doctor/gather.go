@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/prometheus/procfs"
 
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/peer"
@@ -39,11 +42,15 @@ const (
 // Options say where to look.
 type Options struct {
 	System, User bool // only there; neither: everywhere
-	Version      string
-	// Control is the control socket of a launcher of the system or of this user.
-	Control func(user bool) string
-	// Ask gets the status over a control socket.
-	Ask func(ctx context.Context, control string, status any) error
+
+	// These stand for the launcher; a test has others.
+	control func(user bool) string
+	ask     func(ctx context.Context, control string, status *api.Status) error
+}
+
+// ask gets the status from the launcher, which knows it by heart.
+func ask(ctx context.Context, control string, status *api.Status) error {
+	return client.Target{Control: control}.Call(ctx, http.MethodGet, "/status", nil, status)
 }
 
 // gatherer is one look at the machine.
@@ -68,7 +75,8 @@ func (g *gatherer) note(essential bool, format string, values ...any) {
 
 // Gather looks at the machine.
 func Gather(ctx context.Context, options Options) *Facts {
-	g := &gatherer{Options: options, facts: &Facts{UID: os.Geteuid(), Version: options.Version}}
+	options.control, options.ask = api.Control, ask
+	g := &gatherer{Options: options, facts: &Facts{UID: os.Geteuid(), Version: api.ProgramVersion()}}
 	f := g.facts
 	f.Program, f.Executable = holders.Me().Program, executable()
 	f.Scopes = g.scopes()
@@ -172,9 +180,9 @@ func (g *gatherer) systemdVersion(ctx context.Context) {
 
 // launcher asks the launcher of a scope.
 func (g *gatherer) launcher(ctx context.Context, s *Scope) {
-	path := filepath.Join("/run/user", strconv.Itoa(s.Manager.UID), "openclaw-gateway/control.sock")
+	path := api.ControlOf(s.Manager.UID)
 	if s.Name == units.System || s.Manager.UID == os.Geteuid() {
-		path = g.Control(s.Name == units.User)
+		path = g.control(s.Name == units.User)
 	}
 	conn, err := net.Dial("unix", path)
 	switch {
@@ -200,8 +208,8 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	launcher := new(Launcher)
-	switch err := g.Ask(ctx, path, launcher); {
+	launcher := new(api.Status)
+	switch err := g.ask(ctx, path, launcher); {
 	case err == nil:
 		s.Launcher, s.Answer = launcher, Answered
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -276,8 +284,8 @@ const (
 
 // elsewhere returns where a worker listens that takes long to start. Those that
 // cannot be seen are not complained of.
-func elsewhere(l *Launcher) []netip.AddrPort {
-	if l.Worker.State != "starting" || l.Worker.Since == nil || time.Since(*l.Worker.Since) < unhurried {
+func elsewhere(l *api.Status) []netip.AddrPort {
+	if l.Worker.State != api.StateStarting || l.Worker.Since == nil || time.Since(*l.Worker.Since) < unhurried {
 		return nil
 	}
 	listens, err := sockdiag.OpenBy(proctree.Tree(l.Worker.PID)...)
@@ -286,7 +294,7 @@ func elsewhere(l *Launcher) []netip.AddrPort {
 	}
 	return slices.DeleteFunc(listens, func(address netip.AddrPort) bool {
 		for _, held := range l.Sockets {
-			if held.Address == address {
+			if held.Address == address.String() {
 				return true // which it has from the launcher, used or not
 			}
 		}
@@ -373,7 +381,10 @@ func (g *gatherer) ports(ctx context.Context) {
 		}
 		if s.Launcher != nil {
 			for _, socket := range s.Launcher.Sockets {
-				wanted = append(wanted, socket.Address)
+				// One that is no address is no answer of a launcher's.
+				if address, err := netip.ParseAddrPort(socket.Address); err == nil {
+					wanted = append(wanted, address)
+				}
 			}
 		}
 		for _, address := range wanted {

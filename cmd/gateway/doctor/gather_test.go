@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -145,8 +146,8 @@ func TestLauncherAnswers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "control.sock")
 	ask := func(answer func(ctx context.Context) error) (*Scope, *Facts) {
 		g := &gatherer{facts: &Facts{}, Options: Options{
-			Control: func(bool) string { return path },
-			Ask:     func(ctx context.Context, _ string, _ any) error { return answer(ctx) },
+			control: func(bool) string { return path },
+			ask:     func(ctx context.Context, _ string, _ *api.Status) error { return answer(ctx) },
 		}}
 		s := &Scope{Name: units.System}
 		g.launcher(t.Context(), s)
@@ -182,8 +183,8 @@ func TestLauncherClaims(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "control.sock")
 	ask := func() (*Scope, []Unknown) {
 		g := &gatherer{facts: &Facts{}, Options: Options{
-			Control: func(bool) string { return path },
-			Ask: func(_ context.Context, _ string, status any) error {
+			control: func(bool) string { return path },
+			ask: func(_ context.Context, _ string, status *api.Status) error {
 				return json.Unmarshal([]byte(`{"launcher":{"pid":1,"holder":"self"}}`), status)
 			},
 		}}

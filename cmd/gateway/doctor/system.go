@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/units"
 )
 
@@ -42,7 +43,7 @@ func backlogSmall(f *Facts) []Finding {
 	return f.eachInstalled(func(s *Scope) *Finding {
 		// A Node.js worker shrinks the queue when it listens; the launcher mends that
 		// when the worker is ready.
-		if s.Launcher != nil && s.Launcher.Worker.State != "ready" && s.Launcher.Worker.State != "waiting" {
+		if s.Launcher != nil && s.Launcher.Worker.State != api.StateReady && s.Launcher.Worker.State != api.StateWaiting {
 			return nil
 		}
 		for _, address := range s.Socket.Listen {

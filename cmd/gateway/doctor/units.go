@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
@@ -290,7 +291,7 @@ func mainPIDNotLauncher(f *Facts) []Finding {
 			Evidence: map[string]any{"main_pid": s.Service.MainPID, "launcher_pid": answers, "exec_start": say.CommandLine(s.Service.Argv)},
 			Fix:      then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service)),
 		}
-		if s.Launcher.Launcher.Holder == "self" {
+		if s.Launcher.Launcher.Holder == api.FromItself {
 			finding.Summary = fmt.Sprintf("a launcher was started by hand, pid %d, and keeps the one of %s from starting", answers, s.ofScope(units.Service))
 			finding.Fix = f.kill(s.Listener, "kill %d")
 		}
@@ -341,7 +342,7 @@ func launcherVersion(f *Facts) []Finding {
 		}
 		fix := f.systemctl(s.Manager, "restart", units.Service)
 		switch {
-		case s.Launcher.Launcher.Holder == "self":
+		case s.Launcher.Launcher.Holder == api.FromItself:
 			fix = f.kill(s.Listener, "kill %d") + fmt.Sprintf("  # then start it again with: %s run", f.Program)
 		case len(s.Service.Argv) > 0 && s.Service.Argv[0] != f.Executable:
 			fix = then(f.gateway(s, "install"), fix)

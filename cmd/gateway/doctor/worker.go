@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/Masterminds/semver/v3"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -138,17 +140,17 @@ func workerClash(f *Facts) []Finding {
 }
 
 // said is what the launcher says of a worker that does not serve.
-func (l *Launcher) said() map[string]any {
+func said(l *api.Status) map[string]any {
 	evidence := map[string]any{"state": l.Worker.State, "generation": l.Worker.Generation}
 	if exit := l.Worker.LastExit; exit != nil {
 		how := fmt.Sprintf("exit code %d", exit.Code)
 		if exit.Signal != "" {
 			how = "killed by " + exit.Signal
 		}
-		evidence["last_exit"] = fmt.Sprintf("generation %d at %s: %s (%s)", exit.Generation, exit.At, how, exit.Reason)
+		evidence["last_exit"] = fmt.Sprintf("generation %d at %s: %s (%s)", exit.Generation, exit.At.Format(time.RFC3339Nano), how, exit.Reason)
 	}
 	if l.Worker.NextStart != nil {
-		evidence["next_start"] = *l.Worker.NextStart
+		evidence["next_start"] = l.Worker.NextStart.Format(time.RFC3339Nano)
 	}
 	if len(l.Problems) > 0 {
 		evidence["problems"] = l.Problems
@@ -158,12 +160,12 @@ func (l *Launcher) said() map[string]any {
 
 func workerFailed(f *Facts) []Finding {
 	return each(f.answering(), func(s *Scope) *Finding {
-		if s.Launcher.Worker.State != "failed" {
+		if s.Launcher.Worker.State != api.StateFailed {
 			return nil
 		}
 		return &Finding{
 			Summary:  "no worker is started any more: the launcher waits for an edit of the configuration or for \"gateway restart\"",
-			Evidence: s.Launcher.said(),
+			Evidence: said(s.Launcher),
 			Fix:      f.gateway(s, "restart"),
 		}
 	})
@@ -171,12 +173,12 @@ func workerFailed(f *Facts) []Finding {
 
 func workerRestarting(f *Facts) []Finding {
 	return each(f.answering(), func(s *Scope) *Finding {
-		if s.Launcher.Worker.State != "backoff" {
+		if s.Launcher.Worker.State != api.StateBackingOff {
 			return nil
 		}
 		return &Finding{
 			Summary:  "the worker has failed, and the launcher waits before it starts the next one",
-			Evidence: s.Launcher.said(),
+			Evidence: said(s.Launcher),
 			Fix:      f.gateway(s, "logs") + "  # says why; then: " + f.gateway(s, "restart"),
 		}
 	})
@@ -238,7 +240,7 @@ func configInvalid(f *Facts) []Finding {
 		}
 		if s.Launcher != nil {
 			finding.Evidence["worker"] = s.Launcher.Worker.State
-			if s.Launcher.Worker.State != "failed" {
+			if s.Launcher.Worker.State != api.StateFailed {
 				finding.Summary += "; the last configuration that worked is in use"
 			}
 		}

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"encoding/json"
@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"openclaw-gateway/cmd/gateway/api"
-	"openclaw-gateway/cmd/gateway/doctor"
 )
 
 // TestDoctorAsks: what needs no look at other processes is answered at once, also on
@@ -27,8 +26,8 @@ func TestDoctorAsks(t *testing.T) {
 	})}
 	go func() { _ = server.Serve(socket) }()
 	defer server.Close()
-	var status doctor.Launcher
-	if err := doctorOptions(scopeFlags{}).Ask(t.Context(), path, &status); err != nil || status.Version != "1.0" {
+	var status api.Status
+	if err := ask(t.Context(), path, &status); err != nil || status.Version != "1.0" {
 		t.Errorf("the answer is %+v, %v", status, err)
 	}
 	if got := <-asked; got != "GET /status" {
