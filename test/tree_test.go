@@ -98,7 +98,7 @@ func testMisbehaviour(t *testing.T, here place) {
 			name: "dies", configuration: misbehaving("dies.py"), misbehaves: true, dies: true, story: []string{crashed},
 		},
 		{
-			name: "hangs", configuration: misbehaving("hangs.py") + "ready: {timeout: 1s}\n",
+			name: "hangs", configuration: misbehaving("hangs.py") + "ready: {timeout: 3s}\n",
 			misbehaves: true, dies: true, every: 5, story: []string{notReady, exited},
 		},
 		{
