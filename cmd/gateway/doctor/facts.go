@@ -4,12 +4,12 @@ import (
 	"io/fs"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
@@ -236,10 +236,5 @@ func list[T any](all []T, text func(T) string) string {
 	for i, one := range all {
 		words[i] = text(one)
 	}
-	if len(words) < 2 {
-		return strings.Join(words, "")
-	}
-	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
+	return say.List(words)
 }
-
-func addresses(all []netip.AddrPort) string { return list(all, netip.AddrPort.String) }

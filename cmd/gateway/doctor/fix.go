@@ -3,7 +3,6 @@ package doctor
 import (
 	"fmt"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -86,14 +85,4 @@ func (s *Scope) evidence(with map[string]any) map[string]any {
 		with["user"] = s.User
 	}
 	return with
-}
-
-func plural(n int, one string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	if strings.HasSuffix(one, "s") {
-		return strconv.Itoa(n) + " " + one + "es"
-	}
-	return strconv.Itoa(n) + " " + one + "s"
 }

@@ -25,6 +25,7 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/peer"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
@@ -406,7 +407,7 @@ func (g *gatherer) ports(ctx context.Context) {
 	defer cancel()
 	sockets, unseen, err := known.Listening(ctx, f.Wanted...)
 	if err != nil {
-		g.unknown("who holds %s is not known: %v", addresses(f.Wanted), err)
+		g.unknown("who holds %s is not known: %v", say.Addresses(f.Wanted), err)
 		return
 	}
 	f.Sockets = append([]holders.Socket{}, sockets...)

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
@@ -37,7 +37,7 @@ func (f *Facts) finding(h holders.Holder) Finding {
 		are = "are"
 	}
 	return Finding{
-		Summary: fmt.Sprintf("%s %s held by pid %d: %s", addresses(h.Addresses), are, h.PID, h.Why), Evidence: heldBy(h), Fix: h.Remedy(f.by()).Command,
+		Summary: fmt.Sprintf("%s %s held by pid %d: %s", say.Addresses(h.Addresses), are, h.PID, h.Why), Evidence: heldBy(h), Fix: h.Remedy(f.by()).Command,
 	}
 }
 
@@ -195,7 +195,7 @@ func twoScopes(f *Facts) []Finding {
 				loser = one
 			}
 			findings = append(findings, Finding{
-				Summary:  fmt.Sprintf("%s and %s want %s, and only one can have it", one.ofScope(units.Socket), other.ofScope(units.Socket), strings.Join(both, " and ")),
+				Summary:  fmt.Sprintf("%s and %s want %s, and only one can have it", one.ofScope(units.Socket), other.ofScope(units.Socket), say.List(both)),
 				Evidence: map[string]any{"addresses": both, "one": one.Socket.evidence(), "other": other.Socket.evidence()},
 				Fix:      f.disable(loser),
 			})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/units"
 )
 
@@ -46,9 +47,9 @@ func (r Report) Exit() int {
 func (f *Facts) looked() string {
 	installed := f.installed()
 	if len(installed) == 0 {
-		return fmt.Sprintf("%s is not installed, and nobody is in its way on %s", units.Service, addresses(f.Wanted))
+		return fmt.Sprintf("%s is not installed, and nobody is in its way on %s", units.Service, say.Addresses(f.Wanted))
 	}
-	return list(installed, func(s *Scope) string { return s.ofScope(units.Service) }) + " on " + addresses(f.Wanted)
+	return list(installed, func(s *Scope) string { return s.ofScope(units.Service) }) + " on " + say.Addresses(f.Wanted)
 }
 
 // Paint colours a word of a severity, or, without one, the name of a finding.
@@ -76,7 +77,7 @@ func (r Report) Text(paint Paint) string {
 	}
 	switch {
 	case len(r.Findings) > 0:
-		fmt.Fprintf(&b, "%s\n", plural(len(r.Findings), "finding"))
+		fmt.Fprintf(&b, "%s\n", say.Count(len(r.Findings), "finding"))
 	case r.essential:
 		fmt.Fprintf(&b, "nothing found, as far as could be looked: %s\n", r.looked)
 	default:

@@ -192,8 +192,8 @@ func addressNotOpen(f *Facts) []Finding {
 			return nil
 		}
 		return &Finding{
-			Summary:  fmt.Sprintf("%s is active, and nobody listens on %s", s.ofScope(units.Socket), addresses(closed)),
-			Evidence: map[string]any{"addresses": addresses(closed)},
+			Summary:  fmt.Sprintf("%s is active, and nobody listens on %s", s.ofScope(units.Socket), say.Addresses(closed)),
+			Evidence: map[string]any{"addresses": say.Addresses(closed)},
 			Fix:      f.systemctl(s.Manager, "restart", units.Socket),
 		}
 	})
@@ -251,15 +251,15 @@ func listenDiffers(f *Facts) []Finding {
 		}
 		var parts []string
 		if len(missing) > 0 {
-			parts = append(parts, "lacks "+addresses(missing))
+			parts = append(parts, "lacks "+say.Addresses(missing))
 		}
 		if len(extra) > 0 {
-			parts = append(parts, "has "+addresses(extra)+", which the worker does not get")
+			parts = append(parts, "has "+say.Addresses(extra)+", which the worker does not get")
 		}
 		return &Finding{
-			Summary: fmt.Sprintf("%s %s: %s has changed", s.ofScope(units.Socket), strings.Join(parts, " and "), s.line("listen")),
+			Summary: fmt.Sprintf("%s %s: %s has changed", s.ofScope(units.Socket), say.List(parts), s.line("listen")),
 			Evidence: map[string]any{
-				"listen": addresses(s.Config.Loaded.Listen), "socket": addresses(s.Socket.Listen), "config": s.Config.Path,
+				"listen": say.Addresses(s.Config.Loaded.Listen), "socket": say.Addresses(s.Socket.Listen), "config": s.Config.Path,
 			},
 			Fix: f.gateway(s, "install"),
 		}

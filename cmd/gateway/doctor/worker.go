@@ -12,6 +12,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
@@ -93,19 +94,19 @@ func workerOtherPort(f *Facts) []Finding {
 		}
 		if port, key := openclawPort(s); port != 0 && !same(uint16(port)) {
 			return &Finding{
-				Summary:  fmt.Sprintf("%s makes OpenClaw listen on port %d, and listen has %s", s.line(key), port, addresses(listen)),
-				Evidence: map[string]any{"port": port, "listen": addresses(listen), "config": s.Config.Path},
+				Summary:  fmt.Sprintf("%s makes OpenClaw listen on port %d, and listen has %s", s.line(key), port, say.Addresses(listen)),
+				Evidence: map[string]any{"port": port, "listen": say.Addresses(listen), "config": s.Config.Path},
 				Fix:      f.edit(s, fmt.Sprintf("%s: port %d instead of %d", s.line(key), listen[0].Port(), port)),
 			}
 		}
 		if len(s.Worker.Elsewhere) == 0 || s.Launcher == nil {
 			return nil
 		}
-		other := addresses(s.Worker.Elsewhere)
+		other := say.Addresses(s.Worker.Elsewhere)
 		return &Finding{
-			Summary:  fmt.Sprintf("the worker, pid %d, listens on %s and does not answer on %s", s.Launcher.Worker.PID, other, addresses(listen)),
-			Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "listens_on": other, "listen": addresses(listen)},
-			Fix:      f.edit(s, fmt.Sprintf("%s: make it listen on %s", s.line("worker.command"), addresses(listen))),
+			Summary:  fmt.Sprintf("the worker, pid %d, listens on %s and does not answer on %s", s.Launcher.Worker.PID, other, say.Addresses(listen)),
+			Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "listens_on": other, "listen": say.Addresses(listen)},
+			Fix:      f.edit(s, fmt.Sprintf("%s: make it listen on %s", s.line("worker.command"), say.Addresses(listen))),
 		}
 	})
 }
@@ -234,7 +235,7 @@ func configInvalid(f *Facts) []Finding {
 			return nil
 		}
 		finding := Finding{
-			Summary:  fmt.Sprintf("%s has %s", s.Config.Path, plural(len(mistakes), "mistake")),
+			Summary:  fmt.Sprintf("%s has %s", s.Config.Path, say.Count(len(mistakes), "mistake")),
 			Evidence: map[string]any{"mistakes": mistakes},
 			Fix:      f.edit(s, mistakes[0]),
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
 )
@@ -51,7 +52,7 @@ func explain(addr netip.AddrPort, sockets []Socket, unseen int, by Asker) string
 	})
 	subject := addr.String()
 	if len(others) > 0 {
-		subject += " conflicts with " + list(others) + ", which"
+		subject += " conflicts with " + say.List(others) + ", which"
 	}
 	var who, what []string
 	hidden := unseen > 0
@@ -70,7 +71,7 @@ func explain(addr netip.AddrPort, sockets []Socket, unseen int, by Asker) string
 		}
 		hidden = hidden && h.Role != Unseen
 	}
-	sentence := subject + " is held by " + list(who) + ": " + strings.Join(what, ", then ")
+	sentence := subject + " is held by " + say.List(who) + ": " + strings.Join(what, ", then ")
 	if hidden {
 		sentence += ", if that is all: " + UnseenNote(unseen, by)
 	}
@@ -105,20 +106,9 @@ func (h Holder) named() string {
 
 // UnseenNote says that there may be more holders than those that are seen.
 func UnseenNote(unseen int, by Asker) string {
-	processes := fmt.Sprintf("%d processes", unseen)
-	if unseen == 1 {
-		processes = "1 process"
-	}
 	who := "as root (sudo)"
 	if by.UID == 0 {
 		who = "with CAP_SYS_PTRACE, and where /proc is mounted without hidepid=,"
 	}
-	return fmt.Sprintf("%s could not be looked into, so somebody else may hold the port too: run this %s to see all", processes, who)
-}
-
-func list(parts []string) string {
-	if len(parts) < 2 {
-		return strings.Join(parts, "")
-	}
-	return strings.Join(parts[:len(parts)-1], ", ") + " and " + parts[len(parts)-1]
+	return fmt.Sprintf("%s could not be looked into, so somebody else may hold the port too: run this %s to see all", say.Count(unseen, "process"), who)
 }

@@ -169,10 +169,11 @@ func (a *announcer) describe(s worker.Status) string {
 }
 
 func failuresInARow(n int) string {
-	if n == 1 {
-		return "1 failure"
+	text := say.Count(n, "failure")
+	if n > 1 {
+		text += " in a row"
 	}
-	return fmt.Sprintf("%d failures in a row", n)
+	return text
 }
 
 // notify sends a message to the service manager, if there is one.

@@ -105,7 +105,7 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 	case Hidden:
 		where := "it cannot be seen from here, in another PID namespace or in the kernel"
 		if unseen > 0 {
-			where = fmt.Sprintf("%d processes could not be looked into", unseen)
+			where = say.Count(unseen, "process") + " could not be looked into"
 		}
 		return where, o.Remedy(t.By).String()
 	default:

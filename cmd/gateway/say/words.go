@@ -15,7 +15,26 @@ func Addresses(addresses []netip.AddrPort) string {
 	for _, address := range addresses {
 		words = append(words, address.String())
 	}
-	return strings.Join(words, " and ")
+	return List(words)
+}
+
+// List lists words for a sentence: "a", "a and b", "a, b and c".
+func List(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
+}
+
+// Count is so many of something: "1 process", "2 processes".
+func Count(n int, one string) string {
+	switch {
+	case n == 1:
+		return "1 " + one
+	case strings.HasSuffix(one, "s"):
+		one += "e"
+	}
+	return fmt.Sprintf("%d %ss", n, one)
 }
 
 // Duration is a duration for a person: to the millisecond below a second, else to a tenth of one.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/holders"
@@ -202,7 +201,7 @@ func (c culprit) sentence(wanted []netip.AddrPort, by holders.Asker) string {
 			exact = append(exact, address)
 		}
 	}
-	subject := strings.Join(c.addresses, " and ")
+	subject := say.List(c.addresses)
 	if len(exact) == 0 && len(wanted) > 0 {
 		// A wildcard, say.
 		subject += ", which conflicts with " + say.Addresses(wanted) + ","

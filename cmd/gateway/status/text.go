@@ -89,7 +89,7 @@ func (s *View) addWorker(line func(key, format string, values ...any)) {
 	if exit := w.LastExit; exit != nil {
 		strays := ""
 		if exit.Strays > 0 {
-			strays = fmt.Sprintf(", left %d processes, which were killed", exit.Strays)
+			strays = fmt.Sprintf(", left %s, which were killed", say.Count(exit.Strays, "process"))
 		}
 		how := say.End(exit.Code, exit.Signal)
 		if exit.Detail != "" {
@@ -107,7 +107,7 @@ func (s *View) headline() string {
 			addresses = append(addresses, socket.Address)
 		}
 	}
-	where := strings.Join(addresses, " and ")
+	where := say.List(addresses)
 	if where == "" {
 		where = "the port"
 	}
@@ -174,14 +174,10 @@ func (s *View) sameHolders(a, b api.Socket) bool {
 }
 
 func connectionsText(n *int) string {
-	switch {
-	case n == nil:
+	if n == nil {
 		return "connections unknown"
-	case *n == 1:
-		return "1 connection"
-	default:
-		return fmt.Sprintf("%d connections", *n)
 	}
+	return say.Count(*n, "connection")
 }
 
 // accountName is the user's name, or the number where there is none.
