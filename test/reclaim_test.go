@@ -386,7 +386,7 @@ func alive(t testing.TB, m *machine.Machine, pid int) bool {
 // awaitAnswer returns when somebody answers on the port.
 func awaitAnswer(t *testing.T, m *machine.Machine) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*bound)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*bound)
 	defer cancel()
 	l := load.Start(ctx, load.Options{URL: "http://" + ipv4 + "/healthz", Dial: m.DialContext, Loops: 1, Limit: bound})
 	defer l.Stop()
