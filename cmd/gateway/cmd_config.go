@@ -97,7 +97,7 @@ func printCheck(out io.Writer, a api.CheckReply, t client.Target) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(out, a.Outcome)
+	_, err := fmt.Fprintln(out, a.Summary)
 	return err
 }
 

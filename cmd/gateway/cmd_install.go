@@ -27,7 +27,7 @@ alone every unit that it has not written. It restarts nothing, except the socket
 clients are refused while that takes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			in.Out, in.Notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			in.Out, in.Advice = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			return in.Install(cmd.Context())
 		},
 	}
@@ -47,7 +47,7 @@ func uninstallCommand(in *install.Installer) *cobra.Command {
 		Short: "stop and disable the units, and remove them; the configuration stays",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			in.Out, in.Notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			in.Out, in.Advice = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			return in.Uninstall(cmd.Context())
 		},
 	}

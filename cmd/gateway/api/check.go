@@ -16,7 +16,7 @@ type CheckReply struct {
 	Mistakes []string `json:"mistakes"`
 	Rejected string   `json:"rejected"`
 	Changes  []Change `json:"changes"`
-	Outcome  string   `json:"outcome"`
+	Summary  string   `json:"outcome"`
 }
 
 // Change is what an edit does to one key.

@@ -127,8 +127,8 @@ type Config struct {
 	Error string `json:"error"`
 }
 
-// Judge gives the verdict of a launcher that answers.
-func (s *Status) Judge() {
+// SetVerdict gives the verdict of a launcher that answers.
+func (s *Status) SetVerdict() {
 	switch s.Worker.State {
 	case StateReady:
 		s.Verdict = VerdictOK
@@ -142,11 +142,11 @@ func (s *Status) Judge() {
 	if len(s.Problems) > 0 && s.Verdict != VerdictStarting {
 		s.Verdict = VerdictDegraded
 	}
-	s.Condemn()
+	s.SetVerdictOfHolders()
 }
 
-// Condemn puts the worst holder before everything else.
-func (s *Status) Condemn() {
+// SetVerdictOfHolders puts the worst holder before everything else.
+func (s *Status) SetVerdictOfHolders() {
 	switch s.Worst() {
 	case RoleOrphan:
 		s.Verdict = VerdictOrphan

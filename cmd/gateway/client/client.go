@@ -25,6 +25,7 @@ import (
 	"openclaw-gateway/units"
 )
 
+// ErrNotRunning says that there is no launcher where it was asked for.
 var ErrNotRunning = errors.New("the launcher is not running")
 
 // ErrNowhere says that there is not even a unit.
@@ -52,16 +53,16 @@ type Target struct {
 	Scope   units.Scope
 	Control string // path of the control socket
 	Unit    api.Unit
-	// installed says that the manager knows the unit; socket is its socket unit.
+	// Installed says that the manager knows the unit.
 	Installed   bool
 	SocketState string // ActiveState of the socket unit
-	// unasked says why the manager, which is there, did not tell any of this.
+	// Unasked says why the manager, which is there, did not tell any of this.
 	Unasked error
-	// listen is what the socket unit listens on.
+	// Listen is what the socket unit listens on.
 	Listen []netip.AddrPort
-	// says is the service's STATUS=, the launcher's last words.
+	// Says is the service's STATUS=, the launcher's last words.
 	Says string
-	// ended says how the launcher ended that systemd is about to start again; ""
+	// Ended says how the launcher ended that systemd is about to start again; ""
 	// where it is about to do nothing of the kind.
 	Ended string
 }
@@ -111,6 +112,7 @@ func (f Choice) One(ctx context.Context) (Target, error) {
 	}
 }
 
+// NewTarget asks the manager of a scope what there is.
 func NewTarget(ctx context.Context, scope units.Scope) Target {
 	t := Target{Scope: scope, Control: api.Control(scope == units.User)}
 	t.Unit = api.Unit{Name: units.Service, Scope: string(scope)}

@@ -10,6 +10,7 @@ type Named struct {
 	Path string // as given with --config; "" looks for it, each time anew
 }
 
+// Name is the path of the file that is read now; "" where there is none.
 func (f Named) Name() string {
 	if f.Path != "" {
 		return f.Path
@@ -23,4 +24,5 @@ func (f Named) Watched() string {
 	return cmp.Or(f.Name(), DefaultPath(os.Geteuid() != 0), DefaultPath(false))
 }
 
+// Load reads it; see [Load].
 func (f Named) Load() (*Config, error) { return Load(f.Name()) }

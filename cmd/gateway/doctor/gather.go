@@ -33,11 +33,11 @@ import (
 )
 
 const (
-	// patience is how long the launcher may take for an answer, and node for its
+	// answerLimit is how long the launcher may take for an answer, and node for its
 	// version: both need milliseconds.
-	patience = 3 * time.Second
-	// managerPatience is for systemctl, on a machine that is busy.
-	managerPatience = 20 * time.Second
+	answerLimit = 3 * time.Second
+	// managerLimit is for systemctl, on a machine that is busy.
+	managerLimit = 20 * time.Second
 )
 
 // Options say where to look.
@@ -63,9 +63,9 @@ type gatherer struct {
 }
 
 // unknown takes note of something that ought to be known.
-func (g *gatherer) unknown(format string, values ...any) { g.note(true, format, values...) }
+func (g *gatherer) unknown(format string, values ...any) { g.addUnknown(true, format, values...) }
 
-func (g *gatherer) note(essential bool, format string, values ...any) {
+func (g *gatherer) addUnknown(essential bool, format string, values ...any) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	unknown := Unknown{What: fmt.Sprintf(format, values...), Essential: essential}
@@ -88,7 +88,7 @@ func Gather(ctx context.Context, options Options) *Facts {
 	case options.System || options.User:
 		g.unknown("this machine does not run systemd, so there are no units")
 	default:
-		g.note(false, "this machine does not run systemd, so no units were looked at")
+		g.addUnknown(false, "this machine does not run systemd, so no units were looked at")
 	}
 	for i := range f.Scopes {
 		s := &f.Scopes[i]
@@ -207,7 +207,7 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 		g.unknown("the launcher of the %s scope was not asked: %s: %v", s.Name, path, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	launcher := new(api.Status)
 	switch err := g.ask(ctx, path, launcher); {
@@ -403,7 +403,7 @@ func (g *gatherer) ports(ctx context.Context) {
 	if len(f.Wanted) == 0 {
 		f.Wanted = config.Default().Listen
 	}
-	ctx, cancel := context.WithTimeout(ctx, managerPatience)
+	ctx, cancel := context.WithTimeout(ctx, managerLimit)
 	defer cancel()
 	sockets, unseen, err := known.Listening(ctx, f.Wanted...)
 	if err != nil {
@@ -412,7 +412,7 @@ func (g *gatherer) ports(ctx context.Context) {
 	}
 	f.Sockets = append([]holders.Socket{}, sockets...)
 	if unseen > 0 && len(sockets) > 0 {
-		g.note(false, "%s", holders.UnseenNote(unseen, f.by()))
+		g.addUnknown(false, "%s", holders.UnseenNote(unseen, f.by()))
 	}
 }
 

@@ -22,12 +22,12 @@ func (g *gatherer) units(ctx context.Context, s *Scope) {
 	if s.Name == units.User {
 		private := filepath.Join("/run/user", strconv.Itoa(s.Manager.UID), "systemd/private")
 		if _, err := os.Stat(private); errors.Is(err, fs.ErrNotExist) {
-			g.note(g.User, "user %s has no service manager at the moment, so no user units were looked at", s.User)
+			g.addUnknown(g.User, "user %s has no service manager at the moment, so no user units were looked at", s.User)
 			return
 		}
 		s.Lingers = lingers(s.User)
 	}
-	ctx, cancel := context.WithTimeout(ctx, managerPatience)
+	ctx, cancel := context.WithTimeout(ctx, managerLimit)
 	defer cancel()
 	names := append([]string{units.Socket, units.Service}, candidates(s)...)
 	all, err := s.Manager.Show(ctx, append(names, "*.socket"),

@@ -162,7 +162,7 @@ func (g *gatherer) program(ctx context.Context, s *Scope) {
 // nodeVersion runs the program as the user that the worker has, who may be the one
 // who has put it there: root must not run what is another user's.
 func nodeVersion(ctx context.Context, program string, uid int) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, "--version")
 	cmd.Env, cmd.Dir = []string{systemPath}, "/"
@@ -177,7 +177,7 @@ func nodeVersion(ctx context.Context, program string, uid int) (string, error) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
 	}
 	// A descendant that keeps the output open would keep this waiting.
-	cmd.WaitDelay = patience
+	cmd.WaitDelay = answerLimit
 	output, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("%s --version: %w", program, err)

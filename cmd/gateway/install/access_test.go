@@ -36,7 +36,7 @@ func TestNoteAccess(t *testing.T) {
 				t.Fatal(err)
 			}
 			var notes bytes.Buffer
-			in := &Installer{Notes: &notes}
+			in := &Installer{Advice: &notes}
 			in.noteAccess(account, path, unix.R_OK, "read the configuration")
 			want := ""
 			if test.blame != "" {

@@ -39,7 +39,7 @@ type Installer struct {
 	Now, AtBoot  bool
 	DryRun       bool
 
-	Out, Notes io.Writer // results, and everything else
+	Out, Advice io.Writer // results, and everything else
 }
 
 // installation is what is about to be installed, after everything that can be refused without asking systemd.
@@ -54,6 +54,7 @@ type installation struct {
 	changes []units.Change
 }
 
+// Install writes the units of a scope, and a configuration if there is none.
 func (in *Installer) Install(ctx context.Context) error {
 	to, err := in.prepare()
 	if err != nil {
@@ -83,7 +84,7 @@ func (in *Installer) Install(ctx context.Context) error {
 	in.noteEffects(to, active)
 	in.noteLinger(to.scope)
 	if to.hello && in.Root == "" {
-		fmt.Fprintf(in.Notes, "clients will meet the built-in hello server, until worker.command in %s says what to run\n", in.below(to.config))
+		fmt.Fprintf(in.Advice, "clients will meet the built-in hello server, until worker.command in %s says what to run\n", in.below(to.config))
 	}
 	if !in.Now {
 		fmt.Fprintf(in.Out, "next: %s\n", systemctlLine(to.scope, "enable", "--now", units.Socket))
@@ -159,12 +160,13 @@ func (in *Installer) write(to installation) error {
 	for _, change := range to.changes {
 		fmt.Fprintf(in.Out, "%s %s\n", done[change.Kind], in.below(change.Path))
 		if change.Kind == units.Update {
-			fmt.Fprint(in.Notes, change.Diff())
+			fmt.Fprint(in.Advice, change.Diff())
 		}
 	}
 	return nil
 }
 
+// Uninstall stops, disables and removes the units of a scope.
 func (in *Installer) Uninstall(ctx context.Context) error {
 	scope, err := in.scope("uninstall")
 	if err != nil {
@@ -177,7 +179,7 @@ func (in *Installer) Uninstall(ctx context.Context) error {
 	installed, foreign := units.Installed(in.Root, dir)
 	if len(installed) == 0 {
 		if foreign == nil {
-			fmt.Fprintf(in.Notes, "there are no units of the %s scope in %s\n", scope, in.below(dir))
+			fmt.Fprintf(in.Advice, "there are no units of the %s scope in %s\n", scope, in.below(dir))
 		}
 		return foreign
 	}
@@ -204,7 +206,7 @@ func (in *Installer) Uninstall(ctx context.Context) error {
 			removeErr = errors.Join(removeErr, err)
 		}
 	}
-	fmt.Fprintf(in.Notes, "the configuration stays: %s\n", in.below(cmp.Or(configuration, config.DefaultPath(scope == units.User))))
+	fmt.Fprintf(in.Advice, "the configuration stays: %s\n", in.below(cmp.Or(configuration, config.DefaultPath(scope == units.User))))
 	return removeErr
 }
 
@@ -329,7 +331,7 @@ func (in *Installer) printDiffs(to installation) error {
 		}
 	}
 	if !changed {
-		fmt.Fprintln(in.Notes, "nothing would change")
+		fmt.Fprintln(in.Advice, "nothing would change")
 	}
 	return nil
 }
@@ -400,7 +402,7 @@ func (in *Installer) writeConfig(path string, account *user.User) (err error) {
 			return err
 		}
 	} else if in.RunAs != "" {
-		fmt.Fprintf(in.Notes, "give %s to the user %s on the system where it will be used; it is readable by its owner only\n", path, in.RunAs)
+		fmt.Fprintf(in.Advice, "give %s to the user %s on the system where it will be used; it is readable by its owner only\n", path, in.RunAs)
 	}
 	_, err = file.Write(config.Example)
 	return err
@@ -453,12 +455,12 @@ func (in *Installer) noteEffects(to installation, active activeUnits) {
 		}
 		switch name := filepath.Base(change.Path); {
 		case name == units.Socket && active.socket && to.listenChanged():
-			fmt.Fprintln(in.Notes, "the socket was restarted with the new addresses, and the service with it")
+			fmt.Fprintln(in.Advice, "the socket was restarted with the new addresses, and the service with it")
 			return
 		case name == units.Socket && active.socket:
-			fmt.Fprintln(in.Notes, "the socket stays open as it is; its new settings take effect when it is next started, at a boot for instance")
+			fmt.Fprintln(in.Advice, "the socket stays open as it is; its new settings take effect when it is next started, at a boot for instance")
 		case name == units.Service && active.service:
-			fmt.Fprintf(in.Notes, "the running launcher goes on as it was started until %q; its socket stays open meanwhile, and clients wait\n",
+			fmt.Fprintf(in.Advice, "the running launcher goes on as it was started until %q; its socket stays open meanwhile, and clients wait\n",
 				systemctlLine(to.scope, "restart", units.Service))
 		}
 	}
@@ -484,7 +486,7 @@ func (in *Installer) noteLinger(scope units.Scope) {
 		return // it is only advice
 	}
 	if _, err := os.Stat(filepath.Join("/var/lib/systemd/linger", me.Username)); errors.Is(err, fs.ErrNotExist) {
-		fmt.Fprintf(in.Notes, "your units end when you log out, unless you run: sudo loginctl enable-linger %s\n", me.Username)
+		fmt.Fprintf(in.Advice, "your units end when you log out, unless you run: sudo loginctl enable-linger %s\n", me.Username)
 	}
 }
 
@@ -515,7 +517,7 @@ func (in *Installer) noteAccess(account *user.User, path string, access uint32, 
 			bits >>= 3
 		}
 		if bits&want == 0 {
-			fmt.Fprintf(in.Notes, "the user %s cannot %s: change the owner or the mode of %s\n", account.Username, what, at)
+			fmt.Fprintf(in.Advice, "the user %s cannot %s: change the owner or the mode of %s\n", account.Username, what, at)
 			return
 		}
 		if at == "/" {

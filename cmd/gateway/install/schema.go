@@ -47,7 +47,7 @@ func (in *Installer) planSchema(path string, content []byte) (*units.Change, err
 	}
 	var old struct{ Title string }
 	if json.Unmarshal(change.Old, &old) != nil || old.Title != config.SchemaTitle {
-		fmt.Fprintf(in.Notes, "%s is not this program's schema and stays as it is\n", change.Path)
+		fmt.Fprintf(in.Advice, "%s is not this program's schema and stays as it is\n", change.Path)
 		return nil, nil
 	}
 	change.Kind = units.Update

@@ -42,7 +42,7 @@ func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply
 	next.addresses = addresses
 	current := e.current()
 	if current == nil {
-		answer.Outcome = "no configuration is in use: this one would be"
+		answer.Summary = "no configuration is in use: this one would be"
 		return answer
 	}
 	answer.Changes = append(answer.Changes, compare(current, next)...)
@@ -52,12 +52,12 @@ func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply
 			answer.Changes[i].Effect = api.EffectWithUnits
 		}
 	}
-	answer.Outcome = outcomeOf(answer.Changes, waiting)
+	answer.Summary = summaryOf(answer.Changes, waiting)
 	return answer
 }
 
-// outcomeOf says in a sentence what the changes do together.
-func outcomeOf(changes []api.Change, waiting bool) string {
+// summaryOf says in a sentence what the changes do together.
+func summaryOf(changes []api.Change, waiting bool) string {
 	text := "the worker would go on as it is"
 	switch {
 	case len(changes) == 0:

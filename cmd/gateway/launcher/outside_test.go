@@ -10,9 +10,9 @@ import (
 	"openclaw-gateway/worker"
 )
 
-// TestJudgeFromOutside: who may not ask the launcher gets the verdict that the
+// TestVerdictFromOutside: who may not ask the launcher gets the verdict that the
 // launcher would give, from what it has told systemd.
-func TestJudgeFromOutside(t *testing.T) {
+func TestVerdictFromOutside(t *testing.T) {
 	ready := worker.Status{State: worker.Ready, Generation: 1, PID: 10}
 	for name, test := range map[string]struct {
 		states   []worker.Status
@@ -42,7 +42,7 @@ func TestJudgeFromOutside(t *testing.T) {
 			}
 			at := client.Target{Scope: units.System, Unit: api.Unit{Name: units.Service, ActiveState: a.activeState()}, Says: a.status}
 			s := api.Status{Verdict: api.VerdictDegraded}
-			status.JudgeFromOutside(at, &s)
+			status.VerdictFromOutside(at, &s)
 			if s.Verdict != test.want || len(s.Problems) != test.problems {
 				t.Errorf("%s while systemd shows %s, %q: %s %q, want %s", name, at.Unit.ActiveState, at.Says, s.Verdict, s.Problems, test.want)
 			}

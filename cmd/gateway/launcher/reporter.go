@@ -88,7 +88,7 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 		s.Problems = append(s.Problems, observed.Problem)
 	}
 	r.addSockets(&s)
-	s.Judge()
+	s.SetVerdict()
 	return s
 }
 

@@ -24,6 +24,7 @@ const (
 // Painter colours words, if it is true.
 type Painter bool
 
+// Paint returns the text in a colour.
 func (p Painter) Paint(c Colour, text string) string {
 	if !p || c == plain || text == "" {
 		return text
@@ -37,6 +38,7 @@ func PainterFor(w io.Writer) Painter {
 	return Painter(IsTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
 }
 
+// IsTerminal reports whether what is written there is seen on a terminal.
 func IsTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {

@@ -10,7 +10,7 @@ import (
 	"openclaw-gateway/cmd/gateway/say"
 )
 
-// text writes the history for a person.
+// HistoryText writes the history for a person.
 func HistoryText(h api.History) string {
 	if len(h.Generations) == 0 {
 		return "no generation yet: the first client starts one\n"

@@ -38,7 +38,7 @@ func (s *View) look(ctx context.Context, addresses []netip.AddrPort, manager int
 	if s.Unseen > 0 {
 		s.Notes = append(s.Notes, holders.UnseenNote(s.Unseen, holders.Me()))
 	}
-	s.Condemn()
+	s.SetVerdictOfHolders()
 }
 
 // count asks the kernel which sockets listen on the addresses, and for their
@@ -91,20 +91,20 @@ func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, mana
 		return err
 	}
 	s.Unseen = unseen
-	var culprits culprits
+	var intruders intruders
 	for i := range s.Sockets {
 		socket := &s.Sockets[i]
 		socket.Holders = []api.Holder{}
 		for _, holder := range byInode[socket.Inode] {
 			socket.Holders = append(socket.Holders, holderStatus(holder))
-			culprits.add(holder, socket.Address)
+			intruders.add(holder, socket.Address)
 		}
 		if unseen > 0 && s.passedBy(*socket, addresses, manager) {
 			// It keeps what it passes; only its descriptors are hidden.
 			socket.Holders = slices.Insert(socket.Holders, 0, holderStatus(holders.Manager(manager)))
 		}
 	}
-	s.Problems = append(s.Problems, culprits.sentences(addresses, holders.Me())...)
+	s.Problems = append(s.Problems, intruders.sentences(addresses, holders.Me())...)
 	return nil
 }
 
@@ -143,22 +143,22 @@ func holderStatus(h holders.Holder) api.Holder {
 	}
 }
 
-// culprits are the processes that should not hold an address, each with the
+// intruders are the processes that should not hold an address, each with the
 // addresses that it holds.
-type culprits []culprit
+type intruders []intruder
 
-type culprit struct {
+type intruder struct {
 	holders.Holder
 	addresses []string
 }
 
-func (all *culprits) add(holder holders.Holder, address string) {
+func (all *intruders) add(holder holders.Holder, address string) {
 	if !slices.Contains(api.Intruders, holder.Role) {
 		return
 	}
-	i := slices.IndexFunc(*all, func(c culprit) bool { return c.PID == holder.PID })
+	i := slices.IndexFunc(*all, func(c intruder) bool { return c.PID == holder.PID })
 	if i < 0 {
-		*all = append(*all, culprit{Holder: holder, addresses: []string{address}})
+		*all = append(*all, intruder{Holder: holder, addresses: []string{address}})
 		return
 	}
 	if one := &(*all)[i]; !slices.Contains(one.addresses, address) {
@@ -166,11 +166,11 @@ func (all *culprits) add(holder holders.Holder, address string) {
 	}
 }
 
-// shownCulprits of a role get a sentence each.
-const shownCulprits = 3
+// shownIntruders of a role get a sentence each.
+const shownIntruders = 3
 
 // sentences says who, why, and what to run, the worst first.
-func (all culprits) sentences(wanted []netip.AddrPort, by holders.Asker) []string {
+func (all intruders) sentences(wanted []netip.AddrPort, by holders.Asker) []string {
 	var sentences []string
 	for _, role := range api.Intruders {
 		shown := 0
@@ -178,7 +178,7 @@ func (all culprits) sentences(wanted []netip.AddrPort, by holders.Asker) []strin
 		for _, one := range all {
 			switch {
 			case one.Role != role:
-			case shown == shownCulprits:
+			case shown == shownIntruders:
 				rest++
 			default:
 				shown++
@@ -194,7 +194,7 @@ func (all culprits) sentences(wanted []netip.AddrPort, by holders.Asker) []strin
 
 var article = map[api.Role]string{api.RoleOrphan: "an orphan", api.RoleRival: "a rival", api.RoleForeign: "a foreign process"}
 
-func (c culprit) sentence(wanted []netip.AddrPort, by holders.Asker) string {
+func (c intruder) sentence(wanted []netip.AddrPort, by holders.Asker) string {
 	var exact []netip.AddrPort
 	for _, address := range wanted {
 		if slices.Contains(c.addresses, address.String()) {

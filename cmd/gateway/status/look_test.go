@@ -151,10 +151,10 @@ func TestOwner(t *testing.T) {
 	}
 }
 
-// TestCulprits: the worst come first, one sentence each, and a crowd is counted.
-func TestCulprits(t *testing.T) {
+// TestIntruders: the worst come first, one sentence each, and a crowd is counted.
+func TestIntruders(t *testing.T) {
 	wanted := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")}
-	var all culprits
+	var all intruders
 	add := func(pid int, role holders.Role, addresses ...string) {
 		for _, address := range addresses {
 			holder := holders.Holder{Role: role, Why: "why"}

@@ -24,6 +24,7 @@ import (
 	"openclaw-gateway/worker/proctree"
 )
 
+// Print writes the statuses for a person, or as JSON.
 func Print(w io.Writer, all []View, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, statuses(all))
@@ -121,7 +122,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 		manager = managerOf(t)
 	}
 	s.look(ctx, addresses, manager)
-	s.Judge()
+	s.SetVerdict()
 }
 
 // managerOf is the pid of the service manager; 0 where there is none.
@@ -150,7 +151,7 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 		s.Problems = append(s.Problems, silenceOf(t, err))
 	case errors.Is(err, client.ErrForbidden):
 		s.Notes = append(s.Notes, "what the launcher itself knows is not shown: "+err.Error())
-		JudgeFromOutside(t, &s.Status)
+		VerdictFromOutside(t, &s.Status)
 	case !errors.Is(err, client.ErrNotRunning):
 		s.Problems = append(s.Problems, err.Error())
 	case t.Unasked != nil:
@@ -207,8 +208,8 @@ func silenceOf(t client.Target, err error) string {
 	return text
 }
 
-// JudgeFromOutside gives the verdict that the unit allows for.
-func JudgeFromOutside(t client.Target, s *api.Status) {
+// VerdictFromOutside gives the verdict that the unit allows for.
+func VerdictFromOutside(t client.Target, s *api.Status) {
 	switch t.Unit.ActiveState {
 	case "active":
 		s.Verdict = api.VerdictOK

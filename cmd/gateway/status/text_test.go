@@ -187,7 +187,7 @@ func TestVerdict(t *testing.T) {
 		if test.problem {
 			s.Problems = []string{"something"}
 		}
-		if s.Judge(); s.Verdict != test.want {
+		if s.SetVerdict(); s.Verdict != test.want {
 			t.Errorf("%+v: %s", test, s.Verdict)
 		}
 	}

@@ -31,8 +31,8 @@ type seen struct {
 }
 
 // Watch prints the status of the targets again and again, until the context
-// is done. What cannot be followed is said in notes.
-func Watch(ctx context.Context, w, notes io.Writer, targets []client.Target, asJSON bool) error {
+// is done. What cannot be followed is said on stderr.
+func Watch(ctx context.Context, w, stderr io.Writer, targets []client.Target, asJSON bool) error {
 	screen := say.IsTerminal(w) && !asJSON
 	changes := make(chan seen)
 	var watching sync.WaitGroup
@@ -41,7 +41,7 @@ func Watch(ctx context.Context, w, notes io.Writer, targets []client.Target, asJ
 	defer cancel()
 	for i, t := range targets {
 		watching.Go(func() {
-			watchOne(ctx, t, notes, screen, func(s View) {
+			watchOne(ctx, t, stderr, screen, func(s View) {
 				select {
 				case changes <- seen{i, s}:
 				case <-ctx.Done():
@@ -92,8 +92,8 @@ func printLine(w io.Writer, all []api.Status) error {
 
 // watchOne sends the status now and with each change: the launcher tells of its own,
 // the file system of its end and of its return. refresh sends it each second
-// besides; without it, notes gets a line where the launcher does not tell.
-func watchOne(ctx context.Context, t client.Target, notes io.Writer, refresh bool, send func(View)) {
+// besides; without it, stderr gets a line where the launcher does not tell.
+func watchOne(ctx context.Context, t client.Target, stderr io.Writer, refresh bool, send func(View)) {
 	arrivals, err := newArrivals(t.Control)
 	if err != nil {
 		s := Of(ctx, t)
@@ -108,7 +108,7 @@ func watchOne(ctx context.Context, t client.Target, notes io.Writer, refresh boo
 			return
 		}
 		if !refresh && !errors.Is(err, client.ErrNotRunning) && !errors.Is(err, client.ErrSilent) {
-			fmt.Fprintf(notes, "gateway: of the launcher of the %s scope only the end and the return will be shown, and no change: %v\n", t.Scope, err)
+			fmt.Fprintf(stderr, "gateway: of the launcher of the %s scope only the end and the return will be shown, and no change: %v\n", t.Scope, err)
 		}
 		t = t.Refreshed(ctx)
 		send(withoutLauncher(ctx, t, err))

@@ -1,0 +1,3 @@
+// Package logging makes the log in the forms of log.format, of which one writes to the journal with a field for each
+// attribute.
+package logging
