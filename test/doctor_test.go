@@ -170,7 +170,7 @@ func testDoctorPort(t *testing.T, here place) {
 		}
 		// Another user cannot see whose it is.
 		output, err := root.Output("runuser", "-u", "mallory", "--", gatewayPath, "doctor")
-		if err == nil || !strings.Contains(output, "port-holder-unseen") || !strings.Contains(output, "fix: sudo gateway doctor\n") ||
+		if err == nil || !strings.Contains(output, "port-holder-unseen") || !strings.Contains(output, "fix: sudo gateway reclaim --dry-run 127.0.0.1:18789") ||
 			!strings.Contains(output, "not looked at: ") {
 			t.Errorf("for another user: %v\n%s", err, output)
 		}
@@ -205,7 +205,7 @@ func testDoctorPort(t *testing.T, here place) {
 		m.WriteFile(t, unitPath(m.Scope, "other.socket"), "[Socket]\nListenStream=127.0.0.1:18789\n", 0o644)
 		m.WriteFile(t, unitPath(m.Scope, "other.service"), "[Service]\nExecStart=/bin/true\n", 0o644)
 		m.Systemctl(t, "start", "other.socket")
-		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-foreign"), ctl+" disable --now other.socket")
+		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-foreign"), ctl+" stop other.socket")
 	})
 	t.Run("run by hand", func(t *testing.T) {
 		m.Run(t, "/bin/sh", "-c", "mkfifo /tmp/said && { setsid "+gatewayPath+" run >/tmp/said 2>/dev/null </dev/null & read line </tmp/said; }")
@@ -285,7 +285,7 @@ func testDoctorUnits(t *testing.T, here place, old string) {
 		output, err := root.Output("runuser", "-u", "mallory", "--", gatewayPath, "doctor")
 		if here.user {
 			// Of units of the system everybody is told that they have the port; of alice's nobody else is.
-			if !strings.Contains(output, "port-holder-unseen") || !strings.Contains(output, "fix: sudo gateway doctor\n") {
+			if !strings.Contains(output, "port-holder-unseen") || !strings.Contains(output, "fix: sudo gateway reclaim --dry-run 127.0.0.1:18789") {
 				t.Errorf("who may not see the units of another user cannot tell who has the port: %v\n%s", err, output)
 			}
 			return
@@ -316,7 +316,7 @@ func testDoctorUnits(t *testing.T, here place, old string) {
 	t.Run("port taken by a socket unit", func(t *testing.T) {
 		m.WriteFile(t, unitPath(m.Scope, "other.socket"), "[Socket]\nListenStream=127.0.0.1:18789\n", 0o644)
 		m.WriteFile(t, unitPath(m.Scope, "other.service"), "[Service]\nExecStart=/bin/true\n", 0o644)
-		taken(t, "other.socket", ctl+" disable --now other.socket")
+		taken(t, "other.socket", ctl+" stop other.socket")
 	})
 	t.Run("start limit", func(t *testing.T) {
 		drop(t, m, socket, "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n")

@@ -193,9 +193,9 @@ func testReclaim(t *testing.T, here place) {
 	for _, s := range []*machine.Scope{m.Scope, alice} {
 		t.Run("rival of "+scopeName(s), func(t *testing.T) {
 			pid := startOld(t, m, s, "127.0.0.1", nodePath+" "+fakeEntry+" gateway --port 18789")
-			remedy := "systemctl disable --now " + old
+			remedy := "systemctl stop " + old
 			if s == alice {
-				remedy = asAlice + "disable --now " + old
+				remedy = asAlice + "stop " + old
 			}
 			leftAlone(t, m, m.Scope, pid, "rival", remedy)
 			if _, err := m.Output("systemctl", "start", socket); err == nil {
@@ -219,7 +219,7 @@ func testReclaim(t *testing.T, here place) {
 
 	t.Run("foreign", func(t *testing.T) {
 		pid := startOld(t, m, alice, "127.0.0.1", wrapped(foreignEntry))
-		leftAlone(t, m, m.Scope, pid, "foreign process", asAlice+"stop "+old, "gateway reclaim "+ipv4+" '"+ipv6+"' --force")
+		leftAlone(t, m, m.Scope, pid, "foreign process", asAlice+"stop "+old)
 		m.Run(t, gatewayPath, "reclaim", "--force")
 		if alive(t, m, pid) {
 			t.Errorf("gateway reclaim --force has not ended pid %d", pid)
@@ -230,7 +230,7 @@ func testReclaim(t *testing.T, here place) {
 		bob := m.AddUser(t, "bob")
 		pid := startOld(t, m, alice, "127.0.0.1", wrapped(fakeEntry))
 		alice.Systemctl(t, "stop", old)
-		leftAlone(t, m, bob, pid, "user alice", "could not be looked into", "sudo gateway reclaim "+ipv4)
+		leftAlone(t, m, bob, pid, "user alice", "could not be looked into", "sudo gateway reclaim --dry-run "+ipv4)
 		// Its own user may.
 		alice.Run(t, gatewayPath, "reclaim", ipv4)
 		if alive(t, m, pid) {
@@ -272,7 +272,7 @@ func testReclaim(t *testing.T, here place) {
 		if _, err := m.Output("systemctl", "start", socket); err == nil {
 			t.Errorf("%s was started twice", socket)
 		}
-		if journal := m.Journal(t, socket); !strings.Contains(journal, "role=systemd") || !strings.Contains(journal, "list-sockets") {
+		if journal := m.Journal(t, socket); !strings.Contains(journal, "role=systemd") || !strings.Contains(journal, strings.TrimSuffix(asAlice, "systemctl --user ")+"gateway stop --user") {
 			t.Errorf("the journal of %s does not say that a user's systemd holds the port:\n%s", socket, journal)
 		}
 		if code, _ := get(t, m, ipv6, "/healthz"); code != http.StatusOK {

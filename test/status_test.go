@@ -277,7 +277,7 @@ func testStatus(t *testing.T, here place) {
 	})
 	t.Run("rival", func(t *testing.T) {
 		squat(t, m, "old", nodePath, entry, "gateway")
-		wantStatus(t, m.Scope, 1, "rival", "old.service keeps running", "`"+ctl+" disable --now old.service`")
+		wantStatus(t, m.Scope, 1, "rival", "old.service keeps running", "`"+ctl+" stop old.service`")
 	})
 	t.Run("free again", func(t *testing.T) {
 		wantStatus(t, m.Scope, 3, "down")
