@@ -49,8 +49,8 @@ var walls = []wall{
 	},
 	{
 		"cmd/gateway/holders",
-		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/openclaw", "cmd/gateway/systemd", "listener/sockdiag", "worker/proctree"},
-		"who has the port is found out by looking, not by asking the daemon",
+		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/openclaw", "cmd/gateway/systemd", "units", "listener/sockdiag", "worker/proctree"},
+		"who has the port is found out by looking, not by asking the daemon; units has the names of ours",
 	},
 	{
 		"cmd/gateway/status",
@@ -102,8 +102,7 @@ var walls = []wall{
 // exceptions are what the walls do not allow and is there even so, until the code has been moved. One that nobody needs any
 // more has to go.
 var exceptions = map[string][]string{
-	"cmd/gateway/doctor":  {"worker"},
-	"cmd/gateway/holders": {"units"},
+	"cmd/gateway/doctor": {"worker"},
 }
 
 // strangers must not even meet in each other's tests, nor through others.
