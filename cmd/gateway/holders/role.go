@@ -59,10 +59,11 @@ func (k Known) Listening(ctx context.Context, addresses ...netip.AddrPort) (sock
 // named.
 func (k Known) Keeping(ctx context.Context, addresses ...netip.AddrPort) (sockets []Socket, unseen int, err error) {
 	sockets, unseen, err = k.sockets(ctx, sockdiag.Keeping, addresses)
+	named := socketUnits{}
 	for _, socket := range sockets {
 		for i := range socket.Holders {
 			if h := &socket.Holders[i]; h.Role == Systemd {
-				h.RunBy = socketUnit(ctx, managerOf(*h), socket.Address)
+				h.RunBy = named.of(ctx, managerOf(*h), socket.Address)
 			}
 		}
 	}
@@ -121,31 +122,42 @@ func (k Known) sockets(
 			sockets = append(sockets, Socket{Socket: socket, Wanted: []netip.AddrPort{address}})
 		}
 	}
-	byInode, unseen, err := k.Holders(ctx, inodes...)
+	look := k.newLook()
+	byInode, unseen, err := look.holders(ctx, inodes)
 	for i := range sockets {
 		sockets[i].Holders = byInode[sockets[i].Inode]
+		for j := range sockets[i].Holders {
+			if h := &sockets[i].Holders[j]; h.Role == Launcher || h.Role == Worker {
+				h.RunBy = look.launcherUnit(ctx, h)
+			}
+		}
 	}
 	return sockets, unseen, err
 }
 
-// Holders returns, for each inode, the processes that have it open; see Of.
+// Holders returns, for each inode, the processes that have it open. What keeps those running who may hold it is not
+// asked for.
 func (k Known) Holders(ctx context.Context, inodes ...uint64) (byInode map[uint64][]Holder, unseen int, err error) {
+	return k.newLook().holders(ctx, inodes)
+}
+
+func (k Known) newLook() *look {
+	return &look{Known: k, known: map[int]Holder{}, mains: map[systemd.Manager]mains{}, holding: map[int]bool{}}
+}
+
+func (l *look) holders(ctx context.Context, inodes []uint64) (byInode map[uint64][]Holder, unseen int, err error) {
 	byInode, unseen, err = open(inodes...)
-	if err != nil {
-		return nil, 0, err
-	}
-	look := &look{Known: k, known: map[int]Holder{}, mains: map[systemd.Manager]mains{}, holding: map[int]bool{}}
 	for _, having := range byInode {
 		for _, h := range having {
-			look.holding[h.PID] = true
+			l.holding[h.PID] = true
 		}
 	}
 	for _, having := range byInode {
 		for i := range having {
-			look.decide(ctx, &having[i])
+			l.decide(ctx, &having[i])
 		}
 	}
-	return byInode, unseen, nil
+	return byInode, unseen, err
 }
 
 // managerLimit is how long a service manager has to list its main processes.
@@ -195,9 +207,6 @@ func (l *look) decide(ctx context.Context, h *Holder) {
 		h.Role, h.Why, h.RunBy = Foreign, "it is no OpenClaw gateway", l.service(ctx, h)
 	default:
 		l.decideGateway(ctx, h)
-	}
-	if h.Role == Launcher || h.Role == Worker {
-		h.RunBy = l.launcherUnit(ctx, h)
 	}
 	l.known[h.PID] = *h
 }

@@ -62,17 +62,14 @@ func (l *look) service(ctx context.Context, h *Holder) RunBy {
 		return RunBy{}
 	}
 	manager := managerOf(*h)
-	mains := l.mainsOf(ctx, manager)
-	if mains.err == nil {
-		main := 0
-		for pid, unit := range mains.unit {
-			if unit == h.InUnit {
-				main = pid
-			}
+	main := 0
+	for pid, unit := range l.mainsOf(ctx, manager).unit {
+		if unit == h.InUnit {
+			main = pid
 		}
-		if main == 0 || h.PID != main && !l.holding[main] && !alone(h.PID, main) {
-			return RunBy{}
-		}
+	}
+	if main == 0 || h.PID != main && !l.holding[main] && !alone(h.PID, main) {
+		return RunBy{} // also where the manager cannot be asked
 	}
 	return l.unit(ctx, manager, h.InUnit)
 }
@@ -110,23 +107,28 @@ func (l *look) unit(ctx context.Context, manager systemd.Manager, name string) R
 	}
 	r.Enabled = properties["UnitFileState"] == "enabled"
 	for trigger := range strings.FieldsSeq(properties["TriggeredBy"]) {
-		if strings.HasSuffix(trigger, ".socket") {
+		// Ours is not to be closed for somebody who has been given it (Sockets=, systemd.service(5)).
+		if strings.HasSuffix(trigger, ".socket") && trigger != units.Socket {
 			r.With = append(r.With, trigger)
 		}
 	}
 	return r
 }
 
-// socketUnit names the unit for which a manager holds an address; the zero value where it cannot be asked, or has none.
-func socketUnit(ctx context.Context, manager systemd.Manager, address netip.AddrPort) RunBy {
+// socketUnits are the active socket units of managers, each asked once.
+type socketUnits map[systemd.Manager][]systemd.Properties
+
+// of names the unit for which a manager holds an address; the zero value where it cannot be asked, or has none.
+func (s socketUnits) of(ctx context.Context, manager systemd.Manager, address netip.AddrPort) RunBy {
 	ctx, cancel := context.WithTimeout(ctx, managerLimit)
 	defer cancel()
-	all, err := manager.Show(ctx, []string{"*.socket"}, "Id", "ActiveState", "UnitFileState", "Listen", "Triggers")
-	if err != nil {
-		return RunBy{}
+	all, asked := s[manager]
+	if !asked {
+		all, _ = manager.Show(ctx, []string{"*.socket"}, "Id", "ActiveState", "UnitFileState", "Listen", "Triggers")
+		s[manager] = all
 	}
 	for _, socket := range all {
-		if state := socket["ActiveState"]; state != "active" || !slices.Contains(socket.Listen(), address) {
+		if socket["ActiveState"] != "active" || !slices.Contains(socket.Listen(), address) {
 			continue
 		}
 		r := RunBy{Unit: socket["Id"], Manager: manager, Enabled: socket["UnitFileState"] == "enabled", Ours: socket["Id"] == units.Socket}
