@@ -66,12 +66,12 @@ With --dry-run nothing is ended, and the exit status is the one to expect withou
 			if teller.By.UID != 0 && !options.Unbound {
 				options.Ours = client.OwnAddresses(ctx)
 			}
-			outcome, err := reclaim.Run(ctx, addresses, options)
+			result, err := reclaim.Run(ctx, addresses, options)
 			if err != nil {
 				return err
 			}
-			teller.Outcome(outcome)
-			if len(outcome.Obstacles) > 0 {
+			teller.Result(result)
+			if len(result.Obstacles) > 0 {
 				return &exitStatus{status: 1}
 			}
 			return nil

@@ -16,7 +16,7 @@ import (
 // InUse explains EADDRINUSE to a person in one sentence: which process holds addr, or the port without listening, and what
 // to run. It fits behind the error of a failed bind.
 func InUse(ctx context.Context, addr netip.AddrPort) string {
-	sockets, unseen, err := Known{}.Keeping(ctx, addr)
+	sockets, unseen, err := Known{}.Blocking(ctx, addr)
 	if err == nil && len(sockets) == 0 {
 		// A connection keeps a port as well.
 		sockets, unseen, err = Known{}.sockets(ctx, sockdiag.Using, []netip.AddrPort{addr})

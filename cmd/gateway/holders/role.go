@@ -54,11 +54,11 @@ func (k Known) Listening(ctx context.Context, addresses ...netip.AddrPort) (sock
 	return k.sockets(ctx, sockdiag.Listening, addresses)
 }
 
-// Keeping is Listening for an address that is to be bound: a socket that is only
-// bound is in the way too, see sockdiag.Keeping. A manager's socket units are
+// Blocking is Listening for an address that is to be bound: a socket that is only
+// bound is in the way too, see sockdiag.Blocking. A manager's socket units are
 // named.
-func (k Known) Keeping(ctx context.Context, addresses ...netip.AddrPort) (sockets []Socket, unseen int, err error) {
-	sockets, unseen, err = k.sockets(ctx, sockdiag.Keeping, addresses)
+func (k Known) Blocking(ctx context.Context, addresses ...netip.AddrPort) (sockets []Socket, unseen int, err error) {
+	sockets, unseen, err = k.sockets(ctx, sockdiag.Blocking, addresses)
 	named := socketUnits{}
 	for _, socket := range sockets {
 		for i := range socket.Holders {

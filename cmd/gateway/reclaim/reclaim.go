@@ -63,13 +63,13 @@ const (
 	LetGo  EventKind = "let go" // it has left the addresses but lives, and is left to finish its work
 )
 
-// Outcome is what holds the addresses in the end; with DryRun, what would.
-type Outcome struct {
+// Result is what holds the addresses in the end; with DryRun, what would.
+type Result struct {
 	// Obstacles are what is in the way. Without any, the addresses are free, or
 	// held by systemd, our launcher and its worker alone.
 	Obstacles []Obstacle
-	// Kept are the addresses that those three hold.
-	Kept []netip.AddrPort
+	// Ours are the addresses that those three hold.
+	Ours []netip.AddrPort
 	// Unseen is how many processes could not be looked into.
 	Unseen int
 }
@@ -97,7 +97,7 @@ const (
 // Run ends what may be ended of that which keeps the addresses from being bound,
 // and says what is left. An error says that it could not look, or not in the time
 // that ctx gives; what it then has already told is done.
-func Run(ctx context.Context, addresses []netip.AddrPort, o Options) (Outcome, error) {
+func Run(ctx context.Context, addresses []netip.AddrPort, o Options) (Result, error) {
 	r := &reclaimer{Options: o, addresses: addresses, family: family()}
 	if r.Term == 0 {
 		r.Term = defaultTerm
@@ -110,26 +110,26 @@ func Run(ctx context.Context, addresses []netip.AddrPort, o Options) (Outcome, e
 	}
 	before, err := r.look(ctx)
 	if err != nil {
-		return Outcome{}, err
+		return Result{}, err
 	}
 	doomed := slices.DeleteFunc(slices.Clone(before.seen), func(h holders.Holder) bool { return r.objection(h) != "" })
 	switch {
 	case len(doomed) == 0:
-		return r.outcome(before, before, nil), nil
+		return r.result(before, before, nil), nil
 	case o.DryRun:
 		for _, h := range doomed {
 			r.Tell(Event{Kind: Ending, Holder: h, Signal: unix.SIGTERM})
 		}
-		return r.outcome(before, before, doomed), nil
+		return r.result(before, before, doomed), nil
 	}
 	if err := r.end(ctx, doomed); err != nil {
-		return Outcome{}, err
+		return Result{}, err
 	}
 	after, err := r.look(ctx)
 	if err != nil {
-		return Outcome{}, err
+		return Result{}, err
 	}
-	return r.outcome(before, after, nil), nil
+	return r.result(before, after, nil), nil
 }
 
 type reclaimer struct {
@@ -162,7 +162,7 @@ func (r *reclaimer) look(ctx context.Context) (view, error) {
 }
 
 func (r *reclaimer) glance(ctx context.Context) (view, error) {
-	sockets, unseen, err := holders.Known{}.Keeping(ctx, r.addresses...)
+	sockets, unseen, err := holders.Known{}.Blocking(ctx, r.addresses...)
 	if err == nil {
 		// What could not be asked in time would be judged without an answer.
 		err = ctx.Err()
@@ -305,20 +305,20 @@ func (r *reclaimer) signal(ctx context.Context, all []doomed, signal unix.Signal
 	return sent, nil
 }
 
-// outcome says what of a view is in the way, as if those who are gone had ended.
-func (r *reclaimer) outcome(before, after view, gone []holders.Holder) Outcome {
-	outcome := Outcome{Unseen: after.unseen}
+// result says what of a view is in the way, as if those who are gone had ended.
+func (r *reclaimer) result(before, after view, gone []holders.Holder) Result {
+	result := Result{Unseen: after.unseen}
 	obstructed := map[netip.AddrPort]bool{}
 	add := func(h holders.Holder, reason Reason) {
-		outcome.Obstacles = append(outcome.Obstacles, Obstacle{Holder: h, Reason: reason})
+		result.Obstacles = append(result.Obstacles, Obstacle{Holder: h, Reason: reason})
 		for _, address := range h.Addresses {
 			obstructed[address] = true
 		}
 	}
-	keep := func(addresses ...netip.AddrPort) {
+	ours := func(addresses ...netip.AddrPort) {
 		for _, address := range addresses {
-			if !slices.Contains(outcome.Kept, address) {
-				outcome.Kept = append(outcome.Kept, address)
+			if !slices.Contains(result.Ours, address) {
+				result.Ours = append(result.Ours, address)
 			}
 		}
 	}
@@ -326,11 +326,11 @@ func (r *reclaimer) outcome(before, after view, gone []holders.Holder) Outcome {
 		if (view{seen: gone}).has(h) {
 			continue
 		}
-		ours := isOurs(h)
+		may := isOurs(h)
 		switch reason := r.objection(h); {
-		case ours && !r.Unbound:
-			keep(h.Addresses...)
-		case !ours && !before.has(h):
+		case may && !r.Unbound:
+			ours(h.Addresses...)
+		case !may && !before.has(h):
 			add(h, CameBack)
 		case reason == "":
 			add(h, Survived)
@@ -340,13 +340,13 @@ func (r *reclaimer) outcome(before, after view, gone []holders.Holder) Outcome {
 	}
 	for _, socket := range after.hidden {
 		if !r.Unbound && slices.Contains(r.Ours, socket.Address) {
-			keep(socket.Address)
+			ours(socket.Address)
 			continue
 		}
 		add(holders.Each([]holders.Socket{socket})[0], Hidden)
 	}
-	outcome.Kept = slices.DeleteFunc(outcome.Kept, func(address netip.AddrPort) bool { return obstructed[address] })
-	return outcome
+	result.Ours = slices.DeleteFunc(result.Ours, func(address netip.AddrPort) bool { return obstructed[address] })
+	return result
 }
 
 func (v view) has(h holders.Holder) bool {

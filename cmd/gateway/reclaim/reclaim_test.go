@@ -34,7 +34,7 @@ const (
 	obeys    = "obeys"    // SIGTERM
 	deaf     = "deaf"     // to SIGTERM
 	lets     = "lets"     // go of descriptor 3 at SIGTERM, and lives on
-	reclaims = "reclaims" // the address in RECLAIM_TEST_ADDRESS, by force, and prints the outcome
+	reclaims = "reclaims" // the address in RECLAIM_TEST_ADDRESS, by force, and prints the result
 )
 
 // bound is for what takes a moment on an idle machine.
@@ -54,9 +54,9 @@ func TestMain(m *testing.M) {
 			os.Stdout.WriteString("let go\n")
 		}()
 	case reclaims:
-		outcome, err := Run(context.Background(), []netip.AddrPort{netip.MustParseAddrPort(os.Getenv("RECLAIM_TEST_ADDRESS"))}, Options{Force: true})
+		result, err := Run(context.Background(), []netip.AddrPort{netip.MustParseAddrPort(os.Getenv("RECLAIM_TEST_ADDRESS"))}, Options{Force: true})
 		if err == nil {
-			err = json.NewEncoder(os.Stdout).Encode(outcome)
+			err = json.NewEncoder(os.Stdout).Encode(result)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -147,7 +147,7 @@ func (c child) lives(t *testing.T) bool {
 }
 
 // reclaimed runs it, and returns what was done: "ending 4711 terminated".
-func reclaimed(t *testing.T, address netip.AddrPort, o Options) (Outcome, []string) {
+func reclaimed(t *testing.T, address netip.AddrPort, o Options) (Result, []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
@@ -159,14 +159,14 @@ func reclaimed(t *testing.T, address netip.AddrPort, o Options) (Outcome, []stri
 			tell(e)
 		}
 	}
-	outcome, err := Run(ctx, []netip.AddrPort{address}, o)
+	result, err := Run(ctx, []netip.AddrPort{address}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return outcome, told
+	return result, told
 }
 
-func (o Outcome) reasons() map[int]Reason {
+func (o Result) reasons() map[int]Reason {
 	reasons := map[int]Reason{}
 	for _, obstacle := range o.Obstacles {
 		reasons[obstacle.PID] = obstacle.Reason
@@ -209,11 +209,11 @@ func TestOrphan(t *testing.T) {
 				t.Fatalf("a dry run left %+v, and the orphan lives: %t", dry, culprit.lives(t))
 			}
 
-			outcome, told := reclaimed(t, asked, Options{})
+			result, told := reclaimed(t, asked, Options{})
 			pid := culprit.Process.Pid
 			check(t, "done", told, []string{fmt.Sprintf("ending %d SIGTERM", pid), fmt.Sprintf("ended %d SIGTERM", pid)})
-			if len(outcome.Obstacles) > 0 || culprit.lives(t) {
-				t.Errorf("left %+v, and the orphan lives: %t", outcome, culprit.lives(t))
+			if len(result.Obstacles) > 0 || culprit.lives(t) {
+				t.Errorf("left %+v, and the orphan lives: %t", result, culprit.lives(t))
 			}
 			for _, other := range others {
 				if !other.lives(t) {
@@ -233,9 +233,9 @@ func TestOrphan(t *testing.T) {
 func TestV6Wildcard(t *testing.T) {
 	file, at := listening(t, "tcp4", "127.0.0.1:0")
 	other := start(t, obeys, file, orphan)
-	outcome, told := reclaimed(t, netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port()), Options{})
-	if len(told) > 0 || len(outcome.Obstacles) > 0 || !other.lives(t) {
-		t.Errorf("did %v, left %+v", told, outcome)
+	result, told := reclaimed(t, netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port()), Options{})
+	if len(told) > 0 || len(result.Obstacles) > 0 || !other.lives(t) {
+		t.Errorf("did %v, left %+v", told, result)
 	}
 }
 
@@ -246,11 +246,11 @@ func TestDeaf(t *testing.T) {
 	file.Close()
 	const term = 300 * time.Millisecond
 	begin := time.Now()
-	outcome, told := reclaimed(t, at, Options{Term: term, Kill: bound})
+	result, told := reclaimed(t, at, Options{Term: term, Kill: bound})
 	pid := culprit.Process.Pid
 	check(t, "done", told, []string{fmt.Sprintf("ending %d SIGTERM", pid), fmt.Sprintf("ending %d SIGKILL", pid), fmt.Sprintf("ended %d SIGKILL", pid)})
-	if took := time.Since(begin); took < term || len(outcome.Obstacles) > 0 {
-		t.Errorf("left %+v after %s", outcome, took)
+	if took := time.Since(begin); took < term || len(result.Obstacles) > 0 {
+		t.Errorf("left %+v after %s", result, took)
 	}
 }
 
@@ -259,7 +259,7 @@ func TestLetGo(t *testing.T) {
 	file, at := listening(t, "tcp4", "127.0.0.1:0")
 	culprit := start(t, lets, file, orphan)
 	file.Close()
-	outcome, told := reclaimed(t, at, Options{
+	result, told := reclaimed(t, at, Options{
 		Term: 3 * time.Second,
 		Tell: func(e Event) {
 			if e.Kind == LetGo {
@@ -268,8 +268,8 @@ func TestLetGo(t *testing.T) {
 		},
 	})
 	check(t, "done", told, []string{fmt.Sprintf("ending %d SIGTERM", culprit.Process.Pid), fmt.Sprintf("let go %d", culprit.Process.Pid)})
-	if len(outcome.Obstacles) > 0 || !culprit.lives(t) {
-		t.Errorf("left %+v, and it lives: %t", outcome, culprit.lives(t))
+	if len(result.Obstacles) > 0 || !culprit.lives(t) {
+		t.Errorf("left %+v, and it lives: %t", result, culprit.lives(t))
 	}
 }
 
@@ -281,22 +281,22 @@ func TestForeign(t *testing.T) {
 	launcher := start(t, obeys, file, []string{"/usr/local/bin/gateway", "run"}) // the same program as this one
 	file.Close()
 
-	outcome, _ := reclaimed(t, at, Options{})
-	check(t, "in the way", outcome.reasons(), map[int]Reason{other.Process.Pid: NeedsForce})
+	result, _ := reclaimed(t, at, Options{})
+	check(t, "in the way", result.reasons(), map[int]Reason{other.Process.Pid: NeedsForce})
 	if culprit.lives(t) || !other.lives(t) {
 		t.Errorf("the orphan lives: %t, the decoy: %t", culprit.lives(t), other.lives(t))
 	}
-	if len(outcome.Kept) > 0 {
-		t.Errorf("%v is said to be ours, and the decoy holds it too", outcome.Kept)
+	if len(result.Ours) > 0 {
+		t.Errorf("%v is said to be ours, and the decoy holds it too", result.Ours)
 	}
-	outcome, told := reclaimed(t, at, Options{Force: true})
+	result, told := reclaimed(t, at, Options{Force: true})
 	check(t, "done by force", told, []string{fmt.Sprintf("ending %d SIGTERM", other.Process.Pid), fmt.Sprintf("ended %d SIGTERM", other.Process.Pid)})
-	check(t, "in the way", outcome.reasons(), map[int]Reason{})
-	check(t, "ours", outcome.Kept, []netip.AddrPort{at})
+	check(t, "in the way", result.reasons(), map[int]Reason{})
+	check(t, "ours", result.Ours, []netip.AddrPort{at})
 
 	// Before the bind the launcher is in the way too, and yet not ended.
-	outcome, told = reclaimed(t, at, Options{Force: true, Unbound: true})
-	check(t, "in the way before the bind", outcome.reasons(), map[int]Reason{launcher.Process.Pid: Untouched})
+	result, told = reclaimed(t, at, Options{Force: true, Unbound: true})
+	check(t, "in the way before the bind", result.reasons(), map[int]Reason{launcher.Process.Pid: Untouched})
 	if len(told) > 0 || !launcher.lives(t) {
 		t.Errorf("did %v to the launcher", told)
 	}
@@ -306,8 +306,8 @@ func TestForeign(t *testing.T) {
 // nor is the reclaim itself.
 func TestAncestor(t *testing.T) {
 	file, at := listening(t, "tcp4", "127.0.0.1:0")
-	outcome, told := reclaimed(t, at, Options{Force: true})
-	check(t, "in the way of itself", outcome.reasons(), map[int]Reason{os.Getpid(): Ancestor})
+	result, told := reclaimed(t, at, Options{Force: true})
+	check(t, "in the way of itself", result.reasons(), map[int]Reason{os.Getpid(): Ancestor})
 	if len(told) > 0 {
 		t.Errorf("did %v", told)
 	}
@@ -315,13 +315,13 @@ func TestAncestor(t *testing.T) {
 	below.Env, below.Stderr = append(os.Environ(), childKey+"="+reclaims, "RECLAIM_TEST_ADDRESS="+at.String()), os.Stderr
 	output, err := below.Output()
 	if err == nil {
-		outcome = Outcome{}
-		err = json.Unmarshal(output, &outcome)
+		result = Result{}
+		err = json.Unmarshal(output, &result)
 	}
 	if err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
-	check(t, "in the way of a child", outcome.reasons(), map[int]Reason{os.Getpid(): Ancestor})
+	check(t, "in the way of a child", result.reasons(), map[int]Reason{os.Getpid(): Ancestor})
 	runtime.KeepAlive(file)
 }
 
@@ -360,17 +360,17 @@ func TestCameBack(t *testing.T) {
 	file, at := listening(t, "tcp4", "127.0.0.1:0")
 	start(t, obeys, file, orphan)
 	var next child
-	outcome, _ := reclaimed(t, at, Options{Tell: func(e Event) {
+	result, _ := reclaimed(t, at, Options{Tell: func(e Event) {
 		if e.Kind == Ended {
 			next = start(t, obeys, file, orphan)
 			file.Close()
 		}
 	}, Term: bound})
-	if len(outcome.Obstacles) != 1 {
-		t.Fatalf("left %+v", outcome)
+	if len(result.Obstacles) != 1 {
+		t.Fatalf("left %+v", result)
 	}
-	check(t, "in the way", outcome.reasons(), map[int]Reason{next.Process.Pid: CameBack})
-	check(t, "started again by", outcome.Obstacles[0].PPID, os.Getpid())
+	check(t, "in the way", result.reasons(), map[int]Reason{next.Process.Pid: CameBack})
+	check(t, "started again by", result.Obstacles[0].PPID, os.Getpid())
 }
 
 // TestNotAllowed: another user's orphan that may be seen and not signalled.
@@ -380,11 +380,11 @@ func TestNotAllowed(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	})
 	file.Close()
-	type result struct {
-		outcome Outcome
-		told    []string
+	type answer struct {
+		result Result
+		told   []string
 	}
-	done := make(chan result)
+	done := make(chan answer)
 	go func() {
 		defer close(done)
 		// The thread ends with the goroutine: nobody else has to do without CAP_KILL.
@@ -393,11 +393,11 @@ func TestNotAllowed(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		outcome, told := reclaimed(t, at, Options{Force: true})
-		done <- result{outcome, told}
+		result, told := reclaimed(t, at, Options{Force: true})
+		done <- answer{result, told}
 	}()
 	got := <-done
-	check(t, "in the way", got.outcome.reasons(), map[int]Reason{theirs.Process.Pid: NotAllowed})
+	check(t, "in the way", got.result.reasons(), map[int]Reason{theirs.Process.Pid: NotAllowed})
 	if len(got.told) > 0 || !theirs.lives(t) {
 		t.Errorf("did %v, and it lives: %t", got.told, theirs.lives(t))
 	}
@@ -420,10 +420,10 @@ func TestContainer(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
 	})
 	file.Close()
-	outcome, told := reclaimed(t, at, Options{})
-	check(t, "in the way", outcome.reasons(), map[int]Reason{inside.Process.Pid: NeedsForce})
-	if len(told) > 0 || !inside.lives(t) || outcome.Obstacles[0].Role != holders.Foreign {
-		t.Errorf("did %v, left %+v", told, outcome)
+	result, told := reclaimed(t, at, Options{})
+	check(t, "in the way", result.reasons(), map[int]Reason{inside.Process.Pid: NeedsForce})
+	if len(told) > 0 || !inside.lives(t) || result.Obstacles[0].Role != holders.Foreign {
+		t.Errorf("did %v, left %+v", told, result)
 	}
 }
 
@@ -436,8 +436,8 @@ func TestHidden(t *testing.T) {
 		options   Options
 		obstacles int
 	}{{Options{}, 1}, {Options{Ours: []netip.AddrPort{at}}, 0}, {Options{Ours: []netip.AddrPort{at}, Unbound: true}, 1}} {
-		got := (&reclaimer{Options: test.options}).outcome(v, v, nil)
-		if len(got.Obstacles) != test.obstacles || len(got.Kept) != 1-test.obstacles || got.Unseen != 7 {
+		got := (&reclaimer{Options: test.options}).result(v, v, nil)
+		if len(got.Obstacles) != test.obstacles || len(got.Ours) != 1-test.obstacles || got.Unseen != 7 {
 			t.Errorf("%+v: %+v", test.options, got)
 		}
 		if test.obstacles == 1 && (got.Obstacles[0].Reason != Hidden || got.Obstacles[0].UID != 42) {
@@ -454,9 +454,9 @@ func TestTwoAtOnce(t *testing.T) {
 	failures := make(chan error)
 	for range 2 {
 		go func() {
-			outcome, err := Run(t.Context(), []netip.AddrPort{at}, Options{Term: bound})
-			if err == nil && len(outcome.Obstacles) > 0 {
-				err = fmt.Errorf("left %+v", outcome)
+			result, err := Run(t.Context(), []netip.AddrPort{at}, Options{Term: bound})
+			if err == nil && len(result.Obstacles) > 0 {
+				err = fmt.Errorf("left %+v", result)
 			}
 			failures <- err
 		}()

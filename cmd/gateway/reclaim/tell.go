@@ -58,9 +58,9 @@ func (t *Teller) Event(e Event) {
 	}
 }
 
-func (t *Teller) Outcome(o Outcome) {
-	for _, obstacle := range o.Obstacles {
-		reason, remedy := t.explain(obstacle, o.Unseen)
+func (t *Teller) Result(r Result) {
+	for _, obstacle := range r.Obstacles {
+		reason, remedy := t.explain(obstacle, r.Unseen)
 		if t.Log != nil {
 			t.Log.With(holderAttrs(obstacle.Holder)...).Error("the address is held and cannot be freed", "why", reason, "remedy", remedy)
 			continue
@@ -71,12 +71,12 @@ func (t *Teller) Outcome(o Outcome) {
 		}
 		fmt.Fprintf(t.Err, "gateway: %s is held by %s: %s; %s\n", say.Addresses(obstacle.Addresses), subject, reason, remedy)
 	}
-	if t.Log != nil || len(o.Obstacles) > 0 {
+	if t.Log != nil || len(r.Obstacles) > 0 {
 		return
 	}
 	switch {
-	case len(o.Kept) > 0:
-		fmt.Fprintf(t.Out, "%s: held by systemd, our launcher and its worker alone\n", say.Addresses(o.Kept))
+	case len(r.Ours) > 0:
+		fmt.Fprintf(t.Out, "%s: held by systemd, our launcher and its worker alone\n", say.Addresses(r.Ours))
 	case !t.DryRun:
 		fmt.Fprintf(t.Out, "%s: free\n", say.Addresses(t.Addresses))
 	}

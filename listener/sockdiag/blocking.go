@@ -6,10 +6,10 @@ import (
 	"slices"
 )
 
-// Keeping returns the sockets that keep addr from being bound by the socket unit, which binds IPv6 without IPv4: those that
+// Blocking returns the sockets that keep addr from being bound by the socket unit, which binds IPv6 without IPv4: those that
 // listen, as Listening finds them, and those that are only bound. The kernel names the latter since Linux 6.7; some of
 // them would let go, if both sides have set SO_REUSEADDR (socket(7)), but none of them says so.
-func Keeping(addr netip.AddrPort) ([]Socket, error) {
+func Blocking(addr netip.AddrPort) ([]Socket, error) {
 	entries, err := findOn(1<<tcpListen|1<<tcpBoundInactive, addr.Port())
 	if err != nil {
 		return nil, fmt.Errorf("look for what keeps %s: %w", addr, err)

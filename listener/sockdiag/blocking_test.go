@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestKeeping: who has only bound an address keeps it as well as who listens there.
-func TestKeeping(t *testing.T) {
+// TestBlocking: who has only bound an address keeps it as well as who listens there.
+func TestBlocking(t *testing.T) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -31,17 +31,17 @@ func TestKeeping(t *testing.T) {
 	if boundIsShown(t) {
 		want = 1
 	}
-	check(t, Keeping, addr, want)
+	check(t, Blocking, addr, want)
 	check(t, Listening, addr, 0)
 	if err := unix.Listen(fd, 1); err != nil {
 		t.Fatal(err)
 	}
-	check(t, Keeping, addr, 1)
-	check(t, Keeping, netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()), 1)
-	check(t, Keeping, netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port()), 0)
+	check(t, Blocking, addr, 1)
+	check(t, Blocking, netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()), 1)
+	check(t, Blocking, netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port()), 0)
 	// Connections do not keep it: systemd sets SO_REUSEADDR.
 	conn := dial(t, addr)
-	check(t, Keeping, conn.LocalAddr().(*net.TCPAddr).AddrPort(), 0)
+	check(t, Blocking, conn.LocalAddr().(*net.TCPAddr).AddrPort(), 0)
 }
 
 func check(t *testing.T, find func(netip.AddrPort) ([]Socket, error), addr netip.AddrPort, want int) {
