@@ -114,7 +114,7 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 		"GATEWAY_GENERATION=" + strconv.Itoa(number), markKey + "=" + trees.mark(),
 	}
 	environ := environment(given, own...)
-	path, err := Lookup(spec.Command[0], spec.Directory, environ)
+	path, err := handoff.Lookup(spec.Command[0], spec.Directory, environ)
 	if err != nil {
 		return nil, fmt.Errorf("worker.command: %w", err)
 	}

@@ -2,10 +2,7 @@ package worker
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -44,32 +41,6 @@ func environment(given []string, own ...string) []string {
 func isProtocol(entry string) bool {
 	key, _, _ := strings.Cut(entry, "=")
 	return slices.Contains(protocol, key)
-}
-
-// Lookup finds the program as a shell in the worker's directory would. Environ is
-// the worker's environment, as NAME=value.
-func Lookup(name, directory string, environ []string) (string, error) {
-	if strings.Contains(name, "/") {
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(directory, name)
-		}
-		return exec.LookPath(name)
-	}
-	path := ""
-	for _, entry := range environ {
-		if value, ok := strings.CutPrefix(entry, "PATH="); ok {
-			path = value
-		}
-	}
-	for _, folder := range filepath.SplitList(path) {
-		if !filepath.IsAbs(folder) {
-			continue
-		}
-		if found, err := exec.LookPath(filepath.Join(folder, name)); err == nil {
-			return found, nil
-		}
-	}
-	return "", fmt.Errorf("%q is not in the PATH of the worker (%s): give the whole path in worker.command", name, path)
 }
 
 // spawner starts processes from one thread that lives as long as the launcher:

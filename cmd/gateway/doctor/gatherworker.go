@@ -18,7 +18,6 @@ import (
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
-	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -115,7 +114,7 @@ func (g *gatherer) program(ctx context.Context, s *Scope) {
 			directory = homeOf(uid)
 		}
 	}
-	found, err := worker.Lookup(spec.Command[0], directory, environ)
+	found, err := handoff.Lookup(spec.Command[0], directory, environ)
 	switch {
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 && os.Geteuid() != s.reader():
 		g.unknown("worker.command of %s could not be looked at: %v: run this as root", c.Path, err)
@@ -129,10 +128,10 @@ func (g *gatherer) program(ctx context.Context, s *Scope) {
 		return
 	}
 	if entry == spec.Command[0] { // a script, which finds Node.js by the PATH
-		if found, err = worker.Lookup("node", directory, environ); err != nil {
+		if found, err = handoff.Lookup("node", directory, environ); err != nil {
 			return // it may be no script for env(1)
 		}
-		entry, err = worker.Lookup(spec.Command[0], directory, environ)
+		entry, err = handoff.Lookup(spec.Command[0], directory, environ)
 	} else if kind, err := handoff.Choose(handoff.Auto, found, spec.Command); err != nil || kind != handoff.Preload {
 		return // Bun
 	}

@@ -1,0 +1,34 @@
+package handoff
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Lookup finds the program as a shell in the worker's directory would. Environ is
+// the worker's environment, as NAME=value.
+func Lookup(name, directory string, environ []string) (string, error) {
+	if strings.Contains(name, "/") {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(directory, name)
+		}
+		return exec.LookPath(name)
+	}
+	path := ""
+	for _, entry := range environ {
+		if value, ok := strings.CutPrefix(entry, "PATH="); ok {
+			path = value
+		}
+	}
+	for _, folder := range filepath.SplitList(path) {
+		if !filepath.IsAbs(folder) {
+			continue
+		}
+		if found, err := exec.LookPath(filepath.Join(folder, name)); err == nil {
+			return found, nil
+		}
+	}
+	return "", fmt.Errorf("%q is not in the PATH of the worker (%s): give the whole path in worker.command", name, path)
+}
