@@ -99,10 +99,6 @@ var walls = []wall{
 	{".", nil, "it is one file, embedded where it lies"},
 }
 
-// exceptions are what the walls do not allow and is there even so, until the code has been moved. One that nobody needs any
-// more has to go.
-var exceptions = map[string][]string{}
-
 // strangers must not even meet in each other's tests, nor through others.
 var strangers = map[string][]string{
 	"listener": {"worker", "units", "cmd", "github.com/spf13/"},
@@ -157,7 +153,6 @@ func within(folder string, patterns []string) bool {
 }
 
 func TestWalls(t *testing.T) {
-	needed := map[string][]string{}
 	for _, p := range list(t, "../../...") {
 		here, _ := folder(p.ImportPath)
 		i := slices.IndexFunc(walls, func(w wall) bool {
@@ -168,20 +163,8 @@ func TestWalls(t *testing.T) {
 			continue
 		}
 		for _, path := range p.Imports {
-			there, ours := folder(path)
-			switch {
-			case !ours || within(there, walls[i].may):
-			case slices.Contains(exceptions[here], there):
-				needed[here] = append(needed[here], there)
-			default:
+			if there, ours := folder(path); ours && !within(there, walls[i].may) {
 				t.Errorf("%s imports %s: %s", here, there, walls[i].why)
-			}
-		}
-	}
-	for here, all := range exceptions {
-		for _, there := range all {
-			if !slices.Contains(needed[here], there) {
-				t.Errorf("%s does not import %s any more: take the exception out", here, there)
 			}
 		}
 	}
