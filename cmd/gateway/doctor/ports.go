@@ -151,7 +151,7 @@ func (f *Facts) unseenUnit(socket holders.Socket) (*Scope, *Unit) {
 
 // managerOf is the manager that a process is.
 func managerOf(h holders.Holder) systemd.Manager {
-	if h.PID == 1 {
+	if h.PID == 1 || h.InUnit == "init.scope" && !h.UserUnit {
 		return systemd.Manager{}
 	}
 	return systemd.Manager{User: true, UID: int(h.UID)}

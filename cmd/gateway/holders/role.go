@@ -186,13 +186,13 @@ func (l *look) decide(ctx context.Context, h *Holder) {
 	isWorker := func(pid int) bool { return pid == l.Worker }
 	container := contained(h)
 	switch {
-	case h.PID == l.Manager, h.isManager():
+	case h.PID == l.Manager, h.isManager(), forked(h) == Systemd:
 		h.Role = Systemd
 	case h.PID == l.Launcher:
 		h.Role, h.launcher = Launcher, h.PID
 	case h.PID == l.Worker, l.Worker != 0 && descends(h, isWorker):
 		h.Role, h.launcher = Worker, l.Launcher
-	case isLauncher(h.PID, h.Argv), becomesLauncher(h), launches(h):
+	case isLauncher(h.PID, h.Argv), forked(h) == Launcher, launches(h):
 		h.Role, h.launcher = Launcher, h.PID
 	case l.belongsToLauncher(h):
 		h.Role = Worker
@@ -337,15 +337,32 @@ func isLauncher(pid int, argv []string) bool {
 	return strings.HasSuffix(cgroup, "/"+units.Service) && !openclaw.IsGateway(pid, argv)
 }
 
-// becomesLauncher reports whether a process is what systemd has forked for our
-// unit and has not executed yet: it has the sockets already. Its name is in
-// parentheses until then.
-func becomesLauncher(h *Holder) bool {
-	if h.InUnit != units.Service || !strings.HasPrefix(h.Name, "(") {
-		return false
+// forks says of a process that a manager has forked and has not executed yet what it is: the manager, as long as it is in
+// that one's cgroup, and then the launcher that it becomes in our unit; "" for all others. It has the sockets already. Its
+// name is in parentheses until then.
+func forks(h, parent *Holder) Role {
+	switch {
+	case !strings.HasPrefix(h.Name, "(") || !parent.isManager():
+		return ""
+	case h.Cgroup == parent.Cgroup:
+		return Systemd
+	case h.InUnit == units.Service:
+		return Launcher
+	default:
+		return ""
+	}
+}
+
+// forked is forks for whoever is its parent.
+func forked(h *Holder) Role {
+	if !strings.HasPrefix(h.Name, "(") {
+		return ""
 	}
 	parent, err := describe(h.PPID)
-	return err == nil && parent.isManager()
+	if err != nil {
+		return ""
+	}
+	return forks(h, &parent)
 }
 
 // elsewhere reports whether a process is in another PID namespace, a container's. One that may not be asked counts as one

@@ -101,3 +101,32 @@ func TestListening(t *testing.T) {
 		t.Errorf("not found: %v", want)
 	}
 }
+
+// TestForks: what systemd has forked and not executed has the sockets of the unit before it is in the unit's cgroup.
+func TestForks(t *testing.T) {
+	t.Parallel()
+	holder := func(pid int, name, cgroup string) *Holder {
+		h := &Holder{Process: proctree.Process{PID: pid, Name: name}, Cgroup: cgroup}
+		h.InUnit, h.UserUnit = proctree.UnitOf(cgroup)
+		return h
+	}
+	const user = "/user.slice/user-1000.slice/user@1000.service"
+	system, users, shell := holder(1, "systemd", "/init.scope"), holder(7, "systemd", user+"/init.scope"), holder(8, "sh", "/init.scope")
+	for _, test := range []struct {
+		name, cgroup string
+		parent       *Holder
+		want         Role
+	}{
+		{"(gateway)", "/init.scope", system, Systemd},
+		{"(gateway)", "/system.slice/openclaw-gateway.service", system, Launcher},
+		{"(gateway)", user + "/init.scope", users, Systemd},
+		{"(gateway)", user + "/app.slice/openclaw-gateway.service", users, Launcher},
+		{"(nginx)", "/system.slice/nginx.service", system, ""},
+		{"gateway", "/init.scope", system, ""},
+		{"(gateway)", "/init.scope", shell, ""},
+	} {
+		if got := forks(holder(9, test.name, test.cgroup), test.parent); got != test.want {
+			t.Errorf("%s in %s, a child of %s: %q, want %q", test.name, test.cgroup, test.parent.Name, got, test.want)
+		}
+	}
+}
