@@ -184,7 +184,7 @@ func (s *Supervisor) tendIdle() {
 		case <-ctx.Done():
 			return
 		}
-		err := g.spec.Queues.AwaitIdle(ctx, patience, g.visits.from())
+		err := g.spec.Queues.AwaitIdle(ctx, patience, g.own.from())
 		if ctx.Err() != nil {
 			return
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -48,7 +47,7 @@ type generation struct {
 
 	executed chan struct{} // closed when the process has become the worker, or could not
 
-	visits *visits // the launcher's own connections
+	own *ownConnections
 	// endProbes ends the launcher's requests, of which one may be under way when
 	// the worker says itself that it is ready; probesEnd is closed after the last.
 	endProbes context.CancelFunc
@@ -89,7 +88,7 @@ type event struct {
 func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner, events chan<- event) (_ *generation, err error) {
 	g := &generation{
 		number: number, spec: spec, listening: map[netip.AddrPort]bool{},
-		visits:  new(visits),
+		own:     new(ownConnections),
 		adopted: make(chan struct{}), executed: make(chan struct{}), started: time.Now(),
 	}
 	if err := spec.Queues.Restore(); err != nil {
@@ -194,7 +193,7 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 	probes, g.endProbes = context.WithCancel(ctx)
 	go func() {
 		defer close(probing)
-		g.probe(probes, cmp.Or(o.patience, defaultPatience), send)
+		g.probe(probes, cmp.Or(o.answerTimeout, defaultAnswerTimeout), send)
 	}()
 	go func() {
 		spawned := become()
@@ -224,12 +223,14 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 
 // probe waits, in the way that ready.probe asks for, until the worker is ready.
 // READY=1 of the worker is awaited elsewhere, at the same time.
-func (g *generation) probe(ctx context.Context, patience time.Duration, send func(event)) {
+func (g *generation) probe(ctx context.Context, answerTimeout time.Duration, send func(event)) {
 	if g.spec.Probe == ProbeNotify {
 		return
 	}
 	said := func(text string) { send(event{kind: probed, text: text}) }
-	probes := prober{patience: patience, connected: g.visits.add, answered: g.visits.answered}
+	probes := prober{
+		answerTimeout: answerTimeout, unaccepted: g.spec.Queues.Unaccepted, connected: g.own.add, answered: g.own.answered,
+	}
 	path := g.spec.Probe == ProbeHTTP || (g.spec.Probe == ProbeAuto && g.spec.ReadyPath != "")
 	if g.handoff == handoff.Preload {
 		select {
@@ -270,15 +271,15 @@ func (g *generation) readReports(reports *handoff.Reports, send func(event), end
 // make systemd start the service again that has just been stopped.
 func (g *generation) discardProbes() error {
 	left := map[netip.AddrPort][]netip.AddrPort{}
-	for _, conn := range g.visits.waiting() {
-		waiting, err := inQueue(conn)
+	for _, conn := range g.own.waiting() {
+		target, client := ends(conn)
+		waiting, err := g.spec.Queues.Unaccepted(target, client)
 		if err != nil {
 			return err
 		}
 		if !waiting {
 			continue
 		}
-		client, target := conn.LocalAddr().(*net.TCPAddr).AddrPort(), conn.RemoteAddr().(*net.TCPAddr).AddrPort()
 		for _, socket := range g.spec.Sockets {
 			if dialAddress(socket.Address) == target {
 				left[socket.Address] = append(left[socket.Address], client)

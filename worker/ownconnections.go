@@ -7,9 +7,9 @@ import (
 	"sync"
 )
 
-// visits takes note of connections that the launcher has made to its worker. A
-// http.Transport makes them on goroutines of its own.
-type visits struct {
+// ownConnections takes note of connections that the launcher has made to its
+// worker. A http.Transport makes them on goroutines of its own.
+type ownConnections struct {
 	mu    sync.Mutex
 	conns []net.Conn
 	// open is the part of them that were given up before they were answered, or
@@ -17,37 +17,37 @@ type visits struct {
 	open []net.Conn
 }
 
-func (v *visits) add(conn net.Conn) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.conns = append(v.conns, conn)
-	v.open = append(v.open, conn)
+func (o *ownConnections) add(conn net.Conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.conns = append(o.conns, conn)
+	o.open = append(o.open, conn)
 }
 
 // answered says that all of them have left the queue.
-func (v *visits) answered() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.open = nil
+func (o *ownConnections) answered() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.open = nil
 }
 
 // waiting returns those that may be in the queue still.
-func (v *visits) waiting() []net.Conn {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return slices.Clone(v.open)
+func (o *ownConnections) waiting() []net.Conn {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.open)
 }
 
-func (v *visits) all() []net.Conn {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return slices.Clone(v.conns)
+func (o *ownConnections) all() []net.Conn {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.conns)
 }
 
 // from returns the addresses from which they came.
-func (v *visits) from() []netip.AddrPort {
+func (o *ownConnections) from() []netip.AddrPort {
 	var addresses []netip.AddrPort
-	for _, conn := range v.all() {
+	for _, conn := range o.all() {
 		address := conn.LocalAddr().(*net.TCPAddr).AddrPort()
 		addresses = append(addresses, netip.AddrPortFrom(address.Addr().Unmap().WithZone(""), address.Port()))
 	}

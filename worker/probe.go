@@ -13,16 +13,16 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/prometheus/procfs"
 )
 
-// defaultPatience is how long a request of the launcher's may go unanswered once
-// the worker has taken it from the queue.
-const defaultPatience = 3 * time.Second
+// defaultAnswerTimeout is how long a request of the launcher's may go unanswered
+// once the worker has taken it from the queue.
+const defaultAnswerTimeout = 3 * time.Second
 
 // prober makes the launcher's own requests.
 type prober struct {
-	patience time.Duration
+	answerTimeout time.Duration
+	unaccepted    func(server, client netip.AddrPort) (bool, error) // as in Queues
 	// connected is called with each connection that was made, answered when it has
 	// left the queue and the request is over; nil: nobody cares.
 	connected func(net.Conn)
@@ -115,7 +115,7 @@ func (p prober) exchange(ctx context.Context, method, target string) (*http.Resp
 	}
 	req.Header.Set("User-Agent", "gateway-ready-probe")
 	req.Close = true
-	silent := fmt.Errorf("accepted, and not answered in %s", p.patience)
+	silent := fmt.Errorf("accepted, and not answered in %s", p.answerTimeout)
 	transport := &http.Transport{
 		// The transport's own context outlives the request: a connection that
 		// is made at the last moment would be kept for one that never comes.
@@ -129,7 +129,7 @@ func (p prober) exchange(ctx context.Context, method, target string) (*http.Resp
 			}
 			context.AfterFunc(ctx, func() { _ = conn.Close() })
 			go func() {
-				if stayedSilent(ctx, conn, p.patience) {
+				if p.stayedSilent(ctx, conn) {
 					cancel(silent)
 				}
 			}()
@@ -149,10 +149,10 @@ func (p prober) exchange(ctx context.Context, method, target string) (*http.Resp
 	return answer, answer.Body.Close()
 }
 
-// stayedSilent returns true when the connection has been out of the queue for
-// patience, and false when the context is done before.
-func stayedSilent(ctx context.Context, conn net.Conn, patience time.Duration) bool {
-	ticker := time.NewTicker(patience)
+// stayedSilent returns true when the connection has been out of the queue for the
+// time in which an answer has to come, and false when the context is done before.
+func (p prober) stayedSilent(ctx context.Context, conn net.Conn) bool {
+	ticker := time.NewTicker(p.answerTimeout)
 	defer ticker.Stop()
 	for accepted := false; ; {
 		select {
@@ -160,7 +160,7 @@ func stayedSilent(ctx context.Context, conn net.Conn, patience time.Duration) bo
 		case <-ctx.Done():
 			return false
 		}
-		waiting, err := inQueue(conn)
+		waiting, err := p.unaccepted(ends(conn))
 		if err != nil || !waiting {
 			if accepted {
 				return true
@@ -169,41 +169,6 @@ func stayedSilent(ctx context.Context, conn net.Conn, patience time.Duration) bo
 			accepted = true
 		}
 	}
-}
-
-// States of linux/tcp_states.h.
-const (
-	tcpEstablished = 1
-	tcpCloseWait   = 8
-)
-
-// inQueue reports whether the other end of a connection to this machine has not
-// been accepted yet: such a connection has no inode (net/ipv4/tcp_ipv4.c prints
-// sock_i_ino, which is 0 until accept(2) makes a file of it). One that was
-// accepted and closed has none either, but then is in a state that only close(2)
-// leads to; while it waits it is established, or the client has given it up.
-func inQueue(conn net.Conn) (bool, error) {
-	client, server := conn.LocalAddr().(*net.TCPAddr), conn.RemoteAddr().(*net.TCPAddr)
-	fs, err := procfs.NewDefaultFS()
-	if err != nil {
-		return false, err
-	}
-	//lint:ignore SA1019 netlink is faster, which does not count for a question in seconds while a worker starts
-	table := fs.NetTCP
-	if server.IP.To4() == nil {
-		//lint:ignore SA1019 see above
-		table = fs.NetTCP6
-	}
-	connections, err := table()
-	if err != nil {
-		return false, err
-	}
-	for _, line := range connections {
-		if line.LocalPort == uint64(server.Port) && line.RemPort == uint64(client.Port) && line.RemAddr.Equal(client.IP) {
-			return line.Inode == 0 && (line.St == tcpEstablished || line.St == tcpCloseWait), nil
-		}
-	}
-	return false, nil
 }
 
 func readyURL(spec Spec) string {
@@ -224,6 +189,11 @@ func ShownURL(target string) string {
 	}
 	u.RawQuery = ""
 	return u.Redacted()
+}
+
+// ends returns the two ends of a connection.
+func ends(conn net.Conn) (server, client netip.AddrPort) {
+	return conn.RemoteAddr().(*net.TCPAddr).AddrPort(), conn.LocalAddr().(*net.TCPAddr).AddrPort()
 }
 
 func loopback(u *url.URL) bool {

@@ -39,6 +39,10 @@ func TestProbeAutoHTTP(t *testing.T) {
 	}
 }
 
+func testProber(answerTimeout time.Duration) prober {
+	return prober{answerTimeout: answerTimeout, unaccepted: new(testQueues).Unaccepted}
+}
+
 // TestAwaitPath runs the probe against servers that are not the worker.
 func TestAwaitPath(t *testing.T) {
 	t.Parallel()
@@ -77,7 +81,7 @@ func TestAwaitPath(t *testing.T) {
 	} {
 		var said []string
 		within(t, test.path, func() error {
-			return prober{patience: time.Second}.awaitPath(t.Context(), Spec{Sockets: held, ReadyPath: test.path}, func(text string) { said = append(said, text) })
+			return testProber(time.Second).awaitPath(t.Context(), Spec{Sockets: held, ReadyPath: test.path}, func(text string) { said = append(said, text) })
 		})
 		if len(said) != test.complaints {
 			t.Errorf("%s: %q", test.path, said)
@@ -106,7 +110,7 @@ func TestAwaitPathSays(t *testing.T) {
 		enough := errors.New("enough")
 		count := 0
 		within(t, path, func() error {
-			err := prober{patience: 10 * time.Millisecond}.awaitPath(ctx, Spec{ReadyPath: path}, func(text string) {
+			err := testProber(10*time.Millisecond).awaitPath(ctx, Spec{ReadyPath: path}, func(text string) {
 				if !strings.HasPrefix(text, "GET "+path) || !strings.Contains(text, want) {
 					t.Errorf("%s: said %q, want %q in it", path, text, want)
 				}
@@ -187,14 +191,14 @@ func TestOneProbeInTheQueue(t *testing.T) {
 	const clients, patience = 3, time.Second
 	probes := map[string]func(context.Context, Spec) error{
 		"adopted": func(ctx context.Context, spec Spec) error {
-			return prober{patience: patience}.awaitAnswers(ctx, spec, func(text string) { t.Error(text) })
+			return testProber(patience).awaitAnswers(ctx, spec, func(text string) { t.Error(text) })
 		},
 		"http": func(ctx context.Context, spec Spec) error {
-			return prober{patience: patience}.awaitPath(ctx, spec, func(text string) { t.Error(text) })
+			return testProber(patience).awaitPath(ctx, spec, func(text string) { t.Error(text) })
 		},
 		"https": func(ctx context.Context, spec Spec) error {
 			spec.ReadyPath = "https://" + spec.Sockets[0].Address.String() + "/"
-			return prober{patience: patience}.awaitPath(ctx, spec, func(string) {})
+			return testProber(patience).awaitPath(ctx, spec, func(string) {})
 		},
 	}
 	for name, probe := range probes {
@@ -254,7 +258,7 @@ func TestProbeOfEachSocket(t *testing.T) {
 	spec := Spec{Sockets: []handoff.Socket{listen(t, "127.0.0.1"), listen(t, "::1")}}
 	done := make(chan error, 1)
 	go func() {
-		done <- prober{patience: time.Hour}.awaitAnswers(t.Context(), spec, func(text string) { t.Error(text) })
+		done <- testProber(time.Hour).awaitAnswers(t.Context(), spec, func(text string) { t.Error(text) })
 	}()
 	for _, socket := range spec.Sockets {
 		select {
@@ -280,7 +284,7 @@ func TestProbeOfClosedQueue(t *testing.T) {
 	done := make(chan error, 1)
 	refused := make(chan string, 100)
 	go func() {
-		done <- prober{patience: time.Hour}.awaitAnswers(t.Context(), Spec{Sockets: []handoff.Socket{socket}}, func(text string) { refused <- text })
+		done <- testProber(time.Hour).awaitAnswers(t.Context(), Spec{Sockets: []handoff.Socket{socket}}, func(text string) { refused <- text })
 	}()
 	select {
 	case text := <-refused:
@@ -311,7 +315,7 @@ func TestProbeGivenUp(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
-			_, err := prober{patience: time.Hour}.exchange(ctx, http.MethodGet, scheme+"://"+socket.Address.String()+"/")
+			_, err := testProber(time.Hour).exchange(ctx, http.MethodGet, scheme+"://"+socket.Address.String()+"/")
 			done <- err
 		}()
 		fd := accept(t, socket)
@@ -371,82 +375,31 @@ func TestLoopback(t *testing.T) {
 	}
 }
 
-// TestInQueue: only a connection that nobody has accepted counts as waiting. One
-// that the server has answered and closed has no inode either, for a minute.
-func TestInQueue(t *testing.T) {
-	t.Parallel()
-	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
-		server, err := net.Listen("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer server.Close()
-		check := func(what string, conn net.Conn, want bool) {
-			t.Helper()
-			if got, err := inQueue(conn); err != nil || got != want {
-				t.Errorf("%s on %s: in the queue: %t, %v; want %t", what, address, got, err, want)
-			}
-		}
-		connect := func() net.Conn {
-			t.Helper()
-			conn, err := net.Dial("tcp", server.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			return conn
-		}
-		accept := func() net.Conn {
-			t.Helper()
-			conn, err := server.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			return conn
-		}
-
-		conn := connect()
-		check("not accepted", conn, true)
-		served := accept()
-		check("accepted", conn, false)
-		served.Close()
-		check("closed by the server", conn, false)
-		conn.Close()
-		check("closed by the server, then by the client", conn, false)
-
-		conn = connect()
-		conn.Close()
-		check("given up by the client", conn, true)
-		served = accept()
-		check("given up by the client, then accepted", conn, false)
-		served.Close()
-		check("given up by the client, accepted and closed", conn, false)
-	}
-}
-
-// TestVisitsThatAreOver: only a request that was given up may be in the queue
+// TestAnsweredRequests: only a request that was given up may be in the queue
 // still; the address of one that was answered can be somebody else's later.
-func TestVisitsThatAreOver(t *testing.T) {
+func TestAnsweredRequests(t *testing.T) {
 	t.Parallel()
 	answers := httptest.NewServer(http.NotFoundHandler())
 	defer answers.Close()
 	silent := listen(t, "127.0.0.1")
-	visits := new(visits)
-	probes := prober{patience: time.Hour, connected: visits.add, answered: visits.answered}
+	own := new(ownConnections)
+	probes := testProber(time.Hour)
+	probes.connected, probes.answered = own.add, own.answered
 	if _, err := probes.exchange(t.Context(), http.MethodGet, answers.URL); err != nil {
 		t.Fatal(err)
 	}
-	if got := visits.waiting(); len(got) != 0 || len(visits.from()) != 1 {
-		t.Errorf("an answered request: %d may wait, of %d", len(got), len(visits.from()))
+	if got := own.waiting(); len(got) != 0 || len(own.from()) != 1 {
+		t.Errorf("an answered request: %d may wait, of %d", len(got), len(own.from()))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	probes.connected = func(conn net.Conn) {
-		visits.add(conn)
+		own.add(conn)
 		cancel()
 	}
 	if _, err := probes.exchange(ctx, http.MethodGet, "http://"+silent.Address.String()); err == nil {
 		t.Error("nobody has answered: no error")
 	}
-	if got := visits.waiting(); len(got) != 1 || len(visits.from()) != 2 {
-		t.Errorf("a request that was given up: %d may wait, of %d", len(got), len(visits.from()))
+	if got := own.waiting(); len(got) != 1 || len(own.from()) != 2 {
+		t.Errorf("a request that was given up: %d may wait, of %d", len(got), len(own.from()))
 	}
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -62,7 +63,7 @@ func newRig(t *testing.T, command []string) *rig {
 	}
 	r.options = Options{
 		Log:       slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Directory: t.TempDir(), AtOnce: true, Observe: r.observe, patience: 50 * time.Millisecond,
+		Directory: t.TempDir(), AtOnce: true, Observe: r.observe, answerTimeout: 50 * time.Millisecond,
 	}
 	return r
 }
@@ -380,6 +381,25 @@ func (q *testQueues) Queued() (int, error) {
 		total += int(info.Unacked)
 	}
 	return total, nil
+}
+
+// Unaccepted is what listener tells, in a few lines: the kernel's table shows no inode before accept(2).
+func (q *testQueues) Unaccepted(server, client netip.AddrPort) (bool, error) {
+	path, ends := "/proc/net/tcp", " "
+	if server.Addr().Is6() {
+		path = "/proc/net/tcp6"
+	}
+	for _, end := range []netip.AddrPort{server, client} {
+		address := end.Addr().AsSlice()
+		for i := 0; i < len(address); i += 4 {
+			ends += fmt.Sprintf("%08X", binary.NativeEndian.Uint32(address[i:]))
+		}
+		ends += fmt.Sprintf(":%04X ", end.Port())
+	}
+	table, err := os.ReadFile(path)
+	_, line, found := strings.Cut(string(table), ends)
+	fields := strings.Fields(line)
+	return found && fields[6] == "0" && (fields[0] == "01" || fields[0] == "08"), err
 }
 
 func (q *testQueues) Restore() error {

@@ -65,7 +65,11 @@ type Queues interface {
 	AwaitIdle(ctx context.Context, idle time.Duration, own []netip.AddrPort) error
 	// Queued returns how many clients wait to be accepted.
 	Queued() (int, error)
-	// Restore puts the sockets into the state in which they came.
+	// Unaccepted reports whether a connection to this machine has not been accepted
+	// yet, named by its two ends.
+	Unaccepted(server, client netip.AddrPort) (bool, error)
+	// Restore puts the sockets into the state in which they came. They share it with
+	// whoever serves, so nobody must.
 	Restore() error
 	// Listen gives the sockets the full backlog again.
 	Listen() error

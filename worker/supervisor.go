@@ -50,8 +50,8 @@ type Options struct {
 	Heartbeat      func()
 	HeartbeatEvery time.Duration
 
-	patience  time.Duration // 0: defaultPatience
-	desertion time.Duration // 0: defaultDesertion
+	answerTimeout time.Duration // 0: defaultAnswerTimeout
+	desertion     time.Duration // 0: defaultDesertion
 }
 
 // Supervisor runs one generation of the worker after the other.
