@@ -75,7 +75,7 @@ func (s *Supervisor) start(event) {
 		return
 	}
 	s.present = generation
-	s.log.Info("worker started", "generation", s.number, "worker_pid", generation.process.Pid, "handoff", generation.handoff)
+	s.log.Info("worker started", "generation", s.number, "worker_pid", generation.process.Pid, "handoff", generation.handoff.Kind())
 }
 
 func (s *Supervisor) serveClients(e event) {

@@ -26,7 +26,7 @@ import (
 type generation struct {
 	number  int
 	spec    Spec
-	handoff handoff.Kind
+	handoff handoff.Handoff
 	process *os.Process
 	group   *cgroup.Group // nil where there is none
 	started time.Time
@@ -117,7 +117,8 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 	if err != nil {
 		return nil, fmt.Errorf("worker.command: %w", err)
 	}
-	if g.handoff, err = handoff.Choose(spec.Handoff, path, spec.Command); err != nil {
+	chosen, err := handoff.Choose(spec.Handoff, path, spec.Command)
+	if err != nil {
 		return nil, fmt.Errorf("worker.handoff: %w", err)
 	}
 	var notify *notifySocket
@@ -128,20 +129,16 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 		undo = append(undo, notify.Close)
 		own = append(own, "NOTIFY_SOCKET="+notify.path)
 	}
-	parcel, err := handoff.Pack(g.handoff, spec.Sockets, environ, o.Directory)
-	if err != nil {
+	if g.handoff, err = handoff.New(chosen, spec.Sockets, environ, o.Directory); err != nil {
 		return nil, err
 	}
-	defer parcel.Close()
-	if parcel.Reports != nil {
-		undo = append(undo, parcel.Reports.Close)
-	}
-	own = append(own, parcel.Env...)
+	undo = append(undo, g.handoff.Close)
+	own = append(own, g.handoff.Env()...)
 	worker := program{
-		path: path, argv: spec.Command, environ: environment(given, own...), directory: spec.Directory, files: parcel.Files,
+		path: path, argv: spec.Command, environ: environment(given, own...), directory: spec.Directory, files: g.handoff.Files(),
 	}
 	first, become := worker, func() error { return nil }
-	if parcel.ListenPID {
+	if order := g.handoff.Shim(); order != nil {
 		control, remote, err := handoff.ShimControl()
 		if err != nil {
 			return nil, err
@@ -150,11 +147,13 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 		undo = append(undo, control.Close)
 		// The program that runs now, also when its file has been replaced.
 		first.path, first.argv = "/proc/self/exe", []string{"gateway", "shim"}
-		first.environ = append(slices.Clone(environ), shim.Variable+"="+strconv.Itoa(3+len(parcel.Files)))
-		first.files = append(slices.Clone(parcel.Files), remote)
+		first.environ = append(slices.Clone(environ), shim.Variable+"="+strconv.Itoa(3+len(worker.files)))
+		first.files = append(slices.Clone(worker.files), remote)
 		become = func() error {
 			defer control.Close()
-			own := append(own, "LISTEN_PID="+strconv.Itoa(g.process.Pid))
+			if order.ListenPID {
+				own = append(own, "LISTEN_PID="+strconv.Itoa(g.process.Pid))
+			}
 			return handoff.Send(control, shim.Command{Path: worker.path, Argv: worker.argv, Env: environment(given, own...)})
 		}
 	}
@@ -167,6 +166,7 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 	if g.process, err = spawn.start(first, g.group, trees.reaper); err != nil {
 		return nil, fmt.Errorf("start the worker in %s: %w", spec.Directory, err)
 	}
+	g.handoff.Started(g.process.Pid)
 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	g.cancel, g.over = cancel, ctx.Done()
@@ -178,8 +178,8 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 		}
 	}
 	reportsEnd := make(chan struct{})
-	if parcel.Reports != nil {
-		go g.readReports(parcel.Reports, send, reportsEnd)
+	if reports := g.handoff.Reports(); reports != nil {
+		go g.readReports(reports, send, reportsEnd)
 	} else {
 		close(reportsEnd)
 	}
@@ -209,9 +209,7 @@ func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner
 		case <-time.After(time.Second):
 		}
 		cancel(nil)
-		if parcel.Reports != nil {
-			_ = parcel.Reports.Close()
-		}
+		_ = g.handoff.Close()
 		<-probing
 		if err := g.discardProbes(); err != nil {
 			o.Log.Warn("requests of the launcher's own stay in the queue", "generation", number, "error", err)
@@ -232,7 +230,7 @@ func (g *generation) probe(ctx context.Context, answerTimeout time.Duration, sen
 		answerTimeout: answerTimeout, unaccepted: g.spec.Queues.Unaccepted, connected: g.own.add, answered: g.own.answered,
 	}
 	path := g.spec.Probe == ProbeHTTP || (g.spec.Probe == ProbeAuto && g.spec.ReadyPath != "")
-	if g.handoff == handoff.Preload {
+	if g.handoff.Reports() != nil {
 		select {
 		case <-g.adopted:
 		case <-ctx.Done():
@@ -244,7 +242,7 @@ func (g *generation) probe(ctx context.Context, answerTimeout time.Duration, sen
 	if path && probes.awaitPath(ctx, g.spec, said) != nil {
 		return
 	}
-	send(event{kind: becameReady, adopted: g.handoff == handoff.Preload})
+	send(event{kind: becameReady, adopted: g.handoff.Reports() != nil})
 }
 
 // listensEverywhere reports whether the worker listens on every held address, as
@@ -360,9 +358,9 @@ func (g *generation) explain(listens []netip.AddrPort) string {
 		return fmt.Sprintf("it listens on %s, not on %s: set its port in worker.command, or set listen to %s", join(elsewhere), held, join(elsewhere))
 	case g.spec.Probe == ProbeNotify:
 		return "it has not said READY=1 to its NOTIFY_SOCKET, as ready.probe asks of it"
-	case g.handoff == handoff.Preload && len(missing) > 0 && len(adopted) > 0:
+	case g.handoff.Reports() != nil && len(missing) > 0 && len(adopted) > 0:
 		return fmt.Sprintf("it listens on %s only: make it listen on %s too, or take that out of listen", join(adopted), join(missing))
-	case g.handoff == handoff.Preload && len(missing) > 0:
+	case g.handoff.Reports() != nil && len(missing) > 0:
 		return fmt.Sprintf("it has not listened on %s", held)
 	case g.probed != "":
 		return g.probed

@@ -126,6 +126,11 @@ func TestNonsenseReports(t *testing.T) {
 	}
 }
 
+// reporting is a handoff that tells what the worker listens on.
+type reporting struct{ handoff.Handoff }
+
+func (reporting) Reports() *handoff.Reports { return new(handoff.Reports) }
+
 func TestExplain(t *testing.T) {
 	t.Parallel()
 	v4, v6 := netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("[::1]:80")
@@ -137,28 +142,28 @@ func TestExplain(t *testing.T) {
 		want       string
 	}{
 		"one of two": {
-			generation{handoff: handoff.Preload, listening: map[netip.AddrPort]bool{v4: true}},
+			generation{handoff: reporting{}, listening: map[netip.AddrPort]bool{v4: true}},
 			nil,
 			"it listens on 127.0.0.1:80 only: make it listen on [::1]:80 too, or take that out of listen",
 		},
 		"one of two, and another port": {
-			generation{handoff: handoff.Preload, listening: map[netip.AddrPort]bool{v4: true}},
+			generation{handoff: reporting{}, listening: map[netip.AddrPort]bool{v4: true}},
 			[]netip.AddrPort{other},
 			"it listens on 127.0.0.1:80 only: make it listen on [::1]:80 too, or take that out of listen",
 		},
-		"none": {generation{handoff: handoff.Preload}, nil, "it has not listened on 127.0.0.1:80 and [::1]:80"},
+		"none": {generation{handoff: reporting{}}, nil, "it has not listened on 127.0.0.1:80 and [::1]:80"},
 		"another port, told twice": {
-			generation{handoff: handoff.Preload, elsewhere: []netip.AddrPort{other}},
+			generation{handoff: reporting{}, elsewhere: []netip.AddrPort{other}},
 			[]netip.AddrPort{other},
 			"it listens on 127.0.0.1:81, not on 127.0.0.1:80 and [::1]:80: set its port in worker.command, or set listen to 127.0.0.1:81",
 		},
 		"all, and the probe": {
-			generation{handoff: handoff.Preload, listening: map[netip.AddrPort]bool{v4: true, v6: true}, probed: "GET / was answered with 500"},
+			generation{handoff: reporting{}, listening: map[netip.AddrPort]bool{v4: true, v6: true}, probed: "GET / was answered with 500"},
 			nil,
 			"GET / was answered with 500",
 		},
 		"all, and no READY=1": {
-			generation{handoff: handoff.Preload, listening: map[netip.AddrPort]bool{v4: true, v6: true}, spec: Spec{Probe: ProbeNotify}},
+			generation{handoff: reporting{}, listening: map[netip.AddrPort]bool{v4: true, v6: true}, spec: Spec{Probe: ProbeNotify}},
 			nil,
 			"it has not said READY=1 to its NOTIFY_SOCKET, as ready.probe asks of it",
 		},

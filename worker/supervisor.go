@@ -292,7 +292,7 @@ func (s *Supervisor) show() {
 		Edition: s.spec.Edition, RolledBack: s.rolled, RollbackReason: s.reason,
 	}
 	if s.present != nil {
-		status.PID, status.Handoff, status.Started = s.present.process.Pid, s.present.handoff, s.present.started
+		status.PID, status.Handoff, status.Started = s.present.process.Pid, s.present.handoff.Kind(), s.present.started
 		switch s.state {
 		case Ready:
 			status.ReadyAfter = s.readyAt.Sub(s.present.started)

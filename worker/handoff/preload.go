@@ -3,6 +3,7 @@ package handoff
 import (
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,9 +21,15 @@ const poolSize = 64
 //go:embed preload.cjs
 var preloadScript []byte
 
-// packPreload passes poolSize duplicates of each socket and a pipe for the
-// reports, and makes Node.js load the script that uses them.
-func packPreload(sockets []Socket, environ []string, directory string) (*Parcel, error) {
+// preload passes poolSize duplicates of each socket and a pipe for the reports,
+// and makes Node.js load the script that uses them.
+type preload struct {
+	files   []*os.File // the end of the pipe that the worker writes to comes first
+	env     []string
+	reports *Reports
+}
+
+func newPreload(sockets []Socket, environ []string, directory string) (Handoff, error) {
 	script := filepath.Join(directory, "preload.cjs")
 	// By itself renameio would try, with files of its own, whether it can use /tmp: the first client would wait for that.
 	if err := renameio.WriteFile(script, preloadScript, 0o644, renameio.WithTempDir(directory)); err != nil {
@@ -32,7 +39,7 @@ func packPreload(sockets []Socket, environ []string, directory string) (*Parcel,
 	if err != nil {
 		return nil, os.NewSyscallError("pipe", err)
 	}
-	p := &Parcel{Files: []*os.File{writer}, Reports: newReports(reader), own: []*os.File{writer}}
+	p := &preload{files: []*os.File{writer}, reports: newReports(reader)}
 	type pool struct {
 		Host string `json:"host"`
 		Port uint16 `json:"port"`
@@ -47,14 +54,14 @@ func packPreload(sockets []Socket, environ []string, directory string) (*Parcel,
 	for _, socket := range sockets {
 		entry := pool{Host: socket.Address.Addr().String(), Port: socket.Address.Port()}
 		for range poolSize {
-			entry.FDs = append(entry.FDs, 3+len(p.Files))
-			p.Files = append(p.Files, socket.File)
+			entry.FDs = append(entry.FDs, 3+len(p.files))
+			p.files = append(p.files, socket.File)
 		}
 		order.Sockets = append(order.Sockets, entry)
 	}
 	encoded, err := json.Marshal(order)
 	if err != nil {
-		return nil, fmt.Errorf("describe the sockets to Node.js: %w", err)
+		return nil, errors.Join(fmt.Errorf("describe the sockets to Node.js: %w", err), p.Close())
 	}
 	options := option
 	for _, entry := range environ {
@@ -62,8 +69,28 @@ func packPreload(sockets []Socket, environ []string, directory string) (*Parcel,
 			options = given + " " + option
 		}
 	}
-	p.Env = []string{"NODE_OPTIONS=" + options, "GATEWAY_PRELOAD=" + string(encoded)}
+	p.env = []string{"NODE_OPTIONS=" + options, "GATEWAY_PRELOAD=" + string(encoded)}
 	return p, nil
+}
+
+func (p *preload) Kind() Kind { return Preload }
+
+func (p *preload) Files() []*os.File { return p.files }
+
+func (p *preload) Env() []string { return p.env }
+
+func (p *preload) Shim() *Order { return nil }
+
+// Started closes the worker's end of the pipe: the reports end with the worker.
+func (p *preload) Started(int) { _ = p.files[0].Close() }
+
+func (p *preload) Reports() *Reports { return p.reports }
+
+func (p *preload) Release() {}
+
+func (p *preload) Close() error {
+	_ = p.files[0].Close() // unless Started has
+	return p.reports.Close()
 }
 
 // quoteNodeOption quotes a word for NODE_OPTIONS, where double quotes group and

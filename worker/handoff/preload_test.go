@@ -524,7 +524,7 @@ func TestExhausted(t *testing.T) {
 	w := script(t, "servers.cjs", sockets).run(t)
 	w.tell(command{Do: "make", ID: "a", Kind: "http"})
 	listen := command{Do: "listen", ID: "a", Args: []any{socket.Address.Port(), "127.0.0.1"}}
-	for range len(w.parcel.Files) - 1 { // one is the pipe
+	for range len(w.handoff.Files()) - 1 { // one is the pipe
 		w.tell(listen)
 		w.bound("a", socket)
 		w.reported(listening(socket.Address))
@@ -843,16 +843,16 @@ func TestReportsTalkNonsense(t *testing.T) {
 	for _, text := range []string{"nonsense", `{"address": 1}`, `{"address": "localhost:1"}`, strings.Repeat("x", 100_000)} {
 		t.Run(text[:8], func(t *testing.T) {
 			t.Parallel()
-			parcel, err := handoff.Pack(handoff.Preload, nil, nil, t.TempDir())
+			given, err := handoff.New(handoff.Preload, nil, nil, t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer parcel.Reports.Close()
+			defer given.Close()
 			go func() {
-				_, _ = io.WriteString(parcel.Files[0], text+"\n")
-				parcel.Close()
+				_, _ = io.WriteString(given.Files()[0], text+"\n")
+				given.Started(os.Getpid())
 			}()
-			report, err := parcel.Reports.Next()
+			report, err := given.Reports().Next()
 			if err == nil || err == io.EOF {
 				t.Errorf("the report is %+v, %v", report, err)
 			}
@@ -862,17 +862,16 @@ func TestReportsTalkNonsense(t *testing.T) {
 
 func TestReportsClose(t *testing.T) {
 	t.Parallel()
-	parcel, err := handoff.Pack(handoff.Preload, nil, nil, t.TempDir())
+	given, err := handoff.New(handoff.Preload, nil, nil, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer parcel.Close()
 	next := make(chan error, 1)
 	go func() {
-		_, err := parcel.Reports.Next()
+		_, err := given.Reports().Next()
 		next <- err
 	}()
-	if err := parcel.Reports.Close(); err != nil {
+	if err := given.Close(); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -235,12 +235,11 @@ func TestShimByHand(t *testing.T) {
 	}
 }
 
-func TestPackRefusesTheOthers(t *testing.T) {
+func TestNewRefusesTheOthers(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []handoff.Kind{handoff.Auto, handoff.Intercept, ""} {
-		if parcel, err := handoff.Pack(kind, nil, nil, t.TempDir()); err == nil {
-			parcel.Close()
-			t.Errorf("%q was packed", kind)
+		if _, err := handoff.New(kind, nil, nil, t.TempDir()); err == nil {
+			t.Errorf("%q was made", kind)
 		}
 	}
 }

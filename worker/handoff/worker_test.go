@@ -56,7 +56,7 @@ type start struct {
 type worker struct {
 	t       *testing.T
 	pid     int
-	parcel  *handoff.Parcel
+	handoff handoff.Handoff
 	control string // the name of the shim's control socket
 	sent    error  // what Send returned
 	stdin   *os.File
@@ -76,7 +76,7 @@ func (s start) run(t *testing.T) *worker {
 		s.directory = t.TempDir()
 	}
 	environ := slices.Concat([]string{"PATH=" + os.Getenv("PATH"), "HOME=/", quick}, s.environ)
-	parcel, err := handoff.Pack(s.kind, s.sockets, environ, s.directory)
+	given, err := handoff.New(s.kind, s.sockets, environ, s.directory)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,9 +93,9 @@ func (s start) run(t *testing.T) *worker {
 	argv := append([]string{s.path}, s.arguments...)
 	first, firstArgv := s.path, argv
 	attributes := &os.ProcAttr{
-		Files: slices.Concat([]*os.File{stdin.reader, stdout.writer, stderr.writer}, parcel.Files), Env: override(environ, parcel.Env),
+		Files: slices.Concat([]*os.File{stdin.reader, stdout.writer, stderr.writer}, given.Files()), Env: override(environ, given.Env()),
 	}
-	if parcel.ListenPID {
+	if given.Shim() != nil {
 		first, firstArgv = "/proc/self/exe", []string{"gateway", "shim"}
 		attributes.Files = append(attributes.Files, remote)
 		attributes.Env = append(attributes.Env, shim.Variable+"="+strconv.Itoa(len(attributes.Files)-1))
@@ -104,21 +104,21 @@ func (s start) run(t *testing.T) *worker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parcel.Close()
+	given.Started(process.Pid)
 	for _, file := range []*os.File{remote, stdin.reader, stdout.writer, stderr.writer} {
 		_ = file.Close()
 	}
 	w := &worker{
-		t: t, pid: process.Pid, parcel: parcel, control: name, stdin: stdin.writer,
+		t: t, pid: process.Pid, handoff: given, control: name, stdin: stdin.writer,
 		lines: make(chan string, 1000), reports: make(chan handoff.Report, 1000), ended: make(chan *os.ProcessState, 1),
 	}
 	if s.deaf {
-		_ = parcel.Reports.Close()
+		_ = given.Reports().Close()
 	}
 	var reading sync.WaitGroup
 	reading.Go(func() { w.readLines(stdout.reader) })
 	reading.Go(func() { w.readErrors(stderr.reader) })
-	if parcel.Reports != nil && !s.deaf {
+	if given.Reports() != nil && !s.deaf {
 		reading.Go(w.readReports)
 	} else {
 		close(w.reports)
@@ -138,9 +138,9 @@ func (s start) run(t *testing.T) *worker {
 		_ = w.stdin.Close()
 		<-reaped
 	})
-	if parcel.ListenPID {
+	if given.Shim() != nil {
 		w.sent = handoff.Send(local, shim.Command{
-			Path: s.path, Argv: argv, Env: append(override(environ, parcel.Env), "LISTEN_PID="+strconv.Itoa(process.Pid)),
+			Path: s.path, Argv: argv, Env: append(override(environ, given.Env()), "LISTEN_PID="+strconv.Itoa(process.Pid)),
 		})
 	}
 	return w
@@ -191,9 +191,9 @@ func (w *worker) readErrors(stderr io.Reader) {
 
 func (w *worker) readReports() {
 	defer close(w.reports)
-	defer w.parcel.Reports.Close()
+	defer w.handoff.Close()
 	for {
-		report, err := w.parcel.Reports.Next()
+		report, err := w.handoff.Reports().Next()
 		if errors.Is(err, io.EOF) {
 			return
 		}

@@ -1,0 +1,56 @@
+package handoff
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+)
+
+// Socket is a listening socket to hand over. The descriptor stays the caller's.
+type Socket struct {
+	File    *os.File
+	Address netip.AddrPort
+}
+
+// Handoff is how one generation comes by the sockets.
+type Handoff interface {
+	Kind() Kind
+	// Files are the worker's descriptors from 3 on.
+	Files() []*os.File
+	// Env is added to the worker's environment.
+	Env() []string
+	// Shim is what the shim has to do; nil: the worker is started without one.
+	Shim() *Order
+	// Started tells it the process, which has inherited the files: the shim, or the
+	// worker itself.
+	Started(pid int)
+	// Reports tells what the worker listens on; nil where that cannot be known, and
+	// has to be tried.
+	Reports() *Reports
+	// Release lets a worker go on that waits for the sockets.
+	Release()
+	// Close gives up what was made for the generation: it has ended, or was never
+	// started.
+	Close() error
+}
+
+// Order is what the shim has to do before it becomes the worker.
+type Order struct {
+	// ListenPID asks for LISTEN_PID, which is the worker's own pid: only the shim can
+	// be told a process's pid before it becomes the worker.
+	ListenPID bool
+}
+
+// New prepares the sockets for one generation. environ is the worker's environment
+// so far; directory is the launcher's runtime directory, where the script that
+// Preload needs is written.
+func New(kind Kind, sockets []Socket, environ []string, directory string) (Handoff, error) {
+	switch kind {
+	case ListenFDs:
+		return listenFDs(sockets), nil
+	case Preload:
+		return newPreload(sockets, environ, directory)
+	default:
+		return nil, fmt.Errorf("handoff %q cannot be made", kind)
+	}
+}
