@@ -148,7 +148,7 @@ func TestDeskAfterThePause(t *testing.T) {
 	r, o := deskRig(t, command(t, "exit", "code=99"))
 	r.run()
 	r.await(BackingOff)
-	r.letTimePass()
+	r.letTimePass(0)
 	r.awaitThat("next backoff", func(s Status) bool { return s.State == BackingOff && s.Generation == 2 })
 	o.want(t, "next backoff", "restore", "open", "close", "restore", "open")
 }
@@ -188,7 +188,7 @@ func TestDesertion(t *testing.T) {
 	t.Parallel()
 	gate := fifo(t)
 	r := preloadRig(t, "listen=1", "close="+gate)
-	r.options.desertion = 100 * time.Millisecond
+	r.options.relistenTimeout = 100 * time.Millisecond
 	r.run()
 	r.await(Ready)
 	open(t, gate)
@@ -203,39 +203,33 @@ func TestDesertion(t *testing.T) {
 func TestListensAgain(t *testing.T) {
 	t.Parallel()
 	one, two := netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("[::1]:1")
-	supervise := func(state State) (*Supervisor, *generation, func(handoff.Event, netip.AddrPort)) {
+	begin := func(stage stage) (*generation, func(handoff.Event, netip.AddrPort)) {
 		self, err := os.FindProcess(os.Getpid())
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := New(Spec{Backoff: Backoff{ResetAfter: time.Hour}}, Options{Log: slog.New(slog.DiscardHandler), desertion: time.Hour})
-		s.timer = time.NewTimer(time.Hour)
-		s.resetBackoff()
-		s.state = state
-		g := &generation{
-			spec: Spec{Queues: new(testQueues), Sockets: make([]handoff.Socket, 2)}, process: self,
-			listening: map[netip.AddrPort]bool{}, adopted: make(chan struct{}), endProbes: func() {},
-		}
-		s.present = g
-		return s, g, func(what handoff.Event, address netip.AddrPort) {
-			s.note(event{report: handoff.Report{Event: what, Address: address, Held: true}})
+		around := surroundings{options: Options{Log: slog.New(slog.DiscardHandler), relistenTimeout: time.Hour}}
+		g := newGeneration(1, Spec{Queues: new(testQueues), Sockets: make([]handoff.Socket, 2)}, around, func(event) {})
+		g.process, g.stage = self, stage
+		return g, func(what handoff.Event, address netip.AddrPort) {
+			g.handle(event{kind: reported, report: handoff.Report{Event: what, Address: address, Held: true}})
 		}
 	}
 
-	_, g, note := supervise(Ready)
+	g, note := begin(ready)
 	note(handoff.Listening, one)
 	note(handoff.Listening, two)
-	if g.deserted != nil {
+	if g.relisten != nil {
 		t.Error("a timer while it listens")
 	}
 	note(handoff.Closed, one)
-	timer := g.deserted
+	timer := g.relisten
 	if timer == nil {
 		t.Fatal("no timer after it has closed a listener")
 	}
 	note(handoff.Closed, two)
 	note(handoff.Listening, one)
-	if g.deserted != timer {
+	if g.relisten != timer {
 		t.Error("another timer, or none, while one of two listeners is missing")
 	}
 	_, before := g.spec.Queues.(*testQueues).counts()
@@ -243,24 +237,24 @@ func TestListensAgain(t *testing.T) {
 	if _, now := g.spec.Queues.(*testQueues).counts(); now != before+1 {
 		t.Errorf("sockets given their backlog %d times when it listened again, want once", now-before)
 	}
-	if g.deserted != nil || timer.Stop() {
+	if g.relisten != nil || timer.Stop() {
 		t.Error("the timer runs on after it listens again")
 	}
 	note(handoff.Closed, two)
-	if g.deserted == nil || g.deserted == timer {
+	if g.relisten == nil || g.relisten == timer {
 		t.Error("no timer when it closes a listener again")
 	}
 
 	// It listened, and has closed a listener before it said that it is ready.
-	s, g, note := supervise(Starting)
+	g, note = begin(starting)
 	note(handoff.Listening, one)
 	note(handoff.Listening, two)
 	note(handoff.Closed, two)
-	if g.deserted != nil {
+	if g.relisten != nil {
 		t.Error("a timer while it starts, which has a limit of its own")
 	}
-	s.serveClients(event{})
-	if g.deserted == nil {
+	g.handle(event{kind: becameReady})
+	if g.relisten == nil {
 		t.Error("no timer for what it closed before it was ready")
 	}
 }
@@ -271,7 +265,7 @@ func TestDesertionSaysWhich(t *testing.T) {
 	gate := fifo(t)
 	r := preloadRig(t, "listen=2", "close="+gate)
 	r.spec.Sockets = append(r.spec.Sockets, listen(t, "::1"))
-	r.options.desertion = 100 * time.Millisecond
+	r.options.relistenTimeout = 100 * time.Millisecond
 	r.run()
 	r.await(Ready)
 	open(t, gate)

@@ -5,12 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -18,32 +15,45 @@ import (
 
 	"openclaw-gateway/worker/cgroup"
 	"openclaw-gateway/worker/handoff"
-	"openclaw-gateway/worker/handoff/shim"
 )
 
-// generation is one life of the worker. The supervisor's goroutine owns it; the
-// goroutines that watch it send events.
+// surroundings are what all generations of a supervisor share.
+type surroundings struct {
+	options Options
+	trees   *trees
+	spawn   spawner
+	events  chan event
+}
+
+// generation is one life of the worker: a machine of its own, with a state, a timer
+// and a table. The supervisor's goroutine owns it; the goroutines that watch it send
+// events.
 type generation struct {
+	surroundings
 	number  int
 	spec    Spec
+	stage   stage
+	since   time.Time // when it entered that
+	timer   *time.Timer
+	tell    func(event) // the supervisor
 	handoff handoff.Handoff
 	process *os.Process
 	group   *cgroup.Group // nil where there is none
 	started time.Time
+	readyAt time.Time // zero: it never was
 	// cancel ends what watches the generation, but not the wait for its end.
-	cancel context.CancelCauseFunc
+	cancel context.CancelFunc
 	// over is closed by cancel.
 	over <-chan struct{}
-	// deserted runs while the worker lives on without a listener that it had.
-	deserted *time.Timer
 
 	// What a reporting handoff has told.
-	listening map[netip.AddrPort]bool
-	released  bool             // it has let go of an address that it had, before it was ready
-	closed    []netip.AddrPort // held addresses on which it no longer listens
-	elsewhere []netip.AddrPort // fixed ports that are not the launcher's
-	clash     netip.AddrPort   // an address in use that it wanted besides
-	adopted   chan struct{}    // closed when it listens on every held address
+	listening   map[netip.AddrPort]bool
+	closedEarly bool             // an address that it had, before it was ready
+	closed      []netip.AddrPort // held addresses on which it no longer listens
+	elsewhere   []netip.AddrPort // fixed ports that are not the launcher's
+	clash       netip.AddrPort   // an address in use that it wanted besides
+	adopted     chan struct{}    // closed when it listens on every held address
+	relisten    *time.Timer      // runs while the worker lives on without a listener that it had
 
 	executed chan struct{} // closed when the process has become the worker, or could not
 
@@ -53,215 +63,258 @@ type generation struct {
 	endProbes context.CancelFunc
 	probesEnd <-chan struct{}
 	probed    string // what the last probe was answered with
-	why       Reason // why it was told to end
-	detail    string
+
+	unwatch  func()        // ends the wait for the last client to leave
+	idleStop time.Duration // for how long nobody may be connected; 0: endless
+	why      Reason        // why it was told to end
+	detail   string
 }
 
-// kind of an event.
-type kind int
-
-const (
-	clientWaits  kind = iota
-	restartAsked      // by somebody, or by a new spec
-	stopAsked         // the launcher ends
-	hurryAsked        // the launcher ends, and somebody is tired of waiting
-	becameReady       // the generation serves
-	idled             // no client has been connected for long enough
-	lost              // the generation cannot serve: it must be replaced
-	reported          // the handoff tells what the worker listens on
-	probed            // a probe was answered with something else than ready
-	ended             // the last process of the generation has gone
-	timeUp            // the timer of the state
-)
-
-type event struct {
-	kind       kind
-	generation int // whose it is; 0: nobody's
-	report     handoff.Report
-	exit       Exit
-	err        error
-	text       string
-	adopted    bool // becameReady because it listens, not because it said so
-}
-
-// newGeneration starts the worker. What it does from now on comes as events.
-func newGeneration(number int, spec Spec, o Options, trees *trees, spawn spawner, events chan<- event) (_ *generation, err error) {
+// newGeneration returns a generation that has not been started.
+func newGeneration(number int, spec Spec, around surroundings, tell func(event)) *generation {
 	g := &generation{
-		number: number, spec: spec, listening: map[netip.AddrPort]bool{},
-		own:     new(ownConnections),
-		adopted: make(chan struct{}), executed: make(chan struct{}), started: time.Now(),
+		surroundings: around, number: number, spec: spec, tell: tell, started: time.Now(), timer: time.NewTimer(0),
+		listening: map[netip.AddrPort]bool{}, adopted: make(chan struct{}), executed: make(chan struct{}),
+		own: new(ownConnections), endProbes: func() {}, unwatch: func() {},
 	}
-	if err := spec.Queues.Restore(); err != nil {
-		return nil, err
-	}
-	var undo []func() error
-	defer func() {
-		if err != nil {
-			for _, f := range slices.Backward(undo) {
-				err = errors.Join(err, f())
-			}
-		}
-	}()
-
-	// The error of the start would not tell which file it misses.
-	if info, err := os.Stat(spec.Directory); err != nil {
-		return nil, fmt.Errorf("worker.directory: %w", err)
-	} else if !info.IsDir() {
-		return nil, fmt.Errorf("worker.directory: %s is not a directory", spec.Directory)
-	}
-	given, own := slices.Concat(os.Environ(), spec.Environment), []string{
-		"GATEWAY_GENERATION=" + strconv.Itoa(number), markKey + "=" + trees.mark(),
-	}
-	environ := environment(given, own...)
-	path, err := handoff.Lookup(spec.Command[0], spec.Directory, environ)
-	if err != nil {
-		return nil, fmt.Errorf("worker.command: %w", err)
-	}
-	chosen, err := handoff.Choose(spec.Handoff, path, spec.Command)
-	if err != nil {
-		return nil, fmt.Errorf("worker.handoff: %w", err)
-	}
-	var notify *notifySocket
-	if spec.Probe == ProbeAuto || spec.Probe == ProbeNotify {
-		if notify, err = newNotifySocket(o.Directory, number); err != nil {
-			return nil, err
-		}
-		undo = append(undo, notify.Close)
-		own = append(own, "NOTIFY_SOCKET="+notify.path)
-	}
-	if g.handoff, err = handoff.New(chosen, spec.Sockets, environ, o.Directory); err != nil {
-		return nil, err
-	}
-	undo = append(undo, g.handoff.Close)
-	own = append(own, g.handoff.Env()...)
-	worker := program{
-		path: path, argv: spec.Command, environ: environment(given, own...), directory: spec.Directory, files: g.handoff.Files(),
-	}
-	first, become := worker, func() error { return nil }
-	if order := g.handoff.Shim(); order != nil {
-		control, remote, err := handoff.ShimControl()
-		if err != nil {
-			return nil, err
-		}
-		defer remote.Close()
-		undo = append(undo, control.Close)
-		// The program that runs now, also when its file has been replaced.
-		first.path, first.argv = "/proc/self/exe", []string{"gateway", "shim"}
-		first.environ = append(slices.Clone(environ), shim.Variable+"="+strconv.Itoa(3+len(worker.files)))
-		first.files = append(slices.Clone(worker.files), remote)
-		become = func() error {
-			defer control.Close()
-			if order.ListenPID {
-				own = append(own, "LISTEN_PID="+strconv.Itoa(g.process.Pid))
-			}
-			return handoff.Send(control, shim.Command{Path: worker.path, Argv: worker.argv, Env: environment(given, own...)})
-		}
-	}
-	if g.group, err = trees.make(number); err != nil {
-		return nil, err
-	}
-	if g.group != nil {
-		undo = append(undo, g.group.Remove)
-	}
-	if g.process, err = spawn.start(first, g.group, trees.reaper); err != nil {
-		return nil, fmt.Errorf("start the worker in %s: %w", spec.Directory, err)
-	}
-	g.handoff.Started(g.process.Pid)
-
-	ctx, cancel := context.WithCancelCause(context.Background())
-	g.cancel, g.over = cancel, ctx.Done()
-	send := func(e event) {
-		e.generation = number
-		select {
-		case events <- e:
-		case <-ctx.Done():
-		}
-	}
-	reportsEnd := make(chan struct{})
-	if reports := g.handoff.Reports(); reports != nil {
-		go g.readReports(reports, send, reportsEnd)
-	} else {
-		close(reportsEnd)
-	}
-	if notify != nil {
-		go notify.watch(g.process.Pid, func() { send(event{kind: becameReady}) })
-		context.AfterFunc(ctx, func() { _ = notify.Close() })
-	}
-	probing := make(chan struct{})
-	g.probesEnd = probing
-	var probes context.Context
-	probes, g.endProbes = context.WithCancel(ctx)
-	go func() {
-		defer close(probing)
-		g.probe(probes, cmp.Or(o.answerTimeout, defaultAnswerTimeout), send)
-	}()
-	go func() {
-		spawned := become()
-		close(g.executed)
-		exit := g.await(trees)
-		if spawned != nil {
-			exit.Detail = spawned.Error()
-		}
-		// The last report, why it could not listen perhaps, belongs before the
-		// end; a stray that holds the pipe open must not delay it for long.
-		select {
-		case <-reportsEnd:
-		case <-time.After(time.Second):
-		}
-		cancel(nil)
-		_ = g.handoff.Close()
-		<-probing
-		if err := g.discardProbes(); err != nil {
-			o.Log.Warn("requests of the launcher's own stay in the queue", "generation", number, "error", err)
-		}
-		events <- event{kind: ended, generation: number, exit: exit}
-	}()
-	return g, nil
+	g.enter(starting, spec.ReadyTimeout)
+	return g
 }
 
-// probe waits, in the way that ready.probe asks for, until the worker is ready.
-// READY=1 of the worker is awaited elsewhere, at the same time.
-func (g *generation) probe(ctx context.Context, answerTimeout time.Duration, send func(event)) {
-	if g.spec.Probe == ProbeNotify {
+// enter changes the state; after limit, if it is not 0, timeUp comes.
+func (g *generation) enter(stage stage, limit time.Duration) {
+	g.watchIdle(0)
+	g.stage, g.since = stage, time.Now()
+	g.setLimit(limit)
+}
+
+func (g *generation) setLimit(limit time.Duration) {
+	g.timer.Stop()
+	if limit > 0 {
+		g.timer.Reset(limit)
+	}
+}
+
+// limit yields when the time in the present state is up.
+func (g *generation) limit() <-chan time.Time {
+	if g == nil {
+		return nil
+	}
+	return g.timer.C
+}
+
+// send is for the goroutines that watch the generation.
+func (g *generation) send(e event) {
+	e.generation = g.number
+	select {
+	case g.events <- e:
+	case <-g.over:
+	}
+}
+
+// told adds to a message which generation and which process it is about.
+func (g *generation) told(more ...any) []any {
+	return append([]any{"generation", g.number, "worker_pid", g.process.Pid}, more...)
+}
+
+// pass leaves an event to the supervisor.
+func (g *generation) pass(e event) { g.tell(e) }
+
+// park has the worker wait at the gate, for as long as it takes.
+func (g *generation) park(event) { g.enter(parked, 0) }
+
+func (g *generation) unpark(event) {
+	g.enter(starting, g.spec.ReadyTimeout)
+	g.handoff.Release()
+}
+
+func (g *generation) becomeReady(e event) {
+	if e.adopted && !g.listensEverywhere() {
+		// It only tried whether its address is free, and has let go of it.
+		g.closedEarly = true
 		return
 	}
-	said := func(text string) { send(event{kind: probed, text: text}) }
-	probes := prober{
-		answerTimeout: answerTimeout, unaccepted: g.spec.Queues.Unaccepted, connected: g.own.add, answered: g.own.answered,
+	g.lengthenQueues()
+	g.endProbes()
+	g.enter(ready, 0)
+	g.readyAt = g.since
+	g.watchListeners()
+	g.tell(event{kind: becameReady})
+}
+
+// lengthenQueues gives the sockets their full backlog again: Node.js shrinks it
+// by listening with one of its own.
+func (g *generation) lengthenQueues() {
+	if err := g.spec.Queues.Listen(); err != nil {
+		g.options.Log.Error("cannot give the sockets their full backlog again", "error", err)
 	}
-	path := g.spec.Probe == ProbeHTTP || (g.spec.Probe == ProbeAuto && g.spec.ReadyPath != "")
-	if g.handoff.Reports() != nil {
+}
+
+// watchIdle has the event idled come when no client was connected to a ready
+// worker for so long; 0: never. A change of that time starts it anew.
+func (g *generation) watchIdle(idle time.Duration) {
+	if g.idleStop == idle {
+		return
+	}
+	g.unwatch()
+	g.unwatch, g.idleStop = func() {}, idle
+	if idle == 0 {
+		return
+	}
+	g.unwatch = watch(func(ctx context.Context) {
+		// One of the launcher's own requests would be taken for a client's.
 		select {
-		case <-g.adopted:
+		case <-g.probesEnd:
 		case <-ctx.Done():
 			return
 		}
-	} else if !path && probes.awaitAnswers(ctx, g.spec, said) != nil {
-		return
-	}
-	if path && probes.awaitPath(ctx, g.spec, said) != nil {
-		return
-	}
-	send(event{kind: becameReady, adopted: g.handoff.Reports() != nil})
+		err := g.spec.Queues.AwaitIdle(ctx, idle, g.own.from())
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			g.options.Log.Error("the worker is not stopped when nobody needs it (worker.idle_stop)", "generation", g.number, "error", err)
+			return
+		}
+		select {
+		case g.events <- event{kind: idled, generation: g.number}:
+		case <-ctx.Done():
+		}
+	})
 }
 
-// listensEverywhere reports whether the worker listens on every held address, as
-// far as its handoff tells.
-func (g *generation) listensEverywhere() bool { return len(g.listening) == len(g.spec.Sockets) }
+// watch runs f until what it returns is called, which waits for its end.
+func watch(f func(context.Context)) (unwatch func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
 
-func (g *generation) readReports(reports *handoff.Reports, send func(event), end chan<- struct{}) {
-	defer close(end)
+// stopIdle ends a generation that nobody needs.
+func (g *generation) stopIdle(event) {
+	g.options.Log.Info("nobody has been connected to the worker (worker.idle_stop)", "generation", g.number, "for", g.idleStop)
+	g.stop(ReasonIdle, "")
+}
+
+func (g *generation) takeProbe(e event) {
+	g.probed = e.text
+	g.options.Log.Debug("worker is not ready yet", "generation", g.number, "probe", e.text)
+}
+
+// stopLate ends a generation that did not become ready in time.
+func (g *generation) stopLate(event) {
+	var listens []netip.AddrPort
+	if g.options.ListensOn != nil {
+		held := addresses(g.spec.Sockets)
+		listens = slices.DeleteFunc(g.options.ListensOn(g.process.Pid), func(address netip.AddrPort) bool {
+			return slices.Contains(held, address)
+		})
+	}
+	g.stopUnready(event{err: fmt.Errorf("not ready after %s (ready.timeout): %s", g.spec.ReadyTimeout, g.explain(listens))})
+}
+
+// stopUnready ends a generation that cannot serve.
+func (g *generation) stopUnready(e event) {
+	g.options.Log.Error("worker does not serve", g.told("error", e.err)...)
+	g.tell(event{kind: cannotServe, err: e.err})
+	g.stop(ReasonUnready, e.err.Error())
+}
+
+func (g *generation) stopAsked(e event) { g.stop(e.reason, "") }
+
+// stopForGood is about a generation that is being stopped already.
+func (g *generation) stopForGood(e event) {
+	if e.reason == ReasonStop {
+		g.why = ReasonStop
+	}
+}
+
+func (g *generation) stop(why Reason, detail string) {
+	g.why, g.detail = why, detail
+	g.cancel()
+	g.enter(stopping, g.spec.StopTimeout)
+	signal := g.spec.StopSignal
+	select {
+	case <-g.executed:
+	default:
+		// Still the shim, which has nothing to put in order and might swallow
+		// another signal.
+		signal = unix.SIGKILL
+	}
+	g.options.Log.Info("stopping the worker", g.told("reason", why, "signal", signalName(signal))...)
+	g.signal(signal)
+}
+
+func (g *generation) kill(event) {
+	g.options.Log.Warn("the worker has not ended in its time, killing it", g.told("stop_timeout", g.spec.StopTimeout)...)
+	g.signal(unix.SIGKILL)
+}
+
+func (g *generation) signal(signal syscall.Signal) {
+	if err := g.process.Signal(signal); err != nil {
+		g.options.Log.Debug("the worker has ended already", "generation", g.number, "error", err)
+	}
+}
+
+// end says why the generation has ended.
+func (g *generation) end(e event) {
+	exit := e.exit
+	switch {
+	case g.stage == stopping:
+		exit.Reason, exit.Detail = g.why, g.detail
+	case g.stage == ready && exit.Code == 0:
+		exit.Reason, exit.Detail = ReasonRestart, "the worker itself asked for the restart, or somebody else told it to end"
+	default:
+		exit.Reason = ReasonCrash
+		if g.stage != ready && g.clash.IsValid() {
+			exit.Detail = cmp.Or(exit.Detail, g.explain(nil))
+		}
+	}
+	if !g.readyAt.IsZero() {
+		exit.ReadyAfter = g.readyAt.Sub(g.started)
+	}
+	g.enter(gone, 0)
+	g.tell(event{kind: ended, exit: exit})
+}
+
+// await waits for the end of the main process, and returns when the last
+// process of the generation has gone.
+func (g *generation) await() Exit {
+	pid := g.process.Pid
 	for {
-		report, err := reports.Next()
-		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
-			return
+		// Not reaped yet: its pid stays its own until the others have ended.
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
 		}
-		if err != nil {
-			send(event{kind: lost, err: err})
-			return
-		}
-		send(event{kind: reported, report: report})
 	}
+	exit := Exit{Generation: g.number, Code: -1, At: time.Now(), Lived: time.Since(g.started)}
+	strays, err := g.trees.end(pid, g.group)
+	if err != nil {
+		g.options.Log.Error("cannot end everything that a generation has left", "generation", g.number, "error", err)
+	}
+	exit.Strays = strays
+	state, waitErr := g.process.Wait()
+	g.trees.reaper.waited(pid)
+	if err := errors.Join(err, waitErr); err != nil {
+		exit.Detail = err.Error()
+	}
+	if state == nil {
+		return exit
+	}
+	if status := state.Sys().(syscall.WaitStatus); status.Signaled() {
+		exit.Signal = status.Signal()
+	} else {
+		exit.Code = status.ExitStatus()
+	}
+	return exit
 }
 
 // discardProbes takes the launcher's own requests out of the queues that the
@@ -289,131 +342,4 @@ func (g *generation) discardProbes() error {
 		errs = append(errs, g.spec.Queues.Discard(socket, clients))
 	}
 	return errors.Join(errs...)
-}
-
-// note takes in what the handoff reports. It returns an error when the worker
-// can no longer serve.
-func (g *generation) note(report handoff.Report) error {
-	switch report.Event {
-	case handoff.Listening:
-		switch {
-		case report.Held:
-			g.listening[report.Address] = true
-			g.closed = slices.DeleteFunc(g.closed, func(address netip.AddrPort) bool { return address == report.Address })
-		case !report.Ephemeral && !slices.Contains(g.elsewhere, report.Address):
-			g.elsewhere = append(g.elsewhere, report.Address)
-		}
-	case handoff.Closed:
-		delete(g.listening, report.Address)
-		g.closed = append(g.closed, report.Address)
-	case handoff.Failed:
-		if report.Code == "EADDRINUSE" && g.clashes(report.Address) {
-			g.clash = report.Address
-		}
-	case handoff.Exhausted:
-		return fmt.Errorf("the worker has listened on %s so often that this process has no socket left for it", report.Address)
-	}
-	select {
-	case <-g.adopted:
-	default:
-		if g.listensEverywhere() {
-			close(g.adopted)
-		}
-	}
-	return nil
-}
-
-// clashes reports whether address is not one of the held ones but overlaps one:
-// the same port, and one of the two is for all addresses of the machine.
-func (g *generation) clashes(address netip.AddrPort) bool {
-	return slices.ContainsFunc(g.spec.Sockets, func(s handoff.Socket) bool {
-		return s.Address != address && s.Address.Port() == address.Port() &&
-			(s.Address.Addr().IsUnspecified() || address.Addr().IsUnspecified())
-	})
-}
-
-// explain says what kept the worker from serving, as far as is known; listens
-// holds the addresses on which its processes were seen to listen.
-func (g *generation) explain(listens []netip.AddrPort) string {
-	held := join(addresses(g.spec.Sockets))
-	var elsewhere, adopted, missing []netip.AddrPort
-	for _, address := range slices.Concat(g.elsewhere, listens) {
-		if !slices.Contains(elsewhere, address) {
-			elsewhere = append(elsewhere, address)
-		}
-	}
-	for _, address := range addresses(g.spec.Sockets) {
-		if g.listening[address] {
-			adopted = append(adopted, address)
-		} else {
-			missing = append(missing, address)
-		}
-	}
-	switch {
-	case g.clash.IsValid():
-		return fmt.Sprintf("it wanted to listen on %s, which overlaps %s that the launcher holds: make the worker listen on %s, or set listen to %s",
-			g.clash, held, held, g.clash)
-	// With an answer to the probe, another port is not what is wrong.
-	case len(elsewhere) > 0 && len(adopted) == 0 && g.probed == "":
-		return fmt.Sprintf("it listens on %s, not on %s: set its port in worker.command, or set listen to %s", join(elsewhere), held, join(elsewhere))
-	case g.spec.Probe == ProbeNotify:
-		return "it has not said READY=1 to its NOTIFY_SOCKET, as ready.probe asks of it"
-	case g.handoff.Reports() != nil && len(missing) > 0 && len(adopted) > 0:
-		return fmt.Sprintf("it listens on %s only: make it listen on %s too, or take that out of listen", join(adopted), join(missing))
-	case g.handoff.Reports() != nil && len(missing) > 0:
-		return fmt.Sprintf("it has not listened on %s", held)
-	case g.probed != "":
-		return g.probed
-	default:
-		return fmt.Sprintf("it has not taken a connection on %s: does it accept sockets by the listen-fds protocol? (worker.handoff)", held)
-	}
-}
-
-// await waits for the end of the main process, and returns when the last
-// process of the generation has gone.
-func (g *generation) await(trees *trees) Exit {
-	pid := g.process.Pid
-	for {
-		// Not reaped yet: its pid stays its own until the others have ended.
-		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	exit := Exit{Generation: g.number, Code: -1, At: time.Now(), Lived: time.Since(g.started)}
-	strays, err := trees.end(pid, g.group)
-	if err != nil {
-		trees.log.Error("cannot end everything that a generation has left", "generation", g.number, "error", err)
-	}
-	exit.Strays = strays
-	state, waitErr := g.process.Wait()
-	trees.reaper.waited(pid)
-	if err := errors.Join(err, waitErr); err != nil {
-		exit.Detail = err.Error()
-	}
-	if state == nil {
-		return exit
-	}
-	if status := state.Sys().(syscall.WaitStatus); status.Signaled() {
-		exit.Signal = status.Signal()
-	} else {
-		exit.Code = status.ExitStatus()
-	}
-	return exit
-}
-
-func addresses(sockets []handoff.Socket) []netip.AddrPort {
-	result := make([]netip.AddrPort, 0, len(sockets))
-	for _, socket := range sockets {
-		result = append(result, socket.Address)
-	}
-	return result
-}
-
-func join(addresses []netip.AddrPort) string {
-	words := make([]string, 0, len(addresses))
-	for _, address := range addresses {
-		words = append(words, address.String())
-	}
-	return strings.Join(words, " and ")
 }

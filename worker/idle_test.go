@@ -162,7 +162,7 @@ func TestWhileStoppingIdle(t *testing.T) {
 			if test.why == ReasonStop {
 				r.awaitThat("told to end", func(s Status) bool { return s.Ending == ReasonStop })
 			}
-			r.letTimePass() // stop.timeout
+			r.letTimePass(1) // stop.timeout
 			status := r.await(test.want)
 			if reply != nil {
 				r.want(r.outcome(reply))

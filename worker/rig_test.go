@@ -278,9 +278,11 @@ func (r *rig) awaitLog(text string) {
 	}
 }
 
-// letTimePass makes the supervisor believe that the timer of its state has
-// fired, when the worker is where a test wants it.
-func (r *rig) letTimePass() { r.supervisor.events <- event{kind: timeUp} }
+// letTimePass makes a generation believe that the timer of its state has fired, when
+// the worker is where a test wants it; generation 0 is the supervisor.
+func (r *rig) letTimePass(generation int) {
+	r.supervisor.events <- event{kind: timeUp, generation: generation}
+}
 
 func (b *lockedBuffer) String() string {
 	b.mu.Lock()

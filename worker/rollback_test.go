@@ -259,9 +259,9 @@ func TestApplyWhileGivenUp(t *testing.T) {
 			// giveUp has a generation given up, and killed when something else was asked for.
 			giveUp := func(generation int, reply <-chan error, then func()) {
 				t.Helper()
-				r.awaitThat("started", func(s Status) bool { return s.State == Starting && s.Generation == generation })
+				r.awaitThat("starting", func(s Status) bool { return s.State == Starting && s.Generation == generation })
 				open(t, gate)
-				r.letTimePass()
+				r.letTimePass(generation)
 				says := fmt.Sprintf("generation %d: not ready", generation)
 				r.want(r.outcome(reply), says, comesBack)
 				s := r.awaitThat("given up", func(s Status) bool { return s.State == Stopping && s.Generation == generation })

@@ -5,11 +5,13 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/proctree"
 )
 
-// State is where the supervisor stands.
+// State is where the supervisor stands, or its generation where there is one.
 type State int
 
 // The states; doc.go draws them.
@@ -88,4 +90,11 @@ type Status struct {
 	// Stopping still. 0 and "" when the last one applied is in use.
 	RolledBack     int
 	RollbackReason string
+}
+
+func signalName(signal syscall.Signal) string {
+	if name := unix.SignalName(signal); name != "" {
+		return name
+	}
+	return fmt.Sprintf("signal %d", int(signal))
 }

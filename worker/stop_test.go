@@ -97,16 +97,13 @@ func TestStopSignalOfShim(t *testing.T) {
 				t.Fatal(err)
 			}
 			open(t, gate)
-			s := New(Spec{}, Options{Log: slog.New(slog.DiscardHandler)})
-			s.timer = time.NewTimer(time.Hour)
-			s.present = &generation{
-				spec: Spec{StopSignal: unix.SIGUSR1, StopTimeout: time.Hour}, process: process,
-				executed: make(chan struct{}), cancel: func(error) {},
-			}
+			g := newGeneration(1, Spec{StopSignal: unix.SIGUSR1, StopTimeout: time.Hour},
+				surroundings{options: Options{Log: slog.New(slog.DiscardHandler)}}, nil)
+			g.process, g.cancel = process, func() {}
 			if test.executed {
-				close(s.present.executed)
+				close(g.executed)
 			}
-			s.end(ReasonRestart, "", nil)
+			g.handle(event{kind: stopAsked, reason: ReasonRestart})
 			within(t, "the process ends", func() error {
 				state, err := process.Wait()
 				if err != nil {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os/exec"
-	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -50,46 +49,43 @@ type Options struct {
 	Heartbeat      func()
 	HeartbeatEvery time.Duration
 
-	answerTimeout time.Duration // 0: defaultAnswerTimeout
-	desertion     time.Duration // 0: defaultDesertion
+	answerTimeout   time.Duration // 0: defaultAnswerTimeout
+	relistenTimeout time.Duration // 0: defaultRelistenTimeout
 }
 
 // Supervisor runs one generation of the worker after the other.
 type Supervisor struct {
-	options  Options
 	requests chan request
-	events   chan event
 	done     chan struct{} // closed when Run has returned
 	reaper   *reaper       // nil unless Alone
 
-	// Owned by the goroutine of Run.
-	log      *slog.Logger
-	spawn    spawner
-	trees    *trees
-	spec     Spec
-	good     *Spec // the last one whose worker became ready
-	state    State
-	since    time.Time
-	timer    *time.Timer
-	present  *generation
-	number   int
+	// Owned by the goroutine of Run, but events, on which it listens.
+	surroundings
+	log   *slog.Logger
+	spec  Spec
+	good  *Spec // the last one whose worker became ready
+	phase phase
+	since time.Time // when it was entered
+	timer *time.Timer
+	// serving is the generation that has become ready, coming the one that has not
+	// yet; succession.go is how the one follows the other.
+	serving  *generation
+	coming   *generation
+	number   int  // of the last generation
+	again    bool // the next generation starts when the present one has ended
 	backoff  *backoff.ExponentialBackOff
 	failures int
 	last     *Exit
 	problem  string
-	rolled   int                      // edition of the spec that was rolled back
-	reason   string                   // and why
-	next     func(*Supervisor, event) // what follows when the present generation has ended
+	rolled   int    // edition of the spec that was rolled back
+	reason   string // and why
 	nextAt   time.Time
-	readyAt  time.Time
-	waiters  []chan<- error     // who is to be told what comes of a start
-	answers  []answer           // of those who are told with the next publish
-	unwatch  context.CancelFunc // ends the wait for a client, or for the last one to leave
-	patience time.Duration      // that Ready has with a worker that nobody needs; 0: endless
-	shut     func()             // closes the front desk; nil when it is closed
-	watches  sync.WaitGroup     // those waits
-	outcome  Reason             // why Run returns
-	seen     Status             // what Observe was called with last
+	waiters  []chan<- error // who is to be told what comes of a start
+	replies  []reply        // for those who are told with the next publish
+	unwatch  func()         // ends the wait for a client
+	shut     func()         // closes the front desk; nil when it is closed
+	why      Reason         // Run returns
+	seen     Status         // what Observe was called with last
 }
 
 type request struct {
@@ -98,19 +94,20 @@ type request struct {
 	reply   chan<- error
 }
 
-// answer is what somebody is told who has waited for an outcome.
-type answer struct {
-	reply   chan<- error
-	outcome error
+// reply is what somebody is told who has waited.
+type reply struct {
+	to  chan<- error
+	err error
 }
 
 // New returns a supervisor that does nothing until Run.
 func New(spec Spec, options Options) *Supervisor {
 	s := &Supervisor{
-		options: options, log: options.Log, spec: spec, good: options.Good,
-		requests: make(chan request), events: make(chan event), done: make(chan struct{}), unwatch: func() {},
-		outcome: ReasonStop,
+		requests: make(chan request), done: make(chan struct{}),
+		surroundings: surroundings{options: options, events: make(chan event)},
+		log:          options.Log, spec: spec, good: options.Good, timer: time.NewTimer(0), unwatch: func() {}, why: ReasonStop,
 	}
+	s.timer.Stop()
 	if options.Alone {
 		s.reaper = newReaper()
 	}
@@ -156,7 +153,6 @@ func (s *Supervisor) ask(r request) <-chan error {
 // returns ReasonIdle as soon as a worker was stopped that nobody needs.
 func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) Reason {
 	defer close(s.done)
-	defer s.watches.Wait()
 	spawning, end := context.WithCancel(context.Background())
 	defer end()
 	s.spawn = newSpawner(spawning)
@@ -164,8 +160,6 @@ func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) Reason {
 		s.reaper.inherit(spawning, s.log)
 	}
 	s.trees = newTrees(s.log, s.reaper, s.options.Directory)
-	s.timer = time.NewTimer(0)
-	s.timer.Stop()
 	s.resetBackoff()
 	var heartbeat <-chan time.Time
 	if s.options.HeartbeatEvery > 0 {
@@ -175,28 +169,20 @@ func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) Reason {
 	}
 	stop := ctx.Done()
 	var hurried <-chan struct{} // of no meaning before
-
-	switch {
-	case s.spec.Refused != nil:
-		s.problem = s.spec.Refused.Error()
-		s.enter(Failed, 0)
-		s.tendDesk()
-	case s.options.AtOnce:
-		s.start(event{})
-	default:
-		s.wait()
-	}
-	for s.state != Stopped {
+	s.begin()
+	for s.phase != stopped {
 		s.publish()
 		select {
 		case e := <-s.events:
-			if e.generation == 0 || (s.present != nil && e.generation == s.present.number) {
-				s.handle(e)
-			}
+			s.dispatch(e)
 		case r := <-s.requests:
-			s.serve(r)
+			s.take(r)
 		case <-s.timer.C:
 			s.handle(event{kind: timeUp})
+		case <-s.serving.limit():
+			s.serving.handle(event{kind: timeUp})
+		case <-s.coming.limit():
+			s.coming.handle(event{kind: timeUp})
 		case <-stop:
 			stop, hurried = nil, hurry // once
 			s.handle(event{kind: stopAsked})
@@ -206,102 +192,140 @@ func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) Reason {
 			s.options.Heartbeat()
 		}
 	}
-	s.settle(ErrStopping)
+	s.replyToWaiters(ErrStopping)
 	s.publish()
-	return s.outcome
+	return s.why
 }
 
-// serve takes a request of somebody who waits for the outcome.
-func (s *Supervisor) serve(r request) {
+func (s *Supervisor) begin() {
+	switch {
+	case s.spec.Refused != nil:
+		s.problem = s.spec.Refused.Error()
+		s.enter(failed, 0)
+		s.updateDesk()
+	case s.options.AtOnce:
+		s.start(event{})
+	default:
+		s.wait()
+	}
+}
+
+// dispatch gives an event to the machine that it is for. One of a generation that
+// has gone is for nobody.
+func (s *Supervisor) dispatch(e event) {
+	switch {
+	case e.generation == 0:
+		s.handle(e)
+	case s.serving != nil && s.serving.number == e.generation:
+		s.serving.handle(e)
+	case s.coming != nil && s.coming.number == e.generation:
+		s.coming.handle(e)
+	}
+}
+
+// take takes a request of somebody who waits for what comes of it.
+func (s *Supervisor) take(r request) {
 	reason, next := ReasonRestart, &s.spec
 	if r.spec != nil {
 		reason, next = ReasonConfig, r.spec
 	}
 	if next.Refused != nil {
-		s.answer(r.reply, next.Refused)
+		s.reply(r.reply, next.Refused)
 		return
 	}
-	if r.spec != nil {
-		// The comparison may be out of date: a rollback came between.
-		r.restart = r.restart || (r.spec.After != 0 && r.spec.After != s.spec.Edition)
-		if !r.restart && s.good != nil && s.good.Edition == s.spec.Edition {
-			// The same worker, with other circumstances.
-			s.good = r.spec
-		}
-		s.spec = *r.spec
-		s.rolled, s.reason = 0, ""
-		s.resetBackoff()
-		// A waiting launcher has nothing to restart: the first client gets the
-		// new worker.
-		if s.state == Waiting {
-			s.wait()
-			s.answer(r.reply, nil)
-			return
-		}
-		switch {
-		case r.restart || s.state == Failed:
-		case s.state == Starting || s.state == Stopping:
-			// Its worker is still on its way.
-			s.waiters = append(s.waiters, r.reply)
-			return
-		default:
-			s.tendDesk()
-			s.tendIdle()
-			s.answer(r.reply, nil)
-			return
-		}
+	if r.spec != nil && !s.apply(r) {
+		return
 	}
 	s.waiters = append(s.waiters, r.reply)
 	s.failures = 0
 	s.problem = ""
 	s.backoff.Reset()
-	s.handle(event{kind: restartAsked, exit: Exit{Reason: reason}})
+	s.handle(event{kind: restartAsked, reason: reason})
 }
 
-// settle tells everybody who waits for the outcome of a start.
-func (s *Supervisor) settle(err error) {
+// apply takes a spec in, and reports whether it needs a generation of its own now.
+func (s *Supervisor) apply(r request) (restart bool) {
+	// The comparison may be out of date: a rollback came between.
+	restart = r.restart || (r.spec.After != 0 && r.spec.After != s.spec.Edition)
+	if !restart && s.good != nil && s.good.Edition == s.spec.Edition {
+		// The same worker, with other circumstances.
+		s.good = r.spec
+	}
+	s.spec = *r.spec
+	s.rolled, s.reason = 0, ""
+	s.resetBackoff()
+	switch {
+	case s.phase == waiting:
+		// It has nothing to restart: the first client gets the new worker.
+		s.wait()
+	case restart || s.phase == failed:
+		return true
+	case s.phase == running && s.present().stage != ready:
+		// Its worker is still on its way.
+		s.waiters = append(s.waiters, r.reply)
+		return false
+	default:
+		s.updateDesk()
+		if s.serving != nil {
+			s.serving.watchIdle(s.spec.IdleStop)
+		}
+	}
+	s.reply(r.reply, nil)
+	return false
+}
+
+// replyToWaiters tells everybody who waits what has come of the start.
+func (s *Supervisor) replyToWaiters(err error) {
 	for _, waiter := range s.waiters {
-		s.answer(waiter, err)
+		s.reply(waiter, err)
 	}
 	s.waiters = nil
 }
 
-// answer tells somebody an outcome, when the status that shows it has been
-// published: who looks right behind it must find it.
-func (s *Supervisor) answer(reply chan<- error, outcome error) {
-	s.answers = append(s.answers, answer{reply, outcome})
+// reply tells somebody what has come of a request, when the status that shows it has
+// been published: who looks right behind it must find it.
+func (s *Supervisor) reply(to chan<- error, err error) {
+	s.replies = append(s.replies, reply{to, err})
 }
 
-// publish has everybody know what there is to know: first those who observe, then
-// those who wait.
+// publish tells everybody what there is to know: first those who observe, then those
+// who wait.
 func (s *Supervisor) publish() {
-	s.show()
-	for _, a := range s.answers {
-		a.reply <- a.outcome
+	s.observe()
+	for _, reply := range s.replies {
+		reply.to <- reply.err
 	}
-	s.answers = nil
+	s.replies = nil
 }
 
-func (s *Supervisor) show() {
+func (s *Supervisor) observe() {
 	if s.options.Observe == nil {
 		return
 	}
 	status := Status{
-		State: s.state, Generation: s.number, Since: s.since, Restarts: max(0, s.number-1), Failures: s.failures,
+		State: s.state(), Generation: s.number, Since: s.since, Restarts: max(0, s.number-1), Failures: s.failures,
 		LastExit: s.last, NextStart: s.nextAt, Problem: s.problem,
 		Edition: s.spec.Edition, RolledBack: s.rolled, RollbackReason: s.reason,
 	}
-	if s.present != nil {
-		status.PID, status.Handoff, status.Started = s.present.process.Pid, s.present.handoff.Kind(), s.present.started
-		switch s.state {
-		case Ready:
-			status.ReadyAfter = s.readyAt.Sub(s.present.started)
-		case Stopping:
-			status.Ending = s.present.why
+	if g := s.present(); g != nil {
+		status.PID, status.Handoff, status.Started, status.Since = g.process.Pid, g.handoff.Kind(), g.started, g.since
+		switch g.stage {
+		case ready:
+			status.ReadyAfter = g.readyAt.Sub(g.started)
+		case stopping:
+			status.Ending = g.why
 		}
 	}
 	if status != s.seen {
 		s.seen = status
 		s.options.Observe(status)
 	}
+}
+
+// state is that of the supervisor, or of its generation if there is one.
+func (s *Supervisor) state() State {
+	if s.phase == running {
+		return [...]State{starting: Starting, parked: Starting, ready: Ready, stopping: Stopping}[s.present().stage]
+	}
+	return [...]State{waiting: Waiting, backingOff: BackingOff, failed: Failed, stopped: Stopped}[s.phase]
 }

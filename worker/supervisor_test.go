@@ -175,7 +175,7 @@ func TestRestartOfUnready(t *testing.T) {
 	r.run()
 	first := r.supervisor.Restart()
 	open(t, gate)
-	r.letTimePass()
+	r.letTimePass(1)
 	pid := r.await(Stopping).PID
 	r.want(r.outcome(first), "generation 1: not ready after 1h0m0s", "READY=1")
 	spec := r.spec
@@ -626,7 +626,7 @@ func TestNotReadyInTime(t *testing.T) {
 			reply := r.supervisor.Restart()
 			open(t, gate)
 			r.awaitLog(test.until)
-			r.letTimePass()
+			r.letTimePass(1)
 			says := strings.ReplaceAll(test.says, "HELD", r.spec.Sockets[0].Address.String())
 			r.want(r.outcome(reply), "generation 1: not ready after 1h0m0s (ready.timeout): "+says)
 			s := r.await(BackingOff)
@@ -654,7 +654,7 @@ func TestStaleEvents(t *testing.T) {
 	if after := r.all(); len(after) != before {
 		t.Errorf("events of generation 1 have changed generation 2:\n%s", r.recorder)
 	}
-	r.supervisor.events <- event{kind: lost, generation: 2, err: errors.New("fresh")}
+	r.supervisor.events <- event{kind: cannotServe, generation: 2, err: errors.New("fresh")}
 	if s := r.await(BackingOff); s.Problem != "generation 2: fresh" {
 		t.Errorf("backoff: %+v", s)
 	}

@@ -15,9 +15,9 @@ import (
 	"openclaw-gateway/worker/proctree"
 )
 
-// killPatience is how long the kernel may take to end killed processes before
+// killWait is how long the kernel may take to end killed processes before
 // the log says that it does; they are waited for however long it takes.
-const killPatience = 10 * time.Second
+const killWait = 10 * time.Second
 
 // markKey is the variable by which a launcher recognises what a predecessor that
 // was killed has left.
@@ -173,7 +173,7 @@ func endGroup(log *slog.Logger, group *cgroup.Group) ([]proctree.Process, error)
 		return strays, err
 	}
 	for {
-		err := group.AwaitEmpty(killPatience)
+		err := group.AwaitEmpty(killWait)
 		if !errors.Is(err, cgroup.ErrPopulated) {
 			if err != nil {
 				return strays, err

@@ -1,0 +1,155 @@
+package worker
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"openclaw-gateway/worker/handoff"
+)
+
+// defaultRelistenTimeout is how long a worker may live on without a listener that
+// it had: a server that restarts within its process listens again.
+const defaultRelistenTimeout = 10 * time.Second
+
+// takeReport takes in what the handoff reports.
+func (g *generation) takeReport(e event) {
+	before := len(g.elsewhere)
+	again := slices.Contains(g.closed, e.report.Address)
+	if err := g.note(e.report); err != nil {
+		g.stopUnready(event{err: err})
+		return
+	}
+	if g.stage == starting && g.closedEarly && g.listensEverywhere() {
+		g.becomeReady(event{})
+		return
+	}
+	if g.stage == ready && e.report.Event == handoff.Listening && e.report.Held {
+		g.lengthenQueues()
+		if again {
+			g.options.Log.Info("worker listens again", g.told("address", e.report.Address)...)
+		}
+	}
+	g.watchListeners()
+	if len(g.elsewhere) > before && g.stage == starting && len(g.listening) == 0 {
+		g.options.Log.Info("worker listens on another address", "generation", g.number, "address", e.report.Address)
+		g.tell(event{kind: reported, text: g.explain(nil)})
+	}
+}
+
+// watchListeners sees to it that a worker which has closed a listener does not
+// live on without it for long.
+func (g *generation) watchListeners() {
+	switch {
+	case g.stage != ready:
+	case len(g.closed) == 0 && g.relisten != nil:
+		g.relisten.Stop()
+		g.relisten = nil
+	case len(g.closed) > 0 && g.relisten == nil:
+		g.options.Log.Warn("worker has closed a listener", g.told("address", join(g.closed))...)
+		timeout := cmp.Or(g.options.relistenTimeout, defaultRelistenTimeout)
+		err := fmt.Errorf("it has closed its listener on %s and has not listened again for %s", join(g.closed), timeout)
+		g.relisten = time.AfterFunc(timeout, func() { g.send(event{kind: cannotServe, err: err}) })
+	}
+}
+
+// listensEverywhere reports whether the worker listens on every held address, as
+// far as its handoff tells.
+func (g *generation) listensEverywhere() bool { return len(g.listening) == len(g.spec.Sockets) }
+
+// note remembers what a report says. It returns an error when the worker can no
+// longer serve.
+func (g *generation) note(report handoff.Report) error {
+	switch report.Event {
+	case handoff.Listening:
+		switch {
+		case report.Held:
+			g.listening[report.Address] = true
+			g.closed = slices.DeleteFunc(g.closed, func(address netip.AddrPort) bool { return address == report.Address })
+		case !report.Ephemeral && !slices.Contains(g.elsewhere, report.Address):
+			g.elsewhere = append(g.elsewhere, report.Address)
+		}
+	case handoff.Closed:
+		delete(g.listening, report.Address)
+		g.closed = append(g.closed, report.Address)
+	case handoff.Failed:
+		if report.Code == "EADDRINUSE" && g.clashes(report.Address) {
+			g.clash = report.Address
+		}
+	case handoff.Exhausted:
+		return fmt.Errorf("the worker has listened on %s so often that this process has no socket left for it", report.Address)
+	}
+	select {
+	case <-g.adopted:
+	default:
+		if g.listensEverywhere() {
+			close(g.adopted)
+		}
+	}
+	return nil
+}
+
+// clashes reports whether address is not one of the held ones but overlaps one:
+// the same port, and one of the two is for all addresses of the machine.
+func (g *generation) clashes(address netip.AddrPort) bool {
+	return slices.ContainsFunc(g.spec.Sockets, func(s handoff.Socket) bool {
+		return s.Address != address && s.Address.Port() == address.Port() &&
+			(s.Address.Addr().IsUnspecified() || address.Addr().IsUnspecified())
+	})
+}
+
+// explain says what kept the worker from serving, as far as is known; listens
+// holds the addresses on which its processes were seen to listen.
+func (g *generation) explain(listens []netip.AddrPort) string {
+	held := join(addresses(g.spec.Sockets))
+	var elsewhere, adopted, missing []netip.AddrPort
+	for _, address := range slices.Concat(g.elsewhere, listens) {
+		if !slices.Contains(elsewhere, address) {
+			elsewhere = append(elsewhere, address)
+		}
+	}
+	for _, address := range addresses(g.spec.Sockets) {
+		if g.listening[address] {
+			adopted = append(adopted, address)
+		} else {
+			missing = append(missing, address)
+		}
+	}
+	switch {
+	case g.clash.IsValid():
+		return fmt.Sprintf("it wanted to listen on %s, which overlaps %s that the launcher holds: make the worker listen on %s, or set listen to %s",
+			g.clash, held, held, g.clash)
+	// With an answer to the probe, another port is not what is wrong.
+	case len(elsewhere) > 0 && len(adopted) == 0 && g.probed == "":
+		return fmt.Sprintf("it listens on %s, not on %s: set its port in worker.command, or set listen to %s", join(elsewhere), held, join(elsewhere))
+	case g.spec.Probe == ProbeNotify:
+		return "it has not said READY=1 to its NOTIFY_SOCKET, as ready.probe asks of it"
+	case g.handoff.Reports() != nil && len(missing) > 0 && len(adopted) > 0:
+		return fmt.Sprintf("it listens on %s only: make it listen on %s too, or take that out of listen", join(adopted), join(missing))
+	case g.handoff.Reports() != nil && len(missing) > 0:
+		return fmt.Sprintf("it has not listened on %s", held)
+	case g.probed != "":
+		return g.probed
+	default:
+		return fmt.Sprintf("it has not taken a connection on %s: does it accept sockets by the listen-fds protocol? (worker.handoff)", held)
+	}
+}
+
+func addresses(sockets []handoff.Socket) []netip.AddrPort {
+	result := make([]netip.AddrPort, 0, len(sockets))
+	for _, socket := range sockets {
+		result = append(result, socket.Address)
+	}
+	return result
+}
+
+func join(addresses []netip.AddrPort) string {
+	words := make([]string, 0, len(addresses))
+	for _, address := range addresses {
+		words = append(words, address.String())
+	}
+	return strings.Join(words, " and ")
+}

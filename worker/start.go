@@ -1,0 +1,235 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/handoff/shim"
+)
+
+// birth is what it takes to start a generation.
+type birth struct {
+	*generation
+	given   []string // the worker's environment, by the launcher's and the spec
+	marks   []string // and the launcher's own entries
+	program program  // what the worker is
+	notify  *notifySocket
+	control *net.UnixConn // the launcher's end of the shim's; nil without a shim
+	remote  *os.File      // and the shim's
+}
+
+// start starts the worker: steps, each of which returns how it is undone when one of
+// those behind it fails. What the worker does from then on comes as events.
+func (g *generation) start() error {
+	b := &birth{generation: g}
+	var undo []func() error
+	for _, step := range []func() (func() error, error){
+		b.findProgram, b.openNotify, b.prepareHandoff, b.openControl, b.makeGroup, b.startProcess,
+	} {
+		back, err := step()
+		if err != nil {
+			for _, f := range slices.Backward(undo) {
+				err = errors.Join(err, f())
+			}
+			return err
+		}
+		if back != nil {
+			undo = append(undo, back)
+		}
+	}
+	b.follow()
+	return nil
+}
+
+func (b *birth) findProgram() (func() error, error) {
+	// The error of the start would not tell which file it misses.
+	if info, err := os.Stat(b.spec.Directory); err != nil {
+		return nil, fmt.Errorf("worker.directory: %w", err)
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("worker.directory: %s is not a directory", b.spec.Directory)
+	}
+	b.given = slices.Concat(os.Environ(), b.spec.Environment)
+	b.marks = []string{"GATEWAY_GENERATION=" + strconv.Itoa(b.number), markKey + "=" + b.trees.mark()}
+	path, err := handoff.Lookup(b.spec.Command[0], b.spec.Directory, environment(b.given, b.marks...))
+	if err != nil {
+		return nil, fmt.Errorf("worker.command: %w", err)
+	}
+	b.program = program{path: path, argv: b.spec.Command, directory: b.spec.Directory}
+	return nil, nil
+}
+
+func (b *birth) openNotify() (func() error, error) {
+	if b.spec.Probe != ProbeAuto && b.spec.Probe != ProbeNotify {
+		return nil, nil
+	}
+	notify, err := newNotifySocket(b.options.Directory, b.number)
+	if err != nil {
+		return nil, err
+	}
+	b.notify = notify
+	b.marks = append(b.marks, "NOTIFY_SOCKET="+notify.path)
+	return notify.Close, nil
+}
+
+func (b *birth) prepareHandoff() (func() error, error) {
+	kind, err := handoff.Choose(b.spec.Handoff, b.program.path, b.spec.Command)
+	if err != nil {
+		return nil, fmt.Errorf("worker.handoff: %w", err)
+	}
+	b.handoff, err = handoff.New(kind, b.spec.Sockets, environment(b.given, b.marks...), b.options.Directory)
+	if err != nil {
+		return nil, err
+	}
+	b.marks = append(b.marks, b.handoff.Env()...)
+	b.program.environ, b.program.files = environment(b.given, b.marks...), b.handoff.Files()
+	return b.handoff.Close, nil
+}
+
+func (b *birth) openControl() (func() error, error) {
+	if b.handoff.Shim() == nil {
+		return nil, nil
+	}
+	var err error
+	if b.control, b.remote, err = handoff.ShimControl(); err != nil {
+		return nil, err
+	}
+	return func() error { return errors.Join(b.control.Close(), b.remote.Close()) }, nil
+}
+
+func (b *birth) makeGroup() (func() error, error) {
+	group, err := b.trees.make(b.number)
+	if err != nil || group == nil {
+		return nil, err
+	}
+	b.group = group
+	return group.Remove, nil
+}
+
+func (b *birth) startProcess() (func() error, error) {
+	first := b.program
+	if b.control != nil {
+		// The program that runs now, also when its file has been replaced.
+		first.path, first.argv = "/proc/self/exe", []string{"gateway", "shim"}
+		first.environ = append(slices.Clone(first.environ), shim.Variable+"="+strconv.Itoa(3+len(first.files)))
+		first.files = append(slices.Clone(first.files), b.remote)
+	}
+	process, err := b.spawn.start(first, b.group, b.trees.reaper)
+	if err != nil {
+		return nil, fmt.Errorf("start the worker in %s: %w", b.spec.Directory, err)
+	}
+	b.process = process
+	b.handoff.Started(process.Pid)
+	if b.control != nil {
+		_ = b.remote.Close()
+	}
+	return nil, nil
+}
+
+// become has the shim become the worker, and returns when it has.
+func (b *birth) become() error {
+	if b.control == nil {
+		return nil
+	}
+	defer b.control.Close()
+	if b.handoff.Shim().ListenPID {
+		b.marks = append(b.marks, "LISTEN_PID="+strconv.Itoa(b.process.Pid))
+	}
+	return handoff.Send(b.control, shim.Command{
+		Path: b.program.path, Argv: b.program.argv, Env: environment(b.given, b.marks...),
+	})
+}
+
+// follow watches the worker until its end.
+func (b *birth) follow() {
+	ctx, cancel := context.WithCancel(context.Background())
+	b.cancel, b.over = cancel, ctx.Done()
+	reportsEnd, probesEnd := make(chan struct{}), make(chan struct{})
+	b.probesEnd = probesEnd
+	go func() {
+		defer close(reportsEnd)
+		b.readReports()
+	}()
+	if b.notify != nil {
+		go b.notify.watch(b.process.Pid, func() { b.send(event{kind: becameReady}) })
+		context.AfterFunc(ctx, func() { _ = b.notify.Close() })
+	}
+	var probes context.Context
+	probes, b.endProbes = context.WithCancel(ctx)
+	go func() {
+		defer close(probesEnd)
+		b.probe(probes)
+	}()
+	go func() {
+		spawned := b.become()
+		close(b.executed)
+		exit := b.await()
+		if spawned != nil {
+			exit.Detail = spawned.Error()
+		}
+		// The last report, why it could not listen perhaps, belongs before the
+		// end; a stray that holds the pipe open must not delay it for long.
+		select {
+		case <-reportsEnd:
+		case <-time.After(time.Second):
+		}
+		cancel()
+		_ = b.handoff.Close()
+		<-probesEnd
+		if err := b.discardProbes(); err != nil {
+			b.options.Log.Warn("requests of the launcher's own stay in the queue", "generation", b.number, "error", err)
+		}
+		b.events <- event{kind: ended, generation: b.number, exit: exit}
+	}()
+}
+
+func (g *generation) readReports() {
+	reports := g.handoff.Reports()
+	for reports != nil {
+		report, err := reports.Next()
+		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
+			return
+		}
+		if err != nil {
+			g.send(event{kind: cannotServe, err: err})
+			return
+		}
+		g.send(event{kind: reported, report: report})
+	}
+}
+
+// probe waits, in the way that ready.probe asks for, until the worker is ready.
+// READY=1 of the worker is awaited elsewhere, at the same time.
+func (g *generation) probe(ctx context.Context) {
+	if g.spec.Probe == ProbeNotify {
+		return
+	}
+	said := func(text string) { g.send(event{kind: probed, text: text}) }
+	probes := prober{
+		answerTimeout: cmp.Or(g.options.answerTimeout, defaultAnswerTimeout), unaccepted: g.spec.Queues.Unaccepted,
+		connected: g.own.add, answered: g.own.answered,
+	}
+	path := g.spec.Probe == ProbeHTTP || (g.spec.Probe == ProbeAuto && g.spec.ReadyPath != "")
+	tells := g.handoff.Reports() != nil
+	if tells {
+		select {
+		case <-g.adopted:
+		case <-ctx.Done():
+			return
+		}
+	} else if !path && probes.awaitAnswers(ctx, g.spec, said) != nil {
+		return
+	}
+	if path && probes.awaitPath(ctx, g.spec, said) != nil {
+		return
+	}
+	g.send(event{kind: becameReady, adopted: tells})
+}
