@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"openclaw-gateway/worker/cgroup"
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -38,7 +37,7 @@ type generation struct {
 	tell    func(event) // the supervisor
 	handoff handoff.Handoff
 	process *os.Process
-	group   *cgroup.Group // nil where there is none
+	tree    *tree
 	started time.Time
 	readyAt time.Time // zero: it never was
 	// cancel ends what watches the generation, but not the wait for its end.
@@ -288,15 +287,9 @@ func (g *generation) end(e event) {
 // process of the generation has gone.
 func (g *generation) await() Exit {
 	pid := g.process.Pid
-	for {
-		// Not reaped yet: its pid stays its own until the others have ended.
-		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
+	awaitExit(pid)
 	exit := Exit{Generation: g.number, Code: -1, At: time.Now(), Lived: time.Since(g.started)}
-	strays, err := g.trees.end(pid, g.group)
+	strays, err := g.tree.end(pid)
 	if err != nil {
 		g.options.Log.Error("cannot end everything that a generation has left", "generation", g.number, "error", err)
 	}

@@ -1,12 +1,12 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"os/signal"
 	"sync"
 
@@ -20,17 +20,25 @@ import (
 // descends from the launcher whatever it did, and reaps them when they end. It
 // never waits for just any child: package os waits for those that it started.
 type reaper struct {
-	mu      sync.Mutex
-	started map[int]bool // by package os, and not yet waited for
+	mu sync.Mutex
+	// started is what package os has started, and not yet waited for: the main
+	// processes of the trees.
+	started map[int]owner
 	// aside is what is not the worker's although it descends from the launcher, by
-	// pid with the start time: commands of the launcher's own, what was there before
-	// the process became the launcher by exec, and what descends from these.
+	// pid with the start time: what was there before the process became the launcher
+	// by exec, and what descends from that.
 	aside map[int]uint64
+}
+
+// owned is a process, and whose it is.
+type owned struct {
+	proctree.Process
+	owner owner
 }
 
 // A nil reaper starts processes and leaves orphans to others.
 
-func newReaper() *reaper { return &reaper{started: map[int]bool{}, aside: map[int]uint64{}} }
+func newReaper() *reaper { return &reaper{started: map[int]owner{}, aside: map[int]uint64{}} }
 
 // inherit begins to inherit and to reap, until the context is done.
 func (r *reaper) inherit(ctx context.Context, log *slog.Logger) {
@@ -48,7 +56,7 @@ func (r *reaper) inherit(ctx context.Context, log *slog.Logger) {
 		for {
 			select {
 			case <-ended:
-				if _, _, err := r.reap(); err != nil {
+				if _, _, err := r.reap(nil); err != nil {
 					log.Warn("cannot reap all orphans of the worker", "error", err)
 				}
 			case <-ctx.Done():
@@ -69,41 +77,19 @@ func (r *reaper) spareAll() error {
 	return err
 }
 
-// start runs f, which starts a process of the worker's with package os.
-func (r *reaper) start(f func() (*os.Process, error)) (*os.Process, error) {
+// start runs f, which starts the main process of the owner's tree with package os.
+func (r *reaper) start(of owner, f func() (*os.Process, error)) error {
 	if r == nil {
-		return f()
+		_, err := f()
+		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	process, err := f()
 	if err == nil {
-		r.started[process.Pid] = true
+		r.started[process.Pid] = of
 	}
-	return process, err
-}
-
-// run runs a command of the launcher's own and waits for it.
-func (r *reaper) run(cmd *exec.Cmd) error {
-	if r == nil {
-		return cmd.Run()
-	}
-	r.mu.Lock()
-	err := cmd.Start()
-	if err == nil {
-		pid := cmd.Process.Pid
-		r.started[pid] = true
-		// Not waited for yet, so it is there.
-		if process, err := proctree.Find(pid); err == nil {
-			r.aside[pid] = process.Start
-		}
-		defer r.waited(pid)
-	}
-	r.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return cmd.Wait()
+	return err
 }
 
 // waited says that package os has reaped the process.
@@ -117,10 +103,11 @@ func (r *reaper) waited(pid int) {
 }
 
 // reap reaps the inherited children that have ended, and returns how many they
-// were and which processes of the worker live. What started while it looked can be
-// missing among these, but only if another one lives that was looked at, or was
-// reaped.
-func (r *reaper) reap() (living []proctree.Process, reaped int, err error) {
+// were, and which processes live that were not there before the launcher, with
+// whose they are: that of a main process is known, and of others told, which may be
+// nil, or that of their parent. What started while it looked can be missing among
+// these, but only if another one lives that was looked at, or was reaped.
+func (r *reaper) reap(told func(pid int) owner) (living []owned, reaped int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	self := os.Getpid()
@@ -128,24 +115,31 @@ func (r *reaper) reap() (living []proctree.Process, reaped int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	aside := map[int]uint64{}
+	aside, owners := map[int]uint64{}, map[int]owner{}
 	var errs []error
 	for _, process := range descendants {
 		// Parents come before their children.
-		_, spared := aside[process.PPID]
-		if start, known := r.aside[process.PID]; known && start == process.Start {
-			spared = true
-		}
-		if spared {
+		whose, started := r.started[process.PID]
+		start, before := r.aside[process.PID]
+		switch above := owners[process.PPID]; {
+		case started:
+		case above == stranger || (before && start == process.Start):
+			whose = stranger
 			aside[process.PID] = process.Start
+		default:
+			if told != nil && !process.Zombie {
+				whose = told(process.PID)
+			}
+			whose = cmp.Or(whose, above)
 		}
+		owners[process.PID] = whose
 		if !process.Zombie {
-			if !spared {
-				living = append(living, process)
+			if whose != stranger {
+				living = append(living, owned{process, whose})
 			}
 			continue
 		}
-		if process.PPID != self || r.started[process.PID] {
+		if process.PPID != self || started {
 			continue
 		}
 		var info unix.Siginfo

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 
-	"openclaw-gateway/worker/cgroup"
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -73,8 +72,8 @@ type program struct {
 	files     []*os.File // its descriptors from 3 on
 }
 
-// start starts a program in a session of its own, and in the group if there is one.
-func (s spawner) start(p program, group *cgroup.Group, reaper *reaper) (*os.Process, error) {
+// start starts a program in a session of its own, as the main process of the tree.
+func (s spawner) start(p program, tree *tree) (*os.Process, error) {
 	attributes := &os.ProcAttr{
 		Dir:   p.directory,
 		Env:   p.environ,
@@ -92,20 +91,13 @@ func (s spawner) start(p program, group *cgroup.Group, reaper *reaper) (*os.Proc
 	}
 	defer null.Close()
 	attributes.Files[0] = null
-	if group != nil {
-		folder, err := group.Open()
-		if err != nil {
-			return nil, err
-		}
-		defer folder.Close()
-		attributes.Sys.UseCgroupFD, attributes.Sys.CgroupFD = true, int(folder.Fd())
-	}
 	var process *os.Process
 	done := make(chan struct{})
 	s <- func() {
 		defer close(done)
-		process, err = reaper.start(func() (*os.Process, error) {
-			return os.StartProcess(p.path, p.argv, attributes)
+		err = tree.start(attributes.Sys, func() (_ *os.Process, err error) {
+			process, err = os.StartProcess(p.path, p.argv, attributes)
+			return process, err
 		})
 	}
 	<-done

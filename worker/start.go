@@ -33,7 +33,7 @@ func (g *generation) start() error {
 	b := &birth{generation: g}
 	var undo []func() error
 	for _, step := range []func() (func() error, error){
-		b.findProgram, b.openNotify, b.prepareHandoff, b.openControl, b.makeGroup, b.startProcess,
+		b.plantTree, b.findProgram, b.openNotify, b.prepareHandoff, b.openControl, b.startProcess,
 	} {
 		back, err := step()
 		if err != nil {
@@ -50,6 +50,15 @@ func (g *generation) start() error {
 	return nil
 }
 
+func (b *birth) plantTree() (func() error, error) {
+	tree, err := b.trees.plant(owner(b.number))
+	if err != nil {
+		return nil, err
+	}
+	b.tree = tree
+	return tree.drop, nil
+}
+
 func (b *birth) findProgram() (func() error, error) {
 	// The error of the start would not tell which file it misses.
 	if info, err := os.Stat(b.spec.Directory); err != nil {
@@ -58,7 +67,7 @@ func (b *birth) findProgram() (func() error, error) {
 		return nil, fmt.Errorf("worker.directory: %s is not a directory", b.spec.Directory)
 	}
 	b.given = slices.Concat(os.Environ(), b.spec.Environment)
-	b.marks = []string{"GATEWAY_GENERATION=" + strconv.Itoa(b.number), markKey + "=" + b.trees.mark()}
+	b.marks = b.tree.environment()
 	path, err := handoff.Lookup(b.spec.Command[0], b.spec.Directory, environment(b.given, b.marks...))
 	if err != nil {
 		return nil, fmt.Errorf("worker.command: %w", err)
@@ -105,15 +114,6 @@ func (b *birth) openControl() (func() error, error) {
 	return func() error { return errors.Join(b.control.Close(), b.remote.Close()) }, nil
 }
 
-func (b *birth) makeGroup() (func() error, error) {
-	group, err := b.trees.make(b.number)
-	if err != nil || group == nil {
-		return nil, err
-	}
-	b.group = group
-	return group.Remove, nil
-}
-
 func (b *birth) startProcess() (func() error, error) {
 	first := b.program
 	if b.control != nil {
@@ -122,7 +122,7 @@ func (b *birth) startProcess() (func() error, error) {
 		first.environ = append(slices.Clone(first.environ), shim.Variable+"="+strconv.Itoa(3+len(first.files)))
 		first.files = append(slices.Clone(first.files), b.remote)
 	}
-	process, err := b.spawn.start(first, b.group, b.trees.reaper)
+	process, err := b.spawn.start(first, b.tree)
 	if err != nil {
 		return nil, fmt.Errorf("start the worker in %s: %w", b.spec.Directory, err)
 	}

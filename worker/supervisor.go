@@ -111,11 +111,14 @@ func New(spec Spec, options Options) *Supervisor {
 	if options.Alone {
 		s.reaper = newReaper()
 	}
+	s.trees = newTrees(s.log, s.reaper, options.Directory)
 	return s
 }
 
-// Exec runs a command that has nothing to do with the worker, and waits for it.
-func (s *Supervisor) Exec(cmd *exec.Cmd) error { return s.reaper.run(cmd) }
+// Exec runs a command that is not the worker's, beside its generations, and returns
+// when all that it has started has ended: at the latest when the context is done,
+// which kills it.
+func (s *Supervisor) Exec(ctx context.Context, cmd *exec.Cmd) error { return s.trees.run(ctx, cmd) }
 
 // ErrStopping says that the launcher ends, so that nothing is started any more.
 var ErrStopping = errors.New("the launcher is stopping")
@@ -159,7 +162,7 @@ func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) Reason {
 	if s.reaper != nil {
 		s.reaper.inherit(spawning, s.log)
 	}
-	s.trees = newTrees(s.log, s.reaper, s.options.Directory)
+	s.trees.enter()
 	s.resetBackoff()
 	var heartbeat <-chan time.Time
 	if s.options.HeartbeatEvery > 0 {

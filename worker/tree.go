@@ -5,11 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/worker/cgroup"
 	"openclaw-gateway/worker/proctree"
@@ -19,49 +25,83 @@ import (
 // the log says that it does; they are waited for however long it takes.
 const killWait = 10 * time.Second
 
-// markKey is the variable by which a launcher recognises what a predecessor that
-// was killed has left.
-const markKey = proctree.MarkKey
+// The variables by which the processes of a launcher are recognised, whatever they
+// have left: markKey says of which launcher, the others of which generation, or of
+// which command of the launcher's own.
+const (
+	markKey       = proctree.MarkKey
+	generationKey = "GATEWAY_GENERATION"
+	commandKey    = "GATEWAY_COMMAND"
+)
 
-// The cgroups that the launcher makes in the unit's: its own, and before the
-// number each generation's.
+// The cgroups that the launcher makes in the unit's: its own, and before their
+// numbers those of the generations and of its own commands.
 const (
 	launcherGroup     = cgroup.LauncherName
 	generationsPrefix = "generation-"
+	commandsPrefix    = "command-"
 )
 
-// trees makes and ends the process trees of generations.
+// owner is whose a process is: the number of a generation, or below 0 that of a
+// command of the launcher's own.
+type owner int
+
+const (
+	nobody   owner = 0           // nothing shows whose it is
+	stranger owner = math.MinInt // it was there before the launcher
+)
+
+// trees are the process trees that there are.
 type trees struct {
 	log *slog.Logger
 	// reaper is nil when this process has other business than the worker: then
-	// its orphans are not inherited, and are found by their mark.
-	reaper *reaper
-	// group is the unit's cgroup; nil where none was delegated, or to a process
-	// with other business, and the tree is found by descent alone.
-	group     *cgroup.Group
+	// its orphans are not inherited, and are found by their marks.
+	reaper    *reaper
 	directory string
 	launcher  proctree.Process
+
+	mu sync.Mutex
+	// group is the unit's cgroup; nil where none was delegated, or to a process
+	// with other business, and the tree is found by mark and descent alone.
+	group    *cgroup.Group
+	there    map[owner]*tree
+	commands int // so many there were
 }
 
-// newTrees prepares for generations: with a delegated cgroup the launcher moves
-// into one of its own, beside theirs.
+// tree is the processes of one generation, or of one command.
+type tree struct {
+	*trees
+	owner  owner
+	group  *cgroup.Group // nil where there is none
+	ending bool          // its main process has ended
+}
+
 func newTrees(log *slog.Logger, reaper *reaper, directory string) *trees {
-	t := &trees{log: log, reaper: reaper, directory: directory}
+	t := &trees{log: log, reaper: reaper, directory: directory, there: map[owner]*tree{}}
 	var err error
 	if t.launcher, err = proctree.Find(os.Getpid()); err != nil {
 		log.Error("cannot mark the worker's processes: a successor will not recognise them", "error", err)
 	}
-	if reaper == nil {
-		return t
+	return t
+}
+
+// enter prepares for generations: with a delegated cgroup the launcher moves into
+// one of its own, beside theirs.
+func (t *trees) enter() {
+	if t.reaper == nil {
+		return
 	}
-	if t.group, err = ownGroup(); err != nil {
+	group, err := ownGroup()
+	if err != nil {
 		level := slog.LevelWarn
 		if errors.Is(err, cgroup.ErrNotDelegated) {
 			level = slog.LevelDebug
 		}
-		log.Log(context.Background(), level, "the worker's processes are found by descent, not by cgroup", "reason", err)
+		t.log.Log(context.Background(), level, "the worker's processes are found by descent, not by cgroup", "reason", err)
 	}
-	return t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.group = group
 }
 
 // ownGroup returns the delegated cgroup after this process has moved out of the
@@ -106,12 +146,38 @@ func unitGroup() (*cgroup.Group, error) {
 	return group, nil
 }
 
-// make returns the cgroup of a new generation; nil where there is none.
-func (t *trees) make(generation int) (*cgroup.Group, error) {
-	if t.group == nil {
-		return nil, nil
+// plant returns the tree of a new generation or command, without processes yet.
+func (t *trees) plant(owner owner) (*tree, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	planted := &tree{trees: t, owner: owner}
+	if t.group != nil {
+		name := generationsPrefix + strconv.Itoa(int(owner))
+		if owner < 0 {
+			name = commandsPrefix + strconv.Itoa(int(-owner))
+		}
+		var err error
+		if planted.group, err = t.group.Make(name); err != nil {
+			return nil, err
+		}
 	}
-	return t.group.Make(generationsPrefix + strconv.Itoa(generation))
+	t.there[owner] = planted
+	return planted, nil
+}
+
+// drop takes back a tree that has got no processes.
+func (t *tree) drop() error {
+	t.forget()
+	if t.group == nil {
+		return nil
+	}
+	return t.group.Remove()
+}
+
+func (t *tree) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.there, t.owner)
 }
 
 // mark is the value of markKey in the environment of a worker: the launcher's
@@ -120,12 +186,25 @@ func (t *trees) mark() string {
 	return proctree.Mark{Directory: t.directory, Launcher: t.launcher}.String()
 }
 
-// end ends what is left of a generation whose main process has ended and is not
-// reaped yet, and returns who that was, when nothing of it is alive.
-func (t *trees) end(main int, group *cgroup.Group) (strays []proctree.Process, err error) {
-	if group != nil {
-		if strays, err = endGroup(t.log, group); err != nil {
-			t.log.Error("cannot end a cgroup", "cgroup", group.Name(), "error", err)
+// environment is what marks the processes of the tree.
+func (t *tree) environment() []string {
+	key, number := generationKey, t.owner
+	if t.owner < 0 {
+		key, number = commandKey, -t.owner
+	}
+	return []string{key + "=" + strconv.Itoa(int(number)), markKey + "=" + t.mark()}
+}
+
+// end ends what is left of a tree whose main process has ended and is not reaped
+// yet, and returns who that was, when nothing of it is alive.
+func (t *tree) end(main int) (strays []proctree.Process, err error) {
+	defer t.forget()
+	t.mu.Lock()
+	t.ending = true
+	t.mu.Unlock()
+	if t.group != nil {
+		if strays, err = endGroup(t.log, t.group); err != nil {
+			t.log.Error("cannot end a cgroup", "cgroup", t.group.Name(), "error", err)
 		}
 	}
 	// The launcher inherits every orphan, also one that has left the cgroup.
@@ -145,15 +224,150 @@ func (t *trees) end(main int, group *cgroup.Group) (strays []proctree.Process, e
 	}
 }
 
-// left returns the living processes of the generation besides its main process,
-// and how many that had ended were reaped.
-func (t *trees) left(main int) (left []proctree.Process, reaped int, err error) {
+// left returns the living processes of the tree besides its main process, and how
+// many of all that had ended were reaped.
+func (t *tree) left(main int) (left []proctree.Process, reaped int, err error) {
+	var living []owned
 	if t.reaper != nil {
-		left, reaped, err = t.reaper.reap()
+		living, reaped, err = t.reaper.reap(t.owners())
 	} else {
-		left, err = proctree.Marked(markKey, func(value string) bool { return value == t.mark() })
+		var marked []proctree.Process
+		marked, err = proctree.Marked(markKey, func(value string) bool { return value == t.mark() })
+		for _, process := range marked {
+			living = append(living, owned{process, t.marked(process.PID)})
+		}
 	}
-	return slices.DeleteFunc(left, func(p proctree.Process) bool { return p.PID == main }), reaped, err
+	for _, process := range living {
+		if process.PID != main && t.has(process.owner) {
+			left = append(left, process.Process)
+		}
+	}
+	return left, reaped, err
+}
+
+// owners returns what tells whose a process is, by its cgroup, which it cannot leave
+// unseen, then by its mark.
+func (t *trees) owners() func(pid int) owner {
+	// Behind the look at all processes: whoever is among them has its cgroup.
+	members := sync.OnceValue(func() map[int]owner {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		members := map[int]owner{}
+		for owner, tree := range t.there {
+			if tree.group == nil {
+				continue
+			}
+			pids, err := tree.group.Processes()
+			if err != nil {
+				t.log.Warn("cannot say who is in a cgroup", "cgroup", tree.group.Name(), "error", err)
+			}
+			for _, pid := range pids {
+				members[pid] = owner
+			}
+		}
+		return members
+	})
+	return func(pid int) owner {
+		if owner := members()[pid]; owner != nobody {
+			return owner
+		}
+		return t.marked(pid)
+	}
+}
+
+// marked returns whose a process is by its environment.
+func (t *trees) marked(pid int) owner {
+	if mark, _ := proctree.Variable(pid, markKey); mark != t.mark() {
+		return nobody
+	}
+	key, sign := generationKey, 1
+	if _, command := proctree.Variable(pid, commandKey); command {
+		key, sign = commandKey, -1
+	}
+	value, _ := proctree.Variable(pid, key)
+	number, err := strconv.Atoi(value)
+	if err != nil || number < 1 {
+		return nobody
+	}
+	return owner(sign * number)
+}
+
+// has reports whether a process of that owner ends with the tree. What nothing
+// connects with a generation, or only with one that has ended, can be any one's: it
+// ends with the last that is alive.
+func (t *tree) has(owner owner) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.there[owner] != nil || t.owner < 0 {
+		return owner == t.owner
+	}
+	for _, other := range t.there {
+		if other.owner > 0 && !other.ending {
+			return false
+		}
+	}
+	return true
+}
+
+// run runs a command of the launcher's own, in a tree beside the generations'. It
+// returns when all that it has started has ended, which is at the latest when the
+// context is done.
+func (t *trees) run(ctx context.Context, cmd *exec.Cmd) error {
+	t.mu.Lock()
+	t.commands++
+	number := owner(-t.commands)
+	t.mu.Unlock()
+	tree, err := t.plant(number)
+	if err != nil {
+		return err
+	}
+	cmd.Env = append(cmd.Environ(), tree.environment()...)
+	attributes := new(syscall.SysProcAttr)
+	if cmd.SysProcAttr != nil {
+		*attributes = *cmd.SysProcAttr
+	}
+	cmd.SysProcAttr = attributes
+	err = tree.start(attributes, func() (*os.Process, error) {
+		err := cmd.Start()
+		return cmd.Process, err
+	})
+	if err != nil {
+		return errors.Join(err, tree.drop())
+	}
+	pid := cmd.Process.Pid
+	stop := context.AfterFunc(ctx, func() {
+		// All at once: whose an orphan is might be hard to tell.
+		left, _, err := tree.left(0)
+		if err := errors.Join(err, proctree.Kill(left), cmd.Process.Kill()); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.log.Error("cannot end a command of the launcher's own", "command", cmd.Path, "error", err)
+		}
+	})
+	awaitExit(pid)
+	stop()
+	_, err = tree.end(pid)
+	err = errors.Join(err, cmd.Wait())
+	t.reaper.waited(pid)
+	return err
+}
+
+// start has f start the main process with the attributes, in the tree's cgroup if it
+// has one.
+func (t *tree) start(attributes *syscall.SysProcAttr, f func() (*os.Process, error)) error {
+	if t.group != nil {
+		folder, err := t.group.Open()
+		if err != nil {
+			return err
+		}
+		defer folder.Close()
+		attributes.UseCgroupFD, attributes.CgroupFD = true, int(folder.Fd())
+	}
+	return t.reaper.start(t.owner, f)
+}
+
+// awaitExit returns when a child has ended. It is not reaped: its pid stays its own.
+func awaitExit(pid int) {
+	for errors.Is(unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
+	}
 }
 
 // endGroup ends what is left in a generation's cgroup and removes it.
@@ -192,12 +406,14 @@ func Sweep(log *slog.Logger, directory string) error {
 	var errs []error
 	group, err := unitGroup()
 	if err == nil {
-		var groups []*cgroup.Group
-		groups, err = group.Children(generationsPrefix)
-		for _, group := range groups {
-			strays, err := endGroup(log, group)
-			report(log, "an earlier launcher left processes in "+group.Name()+", which were killed", 0, strays)
-			errs = append(errs, err)
+		for _, prefix := range []string{generationsPrefix, commandsPrefix} {
+			groups, childrenErr := group.Children(prefix)
+			errs = append(errs, childrenErr)
+			for _, group := range groups {
+				strays, err := endGroup(log, group)
+				report(log, "an earlier launcher left processes in "+group.Name()+", which were killed", 0, strays)
+				errs = append(errs, err)
+			}
 		}
 	}
 	if !errors.Is(err, cgroup.ErrNotDelegated) {

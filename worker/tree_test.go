@@ -129,10 +129,14 @@ func TestEndOfMarked(t *testing.T) {
 	t.Parallel()
 	discard := slog.New(slog.DiscardHandler)
 	own, other := newTrees(discard, nil, t.TempDir()), newTrees(discard, nil, t.TempDir())
+	planted, err := own.plant(1)
+	if err != nil {
+		t.Fatal(err)
+	}
 	main := bystander(t, markKey+"="+own.mark())
 	strays := []int{bystander(t, markKey+"="+own.mark()).Process.Pid, bystander(t, markKey+"="+own.mark()).Process.Pid}
 	stranger := bystander(t, markKey+"="+other.mark())
-	ended, err := own.end(main.Process.Pid, nil)
+	ended, err := planted.end(main.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +282,7 @@ func TestOthersAreSpared(t *testing.T) {
 	here, gate := fifo(t), fifo(t)
 	own := make(chan error, 1)
 	go func() {
-		own <- r.supervisor.Exec(exec.Command("/bin/sh", "-c", "(read line < "+gate+") & echo > "+here+"; wait; exit 9"))
+		own <- r.supervisor.Exec(t.Context(), exec.Command("/bin/sh", "-c", "(read line < "+gate+") & echo > "+here+"; wait; exit 9"))
 	}()
 	hear(t, here)
 	r.exit(3)
@@ -296,7 +300,7 @@ func TestOthersAreSpared(t *testing.T) {
 		}
 		return nil
 	})
-	if err := r.supervisor.Exec(exec.Command("/nowhere")); !errors.Is(err, os.ErrNotExist) {
+	if err := r.supervisor.Exec(t.Context(), exec.Command("/nowhere")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a command that is not there: %v", err)
 	}
 	r.ended()

@@ -1,0 +1,223 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"openclaw-gateway/worker/proctree"
+)
+
+// inPlaces runs a test of trees where a cgroup was delegated, and where there is none,
+// each time alone, with a reaper.
+func inPlaces(t *testing.T, test func(t *testing.T, trees *trees)) {
+	t.Helper()
+	run := func(t *testing.T) {
+		t.Helper()
+		log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+		reaper := newReaper()
+		ctx, cancel := context.WithCancel(context.Background())
+		t.Cleanup(cancel)
+		reaper.inherit(ctx, log)
+		trees := newTrees(log, reaper, t.TempDir())
+		trees.enter()
+		test(t, trees)
+	}
+	t.Run("cgroup", func(t *testing.T) {
+		if _, ok := inScratch(t, func(string) {}); ok {
+			run(t)
+		}
+	})
+	t.Run("no cgroup", func(t *testing.T) {
+		if alone(t, "") {
+			run(t)
+		}
+	})
+}
+
+// shell starts a script as the main process of a tree, and returns its pid and those that it writes.
+func (t *tree) shell(test *testing.T, script string) (main int, others []int) {
+	test.Helper()
+	said := fifo(test)
+	cmd := exec.Command("/bin/sh", "-c", script+" >"+said+"; wait")
+	cmd.Env = append(os.Environ(), t.environment()...)
+	cmd.SysProcAttr = new(syscall.SysProcAttr)
+	err := t.start(cmd.SysProcAttr, func() (*os.Process, error) {
+		err := cmd.Start()
+		return cmd.Process, err
+	})
+	if err != nil {
+		test.Fatal(err)
+	}
+	return cmd.Process.Pid, pids(test, hear(test, said))
+}
+
+func pids(t *testing.T, said string) (pids []int) {
+	t.Helper()
+	for word := range strings.FieldsSeq(said) {
+		var pid int
+		if _, err := fmt.Sscan(word, &pid); err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+// killed kills the main process of the tree and ends the rest.
+func (t *tree) killed(test *testing.T, main int) []proctree.Process {
+	test.Helper()
+	var strays []proctree.Process
+	within(test, "the tree ends", func() (err error) {
+		if err := syscall.Kill(main, syscall.SIGKILL); err != nil {
+			return err
+		}
+		awaitExit(main)
+		strays, err = t.end(main)
+		return err
+	})
+	return strays
+}
+
+// TestTwoTrees ends one of two trees that stand beside each other. What has left its cgroup is told by its mark, what has
+// no mark by its parent; and what nothing connects with either ends with the last.
+func TestTwoTrees(t *testing.T) {
+	inPlaces(t, func(t *testing.T, trees *trees) {
+		one, err := trees.plant(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := trees.plant(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const inside = "sleep 100 >/dev/null & echo $!"
+		oneMain, ones := one.shell(t, inside)
+		twoMain, twos := two.shell(t, "{ "+inside+"; env -i sleep 100 >/dev/null & echo $!; }")
+		// As orphans, below the launcher and in its cgroup.
+		ones = append(ones, bystander(t, one.environment()...).Process.Pid)
+		twos = append(twos, twoMain, bystander(t, two.environment()...).Process.Pid)
+		unmarked := bystander(t).Process.Pid
+
+		strays := one.killed(t, oneMain)
+		if len(strays) != len(ones) {
+			t.Errorf("strays of the first: %v, want %v", strays, ones)
+		}
+		for _, pid := range ones {
+			if alive(pid) {
+				t.Errorf("process %d of the first tree is alive after its end", pid)
+			}
+		}
+		for _, pid := range append(twos, unmarked) {
+			if !alive(pid) {
+				t.Errorf("process %d has ended with the first tree (second: %v, nobody's: %d)", pid, twos, unmarked)
+			}
+		}
+		strays = two.killed(t, twoMain)
+		if len(strays) != len(twos) { // not the main process, but nobody's
+			t.Errorf("strays of the second: %v, want %v without %d, and %d", strays, twos, twoMain, unmarked)
+		}
+		for _, pid := range append(twos[:len(twos)-2], unmarked) {
+			if alive(pid) {
+				t.Errorf("process %d is alive after the end of the last tree", pid)
+			}
+		}
+	})
+}
+
+// TestTreesEndTogether: what is nobody's ends even so when each of two is the last.
+func TestTreesEndTogether(t *testing.T) {
+	inPlaces(t, func(t *testing.T, trees *trees) {
+		one, err := trees.plant(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := trees.plant(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unmarked := bystander(t).Process.Pid
+		// The main process of the second has ended as well.
+		two.ending = true
+		main, _ := one.shell(t, "echo")
+		one.killed(t, main)
+		if alive(unmarked) {
+			t.Error("a process that is nobody's is alive after the end of all")
+		}
+		if err := two.drop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestRun: a command of the launcher's own ends with its context, with all that it has started, and no generation with it.
+func TestRun(t *testing.T) {
+	inPlaces(t, func(t *testing.T, trees *trees) {
+		generation, err := trees.plant(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		main, of := generation.shell(t, "sleep 100 >/dev/null & echo $!")
+		said := fifo(t)
+		script := "setsid sleep 100 >/dev/null & echo $!; env -i setsid sleep 100 >/dev/null & echo $!; (setsid sleep 100 >/dev/null & echo $!)"
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- trees.run(ctx, exec.Command("/bin/sh", "-c", "{ "+script+"; } >"+said+"; wait")) }()
+		own := pids(t, hear(t, said))
+		if len(own) != 3 {
+			t.Fatalf("the command has started %v", own)
+		}
+		select {
+		case err := <-ran:
+			t.Fatalf("it has ended before its context: %v", err)
+		default:
+		}
+		cancel()
+		within(t, "it ends with its context", func() error {
+			exit := new(exec.ExitError)
+			if err := <-ran; !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+				return err
+			}
+			return nil
+		})
+		for _, pid := range own {
+			if alive(pid) {
+				t.Errorf("process %d of the command is alive after its end", pid)
+			}
+		}
+		for _, pid := range append(of, main) {
+			if !alive(pid) {
+				t.Errorf("process %d of a generation has ended with the command", pid)
+			}
+		}
+		generation.killed(t, main)
+		// By itself, with what it leaves.
+		said = fifo(t)
+		go func() {
+			ran <- trees.run(t.Context(), exec.Command("/bin/sh", "-c", "{ sleep 100 >/dev/null & echo $!; } >"+said+"; exit 9"))
+		}()
+		own = pids(t, hear(t, said))
+		within(t, "it ends by itself", func() error {
+			exit := new(exec.ExitError)
+			if err := <-ran; !errors.As(err, &exit) || exit.ExitCode() != 9 {
+				return fmt.Errorf("it ended with %w, want exit code 9", err)
+			}
+			return nil
+		})
+		if alive(own[0]) {
+			t.Errorf("process %d is alive after the end of the command that left it", own[0])
+		}
+		if path := os.Getenv("GATEWAY_TEST_CGROUP"); path != "" {
+			if left := groups(t, path); len(left) != 1 || left[0] != filepath.Base(launcherGroup) {
+				t.Errorf("groups: %v", left)
+			}
+		}
+	})
+}
