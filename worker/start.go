@@ -25,96 +25,89 @@ type birth struct {
 	notify  *notifySocket
 	control *net.UnixConn // the launcher's end of the shim's; nil without a shim
 	remote  *os.File      // and the shim's
+	undo    []func() error
 }
 
-// start starts the worker: steps, each of which returns how it is undone when one of
+// start starts the worker: steps, each of which says how it is undone when one of
 // those behind it fails. What the worker does from then on comes as events.
 func (g *generation) start() error {
 	b := &birth{generation: g}
-	var undo []func() error
-	for _, step := range []func() (func() error, error){
+	for _, step := range []func() error{
 		b.plantTree, b.findProgram, b.openNotify, b.prepareHandoff, b.openControl, b.startProcess,
 	} {
-		back, err := step()
-		if err != nil {
-			for _, f := range slices.Backward(undo) {
-				err = errors.Join(err, f())
+		if err := step(); err != nil {
+			for _, undo := range slices.Backward(b.undo) {
+				err = errors.Join(err, undo())
 			}
 			return err
-		}
-		if back != nil {
-			undo = append(undo, back)
 		}
 	}
 	b.follow()
 	return nil
 }
 
-func (b *birth) plantTree() (func() error, error) {
-	tree, err := b.trees.plant(owner(b.number))
-	if err != nil {
-		return nil, err
+func (b *birth) plantTree() (err error) {
+	if b.tree, err = b.trees.plant(generationsPrefix, b.number); err != nil {
+		return err
 	}
-	b.tree = tree
-	return tree.drop, nil
+	b.undo = append(b.undo, b.tree.drop)
+	b.given, b.marks = slices.Concat(os.Environ(), b.spec.Environment), b.tree.environment
+	return nil
 }
 
-func (b *birth) findProgram() (func() error, error) {
+func (b *birth) findProgram() error {
 	// The error of the start would not tell which file it misses.
 	if info, err := os.Stat(b.spec.Directory); err != nil {
-		return nil, fmt.Errorf("worker.directory: %w", err)
+		return fmt.Errorf("worker.directory: %w", err)
 	} else if !info.IsDir() {
-		return nil, fmt.Errorf("worker.directory: %s is not a directory", b.spec.Directory)
+		return fmt.Errorf("worker.directory: %s is not a directory", b.spec.Directory)
 	}
-	b.given = slices.Concat(os.Environ(), b.spec.Environment)
-	b.marks = b.tree.environment()
 	path, err := handoff.Lookup(b.spec.Command[0], b.spec.Directory, environment(b.given, b.marks...))
 	if err != nil {
-		return nil, fmt.Errorf("worker.command: %w", err)
+		return fmt.Errorf("worker.command: %w", err)
 	}
 	b.program = program{path: path, argv: b.spec.Command, directory: b.spec.Directory}
-	return nil, nil
+	return nil
 }
 
-func (b *birth) openNotify() (func() error, error) {
+func (b *birth) openNotify() (err error) {
 	if b.spec.Probe != ProbeAuto && b.spec.Probe != ProbeNotify {
-		return nil, nil
+		return nil
 	}
-	notify, err := newNotifySocket(b.options.Directory, b.number)
-	if err != nil {
-		return nil, err
+	if b.notify, err = newNotifySocket(b.options.Directory, b.number); err != nil {
+		return err
 	}
-	b.notify = notify
-	b.marks = append(b.marks, "NOTIFY_SOCKET="+notify.path)
-	return notify.Close, nil
+	b.undo = append(b.undo, b.notify.Close)
+	b.marks = append(b.marks, "NOTIFY_SOCKET="+b.notify.path)
+	return nil
 }
 
-func (b *birth) prepareHandoff() (func() error, error) {
+func (b *birth) prepareHandoff() error {
 	kind, err := handoff.Choose(b.spec.Handoff, b.program.path, b.spec.Command)
 	if err != nil {
-		return nil, fmt.Errorf("worker.handoff: %w", err)
+		return fmt.Errorf("worker.handoff: %w", err)
 	}
-	b.handoff, err = handoff.New(kind, b.spec.Sockets, environment(b.given, b.marks...), b.options.Directory)
-	if err != nil {
-		return nil, err
+	if b.handoff, err = handoff.New(kind, b.spec.Sockets, environment(b.given, b.marks...), b.options.Directory); err != nil {
+		return err
 	}
+	b.undo = append(b.undo, b.handoff.Close)
 	b.marks = append(b.marks, b.handoff.Env()...)
 	b.program.environ, b.program.files = environment(b.given, b.marks...), b.handoff.Files()
-	return b.handoff.Close, nil
+	return nil
 }
 
-func (b *birth) openControl() (func() error, error) {
+func (b *birth) openControl() (err error) {
 	if b.handoff.Shim() == nil {
-		return nil, nil
+		return nil
 	}
-	var err error
 	if b.control, b.remote, err = handoff.ShimControl(); err != nil {
-		return nil, err
+		return err
 	}
-	return func() error { return errors.Join(b.control.Close(), b.remote.Close()) }, nil
+	b.undo = append(b.undo, b.control.Close, b.remote.Close)
+	return nil
 }
 
-func (b *birth) startProcess() (func() error, error) {
+func (b *birth) startProcess() (err error) {
 	first := b.program
 	if b.control != nil {
 		// The program that runs now, also when its file has been replaced.
@@ -122,16 +115,14 @@ func (b *birth) startProcess() (func() error, error) {
 		first.environ = append(slices.Clone(first.environ), shim.Variable+"="+strconv.Itoa(3+len(first.files)))
 		first.files = append(slices.Clone(first.files), b.remote)
 	}
-	process, err := b.spawn.start(first, b.tree)
-	if err != nil {
-		return nil, fmt.Errorf("start the worker in %s: %w", b.spec.Directory, err)
+	if b.process, err = b.spawn.start(first, b.tree); err != nil {
+		return fmt.Errorf("start the worker in %s: %w", b.spec.Directory, err)
 	}
-	b.process = process
-	b.handoff.Started(process.Pid)
+	b.handoff.Started(b.process.Pid)
 	if b.control != nil {
 		_ = b.remote.Close()
 	}
-	return nil, nil
+	return nil
 }
 
 // become has the shim become the worker, and returns when it has.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"os"
 	"os/exec"
 	"slices"
@@ -25,31 +24,32 @@ import (
 // the log says that it does; they are waited for however long it takes.
 const killWait = 10 * time.Second
 
-// The variables by which the processes of a launcher are recognised, whatever they
-// have left: markKey says of which launcher, the others of which generation, or of
-// which command of the launcher's own.
+// launcherGroup is the launcher's own cgroup, in the unit's.
+const launcherGroup = cgroup.LauncherName
+
+// owner is whose a process is, which is the name of its tree and of the cgroup of
+// that: one of the kinds, and a number.
+type owner string
+
 const (
-	markKey       = proctree.MarkKey
-	generationKey = "GATEWAY_GENERATION"
-	commandKey    = "GATEWAY_COMMAND"
+	nobody   owner = ""         // nothing shows whose it is
+	stranger owner = "stranger" // it was there before the launcher
 )
 
-// The cgroups that the launcher makes in the unit's: its own, and before their
-// numbers those of the generations and of its own commands.
+// kinds are the kinds of trees, with the variable that has the number. markKey says
+// besides of which launcher. A command comes first: it may be told a generation.
+var kinds = []struct{ prefix, key string }{
+	{commandsPrefix, "GATEWAY_COMMAND"}, // of the launcher's own
+	{generationsPrefix, "GATEWAY_GENERATION"},
+}
+
 const (
-	launcherGroup     = cgroup.LauncherName
-	generationsPrefix = "generation-"
+	markKey           = proctree.MarkKey
 	commandsPrefix    = "command-"
+	generationsPrefix = "generation-"
 )
 
-// owner is whose a process is: the number of a generation, or below 0 that of a
-// command of the launcher's own.
-type owner int
-
-const (
-	nobody   owner = 0           // nothing shows whose it is
-	stranger owner = math.MinInt // it was there before the launcher
-)
+func (o owner) generation() bool { return strings.HasPrefix(string(o), generationsPrefix) }
 
 // trees are the process trees that there are.
 type trees struct {
@@ -71,9 +71,10 @@ type trees struct {
 // tree is the processes of one generation, or of one command.
 type tree struct {
 	*trees
-	owner  owner
-	group  *cgroup.Group // nil where there is none
-	ending bool          // its main process has ended
+	owner       owner
+	environment []string      // marks its processes
+	group       *cgroup.Group // nil where there is none
+	ending      bool          // its main process has ended
 }
 
 func newTrees(log *slog.Logger, reaper *reaper, directory string) *trees {
@@ -146,22 +147,23 @@ func unitGroup() (*cgroup.Group, error) {
 	return group, nil
 }
 
-// plant returns the tree of a new generation or command, without processes yet.
-func (t *trees) plant(owner owner) (*tree, error) {
+// plant returns a new tree, without processes yet.
+func (t *trees) plant(prefix string, number int) (*tree, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	planted := &tree{trees: t, owner: owner}
-	if t.group != nil {
-		name := generationsPrefix + strconv.Itoa(int(owner))
-		if owner < 0 {
-			name = commandsPrefix + strconv.Itoa(int(-owner))
+	planted := &tree{trees: t, owner: owner(prefix + strconv.Itoa(number))}
+	for _, kind := range kinds {
+		if kind.prefix == prefix {
+			planted.environment = []string{kind.key + "=" + strconv.Itoa(number), markKey + "=" + t.mark()}
 		}
+	}
+	if t.group != nil {
 		var err error
-		if planted.group, err = t.group.Make(name); err != nil {
+		if planted.group, err = t.group.Make(string(planted.owner)); err != nil {
 			return nil, err
 		}
 	}
-	t.there[owner] = planted
+	t.there[planted.owner] = planted
 	return planted, nil
 }
 
@@ -184,15 +186,6 @@ func (t *tree) forget() {
 // runtime directory, pid and start time.
 func (t *trees) mark() string {
 	return proctree.Mark{Directory: t.directory, Launcher: t.launcher}.String()
-}
-
-// environment is what marks the processes of the tree.
-func (t *tree) environment() []string {
-	key, number := generationKey, t.owner
-	if t.owner < 0 {
-		key, number = commandKey, -t.owner
-	}
-	return []string{key + "=" + strconv.Itoa(int(number)), markKey + "=" + t.mark()}
 }
 
 // end ends what is left of a tree whose main process has ended and is not reaped
@@ -229,12 +222,12 @@ func (t *tree) end(main int) (strays []proctree.Process, err error) {
 func (t *tree) left(main int) (left []proctree.Process, reaped int, err error) {
 	var living []owned
 	if t.reaper != nil {
-		living, reaped, err = t.reaper.reap(t.owners())
+		living, reaped, err = t.reaper.reap(t.ownerOf)
 	} else {
 		var marked []proctree.Process
 		marked, err = proctree.Marked(markKey, func(value string) bool { return value == t.mark() })
 		for _, process := range marked {
-			living = append(living, owned{process, t.marked(process.PID)})
+			living = append(living, owned{process, t.ownerOf(process.PID)})
 		}
 	}
 	for _, process := range living {
@@ -245,51 +238,26 @@ func (t *tree) left(main int) (left []proctree.Process, reaped int, err error) {
 	return left, reaped, err
 }
 
-// owners returns what tells whose a process is, by its cgroup, which it cannot leave
-// unseen, then by its mark.
-func (t *trees) owners() func(pid int) owner {
-	// Behind the look at all processes: whoever is among them has its cgroup.
-	members := sync.OnceValue(func() map[int]owner {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		members := map[int]owner{}
-		for owner, tree := range t.there {
-			if tree.group == nil {
-				continue
-			}
-			pids, err := tree.group.Processes()
-			if err != nil {
-				t.log.Warn("cannot say who is in a cgroup", "cgroup", tree.group.Name(), "error", err)
-			}
-			for _, pid := range pids {
-				members[pid] = owner
+// ownerOf tells whose a process is by its cgroup, else by its mark, whatever it has
+// left.
+func (t *trees) ownerOf(pid int) owner {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.group != nil {
+		for part := range strings.SplitSeq(proctree.Cgroup(pid), "/") {
+			if t.there[owner(part)] != nil {
+				return owner(part)
 			}
 		}
-		return members
-	})
-	return func(pid int) owner {
-		if owner := members()[pid]; owner != nobody {
-			return owner
+	}
+	if mark, _ := proctree.Variable(pid, markKey); mark == t.mark() {
+		for _, kind := range kinds {
+			if number, marked := proctree.Variable(pid, kind.key); marked {
+				return owner(kind.prefix + number)
+			}
 		}
-		return t.marked(pid)
 	}
-}
-
-// marked returns whose a process is by its environment.
-func (t *trees) marked(pid int) owner {
-	if mark, _ := proctree.Variable(pid, markKey); mark != t.mark() {
-		return nobody
-	}
-	key, sign := generationKey, 1
-	if _, command := proctree.Variable(pid, commandKey); command {
-		key, sign = commandKey, -1
-	}
-	value, _ := proctree.Variable(pid, key)
-	number, err := strconv.Atoi(value)
-	if err != nil || number < 1 {
-		return nobody
-	}
-	return owner(sign * number)
+	return nobody
 }
 
 // has reports whether a process of that owner ends with the tree. What nothing
@@ -298,11 +266,11 @@ func (t *trees) marked(pid int) owner {
 func (t *tree) has(owner owner) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.there[owner] != nil || t.owner < 0 {
+	if t.there[owner] != nil || !t.owner.generation() {
 		return owner == t.owner
 	}
 	for _, other := range t.there {
-		if other.owner > 0 && !other.ending {
+		if other.owner.generation() && !other.ending {
 			return false
 		}
 	}
@@ -315,19 +283,17 @@ func (t *tree) has(owner owner) bool {
 func (t *trees) run(ctx context.Context, cmd *exec.Cmd) error {
 	t.mu.Lock()
 	t.commands++
-	number := owner(-t.commands)
+	number := t.commands
 	t.mu.Unlock()
-	tree, err := t.plant(number)
+	tree, err := t.plant(commandsPrefix, number)
 	if err != nil {
 		return err
 	}
-	cmd.Env = append(cmd.Environ(), tree.environment()...)
-	attributes := new(syscall.SysProcAttr)
-	if cmd.SysProcAttr != nil {
-		*attributes = *cmd.SysProcAttr
+	cmd.Env = append(cmd.Environ(), tree.environment...)
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
 	}
-	cmd.SysProcAttr = attributes
-	err = tree.start(attributes, func() (*os.Process, error) {
+	err = tree.start(cmd.SysProcAttr, func() (*os.Process, error) {
 		err := cmd.Start()
 		return cmd.Process, err
 	})
@@ -406,8 +372,8 @@ func Sweep(log *slog.Logger, directory string) error {
 	var errs []error
 	group, err := unitGroup()
 	if err == nil {
-		for _, prefix := range []string{generationsPrefix, commandsPrefix} {
-			groups, childrenErr := group.Children(prefix)
+		for _, kind := range kinds {
+			groups, childrenErr := group.Children(kind.prefix)
 			errs = append(errs, childrenErr)
 			for _, group := range groups {
 				strays, err := endGroup(log, group)

@@ -129,7 +129,7 @@ func TestEndOfMarked(t *testing.T) {
 	t.Parallel()
 	discard := slog.New(slog.DiscardHandler)
 	own, other := newTrees(discard, nil, t.TempDir()), newTrees(discard, nil, t.TempDir())
-	planted, err := own.plant(1)
+	planted, err := own.plant(generationsPrefix, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,7 +46,7 @@ func (t *tree) shell(test *testing.T, script string) (main int, others []int) {
 	test.Helper()
 	said := fifo(test)
 	cmd := exec.Command("/bin/sh", "-c", script+" >"+said+"; wait")
-	cmd.Env = append(os.Environ(), t.environment()...)
+	cmd.Env = append(os.Environ(), t.environment...)
 	cmd.SysProcAttr = new(syscall.SysProcAttr)
 	err := t.start(cmd.SysProcAttr, func() (*os.Process, error) {
 		err := cmd.Start()
@@ -90,11 +89,11 @@ func (t *tree) killed(test *testing.T, main int) []proctree.Process {
 // no mark by its parent; and what nothing connects with either ends with the last.
 func TestTwoTrees(t *testing.T) {
 	inPlaces(t, func(t *testing.T, trees *trees) {
-		one, err := trees.plant(1)
+		one, err := trees.plant(generationsPrefix, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		two, err := trees.plant(2)
+		two, err := trees.plant(generationsPrefix, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,8 +101,8 @@ func TestTwoTrees(t *testing.T) {
 		oneMain, ones := one.shell(t, inside)
 		twoMain, twos := two.shell(t, "{ "+inside+"; env -i sleep 100 >/dev/null & echo $!; }")
 		// As orphans, below the launcher and in its cgroup.
-		ones = append(ones, bystander(t, one.environment()...).Process.Pid)
-		twos = append(twos, twoMain, bystander(t, two.environment()...).Process.Pid)
+		ones = append(ones, bystander(t, one.environment...).Process.Pid)
+		twos = append(twos, twoMain, bystander(t, two.environment...).Process.Pid)
 		unmarked := bystander(t).Process.Pid
 
 		strays := one.killed(t, oneMain)
@@ -135,11 +134,11 @@ func TestTwoTrees(t *testing.T) {
 // TestTreesEndTogether: what is nobody's ends even so when each of two is the last.
 func TestTreesEndTogether(t *testing.T) {
 	inPlaces(t, func(t *testing.T, trees *trees) {
-		one, err := trees.plant(1)
+		one, err := trees.plant(generationsPrefix, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		two, err := trees.plant(2)
+		two, err := trees.plant(generationsPrefix, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +159,7 @@ func TestTreesEndTogether(t *testing.T) {
 // TestRun: a command of the launcher's own ends with its context, with all that it has started, and no generation with it.
 func TestRun(t *testing.T) {
 	inPlaces(t, func(t *testing.T, trees *trees) {
-		generation, err := trees.plant(1)
+		generation, err := trees.plant(generationsPrefix, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +214,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("process %d is alive after the end of the command that left it", own[0])
 		}
 		if path := os.Getenv("GATEWAY_TEST_CGROUP"); path != "" {
-			if left := groups(t, path); len(left) != 1 || left[0] != filepath.Base(launcherGroup) {
+			if left := groups(t, path); len(left) != 1 || left[0] != launcherGroup {
 				t.Errorf("groups: %v", left)
 			}
 		}
