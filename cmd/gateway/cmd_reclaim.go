@@ -17,8 +17,8 @@ import (
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/logging"
 	"openclaw-gateway/cmd/gateway/reclaim"
-	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
+	"openclaw-gateway/worker/proctree"
 )
 
 // reclaimLimit is for all of "gateway reclaim", below the TimeoutSec=20 of the
@@ -59,7 +59,7 @@ With --dry-run nothing is ended, and the exit status is the one to expect withou
 				Out: cmd.OutOrStdout(), Err: cmd.ErrOrStderr(),
 				Addresses: addresses, Force: force, DryRun: dryRun, By: holders.Me(),
 			}
-			if systemd.ExecutedThis() && !dryRun {
+			if proctree.ExecutedBySystemd() && !dryRun {
 				teller.Log = logging.New(config.FormatAuto, slog.LevelInfo, os.Stderr)
 			}
 			options := reclaim.Options{Force: force, DryRun: dryRun, Unbound: beforeBind(), Tell: teller.Event}
@@ -102,7 +102,7 @@ func parseAddresses(args []string) ([]netip.AddrPort, error) {
 // unit itself does not hold the addresses yet, and whoever does is in its way.
 func beforeBind() bool {
 	cgroup, err := os.ReadFile("/proc/self/cgroup")
-	return err == nil && systemd.ExecutedThis() && strings.Contains(string(cgroup), "/"+units.Socket+"\n")
+	return err == nil && proctree.ExecutedBySystemd() && strings.Contains(string(cgroup), "/"+units.Socket+"\n")
 }
 
 // addresses returns what the installed socket unit listens on, or what the

@@ -10,9 +10,9 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/holders"
-	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
+	"openclaw-gateway/worker/proctree"
 )
 
 // scopeFlags are --system and --user, which all commands but run have.
@@ -49,7 +49,7 @@ func newVerb(name, short, long string) *cobra.Command {
 			if err == nil {
 				err = t.Call(cmd.Context(), http.MethodPost, "/"+name, nil, new(api.Reply))
 			}
-			if err != nil && systemd.ExecutedThis() && t.Stopping(cmd.Context()) {
+			if err != nil && proctree.ExecutedBySystemd() && t.Stopping(cmd.Context()) {
 				// A reload that systemd's own stop has overtaken is no failure: the exit
 				// status would make the stopped unit a failed one.
 				fmt.Fprintf(cmd.ErrOrStderr(), "gateway: %v\n", err)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/proctree"
 )
 
 // ErrNotDelegated says that this process may not make control groups: it was
@@ -51,7 +53,7 @@ func Delegated() (*Group, error) {
 	candidates := []string{path}
 	// A unit with DelegateSubgroup= starts its process one level below; anybody else
 	// there is in the group of somebody who divides it, a container engine perhaps.
-	if executedBySystemd() || filepath.Base(path) == LauncherName {
+	if proctree.ExecutedBySystemd() || filepath.Base(path) == LauncherName {
 		candidates = append(candidates, filepath.Dir(path))
 	}
 	for _, candidate := range candidates {
@@ -68,7 +70,7 @@ func Delegated() (*Group, error) {
 // user's to divide; a terminal's group there is not this process's, and it was
 // not systemd that executed the process in it (SYSTEMD_EXEC_PID, systemd.exec(5)).
 func ofUserManager(path string) bool {
-	if !strings.HasSuffix(path, ".service") || !executedBySystemd() {
+	if !strings.HasSuffix(path, ".service") || !proctree.ExecutedBySystemd() {
 		return false
 	}
 	manager := fmt.Sprintf("user@%d.service", os.Geteuid())
@@ -79,9 +81,6 @@ func ofUserManager(path string) bool {
 	}
 	return false
 }
-
-// executedBySystemd reports whether a service manager executed this very process.
-func executedBySystemd() bool { return os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) }
 
 func delegated(path string) bool {
 	value := make([]byte, 8)

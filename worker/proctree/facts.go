@@ -136,6 +136,10 @@ func Variable(pid int, key string) (value string, ok bool) {
 	return "", false
 }
 
+// ExecutedBySystemd reports whether a service manager executed this very process (SYSTEMD_EXEC_PID, systemd.exec(5)): a
+// shell in a systemd session has many of a service's other variables too.
+func ExecutedBySystemd() bool { return os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) }
+
 // Elsewhere reports whether a process is in another namespace than this one; kind is as in namespaces(7), "pid" or "net".
 func Elsewhere(pid int, kind string) (bool, error) {
 	own, err := os.Readlink("/proc/self/ns/" + kind)

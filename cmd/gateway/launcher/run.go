@@ -16,8 +16,8 @@ import (
 	"openclaw-gateway/cmd/gateway/config/watch"
 	"openclaw-gateway/cmd/gateway/logging"
 	"openclaw-gateway/cmd/gateway/say"
-	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/proctree"
 )
 
 // Options are what the launcher is told besides its configuration.
@@ -133,7 +133,7 @@ func supervision(log *slog.Logger, directory string, source source) worker.Optio
 	options := worker.Options{
 		Log: log, Directory: directory, Alone: true,
 		// Only systemd starts a launcher again that has left the sockets alone.
-		ExitIdle: source.kind == api.FromSystemd && systemd.ExecutedThis(),
+		ExitIdle: source.kind == api.FromSystemd && proctree.ExecutedBySystemd(),
 	}
 	if interval, err := daemon.SdWatchdogEnabled(false); err == nil && interval > 0 {
 		options.HeartbeatEvery = interval / 2

@@ -15,10 +15,10 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/say"
-	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
+	"openclaw-gateway/worker/proctree"
 )
 
 // source is who keeps the listening sockets open while the launcher is away.
@@ -50,7 +50,7 @@ func (s source) scopeName() string {
 func inherit() (listener.Set, source, error) {
 	sockets, refused, err := listener.Inherit()
 	switch {
-	case errors.Is(err, listener.ErrNoSockets) && systemd.ExecutedThis():
+	case errors.Is(err, listener.ErrNoSockets) && proctree.ExecutedBySystemd():
 		return nil, source{}, errors.New("systemd passed no sockets to this service: enable the socket unit, " +
 			"\"systemctl enable --now openclaw-gateway.socket\" (with --user for a user's), which \"gateway install\" writes")
 	case errors.Is(err, listener.ErrNoSockets):
