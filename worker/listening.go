@@ -19,7 +19,7 @@ const defaultRelistenTimeout = 10 * time.Second
 func (g *generation) takeReport(e event) {
 	before := len(g.elsewhere)
 	again := slices.Contains(g.closed, e.report.Address)
-	if err := g.note(e.report); err != nil {
+	if err := g.remember(e.report); err != nil {
 		g.stopUnready(event{err: err})
 		return
 	}
@@ -60,9 +60,9 @@ func (g *generation) watchListeners() {
 // far as its handoff tells.
 func (g *generation) listensEverywhere() bool { return len(g.listening) == len(g.spec.Sockets) }
 
-// note remembers what a report says. It returns an error when the worker can no
+// remember takes in what a report says. It returns an error when the worker can no
 // longer serve.
-func (g *generation) note(report handoff.Report) error {
+func (g *generation) remember(report handoff.Report) error {
 	switch report.Event {
 	case handoff.Listening:
 		switch {

@@ -12,7 +12,7 @@ import (
 
 // The steps from one generation to the next, in the order of restart.mode
 // "exclusive": the serving one is stopped (replace); when nothing of it is left, the
-// coming one is started (goOn, start); when it is ready it is the serving one
+// coming one is started (afterEnd, start); when it is ready it is the serving one
 // (promote). So of the two slots one at the most is taken.
 
 // present is the generation that there is.
@@ -29,8 +29,8 @@ func (s *Supervisor) replace(e event) {
 	s.present().handle(event{kind: stopAsked, reason: e.reason})
 }
 
-// goOn decides what follows the end of a generation.
-func (s *Supervisor) goOn(e event) {
+// afterEnd decides what follows the end of a generation.
+func (s *Supervisor) afterEnd(e event) {
 	exit := e.exit
 	s.serving, s.coming = nil, nil
 	s.record(exit)
@@ -66,7 +66,7 @@ func (s *Supervisor) start(event) {
 		err = g.start()
 	}
 	if err != nil {
-		s.goOn(event{exit: Exit{Generation: s.number, Code: -1, Reason: ReasonCrash, At: time.Now(), Detail: err.Error()}})
+		s.afterEnd(event{exit: Exit{Generation: s.number, Code: -1, Reason: ReasonCrash, At: time.Now(), Detail: err.Error()}})
 		return
 	}
 	s.coming = g
@@ -149,9 +149,9 @@ func (s *Supervisor) afterIdle() {
 	}
 }
 
-// giveUp is told that a generation cannot serve, and ends. What follows is decided
+// prepareFailure is told that a generation cannot serve, and ends. What follows is decided
 // by then: who waits is told, and who asks while it ends asks for the next one.
-func (s *Supervisor) giveUp(e event) {
+func (s *Supervisor) prepareFailure(e event) {
 	s.problem = fmt.Sprintf("generation %d: %v", s.number, e.err)
 	if s.untried() {
 		s.rollBack()

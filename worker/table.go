@@ -74,8 +74,8 @@ func init() {
 		// With these three the generation has told what has become of it: becameReady, cannotServe, ended.
 		running: {
 			becameReady:  (*Supervisor).promote,
-			cannotServe:  (*Supervisor).giveUp,
-			ended:        (*Supervisor).goOn,
+			cannotServe:  (*Supervisor).prepareFailure,
+			ended:        (*Supervisor).afterEnd,
 			reported:     (*Supervisor).showProblem,
 			timeUp:       (*Supervisor).resetFailures,
 			restartAsked: (*Supervisor).replace,
