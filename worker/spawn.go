@@ -14,10 +14,11 @@ import (
 // protocol lists what systemd tells the launcher and no worker may mistake for
 // its own: the sockets and the notify socket (sd_listen_fds(3), sd_notify(3)),
 // the watchdog (sd_watchdog_enabled(3)), the descriptor store, and the pid of
-// the process that systemd executed (systemd.exec(5)).
+// the process that systemd executed (systemd.exec(5)). And commandKey, where another
+// launcher has started this one.
 var protocol = []string{
 	"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID",
-	"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE", "MAINPID", "SYSTEMD_EXEC_PID",
+	"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE", "MAINPID", "SYSTEMD_EXEC_PID", commandKey,
 }
 
 // environment returns the given entries without systemd's protocol, with the

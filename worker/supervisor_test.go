@@ -767,6 +767,41 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestFailedStartIsUndone is not parallel: it counts what the process has.
+func TestFailedStartIsUndone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "nameless")
+	if err := os.WriteFile(path, []byte("echo hello\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, []string{path})
+	r.spec.Handoff, r.spec.Probe = handoff.Preload, ProbeAuto
+	r.run()
+	r.await(BackingOff)
+	count := func() (descriptors, files int) {
+		for folder, n := range map[string]*int{"/proc/self/fd": &descriptors, r.options.Directory: &files} {
+			entries, err := os.ReadDir(folder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			*n = len(entries)
+		}
+		return descriptors, files
+	}
+	r.want(r.outcome(r.supervisor.Restart()), "exec format error")
+	descriptors, files := count()
+	const generations = 10
+	for range generations {
+		r.want(r.outcome(r.supervisor.Restart()), "exec format error")
+	}
+	if descriptorsNow, filesNow := count(); descriptorsNow > descriptors+generations/2 || filesNow > files {
+		t.Errorf("after %d generations that could not start: %d descriptors, %d files; before: %d, %d",
+			generations, descriptorsNow, filesNow, descriptors, files)
+	}
+	if n := len(r.supervisor.trees.there); n != 0 {
+		t.Errorf("%d trees are left", n)
+	}
+}
+
 // TestNothingGrows is not parallel: it counts what the process has.
 func TestNothingGrows(t *testing.T) {
 	r := newRig(t, command(t, "serve", "notify=self"))

@@ -39,12 +39,13 @@ const (
 // kinds are the kinds of trees, with the variable that has the number. markKey says
 // besides of which launcher. A command comes first: it may be told a generation.
 var kinds = []struct{ prefix, key string }{
-	{commandsPrefix, "GATEWAY_COMMAND"}, // of the launcher's own
+	{commandsPrefix, commandKey}, // of the launcher's own
 	{generationsPrefix, "GATEWAY_GENERATION"},
 }
 
 const (
 	markKey           = proctree.MarkKey
+	commandKey        = "GATEWAY_COMMAND"
 	commandsPrefix    = "command-"
 	generationsPrefix = "generation-"
 )
