@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -58,8 +59,7 @@ func (p prober) awaitAnswers(ctx context.Context, spec Spec, said func(string)) 
 // awaitPath returns nil when GET has been answered with 2xx or 3xx. said is
 // called with what came instead.
 func (p prober) awaitPath(ctx context.Context, spec Spec, said func(string)) error {
-	target := readyURL(spec)
-	shown := ShownURL(target)
+	target, shown := readyURL(spec, spec.ReadyPath), readyURL(spec, cmp.Or(spec.ReadyShown, spec.ReadyPath))
 	return insist(ctx, said, func() string {
 		answer, err := p.exchange(ctx, http.MethodGet, target)
 		switch {
@@ -171,24 +171,14 @@ func (p prober) stayedSilent(ctx context.Context, conn net.Conn) bool {
 	}
 }
 
-func readyURL(spec Spec) string {
-	if !strings.HasPrefix(spec.ReadyPath, "/") {
-		return spec.ReadyPath
+// readyURL is where a ready path leads.
+func readyURL(spec Spec, path string) string {
+	if !strings.HasPrefix(path, "/") {
+		return path
 	}
 	// Through URL, which escapes the zone of a link-local address.
 	server := url.URL{Scheme: "http", Host: dialAddress(spec.Sockets[0].Address).String()}
-	return server.String() + spec.ReadyPath
-}
-
-// ShownURL is a URL for the log and the status, without what may be a secret in
-// it: a password, or the query.
-func ShownURL(target string) string {
-	u, err := url.Parse(target)
-	if err != nil {
-		return target
-	}
-	u.RawQuery = ""
-	return u.Redacted()
+	return server.String() + path
 }
 
 // ends returns the two ends of a connection.

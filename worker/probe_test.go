@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -106,12 +107,16 @@ func TestAwaitPathSays(t *testing.T) {
 		"ftp://" + mute + "/":       "unsupported protocol scheme",
 		"http://" + mute + "/\x7f/": "invalid control character",
 	} {
+		query := "?secret"
+		if _, err := url.Parse(path); err != nil {
+			query = "" // the configuration has no such path, and the error has all of it
+		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		enough := errors.New("enough")
 		count := 0
 		within(t, path, func() error {
-			err := testProber(10*time.Millisecond).awaitPath(ctx, Spec{ReadyPath: path}, func(text string) {
-				if !strings.HasPrefix(text, "GET "+path) || !strings.Contains(text, want) {
+			err := testProber(10*time.Millisecond).awaitPath(ctx, Spec{ReadyPath: path + query, ReadyShown: path}, func(text string) {
+				if !strings.HasPrefix(text, "GET "+path) || !strings.Contains(text, want) || strings.Contains(text, "?secret") {
 					t.Errorf("%s: said %q, want %q in it", path, text, want)
 				}
 				if count++; count == 2 {
@@ -347,14 +352,14 @@ func TestReadyURL(t *testing.T) {
 		"[fe80::1%eth0]:1": "http://[fe80::1%25eth0]:1/p?q=%20",
 	} {
 		spec := Spec{Sockets: []handoff.Socket{{Address: netip.MustParseAddrPort(held)}}, ReadyPath: "/p?q=%20"}
-		if got := readyURL(spec); got != want {
+		if got := readyURL(spec, spec.ReadyPath); got != want {
 			t.Errorf("%s: %s, want %s", held, got, want)
 		}
-		if _, err := http.NewRequest(http.MethodGet, readyURL(spec), nil); err != nil {
+		if _, err := http.NewRequest(http.MethodGet, readyURL(spec, spec.ReadyPath), nil); err != nil {
 			t.Error(err)
 		}
 	}
-	if got := readyURL(Spec{ReadyPath: "https://host.example/x"}); got != "https://host.example/x" {
+	if got := readyURL(Spec{}, "https://host.example/x"); got != "https://host.example/x" {
 		t.Error(got)
 	}
 }

@@ -37,6 +37,7 @@ type Spec struct {
 
 	Probe        Probe
 	ReadyPath    string        // a path on the first socket, or a URL
+	ReadyShown   string        // the same as the log and the status may show it; "": as it is
 	ReadyTimeout time.Duration // from start to ready
 
 	StopSignal  syscall.Signal // sent to the worker's main process

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/handoff"
@@ -69,7 +70,7 @@ func (a assembler) assemble(cfg *config.Config, selected listener.Set, log *slog
 	spec := worker.Spec{
 		Queues: selected, Command: cfg.Worker.Command, Directory: cfg.Worker.Directory,
 		Environment: slices.Clone(cfg.Worker.Environment), Handoff: handoff.Kind(cfg.Worker.Handoff),
-		Probe: worker.Probe(cfg.Ready.Probe), ReadyPath: cfg.Ready.Path, ReadyTimeout: cfg.Ready.Timeout,
+		Probe: worker.Probe(cfg.Ready.Probe), ReadyPath: cfg.Ready.Path, ReadyShown: say.URL(cfg.Ready.Path), ReadyTimeout: cfg.Ready.Timeout,
 		StopSignal: cfg.Stop.Signal, StopTimeout: cfg.Stop.Timeout,
 		Backoff:        worker.Backoff{Min: cfg.Restart.BackoffMin, Max: cfg.Restart.BackoffMax, ResetAfter: cfg.Restart.ResetAfter},
 		FatalExitCodes: cfg.Restart.FatalExitCodes, FrontDesk: cfg.FrontDesk,

@@ -54,3 +54,17 @@ func TestPrintable(t *testing.T) {
 		}
 	}
 }
+
+// TestURL: neither a password nor a query is shown.
+func TestURL(t *testing.T) {
+	for target, want := range map[string]string{
+		"/ready?token=x":                      "/ready",
+		"https://alice:secret@host.example/p": "https://alice:xxxxx@host.example/p",
+		"http://[::1]:80/":                    "http://[::1]:80/",
+		"http://no host/":                     "http://no host/",
+	} {
+		if got := URL(target); got != want {
+			t.Errorf("%q is shown as %q, want %q", target, got, want)
+		}
+	}
+}
