@@ -26,7 +26,7 @@ type Status struct {
 // Verdict is the status in a word.
 type Verdict string
 
-// The verdicts. Orphan, rival and foreign come before all others.
+// The verdicts. Orphan, rival and foreign, each named as the role that it is for, come before all others.
 const (
 	VerdictOK       Verdict = "ok"       // the worker serves
 	VerdictWaiting  Verdict = "waiting"  // the first client will start the worker
@@ -147,13 +147,8 @@ func (s *Status) SetVerdict() {
 
 // SetVerdictOfHolders puts the worst holder before everything else.
 func (s *Status) SetVerdictOfHolders() {
-	switch s.Worst() {
-	case RoleOrphan:
-		s.Verdict = VerdictOrphan
-	case RoleRival:
-		s.Verdict = VerdictRival
-	case RoleForeign:
-		s.Verdict = VerdictForeign
+	if worst := s.Worst(); worst != "" {
+		s.Verdict = Verdict(worst)
 	}
 }
 

@@ -154,13 +154,7 @@ func hasManager(scope units.Scope) bool {
 		}
 	}
 	_, err := exec.LookPath("systemctl")
-	return err == nil && booted()
-}
-
-// booted reports whether systemd runs this machine (sd_booted(3)).
-func booted() bool {
-	info, err := os.Lstat("/run/systemd/system")
-	return err == nil && info.IsDir()
+	return err == nil && systemd.Booted()
 }
 
 // endOf says how a service's main process ended, and how often systemd has
@@ -273,10 +267,6 @@ func (t Target) send(ctx context.Context, method, path string, question any) (*h
 
 // startHint says how to get a launcher in this scope.
 func (t Target) startHint() string {
-	systemctl := "systemctl"
-	if t.Scope == units.User {
-		systemctl = "systemctl --user"
-	}
 	switch {
 	case t.Unasked != nil:
 		return t.Unasked.Error()
@@ -285,7 +275,7 @@ func (t Target) startHint() string {
 	case t.SocketState == "active":
 		return "the next connection starts it"
 	default:
-		return fmt.Sprintf("\"%s enable --now openclaw-gateway.socket\" opens the port", systemctl)
+		return fmt.Sprintf("%q opens the port", systemd.Of(t.Scope).Own("enable", "--now", units.Socket))
 	}
 }
 

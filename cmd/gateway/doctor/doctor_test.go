@@ -116,7 +116,7 @@ func userUnits(f *Facts, state string) *Scope {
 	own.Name, own.Manager, own.User = units.User, systemd.Manager{User: true, UID: os.Geteuid()}, "alice"
 	own.Socket.ActiveState, own.Socket.Path = state, "/home/alice/.config/systemd/user/"+units.Socket
 	own.Service.ActiveState, own.Service.MainPID = "inactive", 0
-	own.Launcher, own.Answer, own.Worker, own.Lingers = nil, Absent, Worker{}, Yes
+	own.Launcher, own.Answer, own.Worker = nil, Absent, Worker{}
 	f.Scopes = append(f.Scopes, own)
 	return &f.Scopes[1]
 }
@@ -330,7 +330,7 @@ var situations = []situation{
 		f.Somaxconn, f.Sockets[0].Backlog, f.Sockets[1].Backlog = 128, 128, 128
 	}},
 	{"no-linger", "the units of user alice end with the last session", "loginctl enable-linger alice", func(f *Facts) {
-		userUnits(f, "active").Lingers = No
+		userUnits(f, "active").SessionsOnly = true
 		f.Scopes = f.Scopes[1:]
 		f.Scopes[0].Manager.UID = 1000
 	}},

@@ -9,7 +9,6 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
-	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
@@ -55,8 +54,9 @@ type Scope struct {
 	Answer   Answer
 	Launcher *api.Status // what it says of itself; nil unless Answered
 	Worker   Worker
-	Lingers  Tristate
 	User     string // of a user's manager
+	// SessionsOnly says that a user's manager ends with the last session.
+	SessionsOnly bool
 }
 
 // Installed reports whether there are units of ours.
@@ -64,14 +64,9 @@ func (s *Scope) Installed() bool {
 	return s.Socket.exists() || s.Service.runsLauncher()
 }
 
-// Tristate is a bool that may be unknown.
-type Tristate string
-
-// The values; zero is unknown.
-const (
-	Yes Tristate = "yes"
-	No  Tristate = "no"
-)
+func (s *Scope) answers() bool    { return s.Launcher != nil }
+func (s *Scope) hasFile() bool    { return s.Config.Path != "" }
+func (s *Scope) configured() bool { return s.Config.Loaded != nil }
 
 // Unit is what a manager says of a unit: systemctl show, org.freedesktop.systemd1(5).
 type Unit struct {
@@ -172,22 +167,11 @@ type Worker struct {
 	Elsewhere []netip.AddrPort
 }
 
-// installed returns the scopes in which there are units of ours.
-func (f *Facts) installed() []*Scope {
+// which returns the scopes of which is is true.
+func (f *Facts) which(is func(*Scope) bool) []*Scope {
 	var scopes []*Scope
 	for i := range f.Scopes {
-		if f.Scopes[i].Installed() {
-			scopes = append(scopes, &f.Scopes[i])
-		}
-	}
-	return scopes
-}
-
-// answering returns the scopes whose launcher has answered.
-func (f *Facts) answering() []*Scope {
-	var scopes []*Scope
-	for i := range f.Scopes {
-		if f.Scopes[i].Launcher != nil {
+		if is(&f.Scopes[i]) {
 			scopes = append(scopes, &f.Scopes[i])
 		}
 	}
@@ -228,13 +212,4 @@ func (f *Facts) exactly(address netip.AddrPort) *holders.Socket {
 		return nil
 	}
 	return &f.Sockets[i]
-}
-
-// list joins words for a sentence.
-func list[T any](all []T, text func(T) string) string {
-	words := make([]string, len(all))
-	for i, one := range all {
-		words[i] = text(one)
-	}
-	return say.List(words)
 }

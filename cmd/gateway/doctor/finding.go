@@ -37,36 +37,64 @@ var Kinds = []Kind{
 	{"port-holder-unseen", Warning, "the port is held by a process that this user cannot see", heldByUnseen},
 	{"two-scopes-one-port", Error, "the units of two scopes, the system's and a user's, want the same address", twoScopes},
 	{"openclaw-unit-enabled", Error, "OpenClaw's own unit, under any name, is still enabled or running", openclawUnit},
-	{"socket-not-enabled", Warning, "the socket is not opened at boot", socketNotEnabled},
-	{"socket-not-active", Warning, "the socket is enabled and not open", socketNotActive},
-	{"socket-port-taken", Error, "the socket has failed because the port was taken (Result=resources)", socketPortTaken},
-	{"socket-start-limit", Error, "the socket has failed at systemd's start limit, its own or the service's", socketStartLimit},
-	{"socket-trigger-limit", Error, "the socket has failed at systemd's trigger limit", socketTriggerLimit},
+	{"socket-not-enabled", Warning, "the socket is not opened at boot", each((*Scope).Installed, socketNotEnabled)},
+	{"socket-not-active", Warning, "the socket is enabled and not open", each((*Scope).Installed, socketNotActive)},
+	{"socket-port-taken", Error, "the socket has failed because the port was taken (Result=resources)", failed(socketPortTaken)},
+	{"socket-start-limit", Error, "the socket has failed at systemd's start limit, its own or the service's", failed(socketStartLimit)},
+	{"socket-trigger-limit", Error, "the socket has failed at systemd's trigger limit", failed(socketTriggerLimit)},
 	{"socket-failed", Error, "the socket has failed for another reason, or its unit cannot be loaded", socketFailed},
-	{"address-not-open", Error, "nobody listens on an address of the active socket unit", addressNotOpen},
-	{"service-failed", Error, "the service has failed, or systemd starts it again and again", serviceFailed},
-	{"listen-differs", Error, "listen in the configuration differs from the addresses of the socket unit", listenDiffers},
-	{"unit-changed-on-disk", Warning, "a unit file has changed since systemd has read it", unitChanged},
-	{"main-pid-not-launcher", Error, "the main process of the service is not the launcher that answers", mainPIDNotLauncher},
-	{"launcher-not-answering", Error, "the launcher runs and does not answer, or hangs", launcherNotAnswering},
-	{"launcher-version", Warning, "the launcher that runs is of another version than this program", launcherVersion},
-	{"launcher-name", Error, "a second OpenClaw would kill the launcher for its name or its command line", launcherName},
-	{"no-delegated-cgroup", Error, "the service has no control group of its own to put generations in", noDelegation},
-	{"worker-outside-cgroup", Error, "the worker is not in the control group of its unit", workerOutside},
-	{"worker-other-port", Error, "the worker listens on another port than those of listen", workerOtherPort},
-	{"worker-address-clash", Error, "the worker binds an address that overlaps a held one without being equal to it", workerClash},
-	{"worker-failed", Error, "the worker has failed for good", workerFailed},
-	{"worker-restarting", Error, "the worker fails again and again", workerRestarting},
-	{"worker-program-missing", Error, "the program of worker.command is not there", programMissing},
-	{"node-too-old", Error, "Node.js is none that this OpenClaw runs on", nodeTooOld},
-	{"config-invalid", Error, "the configuration has mistakes", configInvalid},
-	{"config-rejected", Error, "the last edit was taken back; the last configuration that worked is in use", configRejected},
+	{"address-not-open", Error, "nobody listens on an address of the active socket unit", each((*Scope).Installed, addressNotOpen)},
+	{"service-failed", Error, "the service has failed, or systemd starts it again and again", each((*Scope).Installed, serviceFailed)},
+	{"listen-differs", Error, "listen in the configuration differs from the addresses of the socket unit", each((*Scope).Installed, listenDiffers)},
+	{"unit-changed-on-disk", Warning, "a unit file has changed since systemd has read it", each((*Scope).Installed, unitChanged)},
+	{"main-pid-not-launcher", Error, "the main process of the service is not the launcher that answers", each((*Scope).Installed, mainPIDNotLauncher)},
+	{"launcher-not-answering", Error, "the launcher runs and does not answer, or hangs", each((*Scope).Installed, launcherNotAnswering)},
+	{"launcher-version", Warning, "the launcher that runs is of another version than this program", each((*Scope).answers, launcherVersion)},
+	{"launcher-name", Error, "a second OpenClaw would kill the launcher for its name or its command line", each((*Scope).Installed, launcherName)},
+	{"no-delegated-cgroup", Error, "the service has no control group of its own to put generations in", each((*Scope).Installed, noDelegation)},
+	{"worker-outside-cgroup", Error, "the worker is not in the control group of its unit", each((*Scope).Installed, workerOutside)},
+	{"worker-other-port", Error, "the worker listens on another port than those of listen", each((*Scope).configured, workerOtherPort)},
+	{"worker-address-clash", Error, "the worker binds an address that overlaps a held one without being equal to it", each((*Scope).configured, workerClash)},
+	{"worker-failed", Error, "the worker has failed for good", each((*Scope).answers, workerFailed)},
+	{"worker-restarting", Error, "the worker fails again and again", each((*Scope).answers, workerRestarting)},
+	{"worker-program-missing", Error, "the program of worker.command is not there", each((*Scope).configured, programMissing)},
+	{"node-too-old", Error, "Node.js is none that this OpenClaw runs on", each((*Scope).configured, nodeTooOld)},
+	{"config-invalid", Error, "the configuration has mistakes", each((*Scope).hasFile, configInvalid)},
+	{"config-rejected", Error, "the last edit was taken back; the last configuration that worked is in use", each((*Scope).answers, configRejected)},
 	{"secrets-readable", Error, "the configuration or the environment file holds secrets and others can read it", secretsReadable},
-	{"backlog-too-small", Warning, "a queue is shorter than the unit says", backlogSmall},
-	{"somaxconn-too-small", Warning, "the kernel cuts the queues shorter than the unit says", somaxconnSmall},
-	{"no-linger", Warning, "a user's units end with the last session", noLinger},
+	{"backlog-too-small", Warning, "a queue is shorter than the unit says", each((*Scope).Installed, backlogSmall)},
+	{"somaxconn-too-small", Warning, "the kernel cuts the queues shorter than the unit says", each((*Scope).Installed, somaxconnSmall)},
+	{"no-linger", Warning, "a user's units end with the last session", each((*Scope).Installed, noLinger)},
 	{"systemd-too-old", Error, "systemd is older than 252", systemdOld},
 	{"kernel-too-old", Error, "the kernel lacks what the launcher or the handoff needs", kernelOld},
+}
+
+// each checks the scopes of which is is true: there is at most one finding for each of them.
+func each(is func(*Scope) bool, check func(*Facts, *Scope) *Finding) func(*Facts) []Finding {
+	return func(f *Facts) []Finding {
+		var findings []Finding
+		for _, s := range f.which(is) {
+			if finding := check(f, s); finding != nil {
+				finding.Evidence = s.evidence(finding.Evidence)
+				findings = append(findings, *finding)
+			}
+		}
+		return findings
+	}
+}
+
+// failed checks the sockets that have failed; one of which there is nothing to say is no finding.
+func failed(check func(f *Facts, s *Scope) (summary, fix string)) func(*Facts) []Finding {
+	return each((*Scope).Installed, func(f *Facts, s *Scope) *Finding {
+		if s.Socket.ActiveState != "failed" {
+			return nil
+		}
+		summary, fix := check(f, s)
+		if summary == "" {
+			return nil
+		}
+		return &Finding{Summary: summary, Evidence: map[string]any{"result": s.Socket.Result}, Fix: fix}
+	})
 }
 
 // Examine returns what is wrong.

@@ -36,14 +36,7 @@ func (f *Facts) kill(l Listener, command string) string {
 // gateway is a command of this program for a scope.
 func (f *Facts) gateway(s *Scope, arguments ...string) string {
 	command := strings.Join(append([]string{f.Program}, append(arguments, "--"+string(s.Name))...), " ")
-	switch {
-	case s.Name == units.System:
-		return f.asRoot(command)
-	case s.Manager.UID == f.UID:
-		return command
-	default:
-		return f.asRoot(s.Manager.AsUser(command))
-	}
+	return s.Manager.As(f.UID, command)
 }
 
 // edit opens the configuration; what has to be changed there stands behind it.

@@ -79,9 +79,9 @@ func Gather(ctx context.Context, options Options) *Facts {
 	options.control, options.ask = api.Control, ask
 	g := &gatherer{Options: options, facts: &Facts{UID: os.Geteuid(), Version: api.ProgramVersion()}}
 	f := g.facts
-	f.Program, f.Executable = holders.Me().Program, executable()
+	f.Program, f.Executable = holders.Me().Program, holders.Executable()
 	f.Scopes = g.scopes()
-	booted := isDirectory("/run/systemd/system") // sd_booted(3)
+	booted := systemd.Booted()
 	switch {
 	case booted:
 		g.tasks.Go(func() { g.systemdVersion(ctx) })
@@ -106,7 +106,10 @@ func Gather(ctx context.Context, options Options) *Facts {
 
 	g.keepRelevant()
 	g.ports(ctx)
-	if wantsIntercept(f) && !hasSeccompNotify() {
+	intercepts := func(s *Scope) bool {
+		return s.configured() && s.Config.Loaded.Worker.Handoff == config.HandoffIntercept
+	}
+	if len(f.which(intercepts)) > 0 && !hasSeccompNotify() {
 		f.KernelLacks = append(f.KernelLacks, seccompNotify)
 	}
 	slices.SortFunc(f.Unknown, func(a, b Unknown) int { return cmp.Compare(a.What, b.What) })
@@ -125,18 +128,6 @@ func (g *gatherer) look(ctx context.Context, s *Scope, booted bool) {
 	if s.Answer == Hung && !s.Installed() {
 		g.unknown("a launcher that was started by hand in %s scope takes a question and gives no answer", s.Name)
 	}
-}
-
-// executable is the file of this program.
-func executable() string {
-	file, err := os.Executable()
-	if err != nil {
-		return ""
-	}
-	if resolved, err := filepath.EvalSymlinks(file); err == nil {
-		return resolved
-	}
-	return file
 }
 
 // scopes lists the managers to ask. Root can ask those of all users that have one.
@@ -361,7 +352,7 @@ func configPath(s *Scope) string {
 // keepRelevant forgets configurations that nobody reads: of scopes without units,
 // where another scope has some.
 func (g *gatherer) keepRelevant() {
-	installed := len(g.facts.installed()) > 0
+	installed := len(g.facts.which((*Scope).Installed)) > 0
 	for i := range g.facts.Scopes {
 		s := &g.facts.Scopes[i]
 		if installed && !s.Installed() && s.Launcher == nil {
@@ -433,11 +424,6 @@ func (g *gatherer) otherNetwork(s *Scope) bool {
 	g.unknown("the launcher, pid %d, is in another network namespace, whose sockets are not seen from here: nsenter --net=/proc/%d/ns/net %s doctor",
 		pid, pid, g.facts.Program)
 	return true
-}
-
-// wantsIntercept reports whether a handoff needs seccomp's user notification.
-func wantsIntercept(f *Facts) bool {
-	return slices.ContainsFunc(f.configured(), func(s *Scope) bool { return s.Config.Loaded.Worker.Handoff == config.HandoffIntercept })
 }
 
 func isDirectory(path string) bool {

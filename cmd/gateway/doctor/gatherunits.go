@@ -25,7 +25,7 @@ func (g *gatherer) units(ctx context.Context, s *Scope) {
 			g.addUnknown(g.User, "user %s has no service manager at the moment, so no user units were looked at", s.User)
 			return
 		}
-		s.Lingers = lingers(s.User)
+		s.SessionsOnly = systemd.SessionsOnly(s.User)
 	}
 	ctx, cancel := context.WithTimeout(ctx, managerLimit)
 	defer cancel()
@@ -141,19 +141,6 @@ func candidates(s *Scope) []string {
 		}
 	}
 	return names
-}
-
-// lingers reports whether the manager of a user runs without a session: logind keeps
-// a file for each that does (loginctl(1), enable-linger).
-func lingers(name string) Tristate {
-	switch _, err := os.Stat(filepath.Join("/var/lib/systemd/linger", name)); {
-	case err == nil:
-		return Yes
-	case errors.Is(err, fs.ErrNotExist):
-		return No
-	default:
-		return ""
-	}
 }
 
 func homeOf(uid int) string {

@@ -24,13 +24,7 @@ import (
 // exposed looks whether others can read the files with secrets.
 func (g *gatherer) exposed(s *Scope) {
 	c := &s.Config
-	var names []string
-	for _, entry := range c.Loaded.Worker.Environment {
-		if name, _, _ := strings.Cut(entry, "="); say.IsSecret(name) {
-			names = append(names, name)
-		}
-	}
-	g.expose(s, c.Path, names)
+	g.expose(s, c.Path, c.Loaded.Worker.Environment)
 
 	file := c.Loaded.Worker.EnvironmentFile
 	if file == "" {
@@ -52,18 +46,19 @@ func (g *gatherer) exposed(s *Scope) {
 		g.unknown("worker.environment_file of %s: %v", c.Path, err)
 		return
 	}
-	names = nil
-	for _, entry := range entries {
+	for _, path := range paths {
+		g.expose(s, path, entries)
+	}
+}
+
+// expose takes note of a file that others can read and that has a secret among its variables.
+func (g *gatherer) expose(s *Scope, path string, variables []string) {
+	var names []string
+	for _, entry := range variables {
 		if name, _, _ := strings.Cut(entry, "="); say.IsSecret(name) {
 			names = append(names, name)
 		}
 	}
-	for _, path := range paths {
-		g.expose(s, path, names)
-	}
-}
-
-func (g *gatherer) expose(s *Scope, path string, names []string) {
 	if len(names) == 0 {
 		return
 	}

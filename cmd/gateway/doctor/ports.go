@@ -23,7 +23,7 @@ func (f *Facts) by() holders.Asker { return holders.Asker{UID: f.UID, Program: f
 // isMain reports whether a holder is the main process of our own service, which got
 // the sockets from systemd; whether it is a launcher is another check's question.
 func (f *Facts) isMain(h holders.Holder) bool {
-	return slices.ContainsFunc(f.installed(), func(s *Scope) bool {
+	return slices.ContainsFunc(f.which((*Scope).Installed), func(s *Scope) bool {
 		return s.Service.runsMain(h.PID) && h.Role == holders.Foreign
 	})
 }
@@ -177,7 +177,7 @@ func heldByUnseen(f *Facts) []Finding {
 
 func twoScopes(f *Facts) []Finding {
 	var findings []Finding
-	installed := f.installed()
+	installed := f.which((*Scope).Installed)
 	for i, one := range installed {
 		for _, other := range installed[i+1:] {
 			var both []string

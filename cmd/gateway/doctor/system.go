@@ -32,62 +32,56 @@ func kernelOld(f *Facts) []Finding {
 		Fix:      "uname -r  # boot Linux 5.14 or later, with cgroup2: Debian 12, Ubuntu 22.04, RHEL 9 or later have it",
 	}
 	if len(f.KernelLacks) == 1 && f.KernelLacks[0] == seccompNotify {
-		for _, s := range f.configured() {
+		for _, s := range f.which((*Scope).configured) {
 			finding.Fix = f.edit(s, s.line("worker.handoff")+": auto")
 		}
 	}
 	return []Finding{finding}
 }
 
-func backlogSmall(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		// A Node.js worker shrinks the queue when it listens; the launcher mends that
-		// when the worker is ready.
-		if s.Launcher != nil && s.Launcher.Worker.State != api.StateReady && s.Launcher.Worker.State != api.StateWaiting {
-			return nil
-		}
-		for _, address := range s.Socket.Listen {
-			socket := f.exactly(address)
-			want := s.Socket.Backlog
-			if f.Somaxconn > 0 {
-				want = min(want, f.Somaxconn)
-			}
-			if !s.Socket.active() || socket == nil || socket.Backlog == 0 || socket.Backlog >= want {
-				continue
-			}
-			return &Finding{
-				Summary:  fmt.Sprintf("only %d clients can wait on %s, and %s says %d", socket.Backlog, address, s.ofScope(units.Socket), s.Socket.Backlog),
-				Evidence: map[string]any{"address": address.String(), "backlog": socket.Backlog, "unit": s.Socket.Backlog, "somaxconn": f.Somaxconn},
-				Fix:      f.gateway(s, "restart"),
-			}
-		}
+func backlogSmall(f *Facts, s *Scope) *Finding {
+	// A Node.js worker shrinks the queue when it listens; the launcher mends that
+	// when the worker is ready.
+	if s.Launcher != nil && s.Launcher.Worker.State != api.StateReady && s.Launcher.Worker.State != api.StateWaiting {
 		return nil
-	})
-}
-
-func somaxconnSmall(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		if f.Somaxconn == 0 || s.Socket.Backlog <= f.Somaxconn {
-			return nil
+	}
+	for _, address := range s.Socket.Listen {
+		socket := f.exactly(address)
+		want := s.Socket.Backlog
+		if f.Somaxconn > 0 {
+			want = min(want, f.Somaxconn)
+		}
+		if !s.Socket.active() || socket == nil || socket.Backlog == 0 || socket.Backlog >= want {
+			continue
 		}
 		return &Finding{
-			Summary:  fmt.Sprintf("the kernel lets only %d clients wait, and %s says %d", f.Somaxconn, s.ofScope(units.Socket), s.Socket.Backlog),
-			Evidence: map[string]any{"somaxconn": f.Somaxconn, "unit": s.Socket.Backlog},
-			Fix:      f.asRoot(fmt.Sprintf("sysctl -w net.core.somaxconn=%d", s.Socket.Backlog)),
+			Summary:  fmt.Sprintf("only %d clients can wait on %s, and %s says %d", socket.Backlog, address, s.ofScope(units.Socket), s.Socket.Backlog),
+			Evidence: map[string]any{"address": address.String(), "backlog": socket.Backlog, "unit": s.Socket.Backlog, "somaxconn": f.Somaxconn},
+			Fix:      f.gateway(s, "restart"),
 		}
-	})
+	}
+	return nil
 }
 
-func noLinger(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		if s.Lingers != No {
-			return nil
-		}
-		return &Finding{
-			Summary:  fmt.Sprintf("the units of user %s end with the last session, and start with the first", s.User),
-			Evidence: map[string]any{"linger": false},
-			// Without polkit, as on a small server, not even one's own: "Access denied".
-			Fix: f.asRoot("loginctl enable-linger " + s.User),
-		}
-	})
+func somaxconnSmall(f *Facts, s *Scope) *Finding {
+	if f.Somaxconn == 0 || s.Socket.Backlog <= f.Somaxconn {
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("the kernel lets only %d clients wait, and %s says %d", f.Somaxconn, s.ofScope(units.Socket), s.Socket.Backlog),
+		Evidence: map[string]any{"somaxconn": f.Somaxconn, "unit": s.Socket.Backlog},
+		Fix:      f.asRoot(fmt.Sprintf("sysctl -w net.core.somaxconn=%d", s.Socket.Backlog)),
+	}
+}
+
+func noLinger(f *Facts, s *Scope) *Finding {
+	if !s.SessionsOnly {
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("the units of user %s end with the last session, and start with the first", s.User),
+		Evidence: map[string]any{"linger": false},
+		// Without polkit, as on a small server, not even one's own: "Access denied".
+		Fix: f.asRoot("loginctl enable-linger " + s.User),
+	}
 }

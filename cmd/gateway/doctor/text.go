@@ -45,11 +45,15 @@ func (r Report) Exit() int {
 
 // looked says in a sentence what it is that is healthy.
 func (f *Facts) looked() string {
-	installed := f.installed()
+	installed := f.which((*Scope).Installed)
 	if len(installed) == 0 {
 		return fmt.Sprintf("%s is not installed, and nobody is in its way on %s", units.Service, say.Addresses(f.Wanted))
 	}
-	return list(installed, func(s *Scope) string { return s.ofScope(units.Service) }) + " on " + say.Addresses(f.Wanted)
+	var services []string
+	for _, s := range installed {
+		services = append(services, s.ofScope(units.Service))
+	}
+	return say.List(services) + " on " + say.Addresses(f.Wanted)
 }
 
 // Paint colours a word of a severity, or, without one, the name of a finding.
@@ -60,20 +64,20 @@ func (r Report) Text(paint Paint) string {
 	var b strings.Builder
 	for _, finding := range r.Findings {
 		fmt.Fprintf(&b, "%s %s\n", paint(finding.Severity, string(finding.Severity)+":"), paint("", finding.ID))
-		fmt.Fprintf(&b, "  %s\n", printable(finding.Summary))
+		fmt.Fprintf(&b, "  %s\n", say.Printable(finding.Summary))
 		for _, key := range slices.Sorted(maps.Keys(finding.Evidence)) {
 			for i, line := range lines(finding.Evidence[key]) {
 				name := ""
 				if i == 0 {
 					name = strings.ReplaceAll(key, "_", " ")
 				}
-				fmt.Fprintf(&b, "  %14s  %s\n", name, printable(line))
+				fmt.Fprintf(&b, "  %14s  %s\n", name, say.Printable(line))
 			}
 		}
-		fmt.Fprintf(&b, "  fix: %s\n\n", printable(finding.Fix))
+		fmt.Fprintf(&b, "  fix: %s\n\n", say.Printable(finding.Fix))
 	}
 	for _, unknown := range r.Unknown {
-		fmt.Fprintf(&b, "not looked at: %s\n", printable(unknown))
+		fmt.Fprintf(&b, "not looked at: %s\n", say.Printable(unknown))
 	}
 	switch {
 	case len(r.Findings) > 0:
@@ -91,15 +95,4 @@ func lines(value any) []string {
 		return several
 	}
 	return strings.Split(fmt.Sprint(value), "\n")
-}
-
-// printable takes out what could disturb a terminal: paths and names are other
-// people's.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '�'
-		}
-		return r
-	}, text)
 }

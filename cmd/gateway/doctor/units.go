@@ -15,68 +15,34 @@ import (
 	"openclaw-gateway/units"
 )
 
-// eachInstalled makes at most one finding for each scope with units of ours.
-func (f *Facts) eachInstalled(check func(*Scope) *Finding) []Finding {
-	return each(f.installed(), check)
-}
-
-func each(scopes []*Scope, check func(*Scope) *Finding) []Finding {
-	var findings []Finding
-	for _, s := range scopes {
-		if finding := check(s); finding != nil {
-			finding.Evidence = s.evidence(finding.Evidence)
-			findings = append(findings, *finding)
-		}
+func socketNotEnabled(f *Facts, s *Scope) *Finding {
+	if s.Socket.enabled() {
+		return nil
 	}
-	return findings
+	finding := Finding{
+		Summary:  fmt.Sprintf("%s is %s: after a boot nobody opens the port", s.ofScope(units.Socket), s.Socket.FileState),
+		Evidence: map[string]any{"unit_file_state": s.Socket.FileState, "active_state": s.Socket.ActiveState},
+		Fix:      f.systemctl(s.Manager, "enable", "--now", units.Socket),
+	}
+	switch {
+	case !s.Socket.exists():
+		finding.Summary = fmt.Sprintf("%s is missing: the service gets no sockets from systemd", s.ofScope(units.Socket))
+		finding.Fix = f.gateway(s, "install", "--now")
+	case s.Socket.LoadState == "masked":
+		finding.Fix = then(f.systemctl(s.Manager, "unmask", units.Socket), finding.Fix)
+	}
+	return &finding
 }
 
-func socketNotEnabled(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		if s.Socket.enabled() {
-			return nil
-		}
-		finding := Finding{
-			Summary:  fmt.Sprintf("%s is %s: after a boot nobody opens the port", s.ofScope(units.Socket), s.Socket.FileState),
-			Evidence: map[string]any{"unit_file_state": s.Socket.FileState, "active_state": s.Socket.ActiveState},
-			Fix:      f.systemctl(s.Manager, "enable", "--now", units.Socket),
-		}
-		switch {
-		case !s.Socket.exists():
-			finding.Summary = fmt.Sprintf("%s is missing: the service gets no sockets from systemd", s.ofScope(units.Socket))
-			finding.Fix = f.gateway(s, "install", "--now")
-		case s.Socket.LoadState == "masked":
-			finding.Fix = then(f.systemctl(s.Manager, "unmask", units.Socket), finding.Fix)
-		}
-		return &finding
-	})
-}
-
-func socketNotActive(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		if !s.Socket.enabled() || s.Socket.ActiveState != "inactive" {
-			return nil // failed, and not enabled, are findings of their own
-		}
-		return &Finding{
-			Summary:  s.ofScope(units.Socket) + " is stopped: nobody listens, clients are refused",
-			Evidence: map[string]any{"active_state": s.Socket.ActiveState},
-			Fix:      f.systemctl(s.Manager, "start", units.Socket),
-		}
-	})
-}
-
-// failedSocket makes a finding of a socket that has failed with one of the results.
-func (f *Facts) failedSocket(check func(s *Scope) (summary, fix string)) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		if s.Socket.ActiveState != "failed" {
-			return nil
-		}
-		summary, fix := check(s)
-		if summary == "" {
-			return nil
-		}
-		return &Finding{Summary: summary, Evidence: map[string]any{"result": s.Socket.Result}, Fix: fix}
-	})
+func socketNotActive(f *Facts, s *Scope) *Finding {
+	if !s.Socket.enabled() || s.Socket.ActiveState != "inactive" {
+		return nil // failed, and not enabled, are findings of their own
+	}
+	return &Finding{
+		Summary:  s.ofScope(units.Socket) + " is stopped: nobody listens, clients are refused",
+		Evidence: map[string]any{"active_state": s.Socket.ActiveState},
+		Fix:      f.systemctl(s.Manager, "start", units.Socket),
+	}
 }
 
 // The results of a socket unit, as systemd names them (socket_result_table in
@@ -92,307 +58,275 @@ func (f *Facts) resetAndStart(s *Scope, reset ...string) string {
 	return then(f.systemctl(s.Manager, append([]string{"reset-failed"}, reset...)...), f.systemctl(s.Manager, "start", units.Socket))
 }
 
-func socketPortTaken(f *Facts) []Finding {
-	return f.failedSocket(func(s *Scope) (summary, fix string) {
-		if s.Socket.Result != resultResources {
-			return "", ""
-		}
-		var steps, who []string
-		inTheWay := func(a netip.AddrPort) bool { return slices.ContainsFunc(s.Socket.Listen, overlaps(a)) }
-		summary = s.ofScope(units.Socket) + " could not bind its addresses"
-		for i := range f.Scopes {
-			// As two-scopes-one-port says: who has the port serves, and nothing of it is to be killed.
-			if o := &f.Scopes[i]; o.Manager != s.Manager && o.Socket.active() && slices.ContainsFunc(o.Socket.Listen, inTheWay) {
-				return summary + "; the port is held by " + o.ofScope(units.Socket), f.disable(s)
-			}
-		}
-		for _, role := range []holders.Role{holders.Orphan, holders.Rival, holders.Foreign, holders.Launcher, holders.Worker} {
-			for _, h := range f.held(role) {
-				if !slices.ContainsFunc(h.Addresses, inTheWay) {
-					continue
-				}
-				who = append(who, fmt.Sprintf("pid %d (%s)", h.PID, h.Role))
-				// A launcher takes its worker along.
-				if step := h.Remedy(f.by()).Command; role != holders.Worker && !slices.Contains(steps, step) {
-					steps = append(steps, step)
-				}
-			}
-		}
-		for _, other := range f.otherUnits() {
-			switch {
-			case !inTheWay(other.address):
-			case other.name == "":
-				who = append(who, "another socket unit")
-			case !slices.Contains(steps, other.Fix):
-				who, steps = append(who, other.name), append(steps, other.Fix)
-			}
-		}
-		if len(who) > 0 {
-			summary += "; the port is held by " + strings.Join(who, ", ")
-		} else {
-			summary += ": clients are refused; nobody holds them any more that can be seen"
-		}
-		return summary, then(append(steps, f.systemctl(s.Manager, "start", units.Socket))...)
-	})
-}
-
-func socketStartLimit(f *Facts) []Finding {
-	return f.failedSocket(func(s *Scope) (summary, fix string) {
-		switch s.Socket.Result {
-		case resultStartLimit:
-			return s.ofScope(units.Socket) + " was started too often, and systemd opens it no more", f.resetAndStart(s, units.Socket)
-		case resultServiceStartLimit:
-			return s.ofScope(units.Service) + " was started too often, and systemd has closed its socket", f.resetAndStart(s, units.Socket, units.Service)
-		}
+func socketPortTaken(f *Facts, s *Scope) (summary, fix string) {
+	if s.Socket.Result != resultResources {
 		return "", ""
-	})
+	}
+	var steps, who []string
+	inTheWay := func(a netip.AddrPort) bool { return slices.ContainsFunc(s.Socket.Listen, overlaps(a)) }
+	summary = s.ofScope(units.Socket) + " could not bind its addresses"
+	for i := range f.Scopes {
+		// As two-scopes-one-port says: who has the port serves, and nothing of it is to be killed.
+		if o := &f.Scopes[i]; o.Manager != s.Manager && o.Socket.active() && slices.ContainsFunc(o.Socket.Listen, inTheWay) {
+			return summary + "; the port is held by " + o.ofScope(units.Socket), f.disable(s)
+		}
+	}
+	for _, role := range []holders.Role{holders.Orphan, holders.Rival, holders.Foreign, holders.Launcher, holders.Worker} {
+		for _, h := range f.held(role) {
+			if !slices.ContainsFunc(h.Addresses, inTheWay) {
+				continue
+			}
+			who = append(who, fmt.Sprintf("pid %d (%s)", h.PID, h.Role))
+			// A launcher takes its worker along.
+			if step := h.Remedy(f.by()).Command; role != holders.Worker && !slices.Contains(steps, step) {
+				steps = append(steps, step)
+			}
+		}
+	}
+	for _, other := range f.otherUnits() {
+		switch {
+		case !inTheWay(other.address):
+		case other.name == "":
+			who = append(who, "another socket unit")
+		case !slices.Contains(steps, other.Fix):
+			who, steps = append(who, other.name), append(steps, other.Fix)
+		}
+	}
+	if len(who) > 0 {
+		summary += "; the port is held by " + strings.Join(who, ", ")
+	} else {
+		summary += ": clients are refused; nobody holds them any more that can be seen"
+	}
+	return summary, then(append(steps, f.systemctl(s.Manager, "start", units.Socket))...)
 }
 
-func socketTriggerLimit(f *Facts) []Finding {
-	return f.failedSocket(func(s *Scope) (summary, fix string) {
-		if s.Socket.Result != resultTriggerLimit {
-			return "", ""
-		}
-		return s.ofScope(units.Socket) + " has started its service too often, and systemd has closed it", f.resetAndStart(s, units.Socket, units.Service)
-	})
+func socketStartLimit(f *Facts, s *Scope) (summary, fix string) {
+	switch s.Socket.Result {
+	case resultStartLimit:
+		return s.ofScope(units.Socket) + " was started too often, and systemd opens it no more", f.resetAndStart(s, units.Socket)
+	case resultServiceStartLimit:
+		return s.ofScope(units.Service) + " was started too often, and systemd has closed its socket", f.resetAndStart(s, units.Socket, units.Service)
+	}
+	return "", ""
+}
+
+func socketTriggerLimit(f *Facts, s *Scope) (summary, fix string) {
+	if s.Socket.Result != resultTriggerLimit {
+		return "", ""
+	}
+	return s.ofScope(units.Socket) + " has started its service too often, and systemd has closed it", f.resetAndStart(s, units.Socket, units.Service)
 }
 
 func socketFailed(f *Facts) []Finding {
-	known := []string{resultResources, resultStartLimit, resultServiceStartLimit, resultTriggerLimit}
-	findings := f.failedSocket(func(s *Scope) (summary, fix string) {
-		if slices.Contains(known, s.Socket.Result) {
-			return "", ""
+	return append(failed(socketFailedOtherwise)(f), each((*Scope).Installed, socketNotLoaded)(f)...)
+}
+
+func socketFailedOtherwise(f *Facts, s *Scope) (summary, fix string) {
+	if slices.Contains([]string{resultResources, resultStartLimit, resultServiceStartLimit, resultTriggerLimit}, s.Socket.Result) {
+		return "", ""
+	}
+	return fmt.Sprintf("%s has failed (%s): clients are refused", s.ofScope(units.Socket), s.Socket.Result), f.resetAndStart(s, units.Socket)
+}
+
+func socketNotLoaded(f *Facts, s *Scope) *Finding {
+	if slices.Contains([]string{"", "not-found", "loaded", "masked"}, s.Socket.LoadState) {
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("systemd cannot load %s (%s)", s.ofScope(units.Socket), s.Socket.LoadState),
+		Evidence: map[string]any{"load_state": s.Socket.LoadState, "file": s.Socket.Path},
+		Fix:      f.gateway(s, "install", "--now"),
+	}
+}
+
+func addressNotOpen(f *Facts, s *Scope) *Finding {
+	if !s.Socket.active() || f.Sockets == nil {
+		return nil
+	}
+	closed := slices.DeleteFunc(slices.Clone(s.Socket.Listen), func(a netip.AddrPort) bool { return f.exactly(a) != nil })
+	if len(closed) == 0 {
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("%s is active, and nobody listens on %s", s.ofScope(units.Socket), say.Addresses(closed)),
+		Evidence: map[string]any{"addresses": say.Addresses(closed)},
+		Fix:      f.systemctl(s.Manager, "restart", units.Socket),
+	}
+}
+
+func serviceFailed(f *Facts, s *Scope) *Finding {
+	service := &s.Service
+	if service.ActiveState != "failed" && service.SubState != "auto-restart" {
+		return nil
+	}
+	finding := Finding{
+		Summary: s.ofScope(units.Service) + " has failed",
+		Evidence: map[string]any{
+			"result": service.Result, "sub_state": service.SubState, "exit_status": service.ExitStatus, "restarts": service.Restarts,
+		},
+		Fix: then(f.systemctl(s.Manager, "reset-failed", units.Service), f.systemctl(s.Manager, "start", units.Service)),
+	}
+	if service.SubState == "auto-restart" {
+		finding.Summary = fmt.Sprintf("the launcher of %s ends as soon as systemd starts it", s.ofScope(units.Service))
+		finding.Fix = f.gateway(s, "logs") + "  # says why"
+	}
+	// What systemd says when there is no such program (EXIT_EXEC, systemd.exec(5)).
+	if service.ExitStatus == 203 && len(service.Argv) > 0 {
+		finding.Summary += ": its program cannot be executed, " + service.Argv[0]
+		finding.Fix = then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service))
+	}
+	// systemd keeps what has failed, also without its file.
+	if !service.exists() {
+		finding.Summary += ", and its unit file is gone"
+		finding.Fix = then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service))
+	}
+	return &finding
+}
+
+func listenDiffers(f *Facts, s *Scope) *Finding {
+	if s.Config.Loaded == nil || !s.Socket.exists() || s.Socket.LoadState != "loaded" {
+		return nil
+	}
+	missing, extra := without(s.Config.Loaded.Listen, s.Socket.Listen), without(s.Socket.Listen, s.Config.Loaded.Listen)
+	if len(missing)+len(extra) == 0 {
+		return nil
+	}
+	var parts []string
+	if len(missing) > 0 {
+		parts = append(parts, "lacks "+say.Addresses(missing))
+	}
+	if len(extra) > 0 {
+		parts = append(parts, "has "+say.Addresses(extra)+", which the worker does not get")
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("%s %s: %s has changed", s.ofScope(units.Socket), say.List(parts), s.line("listen")),
+		Evidence: map[string]any{
+			"listen": say.Addresses(s.Config.Loaded.Listen), "socket": say.Addresses(s.Socket.Listen), "config": s.Config.Path,
+		},
+		Fix: f.gateway(s, "install"),
+	}
+}
+
+// without returns the addresses that are not among the others.
+func without(addresses, others []netip.AddrPort) []netip.AddrPort {
+	return slices.DeleteFunc(slices.Clone(addresses), func(a netip.AddrPort) bool { return slices.Contains(others, a) })
+}
+
+func unitChanged(f *Facts, s *Scope) *Finding {
+	if !s.Socket.Reload && !s.Service.Reload {
+		return nil
+	}
+	return &Finding{
+		Summary:  "systemd has not read the unit files of " + s.ofScope("openclaw-gateway") + " since they were changed",
+		Evidence: map[string]any{"files": []string{s.Socket.Path, s.Service.Path}},
+		Fix:      f.systemctl(s.Manager, "daemon-reload"),
+	}
+}
+
+func mainPIDNotLauncher(f *Facts, s *Scope) *Finding {
+	if s.Launcher == nil || s.Launcher.Launcher.PID == s.Service.MainPID || !s.Service.runsLauncher() && !s.Service.running() {
+		return nil
+	}
+	answers := s.Launcher.Launcher.PID
+	finding := Finding{
+		Summary: fmt.Sprintf("the main process of %s is %d, and the launcher that answers is %d: systemd watches and restarts the wrong one",
+			s.ofScope(units.Service), s.Service.MainPID, answers),
+		Evidence: map[string]any{"main_pid": s.Service.MainPID, "launcher_pid": answers, "exec_start": say.CommandLine(s.Service.Argv)},
+		Fix:      then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service)),
+	}
+	if s.Launcher.Launcher.Holder == api.FromItself {
+		finding.Summary = fmt.Sprintf("a launcher was started by hand, pid %d, and keeps the one of %s from starting", answers, s.ofScope(units.Service))
+		finding.Fix = f.kill(s.Listener, "kill %d")
+	}
+	return &finding
+}
+
+func launcherNotAnswering(f *Facts, s *Scope) *Finding {
+	// While it is activating it may not have got there yet.
+	up := s.Service.running() && s.Service.runsLauncher() && (s.Service.active() || s.Service.ActiveState == "reloading")
+	if s.Answer == Absent && !up {
+		return nil
+	}
+	if s.Answer != Hung && s.Answer != Absent {
+		return nil
+	}
+	finding := Finding{
+		Summary: fmt.Sprintf("the launcher of %s, pid %d, hangs: its control socket takes a question and gives no answer",
+			s.ofScope(units.Service), s.Service.MainPID),
+		Evidence: map[string]any{"main_pid": s.Service.MainPID, "active_state": s.Service.ActiveState},
+		// The clients wait in the queue until systemd has started the next one.
+		Fix: f.systemctl(s.Manager, "kill", "--kill-whom=main", "--signal=KILL", units.Service),
+	}
+	if s.Answer == Absent {
+		finding.Summary = fmt.Sprintf("the launcher of %s, pid %d, has no control socket", s.ofScope(units.Service), s.Service.MainPID)
+		finding.Fix = f.systemctl(s.Manager, "restart", units.Service)
+	}
+	if pid := s.Listener.PID; s.Answer == Hung && !s.Service.running() {
+		finding.Summary = fmt.Sprintf("a launcher that was started by hand, pid %d, hangs, and keeps the one of %s from starting: "+
+			"its control socket takes a question and gives no answer", pid, s.ofScope(units.Service))
+		finding.Evidence["launcher_pid"], finding.Evidence["stopped"] = pid, s.Listener.Stopped
+		finding.Fix = f.kill(s.Listener, "kill -KILL %d")
+		if s.Listener.Stopped {
+			finding.Summary = fmt.Sprintf("a launcher that was started by hand, pid %d, was stopped with Ctrl-Z or SIGSTOP, and keeps the one of %s "+
+				"from starting", pid, s.ofScope(units.Service))
+			finding.Fix = then(f.kill(s.Listener, "kill %d"), f.kill(s.Listener, "kill -CONT %d"))
 		}
-		return fmt.Sprintf("%s has failed (%s): clients are refused", s.ofScope(units.Socket), s.Socket.Result), f.resetAndStart(s, units.Socket)
-	})
-	return append(findings, f.eachInstalled(func(s *Scope) *Finding {
-		if slices.Contains([]string{"", "not-found", "loaded", "masked"}, s.Socket.LoadState) {
-			return nil
-		}
+	}
+	return &finding
+}
+
+func launcherVersion(f *Facts, s *Scope) *Finding {
+	if s.Launcher.Version == f.Version {
+		return nil
+	}
+	fix := f.systemctl(s.Manager, "restart", units.Service)
+	switch {
+	case s.Launcher.Launcher.Holder == api.FromItself:
+		fix = f.kill(s.Listener, "kill %d") + fmt.Sprintf("  # then start it again with: %s run", f.Program)
+	case len(s.Service.Argv) > 0 && s.Service.Argv[0] != f.Executable:
+		fix = then(f.gateway(s, "install"), fix)
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("the launcher that runs is version %s, this program is %s", s.Launcher.Version, f.Version),
+		Evidence: map[string]any{"launcher": s.Launcher.Version, "program": f.Version, "pid": s.Launcher.Launcher.PID},
+		Fix:      fix,
+	}
+}
+
+func launcherName(f *Facts, s *Scope) *Finding {
+	if !s.Service.runsLauncher() {
+		return nil
+	}
+	path := s.Service.Argv[0]
+	if !openclaw.Kills(filepath.Base(path), s.Service.Argv) {
+		return nil
+	}
+	better := filepath.Join(filepath.Dir(path), "gateway")
+	if strings.Contains(strings.ToLower(filepath.Base(path)), "openclaw") {
 		return &Finding{
-			Summary:  fmt.Sprintf("systemd cannot load %s (%s)", s.ofScope(units.Socket), s.Socket.LoadState),
-			Evidence: map[string]any{"load_state": s.Socket.LoadState, "file": s.Socket.Path},
-			Fix:      f.gateway(s, "install", "--now"),
+			Summary: fmt.Sprintf("the launcher's program is named %s: a second OpenClaw takes a listening process with openclaw in its name "+
+				"for a stale gateway and kills it", filepath.Base(path)),
+			Evidence: map[string]any{"program": path, "exec_start": say.CommandLine(s.Service.Argv)},
+			Fix: then(f.asRoot(fmt.Sprintf("install %s %s", systemd.Quote(path), systemd.Quote(better))),
+				strings.Replace(f.gateway(s, "install"), f.Program, systemd.Quote(better), 1), f.systemctl(s.Manager, "restart", units.Service)),
 		}
-	})...)
+	}
+	return &Finding{
+		Summary:  "the launcher's command line looks like that of OpenClaw: a second OpenClaw takes it for a stale gateway and kills it",
+		Evidence: map[string]any{"exec_start": say.CommandLine(s.Service.Argv)},
+		Fix:      f.systemctl(s.Manager, "edit", "--full", units.Service) + "  # no argument of ExecStart may be OpenClaw's entry file",
+	}
 }
 
-func addressNotOpen(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		if !s.Socket.active() || f.Sockets == nil {
-			return nil
-		}
-		var closed []netip.AddrPort
-		for _, address := range s.Socket.Listen {
-			if f.exactly(address) == nil {
-				closed = append(closed, address)
-			}
-		}
-		if len(closed) == 0 {
-			return nil
-		}
-		return &Finding{
-			Summary:  fmt.Sprintf("%s is active, and nobody listens on %s", s.ofScope(units.Socket), say.Addresses(closed)),
-			Evidence: map[string]any{"addresses": say.Addresses(closed)},
-			Fix:      f.systemctl(s.Manager, "restart", units.Socket),
-		}
-	})
-}
-
-func serviceFailed(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		service := &s.Service
-		if service.ActiveState != "failed" && service.SubState != "auto-restart" {
-			return nil
-		}
-		finding := Finding{
-			Summary: s.ofScope(units.Service) + " has failed",
-			Evidence: map[string]any{
-				"result": service.Result, "sub_state": service.SubState, "exit_status": service.ExitStatus, "restarts": service.Restarts,
-			},
-			Fix: then(f.systemctl(s.Manager, "reset-failed", units.Service), f.systemctl(s.Manager, "start", units.Service)),
-		}
-		if service.SubState == "auto-restart" {
-			finding.Summary = fmt.Sprintf("the launcher of %s ends as soon as systemd starts it", s.ofScope(units.Service))
-			finding.Fix = f.gateway(s, "logs") + "  # says why"
-		}
-		// What systemd says when there is no such program (EXIT_EXEC, systemd.exec(5)).
-		if service.ExitStatus == 203 && len(service.Argv) > 0 {
-			finding.Summary += ": its program cannot be executed, " + service.Argv[0]
-			finding.Fix = then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service))
-		}
-		// systemd keeps what has failed, also without its file.
-		if !service.exists() {
-			finding.Summary += ", and its unit file is gone"
-			finding.Fix = then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service))
-		}
-		return &finding
-	})
-}
-
-func listenDiffers(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		if s.Config.Loaded == nil || !s.Socket.exists() || s.Socket.LoadState != "loaded" {
-			return nil
-		}
-		var missing, extra []netip.AddrPort
-		for _, address := range s.Config.Loaded.Listen {
-			if !slices.Contains(s.Socket.Listen, address) {
-				missing = append(missing, address)
-			}
-		}
-		for _, address := range s.Socket.Listen {
-			if !slices.Contains(s.Config.Loaded.Listen, address) {
-				extra = append(extra, address)
-			}
-		}
-		if len(missing)+len(extra) == 0 {
-			return nil
-		}
-		var parts []string
-		if len(missing) > 0 {
-			parts = append(parts, "lacks "+say.Addresses(missing))
-		}
-		if len(extra) > 0 {
-			parts = append(parts, "has "+say.Addresses(extra)+", which the worker does not get")
-		}
-		return &Finding{
-			Summary: fmt.Sprintf("%s %s: %s has changed", s.ofScope(units.Socket), say.List(parts), s.line("listen")),
-			Evidence: map[string]any{
-				"listen": say.Addresses(s.Config.Loaded.Listen), "socket": say.Addresses(s.Socket.Listen), "config": s.Config.Path,
-			},
-			Fix: f.gateway(s, "install"),
-		}
-	})
-}
-
-func unitChanged(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		if !s.Socket.Reload && !s.Service.Reload {
-			return nil
-		}
-		return &Finding{
-			Summary:  "systemd has not read the unit files of " + s.ofScope("openclaw-gateway") + " since they were changed",
-			Evidence: map[string]any{"files": []string{s.Socket.Path, s.Service.Path}},
-			Fix:      f.systemctl(s.Manager, "daemon-reload"),
-		}
-	})
-}
-
-func mainPIDNotLauncher(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		if s.Launcher == nil || s.Launcher.Launcher.PID == s.Service.MainPID || !s.Service.runsLauncher() && !s.Service.running() {
-			return nil
-		}
-		answers := s.Launcher.Launcher.PID
-		finding := Finding{
-			Summary: fmt.Sprintf("the main process of %s is %d, and the launcher that answers is %d: systemd watches and restarts the wrong one",
-				s.ofScope(units.Service), s.Service.MainPID, answers),
-			Evidence: map[string]any{"main_pid": s.Service.MainPID, "launcher_pid": answers, "exec_start": say.CommandLine(s.Service.Argv)},
-			Fix:      then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service)),
-		}
-		if s.Launcher.Launcher.Holder == api.FromItself {
-			finding.Summary = fmt.Sprintf("a launcher was started by hand, pid %d, and keeps the one of %s from starting", answers, s.ofScope(units.Service))
-			finding.Fix = f.kill(s.Listener, "kill %d")
-		}
-		return &finding
-	})
-}
-
-func launcherNotAnswering(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		// While it is activating it may not have got there yet.
-		up := s.Service.running() && s.Service.runsLauncher() && (s.Service.active() || s.Service.ActiveState == "reloading")
-		if s.Answer == Absent && !up {
-			return nil
-		}
-		if s.Answer != Hung && s.Answer != Absent {
-			return nil
-		}
-		finding := Finding{
-			Summary: fmt.Sprintf("the launcher of %s, pid %d, hangs: its control socket takes a question and gives no answer",
-				s.ofScope(units.Service), s.Service.MainPID),
-			Evidence: map[string]any{"main_pid": s.Service.MainPID, "active_state": s.Service.ActiveState},
-			// The clients wait in the queue until systemd has started the next one.
-			Fix: f.systemctl(s.Manager, "kill", "--kill-whom=main", "--signal=KILL", units.Service),
-		}
-		if s.Answer == Absent {
-			finding.Summary = fmt.Sprintf("the launcher of %s, pid %d, has no control socket", s.ofScope(units.Service), s.Service.MainPID)
-			finding.Fix = f.systemctl(s.Manager, "restart", units.Service)
-		}
-		if pid := s.Listener.PID; s.Answer == Hung && !s.Service.running() {
-			finding.Summary = fmt.Sprintf("a launcher that was started by hand, pid %d, hangs, and keeps the one of %s from starting: "+
-				"its control socket takes a question and gives no answer", pid, s.ofScope(units.Service))
-			finding.Evidence["launcher_pid"], finding.Evidence["stopped"] = pid, s.Listener.Stopped
-			finding.Fix = f.kill(s.Listener, "kill -KILL %d")
-			if s.Listener.Stopped {
-				finding.Summary = fmt.Sprintf("a launcher that was started by hand, pid %d, was stopped with Ctrl-Z or SIGSTOP, and keeps the one of %s "+
-					"from starting", pid, s.ofScope(units.Service))
-				finding.Fix = then(f.kill(s.Listener, "kill %d"), f.kill(s.Listener, "kill -CONT %d"))
-			}
-		}
-		return &finding
-	})
-}
-
-func launcherVersion(f *Facts) []Finding {
-	return each(f.answering(), func(s *Scope) *Finding {
-		if s.Launcher.Version == f.Version {
-			return nil
-		}
-		fix := f.systemctl(s.Manager, "restart", units.Service)
-		switch {
-		case s.Launcher.Launcher.Holder == api.FromItself:
-			fix = f.kill(s.Listener, "kill %d") + fmt.Sprintf("  # then start it again with: %s run", f.Program)
-		case len(s.Service.Argv) > 0 && s.Service.Argv[0] != f.Executable:
-			fix = then(f.gateway(s, "install"), fix)
-		}
-		return &Finding{
-			Summary:  fmt.Sprintf("the launcher that runs is version %s, this program is %s", s.Launcher.Version, f.Version),
-			Evidence: map[string]any{"launcher": s.Launcher.Version, "program": f.Version, "pid": s.Launcher.Launcher.PID},
-			Fix:      fix,
-		}
-	})
-}
-
-func launcherName(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		if !s.Service.runsLauncher() {
-			return nil
-		}
-		path := s.Service.Argv[0]
-		if !openclaw.Kills(filepath.Base(path), s.Service.Argv) {
-			return nil
-		}
-		better := filepath.Join(filepath.Dir(path), "gateway")
-		if strings.Contains(strings.ToLower(filepath.Base(path)), "openclaw") {
-			return &Finding{
-				Summary: fmt.Sprintf("the launcher's program is named %s: a second OpenClaw takes a listening process with openclaw in its name "+
-					"for a stale gateway and kills it", filepath.Base(path)),
-				Evidence: map[string]any{"program": path, "exec_start": say.CommandLine(s.Service.Argv)},
-				Fix: then(f.asRoot(fmt.Sprintf("install %s %s", systemd.Quote(path), systemd.Quote(better))),
-					strings.Replace(f.gateway(s, "install"), f.Program, systemd.Quote(better), 1), f.systemctl(s.Manager, "restart", units.Service)),
-			}
-		}
-		return &Finding{
-			Summary:  "the launcher's command line looks like that of OpenClaw: a second OpenClaw takes it for a stale gateway and kills it",
-			Evidence: map[string]any{"exec_start": say.CommandLine(s.Service.Argv)},
-			Fix:      f.systemctl(s.Manager, "edit", "--full", units.Service) + "  # no argument of ExecStart may be OpenClaw's entry file",
-		}
-	})
-}
-
-func noDelegation(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		inUnit := s.Service.Cgroup != "" && s.Worker.Cgroup == s.Service.Cgroup
-		if !s.Service.runsLauncher() || s.Service.Delegate && !inUnit {
-			return nil
-		}
-		return &Finding{
-			Summary:  s.ofScope(units.Service) + " may not make control groups: what a generation leaves is found by descent only",
-			Evidence: map[string]any{"delegate": s.Service.Delegate, "worker_cgroup": s.Worker.Cgroup},
-			Fix: then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service)) +
-				"  # if it stays, a drop-in says Delegate=no: " + f.systemctl(s.Manager, "cat", units.Service),
-		}
-	})
+func noDelegation(f *Facts, s *Scope) *Finding {
+	inUnit := s.Service.Cgroup != "" && s.Worker.Cgroup == s.Service.Cgroup
+	if !s.Service.runsLauncher() || s.Service.Delegate && !inUnit {
+		return nil
+	}
+	return &Finding{
+		Summary:  s.ofScope(units.Service) + " may not make control groups: what a generation leaves is found by descent only",
+		Evidence: map[string]any{"delegate": s.Service.Delegate, "worker_cgroup": s.Worker.Cgroup},
+		Fix: then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service)) +
+			"  # if it stays, a drop-in says Delegate=no: " + f.systemctl(s.Manager, "cat", units.Service),
+	}
 }

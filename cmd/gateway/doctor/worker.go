@@ -17,32 +17,19 @@ import (
 	"openclaw-gateway/units"
 )
 
-func workerOutside(f *Facts) []Finding {
-	return f.eachInstalled(func(s *Scope) *Finding {
-		if s.Launcher == nil || s.Worker.Cgroup == "" || s.Service.Cgroup == "" || s.Launcher.Launcher.PID != s.Service.MainPID {
-			return nil
-		}
-		if s.Worker.Cgroup == s.Service.Cgroup || strings.HasPrefix(s.Worker.Cgroup, s.Service.Cgroup+"/") {
-			return nil
-		}
-		return &Finding{
-			Summary: fmt.Sprintf("the worker, pid %d, has left the control group of %s: systemd neither counts nor ends it with the unit",
-				s.Launcher.Worker.PID, s.ofScope(units.Service)),
-			Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "worker_cgroup": s.Worker.Cgroup, "unit_cgroup": s.Service.Cgroup},
-			Fix:      f.gateway(s, "restart"),
-		}
-	})
-}
-
-// configured returns the scopes with a configuration that can be used.
-func (f *Facts) configured() []*Scope {
-	var scopes []*Scope
-	for i := range f.Scopes {
-		if f.Scopes[i].Config.Loaded != nil {
-			scopes = append(scopes, &f.Scopes[i])
-		}
+func workerOutside(f *Facts, s *Scope) *Finding {
+	if s.Launcher == nil || s.Worker.Cgroup == "" || s.Service.Cgroup == "" || s.Launcher.Launcher.PID != s.Service.MainPID {
+		return nil
 	}
-	return scopes
+	if s.Worker.Cgroup == s.Service.Cgroup || strings.HasPrefix(s.Worker.Cgroup, s.Service.Cgroup+"/") {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("the worker, pid %d, has left the control group of %s: systemd neither counts nor ends it with the unit",
+			s.Launcher.Worker.PID, s.ofScope(units.Service)),
+		Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "worker_cgroup": s.Worker.Cgroup, "unit_cgroup": s.Service.Cgroup},
+		Fix:      f.gateway(s, "restart"),
+	}
 }
 
 // option returns the value of an option of a command line, "" without it.
@@ -86,58 +73,54 @@ func portOf(argv, environment []string) (port int, byOption bool) {
 	return port, false
 }
 
-func workerOtherPort(f *Facts) []Finding {
-	return each(f.configured(), func(s *Scope) *Finding {
-		listen := s.Config.Loaded.Listen
-		same := func(port uint16) bool {
-			return slices.ContainsFunc(listen, func(a netip.AddrPort) bool { return a.Port() == port })
-		}
-		if port, key := openclawPort(s); port != 0 && !same(uint16(port)) {
-			return &Finding{
-				Summary:  fmt.Sprintf("%s makes OpenClaw listen on port %d, and listen has %s", s.line(key), port, say.Addresses(listen)),
-				Evidence: map[string]any{"port": port, "listen": say.Addresses(listen), "config": s.Config.Path},
-				Fix:      f.edit(s, fmt.Sprintf("%s: port %d instead of %d", s.line(key), listen[0].Port(), port)),
-			}
-		}
-		if len(s.Worker.Elsewhere) == 0 || s.Launcher == nil {
-			return nil
-		}
-		other := say.Addresses(s.Worker.Elsewhere)
+func workerOtherPort(f *Facts, s *Scope) *Finding {
+	listen := s.Config.Loaded.Listen
+	same := func(port uint16) bool {
+		return slices.ContainsFunc(listen, func(a netip.AddrPort) bool { return a.Port() == port })
+	}
+	if port, key := openclawPort(s); port != 0 && !same(uint16(port)) {
 		return &Finding{
-			Summary:  fmt.Sprintf("the worker, pid %d, listens on %s and does not answer on %s", s.Launcher.Worker.PID, other, say.Addresses(listen)),
-			Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "listens_on": other, "listen": say.Addresses(listen)},
-			Fix:      f.edit(s, fmt.Sprintf("%s: make it listen on %s", s.line("worker.command"), say.Addresses(listen))),
+			Summary:  fmt.Sprintf("%s makes OpenClaw listen on port %d, and listen has %s", s.line(key), port, say.Addresses(listen)),
+			Evidence: map[string]any{"port": port, "listen": say.Addresses(listen), "config": s.Config.Path},
+			Fix:      f.edit(s, fmt.Sprintf("%s: port %d instead of %d", s.line(key), listen[0].Port(), port)),
 		}
-	})
+	}
+	if len(s.Worker.Elsewhere) == 0 || s.Launcher == nil {
+		return nil
+	}
+	other := say.Addresses(s.Worker.Elsewhere)
+	return &Finding{
+		Summary:  fmt.Sprintf("the worker, pid %d, listens on %s and does not answer on %s", s.Launcher.Worker.PID, other, say.Addresses(listen)),
+		Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "listens_on": other, "listen": say.Addresses(listen)},
+		Fix:      f.edit(s, fmt.Sprintf("%s: make it listen on %s", s.line("worker.command"), say.Addresses(listen))),
+	}
 }
 
 // workerClash knows what OpenClaw binds for --bind (OPENCLAW_GATEWAY_BIND is no such
 // variable): 0.0.0.0 for lan, 127.0.0.1 for all others.
-func workerClash(f *Facts) []Finding {
-	return each(f.configured(), func(s *Scope) *Finding {
-		command, listen := s.Config.Loaded.Worker.Command, s.Config.Loaded.Listen
-		bind := option(command, "--bind")
-		if bind == "" || !openclaw.Starts(command) {
-			return nil
-		}
-		wants := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		if bind == "lan" {
-			wants = netip.IPv4Unspecified()
-		}
-		for _, held := range listen {
-			address := netip.AddrPortFrom(wants, held.Port())
-			if held == address || !overlaps(held)(address) || slices.Contains(listen, address) {
-				continue
-			}
-			return &Finding{
-				Summary:  fmt.Sprintf("with --bind %s OpenClaw binds %s, which overlaps %s of listen and is not equal to it", bind, address, held),
-				Evidence: map[string]any{"binds": address.String(), "held": held.String(), "config": s.Config.Path},
-				Fix: f.edit(s, fmt.Sprintf("%s: make it %s, and run \"gateway install\" then; or change --bind in %s",
-					s.line("listen"), address, s.line("worker.command"))),
-			}
-		}
+func workerClash(f *Facts, s *Scope) *Finding {
+	command, listen := s.Config.Loaded.Worker.Command, s.Config.Loaded.Listen
+	bind := option(command, "--bind")
+	if bind == "" || !openclaw.Starts(command) {
 		return nil
-	})
+	}
+	wants := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if bind == "lan" {
+		wants = netip.IPv4Unspecified()
+	}
+	for _, held := range listen {
+		address := netip.AddrPortFrom(wants, held.Port())
+		if held == address || !overlaps(held)(address) || slices.Contains(listen, address) {
+			continue
+		}
+		return &Finding{
+			Summary:  fmt.Sprintf("with --bind %s OpenClaw binds %s, which overlaps %s of listen and is not equal to it", bind, address, held),
+			Evidence: map[string]any{"binds": address.String(), "held": held.String(), "config": s.Config.Path},
+			Fix: f.edit(s, fmt.Sprintf("%s: make it %s, and run \"gateway install\" then; or change --bind in %s",
+				s.line("listen"), address, s.line("worker.command"))),
+		}
+	}
+	return nil
 }
 
 // said is what the launcher says of a worker that does not serve.
@@ -159,113 +142,89 @@ func said(l *api.Status) map[string]any {
 	return evidence
 }
 
-func workerFailed(f *Facts) []Finding {
-	return each(f.answering(), func(s *Scope) *Finding {
+func workerFailed(f *Facts, s *Scope) *Finding {
+	if s.Launcher.Worker.State != api.StateFailed {
+		return nil
+	}
+	return &Finding{
+		Summary:  "no worker is started any more: the launcher waits for an edit of the configuration or for \"gateway restart\"",
+		Evidence: said(s.Launcher),
+		Fix:      f.gateway(s, "restart"),
+	}
+}
+
+func workerRestarting(f *Facts, s *Scope) *Finding {
+	if s.Launcher.Worker.State != api.StateBackingOff {
+		return nil
+	}
+	return &Finding{
+		Summary:  "the worker has failed, and the launcher waits before it starts the next one",
+		Evidence: said(s.Launcher),
+		Fix:      f.gateway(s, "logs") + "  # says why; then: " + f.gateway(s, "restart"),
+	}
+}
+
+func programMissing(f *Facts, s *Scope) *Finding {
+	if s.Config.Missing == "" {
+		return nil
+	}
+	return &Finding{
+		Summary:  s.Config.Missing,
+		Evidence: map[string]any{"command": s.Config.Loaded.Worker.Command[0], "config": s.Config.Path},
+		Fix:      f.edit(s, s.line("worker.command")+": the whole path of a program that is there"),
+	}
+}
+
+func nodeTooOld(f *Facts, s *Scope) *Finding {
+	node := s.Config.Node
+	version, err := semver.NewVersion(node.Version)
+	if err != nil {
+		return nil // unknown: Gather has said so
+	}
+	suits, err := semver.NewConstraint(node.Range)
+	if err != nil || suits.Check(version) {
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("%s is Node.js %s, and OpenClaw %s needs %s", node.Program, node.Version, node.OpenClaw, node.Range),
+		Evidence: map[string]any{"node": node.Program, "version": node.Version, "needs": node.Range, "openclaw": node.OpenClaw},
+		Fix:      f.edit(s, fmt.Sprintf("%s: a Node.js %s", s.line("worker.command"), node.Range)),
+	}
+}
+
+func configInvalid(f *Facts, s *Scope) *Finding {
+	mistakes := s.Config.Mistakes
+	if len(mistakes) == 0 {
+		return nil
+	}
+	finding := Finding{
+		Summary:  fmt.Sprintf("%s has %s", s.Config.Path, say.Count(len(mistakes), "mistake")),
+		Evidence: map[string]any{"mistakes": mistakes},
+		Fix:      f.edit(s, mistakes[0]),
+	}
+	if s.Launcher != nil {
+		finding.Evidence["worker"] = s.Launcher.Worker.State
 		if s.Launcher.Worker.State != api.StateFailed {
-			return nil
-		}
-		return &Finding{
-			Summary:  "no worker is started any more: the launcher waits for an edit of the configuration or for \"gateway restart\"",
-			Evidence: said(s.Launcher),
-			Fix:      f.gateway(s, "restart"),
-		}
-	})
-}
-
-func workerRestarting(f *Facts) []Finding {
-	return each(f.answering(), func(s *Scope) *Finding {
-		if s.Launcher.Worker.State != api.StateBackingOff {
-			return nil
-		}
-		return &Finding{
-			Summary:  "the worker has failed, and the launcher waits before it starts the next one",
-			Evidence: said(s.Launcher),
-			Fix:      f.gateway(s, "logs") + "  # says why; then: " + f.gateway(s, "restart"),
-		}
-	})
-}
-
-func programMissing(f *Facts) []Finding {
-	return each(f.configured(), func(s *Scope) *Finding {
-		if s.Config.Missing == "" {
-			return nil
-		}
-		return &Finding{
-			Summary:  s.Config.Missing,
-			Evidence: map[string]any{"command": s.Config.Loaded.Worker.Command[0], "config": s.Config.Path},
-			Fix:      f.edit(s, s.line("worker.command")+": the whole path of a program that is there"),
-		}
-	})
-}
-
-func nodeTooOld(f *Facts) []Finding {
-	return each(f.configured(), func(s *Scope) *Finding {
-		node := s.Config.Node
-		version, err := semver.NewVersion(node.Version)
-		if err != nil {
-			return nil // unknown: Gather has said so
-		}
-		suits, err := semver.NewConstraint(node.Range)
-		if err != nil || suits.Check(version) {
-			return nil
-		}
-		return &Finding{
-			Summary:  fmt.Sprintf("%s is Node.js %s, and OpenClaw %s needs %s", node.Program, node.Version, node.OpenClaw, node.Range),
-			Evidence: map[string]any{"node": node.Program, "version": node.Version, "needs": node.Range, "openclaw": node.OpenClaw},
-			Fix:      f.edit(s, fmt.Sprintf("%s: a Node.js %s", s.line("worker.command"), node.Range)),
-		}
-	})
-}
-
-// withFile returns the scopes with a configuration file that counts.
-func (f *Facts) withFile() []*Scope {
-	var scopes []*Scope
-	for i := range f.Scopes {
-		if f.Scopes[i].Config.Path != "" {
-			scopes = append(scopes, &f.Scopes[i])
+			finding.Summary += "; the last configuration that worked is in use"
 		}
 	}
-	return scopes
+	return &finding
 }
 
-func configInvalid(f *Facts) []Finding {
-	return each(f.withFile(), func(s *Scope) *Finding {
-		mistakes := s.Config.Mistakes
-		if len(mistakes) == 0 {
-			return nil
-		}
-		finding := Finding{
-			Summary:  fmt.Sprintf("%s has %s", s.Config.Path, say.Count(len(mistakes), "mistake")),
-			Evidence: map[string]any{"mistakes": mistakes},
-			Fix:      f.edit(s, mistakes[0]),
-		}
-		if s.Launcher != nil {
-			finding.Evidence["worker"] = s.Launcher.Worker.State
-			if s.Launcher.Worker.State != api.StateFailed {
-				finding.Summary += "; the last configuration that worked is in use"
-			}
-		}
-		return &finding
-	})
-}
-
-func configRejected(f *Facts) []Finding {
-	return each(f.answering(), func(s *Scope) *Finding {
-		if s.Launcher.Config.State != "rejected" || len(s.Config.Mistakes) > 0 {
-			return nil
-		}
-		finding := Finding{
-			Summary:  "the configuration as it is was not applied; the last one that worked is in use",
-			Evidence: map[string]any{"reason": s.Launcher.Config.Error, "config": s.Launcher.Config.Path, "worker": s.Launcher.Worker.State},
-			Fix:      f.edit(s, "then it is applied at once; "+f.gateway(s, "reload")+" tries the file again as it is"),
-		}
-		return &finding
-	})
+func configRejected(f *Facts, s *Scope) *Finding {
+	if s.Launcher.Config.State != "rejected" || len(s.Config.Mistakes) > 0 {
+		return nil
+	}
+	return &Finding{
+		Summary:  "the configuration as it is was not applied; the last one that worked is in use",
+		Evidence: map[string]any{"reason": s.Launcher.Config.Error, "config": s.Launcher.Config.Path, "worker": s.Launcher.Worker.State},
+		Fix:      f.edit(s, "then it is applied at once; "+f.gateway(s, "reload")+" tries the file again as it is"),
+	}
 }
 
 func secretsReadable(f *Facts) []Finding {
 	var findings []Finding
-	for _, s := range f.withFile() {
+	for _, s := range f.which((*Scope).hasFile) {
 		for _, file := range s.Config.Exposed {
 			path := systemd.Quote(file.Path)
 			fix := "chmod 600 " + path

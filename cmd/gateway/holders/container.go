@@ -72,14 +72,7 @@ func (c *Container) remedy(h Holder, by Asker) Remedy {
 	case c.Engine == "docker":
 		return Remedy{root(by.UID, "docker stop "+name), stops}
 	case c.Engine == "podman":
-		command := "podman stop " + name
-		switch owner := managerOf(h); {
-		case owner.User && owner.UID == by.UID:
-			return Remedy{command, stops}
-		case owner.User:
-			command = owner.AsUser(command)
-		}
-		return Remedy{root(by.UID, command), stops}
+		return Remedy{managerOf(h).As(by.UID, "podman stop "+name), stops}
 	case c.Engine == "lxc":
 		return Remedy{root(by.UID, "lxc-stop --name "+name), stops}
 	case c.Engine == "machine":

@@ -23,14 +23,23 @@ func Me() Asker {
 	return Asker{UID: os.Geteuid(), Program: program()}
 }
 
-// program is "gateway" where a shell finds this very program by that name, and its path elsewhere.
-func program() string {
+// Executable is the file of this program, where it really lies; "" where that is not known.
+func Executable() string {
 	file, err := os.Executable()
 	if err != nil {
-		return "gateway"
+		return ""
 	}
 	if resolved, err := filepath.EvalSymlinks(file); err == nil {
-		file = resolved
+		return resolved
+	}
+	return file
+}
+
+// program is "gateway" where a shell finds this very program by that name, and its path elsewhere.
+func program() string {
+	file := Executable()
+	if file == "" {
+		return "gateway"
 	}
 	if found, err := exec.LookPath("gateway"); err == nil {
 		if resolved, err := filepath.EvalSymlinks(found); err == nil && resolved == file {
@@ -81,14 +90,11 @@ func (h Holder) end(by Asker) Remedy {
 func (h Holder) stop(by Asker) Remedy {
 	switch {
 	case h.RunBy.Ours:
-		command := by.Program + " stop --user"
-		switch {
-		case !h.RunBy.Manager.User:
-			command = systemd.AsRoot(by.UID, by.Program+" stop --system")
-		case h.RunBy.Manager.UID != by.UID:
-			command = systemd.AsRoot(by.UID, h.RunBy.Manager.AsUser(command))
+		command := by.Program + " stop --system"
+		if h.RunBy.Manager.User {
+			command = by.Program + " stop --user"
 		}
-		return Remedy{command, "stops the launcher and its worker, and closes the port"}
+		return Remedy{h.RunBy.Manager.As(by.UID, command), "stops the launcher and its worker, and closes the port"}
 	case h.RunBy.Unit != "":
 		return Remedy{h.RunBy.command(by.UID, false), "stops the launcher and its worker"}
 	default:

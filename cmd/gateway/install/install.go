@@ -69,7 +69,7 @@ func (in *Installer) Install(ctx context.Context) error {
 	}
 	if in.Now && active.service && !active.socket {
 		return fmt.Errorf("%s runs without its socket, which systemd cannot start meanwhile: stop it with %q, then run this again",
-			units.Service, systemctlLine(to.scope, "stop", units.Service))
+			units.Service, systemd.Of(to.scope).Own("stop", units.Service))
 	}
 	if err := in.write(to); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (in *Installer) Install(ctx context.Context) error {
 		fmt.Fprintf(in.Advice, "clients will meet the built-in hello server, until worker.command in %s says what to run\n", in.below(to.config))
 	}
 	if !in.Now {
-		fmt.Fprintf(in.Out, "next: %s\n", systemctlLine(to.scope, "enable", "--now", units.Socket))
+		fmt.Fprintf(in.Out, "next: %s\n", systemd.Of(to.scope).Own("enable", "--now", units.Socket))
 	}
 	return nil
 }
@@ -461,7 +461,7 @@ func (in *Installer) noteEffects(to installation, active activeUnits) {
 			fmt.Fprintln(in.Advice, "the socket stays open as it is; its new settings take effect when it is next started, at a boot for instance")
 		case name == units.Service && active.service:
 			fmt.Fprintf(in.Advice, "the running launcher goes on as it was started until %q; its socket stays open meanwhile, and clients wait\n",
-				systemctlLine(to.scope, "restart", units.Service))
+				systemd.Of(to.scope).Own("restart", units.Service))
 		}
 	}
 }
@@ -485,7 +485,7 @@ func (in *Installer) noteLinger(scope units.Scope) {
 	if err != nil {
 		return // it is only advice
 	}
-	if _, err := os.Stat(filepath.Join("/var/lib/systemd/linger", me.Username)); errors.Is(err, fs.ErrNotExist) {
+	if systemd.SessionsOnly(me.Username) {
 		fmt.Fprintf(in.Advice, "your units end when you log out, unless you run: sudo loginctl enable-linger %s\n", me.Username)
 	}
 }
@@ -524,11 +524,4 @@ func (in *Installer) noteAccess(account *user.User, path string, access uint32, 
 			return
 		}
 	}
-}
-
-func systemctlLine(scope units.Scope, args ...string) string {
-	if scope == units.User {
-		args = append([]string{"--user"}, args...)
-	}
-	return "systemctl " + strings.Join(args, " ")
 }

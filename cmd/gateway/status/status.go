@@ -119,19 +119,10 @@ func complete(ctx context.Context, t client.Target, s *View) {
 	}
 	manager := 0
 	if s.Launcher.Holder == api.FromSystemd {
-		manager = managerOf(t)
+		manager, _ = systemd.Of(t.Scope).PID() // 0 where there is none
 	}
 	s.look(ctx, addresses, manager)
 	s.SetVerdict()
-}
-
-// managerOf is the pid of the service manager; 0 where there is none.
-func managerOf(t client.Target) int {
-	pid, err := systemd.Of(t.Scope).PID()
-	if err != nil {
-		return 0
-	}
-	return pid
 }
 
 // withoutLauncher is the status when no launcher answers, for the reason err: what
@@ -176,7 +167,7 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 	}
 	addresses, manager := addressesOf(t), 0
 	if t.SocketState == "active" {
-		manager = managerOf(t)
+		manager, _ = systemd.Of(t.Scope).PID() // 0 where there is none
 		s.Launcher.Holder = api.FromSystemd
 	}
 	s.look(ctx, addresses, manager)
@@ -195,10 +186,7 @@ func silenceOf(t client.Target, err error) string {
 	text := err.Error()
 	if process, err := procfs.NewProc(t.Unit.MainPID); t.Unit.MainPID > 0 && err == nil {
 		if stat, err := process.Stat(); err == nil && (stat.State == "T" || stat.State == "t") {
-			command := fmt.Sprintf("kill -CONT %d", t.Unit.MainPID)
-			if t.Scope != units.User {
-				command = systemd.AsRoot(os.Geteuid(), command)
-			}
+			command := systemd.Of(t.Scope).As(os.Geteuid(), fmt.Sprintf("kill -CONT %d", t.Unit.MainPID))
 			return fmt.Sprintf("%s: its process was stopped by a signal or a debugger, `%s` lets it go on", text, command)
 		}
 	}
@@ -255,19 +243,14 @@ func VerdictFromOutside(t client.Target, s *api.Status) {
 // compareSockets says where they are not what the socket unit promises.
 func compareSockets(ctx context.Context, t client.Target, s *View, addresses []netip.AddrPort) {
 	for _, address := range addresses {
-		var found *api.Socket
-		for i := range s.Sockets {
-			if s.Sockets[i].Address == address.String() {
-				found = &s.Sockets[i]
-			}
-		}
+		i := slices.IndexFunc(s.Sockets, func(socket api.Socket) bool { return socket.Address == address.String() })
 		switch {
-		case found == nil && t.SocketState == "active":
+		case i < 0 && t.SocketState == "active":
 			s.Notes = append(s.Notes, fmt.Sprintf("%s is active, but nothing listens on %s in this network namespace: "+
 				"its sockets are in another one, or the machine does not have the address", units.Socket, address))
-		case found != nil && t.SocketState != "active" && s.Worst() == "" && s.Verdict == api.VerdictDown:
+		case i >= 0 && t.SocketState != "active" && s.Worst() == "" && s.Verdict == api.VerdictDown:
 			// Another launcher, or another socket unit.
-			problem := ofUser(ctx, address, found.Holders)
+			problem := ofUser(ctx, address, s.Sockets[i].Holders)
 			if problem == "" {
 				problem = holders.InUse(ctx, address)
 			}
@@ -291,10 +274,7 @@ func ofUser(ctx context.Context, address netip.AddrPort, having []api.Holder) st
 		if err != nil || socket["ActiveState"] != "active" || !slices.Contains(socket.Listen(), address) {
 			continue
 		}
-		command := "gateway status --user"
-		if manager.UID != os.Geteuid() {
-			command = systemd.AsRoot(os.Geteuid(), manager.AsUser(command))
-		}
+		command := manager.As(os.Geteuid(), "gateway status --user")
 		return fmt.Sprintf("%s belongs to the launcher of user %s: `%s` tells of it", address, systemd.UserName(manager.UID), command)
 	}
 	return ""

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -50,20 +51,14 @@ func (s *View) text(p say.Painter) string {
 		}
 	}
 	if s.Unit.Scope != "none" {
-		state := s.Unit.ActiveState
-		if state == "" {
-			state = "the service manager does not answer"
-		}
+		state := cmp.Or(s.Unit.ActiveState, "the service manager does not answer")
 		line("unit", "%s (%s scope), %s, main pid %d", s.Unit.Name, s.Unit.Scope, state, s.Unit.MainPID)
 	}
 	if s.Launcher.Since != nil {
 		line("launcher", "pid %d, since %s, version %s", s.Launcher.PID, say.Clock(*s.Launcher.Since), s.Version)
 	}
 	s.addWorker(line)
-	path := s.Config.Path
-	if path == "" {
-		path = "built-in defaults"
-	}
+	path := cmp.Or(s.Config.Path, "built-in defaults")
 	switch s.Config.State {
 	case "":
 	case "applied":
@@ -107,10 +102,7 @@ func (s *View) headline() string {
 			addresses = append(addresses, socket.Address)
 		}
 	}
-	where := say.List(addresses)
-	if where == "" {
-		where = "the port"
-	}
+	where := cmp.Or(say.List(addresses), "the port")
 	switch s.Verdict {
 	case api.VerdictOK:
 		if s.Worker.Generation == 0 {
@@ -146,10 +138,11 @@ func (s *View) headline() string {
 
 // unseenHolder stands where a list of holders is empty: a socket always has one.
 func (s *View) unseenHolder(socket api.Socket) string {
+	where := "outside this PID namespace, or by the kernel"
 	if s.Unseen > 0 {
-		return "held by a process that cannot be seen from here; its socket was made by " + accountName(s.owners[socket.Inode])
+		where = "by a process that cannot be seen from here"
 	}
-	return "held outside this PID namespace, or by the kernel; its socket was made by " + accountName(s.owners[socket.Inode])
+	return "held " + where + "; its socket was made by " + accountName(s.owners[socket.Inode])
 }
 
 // holderLine is one process for a person: who, which, whose, since when, where it

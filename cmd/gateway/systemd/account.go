@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -69,4 +72,11 @@ func UserName(uid int) string {
 		return account.Username
 	}
 	return id
+}
+
+// SessionsOnly reports whether the manager of a user ends with the last session: logind keeps a file for each that lingers
+// (loginctl(1), enable-linger).
+func SessionsOnly(name string) bool {
+	_, err := os.Stat(filepath.Join("/var/lib/systemd/linger", name))
+	return errors.Is(err, fs.ErrNotExist)
 }

@@ -141,15 +141,11 @@ func (m Manager) Command(caller int, arguments ...string) string {
 	for _, argument := range arguments {
 		words = append(words, Quote(argument))
 	}
-	command := strings.Join(words, " ")
-	switch {
-	case m.User && m.UID == caller:
-		return command
-	case m.User:
-		command = m.AsUser(command)
-	}
-	return AsRoot(caller, command)
+	return m.As(caller, strings.Join(words, " "))
 }
+
+// Own is Command for the manager's own user.
+func (m Manager) Own(arguments ...string) string { return m.Command(m.UID, arguments...) }
 
 // AsRoot is a command line that only root may run, for a person with that user id.
 func AsRoot(caller int, command string) string {
@@ -159,11 +155,16 @@ func AsRoot(caller int, command string) string {
 	return "sudo " + command
 }
 
-// AsUser is a command line as root types it to have it done by the manager's user.
-// Not systemctl --machine=NAME@.host, which needs a D-Bus of that user's: a small
-// Debian 13 has none.
-func (m Manager) AsUser(command string) string {
-	return fmt.Sprintf("runuser -u %s -- env XDG_RUNTIME_DIR=/run/user/%d %s", UserName(m.UID), m.UID, command)
+// As is a command line that only the manager's own user may run, for the system's root, for a person with the user id
+// of the caller. Not systemctl --machine=NAME@.host, which needs a D-Bus of that user's: a small Debian 13 has none.
+func (m Manager) As(caller int, command string) string {
+	switch {
+	case m.User && m.UID == caller:
+		return command
+	case m.User:
+		command = fmt.Sprintf("runuser -u %s -- env XDG_RUNTIME_DIR=/run/user/%d %s", UserName(m.UID), m.UID, command)
+	}
+	return AsRoot(caller, command)
 }
 
 var plainWord = regexp.MustCompile(`^[a-zA-Z0-9_@%+=:,./-]+$`)
@@ -200,4 +201,10 @@ func (m Manager) become(cmd *exec.Cmd) error {
 		cmd.Env, cmd.Dir = append([]string{"PATH=" + os.Getenv("PATH")}, address...), "/"
 	}
 	return nil
+}
+
+// Booted reports whether systemd runs this machine (sd_booted(3)).
+func Booted() bool {
+	info, err := os.Lstat("/run/systemd/system")
+	return err == nil && info.IsDir()
 }
