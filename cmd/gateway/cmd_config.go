@@ -129,8 +129,8 @@ What may be a secret is not shown: the values of worker.environment, what looks 
 password and the query of ready.path.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := loadNamed(cmd, scope, args)
-			if err != nil {
+			cfg, err := namedConfig(scope, args).Load()
+			if err := printMistakes(cmd, err); err != nil {
 				return err
 			}
 			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
@@ -144,13 +144,8 @@ password and the query of ready.path.`,
 	return cmd
 }
 
-// loadNamed loads the file that is named, or that of the scope, or the one that a
-// launcher run by hand would read. It prints what is wrong with it, a line each.
-func loadNamed(cmd *cobra.Command, scope scopeFlags, args []string) (*config.Config, error) {
-	cfg, err := namedConfig(scope, args).Load()
-	return cfg, printMistakes(cmd, err)
-}
-
+// namedConfig is the file that is named, or that of the scope, or the one that a
+// launcher run by hand would read.
 func namedConfig(scope scopeFlags, args []string) config.Named {
 	switch {
 	case len(args) == 1:

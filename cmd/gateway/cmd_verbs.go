@@ -25,18 +25,35 @@ func (f *scopeFlags) add(cmd *cobra.Command) {
 }
 
 func newRestartCommand() *cobra.Command {
-	return newVerb("restart", "start the next generation of the worker now",
+	return newRequest("restart", "start the next generation of the worker now",
 		`Ends the present generation of the worker and starts the next one. Clients that connect meanwhile wait in the queue.
 Waits until the new generation is ready; if it does not become ready, the exit status is 1 and the reason is printed.`)
 }
 
 func newReloadCommand() *cobra.Command {
-	return newVerb("reload", "apply the configuration now",
+	return newRequest("reload", "apply the configuration now",
 		`Reads the configuration and applies it, which does nothing if it has not changed. Waits for the outcome; a
 configuration that is rejected changes nothing, the exit status is 1 and the reason is printed.`)
 }
 
-func newVerb(name, short, long string) *cobra.Command {
+func newRequest(name, short, long string) *cobra.Command {
+	return newVerb(name, short, long, func(cmd *cobra.Command, t client.Target) error {
+		_, err := t.Status(cmd.Context())
+		if err == nil {
+			err = t.Call(cmd.Context(), http.MethodPost, "/"+name, nil, new(api.Reply))
+		}
+		if err != nil && proctree.ExecutedBySystemd() && t.Stopping(cmd.Context()) {
+			// A reload that systemd's own stop has overtaken is no failure: the exit
+			// status would make the stopped unit a failed one.
+			fmt.Fprintf(cmd.ErrOrStderr(), "gateway: %v\n", err)
+			return nil
+		}
+		return err
+	})
+}
+
+// newVerb is a command that does something with the only launcher.
+func newVerb(name, short, long string, do func(*cobra.Command, client.Target) error) *cobra.Command {
 	var scope scopeFlags
 	cmd := &cobra.Command{
 		Use: name, Short: short, Long: long, Args: cobra.NoArgs,
@@ -45,17 +62,7 @@ func newVerb(name, short, long string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = t.Status(cmd.Context())
-			if err == nil {
-				err = t.Call(cmd.Context(), http.MethodPost, "/"+name, nil, new(api.Reply))
-			}
-			if err != nil && proctree.ExecutedBySystemd() && t.Stopping(cmd.Context()) {
-				// A reload that systemd's own stop has overtaken is no failure: the exit
-				// status would make the stopped unit a failed one.
-				fmt.Fprintf(cmd.ErrOrStderr(), "gateway: %v\n", err)
-				return nil
-			}
-			return err
+			return do(cmd, t)
 		},
 	}
 	scope.add(cmd)
@@ -94,24 +101,14 @@ alone leaves the port open, and the next client starts everything again.`,
 }
 
 func newUnitsCommand(name, short, long string, do func(context.Context, client.Target) error) *cobra.Command {
-	var scope scopeFlags
-	cmd := &cobra.Command{
-		Use: name, Short: short, Long: long, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := scope.One(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if t.Unasked != nil {
-				return t.Unasked
-			}
-			if !t.Installed {
-				return fmt.Errorf("there is no %s in %s scope: \"gateway install --%s\" writes it (a launcher run by hand stops with Ctrl-C)",
-					units.Service, t.Scope, t.Scope)
-			}
-			return do(cmd.Context(), t)
-		},
-	}
-	scope.add(cmd)
-	return cmd
+	return newVerb(name, short, long, func(cmd *cobra.Command, t client.Target) error {
+		if t.Unasked != nil {
+			return t.Unasked
+		}
+		if !t.Installed {
+			return fmt.Errorf("there is no %s in %s scope: \"gateway install --%s\" writes it (a launcher run by hand stops with Ctrl-C)",
+				units.Service, t.Scope, t.Scope)
+		}
+		return do(cmd.Context(), t)
+	})
 }

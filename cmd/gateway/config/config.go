@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 
+	"openclaw-gateway/cmd/gateway/say"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -209,11 +211,7 @@ func (c *Config) Changed(other *Config) []string {
 func plain(pointer any) any {
 	switch p := pointer.(type) {
 	case *[]netip.AddrPort:
-		list := []string{}
-		for _, address := range *p {
-			list = append(list, address.String())
-		}
-		return list
+		return say.Texts(*p)
 	case *[]string:
 		return append([]string{}, *p...)
 	case *[]int:

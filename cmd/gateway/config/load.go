@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -165,9 +166,6 @@ func (l *loader) sort() {
 			}
 			return 1
 		}
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return strings.Compare(a.File+a.Key, b.File+b.Key)
+		return cmp.Or(a.Line-b.Line, strings.Compare(a.File+a.Key, b.File+b.Key))
 	})
 }

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"strings"
+
+	"openclaw-gateway/cmd/gateway/say"
 )
 
 // Problem is one mistake in the configuration.
@@ -33,10 +35,4 @@ func (p Problem) place() string {
 type Errors []Problem
 
 // Error is one line a problem.
-func (e Errors) Error() string {
-	lines := make([]string, len(e))
-	for i, problem := range e {
-		lines[i] = problem.String()
-	}
-	return strings.Join(lines, "\n")
-}
+func (e Errors) Error() string { return strings.Join(say.Texts(e), "\n") }

@@ -133,11 +133,12 @@ func (g *gatherer) look(ctx context.Context, s *Scope, booted bool) {
 // scopes lists the managers to ask. Root can ask those of all users that have one.
 func (g *gatherer) scopes() []Scope {
 	own := os.Geteuid()
+	_, notRoots := os.Stat("/run/user/0/systemd")
 	var scopes []Scope
 	if !g.User {
 		scopes = append(scopes, Scope{Name: units.System})
 	}
-	if g.User || !g.System && (own != 0 || isDirectory("/run/user/0/systemd")) {
+	if g.User || !g.System && (own != 0 || notRoots == nil) {
 		scopes = append(scopes, userScope(own))
 	}
 	if own != 0 || g.User || g.System {
@@ -312,9 +313,7 @@ func (g *gatherer) configuration(ctx context.Context, s *Scope) {
 	case err == nil:
 		c.Loaded = loaded
 	case errors.As(err, &mistakes):
-		for _, mistake := range mistakes {
-			c.Mistakes = append(c.Mistakes, mistake.String())
-		}
+		c.Mistakes = say.Texts(mistakes)
 	case errors.Is(err, os.ErrNotExist) && !s.Installed():
 		c.Path = "" // nothing is there, and nobody reads it
 		return
@@ -424,9 +423,4 @@ func (g *gatherer) otherNetwork(s *Scope) bool {
 	g.unknown("the launcher, pid %d, is in another network namespace, whose sockets are not seen from here: nsenter --net=/proc/%d/ns/net %s doctor",
 		pid, pid, g.facts.Program)
 	return true
-}
-
-func isDirectory(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
 }

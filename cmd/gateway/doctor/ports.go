@@ -32,22 +32,14 @@ func (u *Unit) runsMain(pid int) bool { return u.exists() && u.running() && u.Ma
 
 // finding is what is found of a process that should not hold its addresses.
 func (f *Facts) finding(h holders.Holder) Finding {
-	are := "is"
-	if len(h.Addresses) > 1 {
-		are = "are"
-	}
 	return Finding{
-		Summary: fmt.Sprintf("%s %s held by pid %d: %s", say.Addresses(h.Addresses), are, h.PID, h.Why), Evidence: heldBy(h), Fix: h.Remedy(f.by()).Command,
+		Summary: fmt.Sprintf("%s %s held by pid %d: %s", say.Addresses(h.Addresses), say.Are(len(h.Addresses)), h.PID, h.Why), Evidence: heldBy(h), Fix: h.Remedy(f.by()).Command,
 	}
 }
 
 func heldBy(h holders.Holder) map[string]any {
-	words := []string{}
-	for _, address := range h.Addresses {
-		words = append(words, address.String())
-	}
 	evidence := map[string]any{
-		"addresses": words, "pid": h.PID, "command": h.Command, "user": systemd.UserName(int(h.UID)), "cgroup": h.Cgroup,
+		"addresses": say.Texts(h.Addresses), "pid": h.PID, "command": h.Command, "user": systemd.UserName(int(h.UID)), "cgroup": h.Cgroup,
 	}
 	if h.RunBy.Unit != "" {
 		evidence["unit"] = h.RunBy.Unit

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/worker/proctree"
 )
 
 // Container is a container that a holder is in, or for which it holds the port.
@@ -32,14 +33,14 @@ func contained(h *Holder) *Container {
 			return &Container{Engine: c.engine, Name: match[1]}
 		}
 	}
-	switch {
-	case h.InUnit == "docker.service" && (h.Name == "docker-proxy" || h.Name == "dockerd"):
+	if h.InUnit == "docker.service" && (h.Name == "docker-proxy" || h.Name == "dockerd") {
 		return &Container{Engine: "docker"}
-	case elsewhere(h.PID):
-		return &Container{}
-	default:
-		return nil
 	}
+	// One that may not be asked counts as one that is not in another.
+	if elsewhere, err := proctree.Elsewhere(h.PID, "pid"); err == nil && elsewhere {
+		return &Container{}
+	}
+	return nil
 }
 
 // why is the reason for its role.

@@ -41,14 +41,13 @@ func explain(addr netip.AddrPort, sockets []Socket, unseen int, by Asker) string
 	all := Each(sockets)
 	// The one that gave the socket to the others has to let go first.
 	slices.SortStableFunc(all, func(a, b Holder) int {
-		switch {
-		case (a.Role == Systemd) == (b.Role == Systemd):
+		if (a.Role == Systemd) == (b.Role == Systemd) {
 			return a.PID - b.PID
-		case a.Role == Systemd:
-			return -1
-		default:
-			return 1
 		}
+		if a.Role == Systemd {
+			return -1
+		}
+		return 1
 	})
 	subject := addr.String()
 	if len(others) > 0 {

@@ -183,14 +183,13 @@ func (l *look) decide(ctx context.Context, h *Holder) {
 		*h = known
 		return
 	}
-	isWorker := func(pid int) bool { return pid == l.Worker }
 	container := contained(h)
 	switch {
 	case h.PID == l.Manager, h.isManager(), forked(h) == Systemd:
 		h.Role = Systemd
 	case h.PID == l.Launcher:
 		h.Role, h.launcher = Launcher, h.PID
-	case h.PID == l.Worker, l.Worker != 0 && descends(h, isWorker):
+	case h.PID == l.Worker, descends(h.PPID, l.Worker):
 		h.Role, h.launcher = Worker, l.Launcher
 	case isLauncher(h.PID, h.Argv), forked(h) == Launcher, launches(h):
 		h.Role, h.launcher = Launcher, h.PID
@@ -309,10 +308,10 @@ func launches(h *Holder) bool {
 	return false
 }
 
-// descends reports whether one of a process's ancestors is so.
-func descends(h *Holder, is func(pid int) bool) bool {
-	for ancestor := range proctree.Ancestry(h.PPID) {
-		if is(ancestor.PID) {
+// descends reports whether a process is another, or descends from it.
+func descends(pid, from int) bool {
+	for ancestor := range proctree.Ancestry(pid) {
+		if ancestor.PID == from {
 			return true
 		}
 	}
@@ -363,11 +362,4 @@ func forked(h *Holder) Role {
 		return ""
 	}
 	return forks(h, &parent)
-}
-
-// elsewhere reports whether a process is in another PID namespace, a container's. One that may not be asked counts as one
-// that is not.
-func elsewhere(pid int) bool {
-	is, err := proctree.Elsewhere(pid, "pid")
-	return err == nil && is
 }

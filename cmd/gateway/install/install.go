@@ -493,22 +493,16 @@ func (in *Installer) noteLinger(scope units.Scope) {
 // noteAccess warns if the service's user, going by the modes of the path, may not do what it has to: the service would
 // start again and again, and the reason stand only in the journal. An access control list may say otherwise.
 func (in *Installer) noteAccess(account *user.User, path string, access uint32, what string) {
-	var groups []string
 	if account.Uid == "0" {
 		return
 	}
-	if ids, err := account.GroupIds(); err == nil {
-		groups = ids
-	}
+	groups, _ := account.GroupIds() // none where they are not known
 	for at, want := path, access; ; at, want = filepath.Dir(at), unix.X_OK {
 		info, err := os.Stat(at)
 		if err != nil {
 			return // it is only advice
 		}
-		owner, ok := info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return
-		}
+		owner := info.Sys().(*syscall.Stat_t)
 		bits := uint32(info.Mode().Perm())
 		switch {
 		case strconv.Itoa(int(owner.Uid)) == account.Uid:

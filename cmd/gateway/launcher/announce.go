@@ -162,18 +162,14 @@ func (a *announcer) describe(s worker.Status) string {
 		}
 		return text
 	case worker.BackingOff:
-		return fmt.Sprintf("%s; %s; next start at %s", s.Problem, failuresInARow(s.Failures), s.NextStart.Format("15:04:05"))
+		failures := say.Count(s.Failures, "failure")
+		if s.Failures > 1 {
+			failures += " in a row"
+		}
+		return fmt.Sprintf("%s; %s; next start at %s", s.Problem, failures, s.NextStart.Format("15:04:05"))
 	default:
 		return s.Problem
 	}
-}
-
-func failuresInARow(n int) string {
-	text := say.Count(n, "failure")
-	if n > 1 {
-		text += " in a row"
-	}
-	return text
 }
 
 // notify sends a message to the service manager, if there is one.

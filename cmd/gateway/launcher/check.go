@@ -8,6 +8,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/say"
 )
 
 // check says what the configuration would do if it were applied now. It changes
@@ -18,9 +19,7 @@ func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply
 	var mistakes config.Errors
 	switch {
 	case errors.As(err, &mistakes):
-		for _, mistake := range mistakes {
-			answer.Mistakes = append(answer.Mistakes, mistake.String())
-		}
+		answer.Mistakes = say.Texts(mistakes)
 		return answer
 	case err != nil:
 		answer.Mistakes = append(answer.Mistakes, err.Error())

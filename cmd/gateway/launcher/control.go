@@ -94,7 +94,11 @@ func (c *control) serve(l verbs) {
 	verb := func(name string, do func(context.Context) error) {
 		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
 			c.logAsker(r, name)
-			conclude(w, do(r.Context()))
+			if err := do(r.Context()); err != nil {
+				reply(w, http.StatusConflict, api.Reply{Error: err.Error()})
+				return
+			}
+			reply(w, http.StatusOK, api.Reply{})
 		})
 	}
 	verb("restart", l.Restart)
@@ -122,7 +126,8 @@ func (c *control) serve(l verbs) {
 // logAsker logs who asked; the request has passed permit.
 func (c *control) logAsker(r *http.Request, what string) {
 	peer := r.Context().Value(peerKey{}).(*unix.Ucred)
-	c.log.Info("asked for a "+what, "by_pid", peer.Pid, "by_uid", peer.Uid, "by", processName(int(peer.Pid)))
+	process, _ := proctree.Find(int(peer.Pid)) // without a name when it has gone
+	c.log.Info("asked for a "+what, "by_pid", peer.Pid, "by_uid", peer.Uid, "by", process.Name)
 }
 
 // Close ends the control socket, when those who wait for an outcome have it.
@@ -147,23 +152,6 @@ func permit(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// processName is the kernel's short name for a process, "" when it has gone.
-func processName(pid int) string {
-	process, err := proctree.Find(pid)
-	if err != nil {
-		return ""
-	}
-	return process.Name
-}
-
-func conclude(w http.ResponseWriter, err error) {
-	if err != nil {
-		reply(w, http.StatusConflict, api.Reply{Error: err.Error()})
-		return
-	}
-	reply(w, http.StatusOK, api.Reply{})
 }
 
 func reply(w http.ResponseWriter, status int, body any) {

@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ func (h *history) add(exit worker.Exit) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.exits) == historyLength {
-		h.exits = append(h.exits[:0], h.exits[1:]...)
+		h.exits = slices.Delete(h.exits, 0, 1)
 	}
 	h.exits = append(h.exits, exit)
 }
@@ -31,20 +32,16 @@ func (h *history) add(exit worker.Exit) {
 // lives are the generations that have ended and, at the end, the one that was observed, if it lives.
 func (h *history) lives(observed *worker.Status) []api.Life {
 	h.mu.Lock()
-	exits := append([]worker.Exit{}, h.exits...)
+	exits := slices.Clone(h.exits)
 	h.mu.Unlock()
 
 	lives := []api.Life{}
 	for _, exit := range exits {
-		life := api.Life{
+		lives = append(lives, api.Life{
 			Generation: exit.Generation, State: "ended", Started: exit.At.Add(-exit.Lived), ReadyAfterMS: milliseconds(exit.ReadyAfter),
 			LivedMS: exit.Lived.Milliseconds(), Ended: api.Moment(exit.At), Code: exit.Code, Reason: string(exit.Reason),
-			Detail: exit.Detail, Strays: len(exit.Strays),
-		}
-		if exit.Signal != 0 {
-			life.Signal = say.Signal(exit.Signal)
-		}
-		lives = append(lives, life)
+			Detail: exit.Detail, Strays: len(exit.Strays), Signal: say.Signal(exit.Signal),
+		})
 	}
 	if observed == nil || observed.PID == 0 {
 		return lives

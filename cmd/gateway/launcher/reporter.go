@@ -158,9 +158,9 @@ func workerStatus(observed *worker.Status) api.Worker {
 		w.State = worker.Stopping.String()
 	}
 	if exit := observed.LastExit; exit != nil {
-		w.LastExit = &api.Exit{Generation: exit.Generation, Code: exit.Code, Reason: string(exit.Reason), At: exit.At, Strays: len(exit.Strays), Detail: exit.Detail}
-		if exit.Signal != 0 {
-			w.LastExit.Signal = say.Signal(exit.Signal)
+		w.LastExit = &api.Exit{
+			Generation: exit.Generation, Code: exit.Code, Signal: say.Signal(exit.Signal), Reason: string(exit.Reason), At: exit.At,
+			Strays: len(exit.Strays), Detail: exit.Detail,
 		}
 	}
 	return w

@@ -84,15 +84,11 @@ func (h *journalHandler) entry(record slog.Record) (message string, fields map[s
 // and drops an entry that has anything else (systemd.journal-fields(7)).
 func fieldName(key string) string {
 	name := strings.Map(func(r rune) rune {
-		switch {
-		case 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+		if 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' {
 			return r
-		case 'a' <= r && r <= 'z':
-			return r - 'a' + 'A'
-		default:
-			return '_'
 		}
-	}, key)
+		return '_'
+	}, strings.ToUpper(key))
 	switch {
 	case name == "MESSAGE", name == "PRIORITY", strings.HasPrefix(name, "_"), name == "", '0' <= name[0] && name[0] <= '9':
 		return "GATEWAY_" + strings.TrimLeft(name, "_")

@@ -1,6 +1,7 @@
 package reclaim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,12 +100,7 @@ const (
 // that ctx gives; what it then has already told is done.
 func Run(ctx context.Context, addresses []netip.AddrPort, o Options) (Result, error) {
 	r := &reclaimer{Options: o, addresses: addresses, family: family()}
-	if r.Term == 0 {
-		r.Term = defaultTerm
-	}
-	if r.Kill == 0 {
-		r.Kill = defaultKill
-	}
+	r.Term, r.Kill = cmp.Or(r.Term, defaultTerm), cmp.Or(r.Kill, defaultKill)
 	if r.Tell == nil {
 		r.Tell = func(Event) {}
 	}

@@ -10,12 +10,23 @@ import (
 )
 
 // Addresses lists addresses for a sentence.
-func Addresses(addresses []netip.AddrPort) string {
-	words := make([]string, 0, len(addresses))
-	for _, address := range addresses {
-		words = append(words, address.String())
+func Addresses(addresses []netip.AddrPort) string { return List(Texts(addresses)) }
+
+// Texts is how each of them is written.
+func Texts[T fmt.Stringer](all []T) []string {
+	texts := make([]string, len(all))
+	for i, one := range all {
+		texts[i] = one.String()
 	}
-	return List(words)
+	return texts
+}
+
+// Are is the verb for so many.
+func Are(n int) string {
+	if n > 1 {
+		return "are"
+	}
+	return "is"
 }
 
 // List lists words for a sentence: "a", "a and b", "a, b and c".
@@ -45,9 +56,9 @@ func Duration(d time.Duration) time.Duration {
 	return d.Round(100 * time.Millisecond)
 }
 
-// Signal is the name of a signal, or its number where it has none.
+// Signal is the name of a signal, or its number where it has none; "" for 0, which is no signal.
 func Signal(signal unix.Signal) string {
-	if name := unix.SignalName(signal); name != "" {
+	if name := unix.SignalName(signal); name != "" || signal == 0 {
 		return name
 	}
 	return fmt.Sprintf("signal %d", int(signal))

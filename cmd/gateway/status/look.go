@@ -91,20 +91,22 @@ func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, mana
 		return err
 	}
 	s.Unseen = unseen
-	var intruders intruders
+	var held []holders.Socket
 	for i := range s.Sockets {
 		socket := &s.Sockets[i]
 		socket.Holders = []api.Holder{}
 		for _, holder := range byInode[socket.Inode] {
 			socket.Holders = append(socket.Holders, holderStatus(holder))
-			intruders.add(holder, socket.Address)
 		}
 		if unseen > 0 && s.passedBy(*socket, addresses, manager) {
 			// It keeps what it passes; only its descriptors are hidden.
 			socket.Holders = slices.Insert(socket.Holders, 0, holderStatus(holders.Manager(manager)))
 		}
+		if address, err := netip.ParseAddrPort(socket.Address); err == nil {
+			held = append(held, holders.Socket{Socket: sockdiag.Socket{Address: address}, Holders: byInode[socket.Inode]})
+		}
 	}
-	s.Problems = append(s.Problems, intruders.sentences(addresses, holders.Me())...)
+	s.Problems = append(s.Problems, intruders(holders.Each(held), addresses, holders.Me())...)
 	return nil
 }
 
@@ -143,49 +145,18 @@ func holderStatus(h holders.Holder) api.Holder {
 	}
 }
 
-// intruders are the processes that should not hold an address, each with the
-// addresses that it holds.
-type intruders []intruder
-
-type intruder struct {
-	holders.Holder
-	addresses []string
-}
-
-func (all *intruders) add(holder holders.Holder, address string) {
-	if !slices.Contains(api.Intruders, holder.Role) {
-		return
-	}
-	i := slices.IndexFunc(*all, func(c intruder) bool { return c.PID == holder.PID })
-	if i < 0 {
-		*all = append(*all, intruder{Holder: holder, addresses: []string{address}})
-		return
-	}
-	if one := &(*all)[i]; !slices.Contains(one.addresses, address) {
-		one.addresses = append(one.addresses, address)
-	}
-}
-
 // shownIntruders of a role get a sentence each.
 const shownIntruders = 3
 
-// sentences says who, why, and what to run, the worst first.
-func (all intruders) sentences(wanted []netip.AddrPort, by holders.Asker) []string {
+// intruders says of those who should not hold an address who, why, and what to run, the worst first.
+func intruders(all []holders.Holder, wanted []netip.AddrPort, by holders.Asker) []string {
 	var sentences []string
 	for _, role := range api.Intruders {
-		shown := 0
-		rest := 0
-		for _, one := range all {
-			switch {
-			case one.Role != role:
-			case shown == shownIntruders:
-				rest++
-			default:
-				shown++
-				sentences = append(sentences, one.sentence(wanted, by))
-			}
+		of := slices.DeleteFunc(slices.Clone(all), func(h holders.Holder) bool { return h.Role != role })
+		for _, h := range of[:min(len(of), shownIntruders)] {
+			sentences = append(sentences, intruder(h, wanted, by))
 		}
-		if rest > 0 {
+		if rest := len(of) - shownIntruders; rest > 0 {
 			sentences = append(sentences, fmt.Sprintf("%d more hold it as %s (--json lists them)", rest, article[role]))
 		}
 	}
@@ -194,23 +165,13 @@ func (all intruders) sentences(wanted []netip.AddrPort, by holders.Asker) []stri
 
 var article = map[api.Role]string{api.RoleOrphan: "an orphan", api.RoleRival: "a rival", api.RoleForeign: "a foreign process"}
 
-func (c intruder) sentence(wanted []netip.AddrPort, by holders.Asker) string {
-	var exact []netip.AddrPort
-	for _, address := range wanted {
-		if slices.Contains(c.addresses, address.String()) {
-			exact = append(exact, address)
-		}
-	}
-	subject := say.List(c.addresses)
-	if len(exact) == 0 && len(wanted) > 0 {
+func intruder(h holders.Holder, wanted []netip.AddrPort, by holders.Asker) string {
+	h.Wanted = slices.DeleteFunc(slices.Clone(wanted), func(a netip.AddrPort) bool { return !slices.Contains(h.Addresses, a) })
+	subject := say.Addresses(h.Addresses)
+	if len(h.Wanted) == 0 && len(wanted) > 0 {
 		// A wildcard, say.
 		subject += ", which conflicts with " + say.Addresses(wanted) + ","
-		exact = wanted[:1]
+		h.Wanted = wanted[:1]
 	}
-	c.Wanted = exact
-	verb := "is"
-	if len(c.addresses) > 1 {
-		verb = "are"
-	}
-	return fmt.Sprintf("%s %s held by pid %d (%s), %s: %s; %s", subject, verb, c.PID, c.Command, article[c.Role], c.Why, c.Remedy(by))
+	return fmt.Sprintf("%s %s held by pid %d (%s), %s: %s; %s", subject, say.Are(len(h.Addresses)), h.PID, h.Command, article[h.Role], h.Why, h.Remedy(by))
 }

@@ -17,6 +17,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/listener"
+	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/test/fixtures"
 )
 
@@ -154,12 +155,14 @@ func TestOwner(t *testing.T) {
 // TestIntruders: the worst come first, one sentence each, and a crowd is counted.
 func TestIntruders(t *testing.T) {
 	wanted := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")}
-	var all intruders
+	var sockets []holders.Socket
 	add := func(pid int, role holders.Role, addresses ...string) {
 		for _, address := range addresses {
 			holder := holders.Holder{Role: role, Why: "why"}
 			holder.PID, holder.Command = pid, "command"
-			all.add(holder, address)
+			sockets = append(sockets, holders.Socket{
+				Socket: sockdiag.Socket{Address: netip.MustParseAddrPort(address)}, Holders: []holders.Holder{holder},
+			})
 		}
 	}
 	add(2, holders.Launcher, "127.0.0.1:18789")
@@ -176,7 +179,7 @@ func TestIntruders(t *testing.T) {
 		"127.0.0.1:18789 is held by pid 12 (command), a foreign process: why; `gateway reclaim --force 127.0.0.1:18789` ends it",
 		"2 more hold it as a foreign process (--json lists them)",
 	}
-	if got := all.sentences(wanted, holders.Asker{Program: "gateway"}); strings.Join(got, "\n") != strings.Join(want, "\n") {
+	if got := intruders(holders.Each(sockets), wanted, holders.Asker{Program: "gateway"}); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

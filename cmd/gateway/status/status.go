@@ -27,7 +27,7 @@ import (
 // Print writes the statuses for a person, or as JSON.
 func Print(w io.Writer, all []View, asJSON bool) error {
 	if asJSON {
-		return printJSON(w, statuses(all))
+		return printJSON(w, statuses(all), "  ")
 	}
 	_, err := io.WriteString(w, statusText(all, say.PainterFor(w)))
 	return err
@@ -50,10 +50,10 @@ func statusText(all []View, p say.Painter) string {
 	return strings.Join(blocks, "\n")
 }
 
-// printJSON prints the only value as such, several as an array.
-func printJSON[T any](w io.Writer, all []T) error {
+// printJSON prints the only value as such, several as an array; without an indent in one line.
+func printJSON[T any](w io.Writer, all []T, indent string) error {
 	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
+	encoder.SetIndent("", indent)
 	if len(all) == 1 {
 		return encoder.Encode(all[0])
 	}
@@ -63,7 +63,7 @@ func printJSON[T any](w io.Writer, all []T) error {
 // WriteHistory names the scopes where there are several.
 func WriteHistory(w io.Writer, all []api.History, several, asJSON bool) error {
 	if asJSON && len(all) > 0 {
-		return printJSON(w, all)
+		return printJSON(w, all, "  ")
 	}
 	for i, h := range all {
 		if several {

@@ -2,7 +2,6 @@ package status
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -66,7 +65,7 @@ func Watch(ctx context.Context, w, stderr io.Writer, targets []client.Target, as
 		var err error
 		switch {
 		case asJSON:
-			err = printLine(w, statuses(latest))
+			err = printJSON(w, statuses(latest), "")
 		case screen:
 			if text := statusText(latest, say.PainterFor(w)); text != drawn {
 				drawn = text
@@ -81,13 +80,6 @@ func Watch(ctx context.Context, w, stderr io.Writer, targets []client.Target, as
 			return err
 		}
 	}
-}
-
-func printLine(w io.Writer, all []api.Status) error {
-	if len(all) == 1 {
-		return json.NewEncoder(w).Encode(all[0])
-	}
-	return json.NewEncoder(w).Encode(all)
 }
 
 // watchOne sends the status now and with each change: the launcher tells of its own,
