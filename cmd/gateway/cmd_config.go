@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -162,8 +163,7 @@ func namedConfig(scope scopeFlags, args []string) config.Named {
 // printMistakes prints mistakes in a configuration as they are, and turns them
 // into the exit status alone.
 func printMistakes(cmd *cobra.Command, err error) error {
-	var mistakes config.Errors
-	if errors.As(err, &mistakes) {
+	if mistakes, ok := errors.AsType[config.Errors](err); ok {
 		fmt.Fprintln(cmd.ErrOrStderr(), mistakes)
 		return &exitStatus{status: 1}
 	}
@@ -174,23 +174,14 @@ func printMistakes(cmd *cobra.Command, err error) error {
 // only one, or the one whose configuration it is. The error says why there is
 // none.
 func (f scopeFlags) running(ctx context.Context, path string) (client.Target, error) {
-	var answering, owning []client.Target
-	for _, t := range f.Targets(ctx) {
-		if t.Answers() {
-			answering = append(answering, t)
-		}
-	}
+	answering := slices.DeleteFunc(f.Targets(ctx), func(t client.Target) bool { return !t.Answers() })
 	switch len(answering) {
 	case 0:
 		return client.Target{}, errors.New("there is none")
 	case 1:
 		return answering[0], nil
 	}
-	for _, t := range answering {
-		if sameFile(readBy(ctx, t), path) {
-			owning = append(owning, t)
-		}
-	}
+	owning := slices.DeleteFunc(answering, func(t client.Target) bool { return !sameFile(readBy(ctx, t), path) })
 	if len(owning) == 1 {
 		return owning[0], nil
 	}

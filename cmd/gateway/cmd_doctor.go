@@ -55,8 +55,6 @@ func printReport(cmd *cobra.Command, report doctor.Report, asJSON bool) error {
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(report)
 	}
-	p := say.PainterFor(cmd.OutOrStdout())
-	tone := map[doctor.Severity]say.Colour{doctor.Error: say.Red, doctor.Warning: say.Yellow, "": say.Bold}
-	_, err := fmt.Fprint(cmd.OutOrStdout(), report.Text(func(how doctor.Severity, word string) string { return p.Paint(tone[how], word) }))
+	_, err := fmt.Fprint(cmd.OutOrStdout(), report.Text(say.PainterFor(cmd.OutOrStdout())))
 	return err
 }

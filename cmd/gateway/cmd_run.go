@@ -57,8 +57,8 @@ func runLauncher(ctx context.Context, path string) error {
 
 // whoHolds says who has the address that could not be bound, and what frees it.
 func whoHolds(ctx context.Context, err error) error {
-	var used *launcher.AddressInUse
-	if !errors.As(err, &used) {
+	used, ok := errors.AsType[*launcher.AddressInUse](err)
+	if !ok {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, hintLimit)

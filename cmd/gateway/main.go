@@ -23,8 +23,7 @@ func execute(root *cobra.Command) int {
 		return 0
 	}
 	status := 1
-	var exit *exitStatus
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exitStatus](err); ok {
 		status, err = exit.status, exit.err
 	}
 	if err != nil {

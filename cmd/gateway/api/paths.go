@@ -31,13 +31,9 @@ func RuntimeDirectory(user bool) string {
 	}
 	uid := strconv.Itoa(os.Geteuid())
 	// Where logind makes it, for a shell that was not told (su, cron).
-	if base := filepath.Join("/run/user", uid); isDirectory(base) {
+	base := filepath.Join("/run/user", uid)
+	if _, err := os.Stat(base); err == nil {
 		return filepath.Join(base, runtimeName)
 	}
 	return filepath.Join(os.TempDir(), runtimeName+"-"+uid)
-}
-
-func isDirectory(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
 }

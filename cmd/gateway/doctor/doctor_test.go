@@ -37,7 +37,7 @@ func healthy(t *testing.T) *Facts {
 	launcher.Worker.State, launcher.Worker.PID, launcher.Worker.Generation = "ready", 101, 1
 	launcher.Config.State, launcher.Config.Path = "applied", "/etc/openclaw-gateway/config.yaml"
 	facts := &Facts{
-		Program: "gateway", Executable: "/usr/local/bin/gateway", Version: "1.0",
+		Asker: holders.Asker{Program: "gateway"}, Executable: "/usr/local/bin/gateway", Version: "1.0",
 		Systemd: 252, Somaxconn: 4096, Kernel: "6.1",
 		Wanted: []netip.AddrPort{ipv4, ipv6},
 		Scopes: []Scope{{
@@ -442,36 +442,33 @@ func TestNoSecrets(t *testing.T) {
 	}
 }
 
-func plain(_ Severity, word string) string { return word }
-
 // TestReport: what could not be looked at is said, and never taken for healthy.
 func TestReport(t *testing.T) {
 	facts := healthy(t)
 	report := NewReport(facts)
-	if text := report.Text(plain); report.Exit() != 0 || text != "nothing found: openclaw-gateway.service of the system scope on 127.0.0.1:18789 and [::1]:18789\n" {
+	if text := report.Text(false); report.Exit() != 0 || text != "nothing found: openclaw-gateway.service of the system scope on 127.0.0.1:18789 and [::1]:18789\n" {
 		t.Errorf("healthy: %d, %q", report.Exit(), text)
 	}
 	if encoded, err := json.Marshal(report); err != nil || string(encoded) != `{"findings":[],"unknown":[]}` {
 		t.Errorf("healthy: %s, %v", encoded, err)
 	}
 	facts.Unknown = []Unknown{{What: "2 processes of others could not be looked into"}}
-	if report := NewReport(facts); report.Exit() != 0 || !strings.Contains(report.Text(plain), "not looked at: 2 processes of others") {
-		t.Errorf("something unknown: %d, %s", report.Exit(), report.Text(plain))
+	if report := NewReport(facts); report.Exit() != 0 || !strings.Contains(report.Text(false), "not looked at: 2 processes of others") {
+		t.Errorf("something unknown: %d, %s", report.Exit(), report.Text(false))
 	}
 	facts.Unknown[0].Essential = true
-	if report := NewReport(facts); report.Exit() != 2 || !strings.Contains(report.Text(plain), "as far as could be looked") {
-		t.Errorf("something essential unknown: %d, %s", report.Exit(), report.Text(plain))
+	if report := NewReport(facts); report.Exit() != 2 || !strings.Contains(report.Text(false), "as far as could be looked") {
+		t.Errorf("something essential unknown: %d, %s", report.Exit(), report.Text(false))
 	}
 	facts.Scopes[0].Launcher.Worker.State, facts.Scopes[0].Launcher.Problems = "failed", []string{"first\x1b[2J", "second"}
 	report = NewReport(facts)
 	want := "error: worker-failed\n  no worker is started any more: the launcher waits for an edit of the configuration or for \"gateway restart\"\n" +
 		"      generation  1\n        problems  first�[2J\n                  second\n           scope  system\n           state  failed\n" +
 		"  fix: gateway restart --system\n\nnot looked at: 2 processes of others could not be looked into\n1 finding\n"
-	if text := report.Text(plain); report.Exit() != 1 || text != want {
+	if text := report.Text(false); report.Exit() != 1 || text != want {
 		t.Errorf("a finding: %d, %s", report.Exit(), text)
 	}
-	marked := func(how Severity, word string) string { return "<" + string(how) + " " + word + ">" }
-	if text := report.Text(marked); !strings.HasPrefix(text, "<error error:> < worker-failed>\n") || strings.Contains(text, "\x1b[2J") {
+	if text := report.Text(true); !strings.HasPrefix(text, "\x1b[1;31merror:\x1b[0m \x1b[1mworker-failed\x1b[0m\n") || strings.Contains(text, "\x1b[2J") {
 		t.Errorf("in colour: %q", text)
 	}
 }

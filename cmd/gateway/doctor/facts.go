@@ -16,9 +16,8 @@ import (
 // Facts is what was found out about the machine. Zero is unknown, and no check
 // complains of it; what ought to be known and is not, is in Unknown.
 type Facts struct {
-	UID        int    // of the caller
-	Program    string // how the caller calls this program
-	Executable string // its file
+	holders.Asker
+	Executable string // the file of this program
 	Version    string // of this program
 
 	Scopes  []Scope

@@ -26,11 +26,7 @@ func (f *Facts) disable(s *Scope) string {
 
 // kill is a command that signals a launcher, with its pid put into it.
 func (f *Facts) kill(l Listener, command string) string {
-	command = fmt.Sprintf(command, l.PID)
-	if l.UID == f.UID {
-		return command
-	}
-	return f.asRoot(command)
+	return f.AsOwner(l.UID, fmt.Sprintf(command, l.PID))
 }
 
 // gateway is a command of this program for a scope.

@@ -77,9 +77,8 @@ func (g *gatherer) addUnknown(essential bool, format string, values ...any) {
 // Gather looks at the machine.
 func Gather(ctx context.Context, options Options) *Facts {
 	options.control, options.ask = api.Control, ask
-	g := &gatherer{Options: options, facts: &Facts{UID: os.Geteuid(), Version: api.ProgramVersion()}}
+	g := &gatherer{Options: options, facts: &Facts{Asker: holders.Me(), Executable: holders.Executable(), Version: api.ProgramVersion()}}
 	f := g.facts
-	f.Program, f.Executable = holders.Me().Program, holders.Executable()
 	f.Scopes = g.scopes()
 	booted := systemd.Booted()
 	switch {
@@ -133,12 +132,12 @@ func (g *gatherer) look(ctx context.Context, s *Scope, booted bool) {
 // scopes lists the managers to ask. Root can ask those of all users that have one.
 func (g *gatherer) scopes() []Scope {
 	own := os.Geteuid()
-	_, notRoots := os.Stat("/run/user/0/systemd")
+	_, missing := os.Stat("/run/user/0/systemd")
 	var scopes []Scope
 	if !g.User {
 		scopes = append(scopes, Scope{Name: units.System})
 	}
-	if g.User || !g.System && (own != 0 || notRoots == nil) {
+	if g.User || !g.System && (own != 0 || missing == nil) {
 		scopes = append(scopes, userScope(own))
 	}
 	if own != 0 || g.User || g.System {
@@ -286,12 +285,9 @@ func elsewhere(l *api.Status) []netip.AddrPort {
 		return nil
 	}
 	return slices.DeleteFunc(listens, func(address netip.AddrPort) bool {
-		for _, held := range l.Sockets {
-			if held.Address == address.String() {
-				return true // which it has from the launcher, used or not
-			}
-		}
-		return address.Port() >= ephemeral
+		// Held ones it has from the launcher, used or not.
+		held := slices.ContainsFunc(l.Sockets, func(s api.Socket) bool { return s.Address == address.String() })
+		return held || address.Port() >= ephemeral
 	})
 }
 
@@ -402,7 +398,7 @@ func (g *gatherer) ports(ctx context.Context) {
 	}
 	f.Sockets = append([]holders.Socket{}, sockets...)
 	if unseen > 0 && len(sockets) > 0 {
-		g.addUnknown(false, "%s", holders.UnseenNote(unseen, f.by()))
+		g.addUnknown(false, "%s", holders.UnseenNote(unseen, f.Asker))
 	}
 }
 

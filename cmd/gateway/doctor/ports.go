@@ -17,27 +17,16 @@ func (f *Facts) held(role holders.Role) []holders.Holder {
 	return slices.DeleteFunc(holders.Each(f.Sockets), func(h holders.Holder) bool { return h.Role != role || f.isMain(h) })
 }
 
-// by is who asks.
-func (f *Facts) by() holders.Asker { return holders.Asker{UID: f.UID, Program: f.Program} }
-
 // isMain reports whether a holder is the main process of our own service, which got
 // the sockets from systemd; whether it is a launcher is another check's question.
 func (f *Facts) isMain(h holders.Holder) bool {
 	return slices.ContainsFunc(f.which((*Scope).Installed), func(s *Scope) bool {
-		return s.Service.runsMain(h.PID) && h.Role == holders.Foreign
+		return s.Service.exists() && s.Service.MainPID == h.PID && h.Role == holders.Foreign
 	})
 }
 
-func (u *Unit) runsMain(pid int) bool { return u.exists() && u.running() && u.MainPID == pid }
-
-// finding is what is found of a process that should not hold its addresses.
-func (f *Facts) finding(h holders.Holder) Finding {
-	return Finding{
-		Summary: fmt.Sprintf("%s %s held by pid %d: %s", say.Addresses(h.Addresses), say.Are(len(h.Addresses)), h.PID, h.Why), Evidence: heldBy(h), Fix: h.Remedy(f.by()).Command,
-	}
-}
-
-func heldBy(h holders.Holder) map[string]any {
+// holding is what is known of a holder.
+func holding(h holders.Holder) map[string]any {
 	evidence := map[string]any{
 		"addresses": say.Texts(h.Addresses), "pid": h.PID, "command": h.Command, "user": systemd.UserName(int(h.UID)), "cgroup": h.Cgroup,
 	}
@@ -47,20 +36,22 @@ func heldBy(h holders.Holder) map[string]any {
 	return evidence
 }
 
-func heldByOrphan(f *Facts) []Finding { return f.findings(holders.Orphan) }
-
-func heldByRival(f *Facts) []Finding { return f.findings(holders.Rival) }
-
-func (f *Facts) findings(role holders.Role) []Finding {
-	var findings []Finding
-	for _, h := range f.held(role) {
-		findings = append(findings, f.finding(h))
+// heldBy finds the processes with a role that should not hold their addresses.
+func heldBy(role holders.Role) func(*Facts) []Finding {
+	return func(f *Facts) []Finding {
+		var findings []Finding
+		for _, h := range f.held(role) {
+			findings = append(findings, Finding{
+				Summary:  fmt.Sprintf("%s %s held by pid %d: %s", say.Addresses(h.Addresses), say.Are(len(h.Addresses)), h.PID, h.Why),
+				Evidence: holding(h), Fix: h.Remedy(f.Asker).Command,
+			})
+		}
+		return findings
 	}
-	return findings
 }
 
 func heldByForeign(f *Facts) []Finding {
-	findings := f.findings(holders.Foreign)
+	findings := heldBy(holders.Foreign)(f)
 	for _, o := range f.otherUnits() {
 		findings = append(findings, o.Finding)
 	}
@@ -116,7 +107,7 @@ func (f *Facts) otherUnit(h holders.Holder, address netip.AddrPort, unit *Unit, 
 			}
 		}
 	}
-	other.Finding = Finding{Summary: summary, Evidence: heldBy(h), Fix: h.Remedy(f.by()).Command}
+	other.Finding = Finding{Summary: summary, Evidence: holding(h), Fix: h.Remedy(f.Asker).Command}
 	return other
 }
 
@@ -160,7 +151,7 @@ func heldByUnseen(f *Facts) []Finding {
 			summary += ", in another PID namespace or by the kernel: look on the host of this container"
 		}
 		findings = append(findings, Finding{
-			Summary: summary, Fix: holders.Each([]holders.Socket{socket})[0].Remedy(f.by()).Command,
+			Summary: summary, Fix: holders.Each([]holders.Socket{socket})[0].Remedy(f.Asker).Command,
 			Evidence: map[string]any{"addresses": []string{socket.Address.String()}, "inode": socket.Inode, "user": systemd.UserName(int(socket.UID))},
 		})
 	}
@@ -196,11 +187,6 @@ func twoScopes(f *Facts) []Finding {
 	return findings
 }
 
-// stopOnly reports whether a unit cannot be disabled.
-func (u *Unit) stopOnly() bool {
-	return u.FileState == "transient" || u.FileState == "static" || u.FileState == "generated"
-}
-
 func (u *Unit) evidence() string {
 	return fmt.Sprintf("%s, %s, %s", u.Path, u.FileState, u.ActiveState)
 }
@@ -234,7 +220,7 @@ func openclawUnit(f *Facts) []Finding {
 					move = f.asRoot(move)
 				}
 				fix = then(fix, move, f.gateway(s, "install", "--now"))
-			case unit.stopOnly():
+			case slices.Contains([]string{"transient", "static", "generated"}, unit.FileState): // none can be disabled
 				fix = f.systemctl(s.Manager, "stop", unit.Name)
 			}
 			findings = append(findings, Finding{

@@ -56,14 +56,14 @@ func (f *Facts) looked() string {
 	return say.List(services) + " on " + say.Addresses(f.Wanted)
 }
 
-// Paint colours a word of a severity, or, without one, the name of a finding.
-type Paint func(how Severity, word string) string
+// tones are the colours of the severities.
+var tones = map[Severity]say.Colour{Error: say.Red, Warning: say.Yellow}
 
 // Text is the report for a person.
-func (r Report) Text(paint Paint) string {
+func (r Report) Text(p say.Painter) string {
 	var b strings.Builder
 	for _, finding := range r.Findings {
-		fmt.Fprintf(&b, "%s %s\n", paint(finding.Severity, string(finding.Severity)+":"), paint("", finding.ID))
+		fmt.Fprintf(&b, "%s %s\n", p.Paint(tones[finding.Severity], string(finding.Severity)+":"), p.Paint(say.Bold, finding.ID))
 		fmt.Fprintf(&b, "  %s\n", say.Printable(finding.Summary))
 		for _, key := range slices.Sorted(maps.Keys(finding.Evidence)) {
 			for i, line := range lines(finding.Evidence[key]) {

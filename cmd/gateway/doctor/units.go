@@ -78,7 +78,7 @@ func socketPortTaken(f *Facts, s *Scope) (summary, fix string) {
 			}
 			who = append(who, fmt.Sprintf("pid %d (%s)", h.PID, h.Role))
 			// A launcher takes its worker along.
-			if step := h.Remedy(f.by()).Command; role != holders.Worker && !slices.Contains(steps, step) {
+			if step := h.Remedy(f.Asker).Command; role != holders.Worker && !slices.Contains(steps, step) {
 				steps = append(steps, step)
 			}
 		}
@@ -244,10 +244,7 @@ func mainPIDNotLauncher(f *Facts, s *Scope) *Finding {
 func launcherNotAnswering(f *Facts, s *Scope) *Finding {
 	// While it is activating it may not have got there yet.
 	up := s.Service.running() && s.Service.runsLauncher() && (s.Service.active() || s.Service.ActiveState == "reloading")
-	if s.Answer == Absent && !up {
-		return nil
-	}
-	if s.Answer != Hung && s.Answer != Absent {
+	if s.Answer != Hung && (s.Answer != Absent || !up) {
 		return nil
 	}
 	finding := Finding{

@@ -45,20 +45,6 @@ func option(argv []string, name string) string {
 	return ""
 }
 
-// openclawPort returns the port that the configured OpenClaw will listen on, and the
-// key that says so; 0 where nothing there does.
-func openclawPort(s *Scope) (port int, key string) {
-	worker := s.Config.Loaded.Worker
-	if !openclaw.Starts(worker.Command) {
-		return 0, ""
-	}
-	port, option := portOf(worker.Command, worker.Environment)
-	if option {
-		return port, "worker.command"
-	}
-	return port, "worker.environment"
-}
-
 // portOf returns the port that a command line of OpenClaw and its environment ask
 // for, 0 where neither does, and whether it is the command line that does.
 func portOf(argv, environment []string) (port int, byOption bool) {
@@ -78,7 +64,13 @@ func workerOtherPort(f *Facts, s *Scope) *Finding {
 	same := func(port uint16) bool {
 		return slices.ContainsFunc(listen, func(a netip.AddrPort) bool { return a.Port() == port })
 	}
-	if port, key := openclawPort(s); port != 0 && !same(uint16(port)) {
+	worker := s.Config.Loaded.Worker
+	port, byOption := portOf(worker.Command, worker.Environment)
+	if port != 0 && openclaw.Starts(worker.Command) && !same(uint16(port)) {
+		key := "worker.environment"
+		if byOption {
+			key = "worker.command"
+		}
 		return &Finding{
 			Summary:  fmt.Sprintf("%s makes OpenClaw listen on port %d, and listen has %s", s.line(key), port, say.Addresses(listen)),
 			Evidence: map[string]any{"port": port, "listen": say.Addresses(listen), "config": s.Config.Path},
@@ -127,11 +119,8 @@ func workerClash(f *Facts, s *Scope) *Finding {
 func said(l *api.Status) map[string]any {
 	evidence := map[string]any{"state": l.Worker.State, "generation": l.Worker.Generation}
 	if exit := l.Worker.LastExit; exit != nil {
-		how := fmt.Sprintf("exit code %d", exit.Code)
-		if exit.Signal != "" {
-			how = "killed by " + exit.Signal
-		}
-		evidence["last_exit"] = fmt.Sprintf("generation %d at %s: %s (%s)", exit.Generation, exit.At.Format(time.RFC3339Nano), how, exit.Reason)
+		evidence["last_exit"] = fmt.Sprintf("generation %d at %s: %s (%s)",
+			exit.Generation, exit.At.Format(time.RFC3339Nano), say.End(exit.Code, exit.Signal), exit.Reason)
 	}
 	if l.Worker.NextStart != nil {
 		evidence["next_start"] = l.Worker.NextStart.Format(time.RFC3339Nano)
@@ -231,8 +220,8 @@ func secretsReadable(f *Facts) []Finding {
 			// The service has to read it still.
 			if reader := s.reader(); reader >= 0 && reader != file.Owner && reader != 0 {
 				fix = then(f.asRoot(fmt.Sprintf("chown %s %s", systemd.UserName(reader), path)), f.asRoot(fix))
-			} else if file.Owner != f.UID {
-				fix = f.asRoot(fix)
+			} else {
+				fix = f.AsOwner(file.Owner, fix)
 			}
 			findings = append(findings, Finding{
 				Summary:  fmt.Sprintf("%s can be read by every user, and holds what looks like secrets", file.Path),

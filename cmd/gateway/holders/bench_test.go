@@ -4,10 +4,12 @@ import (
 	"net/netip"
 	"syscall"
 	"testing"
+
+	"openclaw-gateway/test/sockets"
 )
 
-// sockets opens 4,000 descriptors of this process, or fewer if its limit is lower: pairs of connections to one listener.
-func sockets(b *testing.B) (addr netip.AddrPort, inode uint64, pairs int) {
+// manySockets opens 4,000 descriptors of this process, or fewer if its limit is lower: pairs of connections to one listener.
+func manySockets(b *testing.B) (addr netip.AddrPort, inode uint64, pairs int) {
 	b.Helper()
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -16,19 +18,19 @@ func sockets(b *testing.B) (addr netip.AddrPort, inode uint64, pairs int) {
 	pairs = min(2000, int(limit.Cur-100)/2)
 	l, addr := listen(b, "tcp4", "127.0.0.1:0")
 	for range pairs {
-		dial(b, addr)
+		sockets.Dial(b, addr)
 		c, err := l.Accept()
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { c.Close() })
 	}
-	return addr, inodeOf(b, l), pairs
+	return addr, sockets.Inode(b, l), pairs
 }
 
 // The worst case: an inode that nobody has, so that every descriptor of every process is read.
 func BenchmarkOpen(b *testing.B) {
-	sockets(b)
+	manySockets(b)
 	for b.Loop() {
 		if found, _, err := open(1); err != nil || len(found) != 0 {
 			b.Fatal(found, err)
@@ -37,7 +39,7 @@ func BenchmarkOpen(b *testing.B) {
 }
 
 func BenchmarkInUse(b *testing.B) {
-	addr, _, _ := sockets(b)
+	addr, _, _ := manySockets(b)
 	for b.Loop() {
 		InUse(b.Context(), addr)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -35,7 +36,7 @@ func TestInUse(t *testing.T) {
 // The port of an outgoing connection cannot be bound either, and no listener explains it.
 func TestInUseWithoutListener(t *testing.T) {
 	_, addr := listen(t, "tcp4", "127.0.0.1:0")
-	client := dial(t, addr).LocalAddr().(*net.TCPAddr).AddrPort()
+	client := sockets.Dial(t, addr).LocalAddr().(*net.TCPAddr).AddrPort()
 	want := fmt.Sprintf("%s is held by this very process", client)
 	if got := InUse(t.Context(), client); !strings.HasPrefix(got, want) {
 		t.Errorf("got %s\nwant %s…", got, want)

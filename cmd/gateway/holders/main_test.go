@@ -135,31 +135,3 @@ func listen(t testing.TB, network, address string) (*net.TCPListener, netip.Addr
 	addr := l.Addr().(*net.TCPAddr).AddrPort()
 	return l.(*net.TCPListener), netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 }
-
-// inodeOf is the inode by another way than that of the package: fstat(2).
-func inodeOf(t testing.TB, conn syscall.Conn) uint64 {
-	t.Helper()
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stat syscall.Stat_t
-	var statErr error
-	if err := raw.Control(func(fd uintptr) { statErr = syscall.Fstat(int(fd), &stat) }); err != nil {
-		t.Fatal(err)
-	}
-	if statErr != nil {
-		t.Fatal(statErr)
-	}
-	return stat.Ino
-}
-
-func dial(t testing.TB, addr netip.AddrPort) net.Conn {
-	t.Helper()
-	c, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
-}

@@ -17,13 +17,14 @@ import (
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/proctree"
 )
 
 func TestOpen(t *testing.T) {
 	l, _ := listen(t, "tcp4", "127.0.0.1:0")
 	other, _ := listen(t, "tcp4", "127.0.0.1:0")
-	shared, own := inodeOf(t, l), inodeOf(t, other)
+	shared, own := sockets.Inode(t, l), sockets.Inode(t, other)
 	duplicate, err := l.File() // a second descriptor is no second holder
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +78,7 @@ func TestOpen(t *testing.T) {
 // A process can have no argv that says anything; the kernel still has a name for it.
 func TestOfWithoutArgv(t *testing.T) {
 	l, _ := listen(t, "tcp4", "127.0.0.1:0")
-	inode := inodeOf(t, l)
+	inode := sockets.Inode(t, l)
 	startHolder(t, l, "")
 	l.Close()
 	byInode, _, err := open(inode)
@@ -92,7 +93,7 @@ func TestOfWithoutArgv(t *testing.T) {
 // A process that ends between the listing and the look is neither an error nor unseen.
 func TestAmongProcessGone(t *testing.T) {
 	l, _ := listen(t, "tcp4", "127.0.0.1:0")
-	inode := inodeOf(t, l)
+	inode := sockets.Inode(t, l)
 	cmd, end := startHolder(t, l, "gateway")
 	self, err := procfs.Self()
 	if err != nil {
@@ -133,7 +134,7 @@ func TestAmongHiddenProcesses(t *testing.T) {
 
 func TestUnprivileged(t *testing.T) {
 	l, addr := listen(t, "tcp4", "127.0.0.1:0")
-	got := reportOf(t, addr, inodeOf(t, l), 1)
+	got := reportOf(t, addr, sockets.Inode(t, l), 1)
 	if got.Unseen == 0 || !got.Denied {
 		t.Errorf("got %+v, want some unseen, and PID 1 among them", got)
 	}
@@ -153,7 +154,7 @@ func TestUnprivileged(t *testing.T) {
 	unprivileged(cmd)
 	cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_NET_BIND_SERVICE}
 	startHolderAs(t, l, cmd)
-	if got := reportOf(t, addr, inodeOf(t, l), cmd.Process.Pid); !got.Denied || len(got.Processes) > 0 {
+	if got := reportOf(t, addr, sockets.Inode(t, l), cmd.Process.Pid); !got.Denied || len(got.Processes) > 0 {
 		t.Errorf("same user, more capable: got %+v, want it denied and no process", got)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"openclaw-gateway/cmd/gateway/systemd"
 )
@@ -21,6 +20,26 @@ type Asker struct {
 // Me is the caller.
 func Me() Asker {
 	return Asker{UID: os.Geteuid(), Program: program()}
+}
+
+// Reclaim is a command line that frees addresses.
+func (a Asker) Reclaim(flags string, addresses []netip.AddrPort) string {
+	command := a.Program + " reclaim " + flags
+	for i, address := range addresses {
+		if i > 0 {
+			command += " "
+		}
+		command += systemd.Quote(address.String())
+	}
+	return command
+}
+
+// AsOwner is a command line that only root and the user with that id may run.
+func (a Asker) AsOwner(uid int, command string) string {
+	if uid == a.UID {
+		return command
+	}
+	return systemd.AsRoot(a.UID, command)
 }
 
 // Executable is the file of this program, where it really lies; "" where that is not known.
@@ -98,7 +117,7 @@ func (h Holder) stop(by Asker) Remedy {
 	case h.RunBy.Unit != "":
 		return Remedy{h.RunBy.command(by.UID, false), "stops the launcher and its worker"}
 	default:
-		return Remedy{h.own(by, fmt.Sprintf("kill %d", cmp.Or(h.launcher, h.PID))), "stops the launcher and its worker"}
+		return Remedy{by.AsOwner(int(h.UID), fmt.Sprintf("kill %d", cmp.Or(h.launcher, h.PID))), "stops the launcher and its worker"}
 	}
 }
 
@@ -119,27 +138,11 @@ func (h Holder) close(by Asker) Remedy {
 // show is the remedy for a holder that cannot be seen from here.
 func (h Holder) show(by Asker) Remedy {
 	if by.UID != 0 {
-		return Remedy{systemd.AsRoot(by.UID, by.Program+" reclaim --dry-run "+words(h.Wanted)), "shows who it is"}
+		return Remedy{systemd.AsRoot(by.UID, by.Reclaim("--dry-run ", h.Wanted)), "shows who it is"}
 	}
 	return Remedy{fmt.Sprintf("ss -tlnp 'sport = :%d'", h.Wanted[0].Port()), "shows who it is, on the host of this container"}
 }
 
 func (h Holder) reclaim(by Asker, flags string) string {
-	return h.own(by, by.Program+" reclaim "+flags+words(h.Wanted))
-}
-
-// own is a command that the holder's own user can run.
-func (h Holder) own(by Asker, command string) string {
-	if int(h.UID) == by.UID {
-		return command
-	}
-	return systemd.AsRoot(by.UID, command)
-}
-
-func words(addresses []netip.AddrPort) string {
-	var quoted []string
-	for _, address := range addresses {
-		quoted = append(quoted, systemd.Quote(address.String()))
-	}
-	return strings.Join(quoted, " ")
+	return by.AsOwner(int(h.UID), by.Reclaim(flags, h.Wanted))
 }

@@ -16,13 +16,12 @@ import (
 func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply {
 	answer := api.CheckReply{PID: os.Getpid(), Mistakes: []string{}, Changes: []api.Change{}}
 	cfg, err := config.Parse(question.Path, question.Content)
-	var mistakes config.Errors
-	switch {
-	case errors.As(err, &mistakes):
+	if mistakes, ok := errors.AsType[config.Errors](err); ok {
 		answer.Mistakes = say.Texts(mistakes)
 		return answer
-	case err != nil:
-		answer.Mistakes = append(answer.Mistakes, err.Error())
+	}
+	if err != nil {
+		answer.Mistakes = []string{err.Error()}
 		return answer
 	}
 	// What is compared with must not change meanwhile.

@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"cmp"
 	"slices"
 
 	"openclaw-gateway/cmd/gateway/api"
@@ -32,7 +33,10 @@ func compare(from, to *edition) []api.Change {
 		if !slices.Contains(changed, value.Key) {
 			continue
 		}
-		c := api.Change{Key: value.Key, From: config.Shown(from.cfg, old[i]), To: config.Shown(to.cfg, value), Effect: effects[value.Key]}
+		c := api.Change{
+			Key: value.Key, From: config.Shown(from.cfg, old[i]), To: config.Shown(to.cfg, value),
+			Effect: cmp.Or(effects[value.Key], api.EffectNextGeneration),
+		}
 		if c.From == c.To {
 			c.To += " (edited)"
 		}
@@ -50,16 +54,13 @@ func compare(from, to *edition) []api.Change {
 	if !slices.Equal(from.fromFile, to.fromFile) && !slices.Contains(changed, "worker.environment") &&
 		!slices.Contains(changed, "worker.environment_file") {
 		file := to.cfg.Worker.EnvironmentFile
-		changes = append(changes, api.Change{Key: "worker.environment_file", From: file, To: file + " (edited)"})
+		changes = append(changes, api.Change{Key: "worker.environment_file", From: file, To: file + " (edited)", Effect: api.EffectNextGeneration})
 	}
 	if !sameSockets && !slices.Contains(changed, "listen") {
 		// This machine has got one of them since, or lost it.
-		changes = append(changes, api.Change{Key: "listen", From: say.Addresses(from.addresses), To: say.Addresses(to.addresses)})
-	}
-	for i := range changes {
-		if changes[i].Effect == "" {
-			changes[i].Effect = api.EffectNextGeneration
-		}
+		changes = append(changes, api.Change{
+			Key: "listen", From: say.Addresses(from.addresses), To: say.Addresses(to.addresses), Effect: api.EffectNextGeneration,
+		})
 	}
 	return changes
 }

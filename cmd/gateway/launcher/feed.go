@@ -39,9 +39,6 @@ func (f *feed) tell(observed *atomic.Pointer[worker.Status]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	status := observed.Load()
-	if status == nil {
-		return
-	}
 	for watcher := range f.watchers {
 		for sent := false; !sent; {
 			select {

@@ -43,17 +43,14 @@ func (h *history) lives(observed *worker.Status) []api.Life {
 			Detail: exit.Detail, Strays: len(exit.Strays), Signal: say.Signal(exit.Signal),
 		})
 	}
-	if observed == nil || observed.PID == 0 {
+	n := len(exits)
+	if observed == nil || observed.PID == 0 || n > 0 && exits[n-1].Generation >= observed.Generation {
 		return lives
 	}
-	if n := len(exits); n > 0 && exits[n-1].Generation >= observed.Generation {
-		return lives
-	}
-	lives = append(lives, api.Life{
+	return append(lives, api.Life{
 		Generation: observed.Generation, State: observed.State.String(), Started: observed.Started,
 		ReadyAfterMS: milliseconds(observed.ReadyAfter), LivedMS: time.Since(observed.Started).Milliseconds(), Code: -1,
 	})
-	return lives
 }
 
 func milliseconds(d time.Duration) *int64 {

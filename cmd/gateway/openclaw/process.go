@@ -53,13 +53,8 @@ func Kills(name string, argv []string) bool {
 	if strings.Contains(strings.ToLower(name), command) {
 		return true
 	}
-	if len(argv) == 0 {
-		return false
-	}
-	if program := filepath.Base(argv[0]); program == title {
-		return true
-	}
-	return slices.Contains(argv[1:], "gateway") && slices.ContainsFunc(argv, isEntry)
+	return len(argv) > 0 &&
+		(filepath.Base(argv[0]) == title || slices.Contains(argv[1:], "gateway") && slices.ContainsFunc(argv, isEntry))
 }
 
 // title is what OpenClaw 2026.9 writes over its whole argv when it is started by

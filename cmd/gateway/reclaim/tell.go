@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -88,12 +87,12 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 	case NeedsForce:
 		return o.Why, o.Remedy(t.By).String()
 	case NotAllowed:
-		return fmt.Sprintf("%s, and of user %s", o.Why, systemd.UserName(int(o.UID))), fmt.Sprintf("run `%s`", t.again(true))
+		return fmt.Sprintf("%s, and of user %s", o.Why, systemd.UserName(int(o.UID))), fmt.Sprintf("run `%s`", systemd.AsRoot(t.By.UID, t.again()))
 	case Ancestor:
 		if o.PID == os.Getpid() {
 			return "it is this very process", "there is nothing to end"
 		}
-		return "it has started this command and is not ended by it", fmt.Sprintf("run `%s` from a terminal that does not depend on it", t.again(false))
+		return "it has started this command and is not ended by it", fmt.Sprintf("run `%s` from a terminal that does not depend on it", t.again())
 	case CameBack:
 		reason = fmt.Sprintf("it was started again by %s", describeProcess(o.PPID))
 		if o.RunBy.Unit != "" || o.RunBy.Container != nil {
@@ -125,19 +124,11 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 }
 
 // again is this very command line.
-func (t *Teller) again(asRoot bool) string {
-	words := []string{t.By.Program, "reclaim"}
+func (t *Teller) again() string {
 	if t.Force {
-		words = append(words, "--force")
+		return t.By.Reclaim("--force ", t.Addresses)
 	}
-	for _, address := range t.Addresses {
-		words = append(words, systemd.Quote(address.String()))
-	}
-	command := strings.Join(words, " ")
-	if asRoot {
-		return systemd.AsRoot(t.By.UID, command)
-	}
-	return command
+	return t.By.Reclaim("", t.Addresses)
 }
 
 // describeAll is a process, what it holds, and why it is what it is.

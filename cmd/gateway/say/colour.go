@@ -12,7 +12,6 @@ import (
 type Colour string
 
 const (
-	plain  Colour = ""
 	Bold   Colour = "1"
 	Dim    Colour = "2"
 	Red    Colour = "1;31"
@@ -26,7 +25,7 @@ type Painter bool
 
 // Paint returns the text in a colour.
 func (p Painter) Paint(c Colour, text string) string {
-	if !p || c == plain || text == "" {
+	if !p || c == "" || text == "" {
 		return text
 	}
 	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"

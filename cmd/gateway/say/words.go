@@ -64,12 +64,6 @@ func Signal(signal unix.Signal) string {
 	return fmt.Sprintf("signal %d", int(signal))
 }
 
-// FirstLine is a text up to the end of its first line.
-func FirstLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return line
-}
-
 // End says it in words, without the reason.
 func End(code int, signal string) string {
 	switch {

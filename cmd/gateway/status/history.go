@@ -25,7 +25,8 @@ func HistoryText(h api.History) string {
 		}
 		end, reason := say.End(g.Code, g.Signal), g.Reason
 		if g.Detail != "" {
-			reason += ": " + say.FirstLine(g.Detail)
+			first, _, _ := strings.Cut(g.Detail, "\n")
+			reason += ": " + first
 		}
 		if g.Ended == nil {
 			end, reason = g.State, ""

@@ -13,7 +13,7 @@ import (
 	"openclaw-gateway/cmd/gateway/systemd"
 )
 
-// moods are the colours of the verdicts.
+// moods are the colours of the verdicts; of the others it is red.
 var moods = map[api.Verdict]say.Colour{api.VerdictOK: say.Green, api.VerdictWaiting: say.Cyan, api.VerdictStarting: say.Yellow}
 
 // roleColours: who should not hold the port is seen at a glance.
@@ -25,11 +25,7 @@ func (s *View) text(p say.Painter) string {
 	line := func(key, format string, values ...any) {
 		b.WriteString(p.Paint(say.Dim, fmt.Sprintf("%10s", key)) + "  " + fmt.Sprintf(format, values...) + "\n")
 	}
-	mood, known := moods[s.Verdict]
-	if !known {
-		mood = say.Red
-	}
-	b.WriteString(p.Paint(mood, string(s.Verdict)) + ": " + s.headline() + "\n")
+	b.WriteString(p.Paint(cmp.Or(moods[s.Verdict], say.Red), string(s.Verdict)) + ": " + s.headline() + "\n")
 	for _, problem := range s.Problems {
 		line("problem", "%s", p.Paint(say.Red, problem))
 	}
