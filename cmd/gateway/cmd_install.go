@@ -8,15 +8,11 @@ import (
 	"openclaw-gateway/cmd/gateway/install"
 )
 
-func newInstallCommand() *cobra.Command {
-	return installCommand(&install.Installer{Executable: os.Executable, EUID: os.Geteuid})
+func newInstaller() *install.Installer {
+	return &install.Installer{Executable: os.Executable, EUID: os.Geteuid}
 }
 
-func newUninstallCommand() *cobra.Command {
-	return uninstallCommand(&install.Installer{Executable: os.Executable, EUID: os.Geteuid})
-}
-
-func installCommand(in *install.Installer) *cobra.Command {
+func newInstallCommand(in *install.Installer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install --system [--run-as USER] | --user",
 		Short: "write the systemd units, and a configuration if there is none",
@@ -41,7 +37,7 @@ clients are refused while that takes.`,
 	return cmd
 }
 
-func uninstallCommand(in *install.Installer) *cobra.Command {
+func newUninstallCommand(in *install.Installer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "uninstall --system | --user",
 		Short: "stop and disable the units, and remove them; the configuration stays",

@@ -40,9 +40,9 @@ func executeInstaller(t *testing.T, program string, euid int, args ...string) (o
 		Executable: func() (string, error) { return program, nil },
 		EUID:       func() int { return euid },
 	}
-	cmd := installCommand(in)
+	cmd := newInstallCommand(in)
 	if args[0] == "uninstall" {
-		cmd = uninstallCommand(in)
+		cmd = newUninstallCommand(in)
 	}
 	var stdout, stderr bytes.Buffer
 	cmd.SetOut(&stdout)

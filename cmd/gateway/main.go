@@ -59,7 +59,7 @@ after every restart, so that nobody is refused and nobody can take the port.`,
 	})
 	root.AddCommand(
 		newRunCommand(), newWrapperCommand(), newHelloCommand(),
-		newInstallCommand(), newUninstallCommand(),
+		newInstallCommand(newInstaller()), newUninstallCommand(newInstaller()),
 		newStatusCommand(), newDoctorCommand(), newReclaimCommand(),
 		newStartCommand(), newStopCommand(), newRestartCommand(), newReloadCommand(),
 		newLogsCommand(), newConfigCommand(), newVersionCommand(),

@@ -280,10 +280,7 @@ func elsewhere(l *api.Status) []netip.AddrPort {
 	if l.Worker.State != api.StateStarting || l.Worker.Since == nil || time.Since(*l.Worker.Since) < unhurried {
 		return nil
 	}
-	listens, err := sockdiag.OpenBy(proctree.Tree(l.Worker.PID)...)
-	if err != nil {
-		return nil
-	}
+	listens, _ := sockdiag.OpenBy(proctree.Tree(l.Worker.PID)...)
 	return slices.DeleteFunc(listens, func(address netip.AddrPort) bool {
 		// Held ones it has from the launcher, used or not.
 		held := slices.ContainsFunc(l.Sockets, func(s api.Socket) bool { return s.Address == address.String() })

@@ -1,6 +1,7 @@
 package holders
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -101,6 +102,10 @@ func startHolderAs(t *testing.T, l *net.TCPListener, cmd *exec.Cmd) func() {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +120,10 @@ func startHolderAs(t *testing.T, l *net.TCPListener, cmd *exec.Cmd) func() {
 		}
 	}
 	t.Cleanup(end)
+	// From then on it is what its command line says.
+	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
 	return end
 }
 

@@ -1,12 +1,8 @@
 package holders
 
 import (
-	"bufio"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -18,36 +14,13 @@ import (
 // command line and its descent prove.
 func TestListening(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := listener.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { file.Close(); listener.Close() })
+	listener, address := listen(t, "tcp4", "127.0.0.1:0")
 	program, mark := "/proc/self/exe", ""
 	start := func(argv ...string) int {
 		t.Helper()
-		cmd := exec.Command(program)
-		cmd.Args, cmd.Env = argv, append(os.Environ(), childKey+"="+hold, "GORACE=atexit_sleep_ms=0", mark)
-		cmd.ExtraFiles = []*os.File{file}
-		input, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		output, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { input.Close(); _ = cmd.Wait() })
-		if _, err := bufio.NewReader(output).ReadString('\n'); err != nil {
-			t.Fatal(err)
-		}
+		cmd := child(hold, argv...)
+		cmd.Path, cmd.Env = program, append(cmd.Env, mark)
+		startHolderAs(t, listener, cmd)
 		return cmd.Process.Pid
 	}
 	const entry = "/nowhere/node_modules/openclaw/dist/index.js"
@@ -83,7 +56,7 @@ func TestListening(t *testing.T) {
 	mark = fmt.Sprintf("GATEWAY_LAUNCHER=/run/some:where:%d:%d", launcher.PID, launcher.Start+1)
 	want[start("node", entry, "gateway", "run")] = Orphan // that one has ended
 
-	sockets, _, err := Known{Worker: worker}.Listening(t.Context(), netip.MustParseAddrPort(listener.Addr().String()))
+	sockets, _, err := Known{Worker: worker}.Listening(t.Context(), address)
 	if err != nil || len(sockets) != 1 || !sockets[0].Exact {
 		t.Fatalf("%+v, %v", sockets, err)
 	}

@@ -1,8 +1,6 @@
 package install
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -468,8 +466,8 @@ func (in *Installer) noteEffects(to installation, active activeUnits) {
 
 func listenLines(unit []byte) []string {
 	var lines []string
-	for scanner := bufio.NewScanner(bytes.NewReader(unit)); scanner.Scan(); {
-		if address, ok := strings.CutPrefix(scanner.Text(), "ListenStream="); ok {
+	for line := range strings.SplitSeq(string(unit), "\n") {
+		if address, ok := strings.CutPrefix(line, "ListenStream="); ok {
 			lines = append(lines, address)
 		}
 	}

@@ -114,7 +114,7 @@ func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, mana
 // cannot be seen there: the socket is the launcher's, or the only one on an
 // address of the socket unit.
 func (s *View) passedBy(socket api.Socket, addresses []netip.AddrPort, manager int) bool {
-	if manager == 0 || !isOneOf(socket.Address, addresses) {
+	if manager == 0 || !slices.Contains(say.Texts(addresses), socket.Address) {
 		return false
 	}
 	if slices.ContainsFunc(socket.Holders, func(h api.Holder) bool { return h.PID == manager }) {
@@ -133,10 +133,6 @@ func (s *View) passedBy(socket api.Socket, addresses []netip.AddrPort, manager i
 }
 
 func isOurs(h api.Holder) bool { return h.Role == api.RoleLauncher || h.Role == api.RoleWorker }
-
-func isOneOf(address string, addresses []netip.AddrPort) bool {
-	return slices.ContainsFunc(addresses, func(a netip.AddrPort) bool { return a.String() == address })
-}
 
 func holderStatus(h holders.Holder) api.Holder {
 	return api.Holder{
