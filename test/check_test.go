@@ -151,7 +151,7 @@ func testConfigCheckByHand(t *testing.T, here place) {
 	free := occupy(t, m, "127.0.0.1:18792")
 	for _, occupied := range []string{"127.0.0.1:18792", "0.0.0.0:18792"} {
 		m.WriteFile(t, draft, "listen: ['"+occupied+"']\n", 0o644)
-		check(t, m.Scope, draft).want(t, 1, "would reject it: "+draft+":1: listen: "+occupied, "python3", "kill ")
+		check(t, m.Scope, draft).want(t, 1, "would reject it: "+draft+":1: listen: "+occupied, "python3", "gateway reclaim --force "+occupied)
 	}
 	m.WriteFile(t, draft, "listen: ['0.0.0.0:18789']\n", 0o644)
 	check(t, m.Scope, draft).want(t, 1, "would reject it", "cannot be bound while "+ipv4+" is held")

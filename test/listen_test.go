@@ -91,11 +91,12 @@ func testListenEditByHand(t *testing.T, here place) {
 		free := occupy(t, m, "127.0.0.1:18792")
 		m.WriteFile(t, file, listen(stays, "127.0.0.1:18796", occupied), 0o644)
 		_, err := m.Output(gatewayPath, "reload")
-		for _, word := range []string{file + ":1", occupied, "address already in use", "python3", "kill "} {
+		for _, word := range []string{file + ":1", occupied, "address already in use", "`gateway status`"} {
 			if err == nil || !strings.Contains(err.Error(), word) {
 				t.Errorf("gateway reload: %v, want %q", err, word)
 			}
 		}
+		wantStatus(t, m.Scope, 1, "degraded", occupied+" is held by pid ", "python3", "gateway reclaim --force "+occupied)
 		s := gatewayStatus(t, m.Scope)
 		if s.Worker.PID != before.Worker.PID || len(s.Sockets) != 2 || s.Config.State != "rejected" || inode(stays) != kept {
 			t.Errorf("the status is %+v, want the same worker and sockets", s)

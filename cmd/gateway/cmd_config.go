@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/units"
 )
 
@@ -82,6 +84,9 @@ func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 	if alone != nil {
 		fmt.Fprintf(cmd.ErrOrStderr(), "not compared with a running launcher: %v\n", alone)
 		return nil
+	}
+	if address, err := netip.ParseAddrPort(answer.InUse); err == nil {
+		answer.Rejected += ": " + holders.InUse(cmd.Context(), address)
 	}
 	if answer.Rejected != "" {
 		return fmt.Errorf("the running launcher (pid %d) would reject it: %s", answer.PID, answer.Rejected)

@@ -15,6 +15,7 @@ type CheckReply struct {
 	// launcher would not take a file without mistakes. Without either, the rest counts.
 	Mistakes []string `json:"mistakes"`
 	Rejected string   `json:"rejected"`
+	InUse    string   `json:"in_use"` // the address that somebody else has, if that is why
 	Changes  []Change `json:"changes"`
 	Summary  string   `json:"outcome"`
 }

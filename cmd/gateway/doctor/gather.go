@@ -188,8 +188,8 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 		g.unknown("the launcher of the %s scope was not asked: %v", s.Name, err)
 		return
 	}
+	defer conn.Close()
 	s.Listener, err = listenerOf(conn)
-	_ = conn.Close()
 	if err == nil {
 		err = s.trusts(s.Listener, path)
 	}
@@ -206,6 +206,8 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 		s.Launcher, s.Answer = launcher, Answered
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		s.Answer = Hung
+		// A stop signal takes effect when the process runs the next time, on a busy machine perhaps only now.
+		s.Listener.Stopped = isStopped(s.Listener.PID)
 	default:
 		g.unknown("the launcher of the %s scope gave no status: %v", s.Name, err)
 		return
@@ -236,15 +238,20 @@ func listenerOf(conn net.Conn) (Listener, error) {
 	if err != nil {
 		return Listener{}, err
 	}
-	stat, err := process.Stat()
-	if err != nil {
-		return Listener{}, err
-	}
 	if owner := int(status.UIDs[1]); owner != l.UID {
 		return Listener{}, fmt.Errorf("user %s has made it, and pid %d now is a process of user %s", systemd.UserName(l.UID), l.PID, systemd.UserName(owner))
 	}
-	l.Stopped = stat.State == "T"
 	return l, nil
+}
+
+// isStopped reports whether a process was stopped by a signal, as with Ctrl-Z.
+func isStopped(pid int) bool {
+	process, err := procfs.NewProc(pid)
+	if err != nil {
+		return false
+	}
+	stat, err := process.Stat()
+	return err == nil && stat.State == "T"
 }
 
 // trusts fails unless whoever has made a control socket is the user whose launcher is

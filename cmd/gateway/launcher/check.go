@@ -30,6 +30,9 @@ func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply
 	selected, addresses, err := e.held.foresee(cfg.Listen)
 	if err != nil {
 		answer.Rejected = inKey(cfg, "listen", err).Error()
+		if used, ok := errors.AsType[*AddressInUse](err); ok {
+			answer.InUse = used.Address.String()
+		}
 		return answer
 	}
 	next, err := e.assemble(cfg, selected, slog.New(slog.DiscardHandler))

@@ -176,11 +176,10 @@ type AddressInUse struct {
 }
 
 func (e *AddressInUse) Error() string {
-	text := fmt.Sprintf("%s is in use", e.Address)
-	if e.Err != nil {
-		text = e.Err.Error()
+	if e.Err == nil {
+		return fmt.Sprintf("%s is in use", e.Address)
 	}
-	return text + ": `gateway status` shows who holds it"
+	return e.Err.Error() + ": `gateway status` shows who holds it"
 }
 
 func (e *AddressInUse) Unwrap() error { return e.Err }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/listener/sockdiag"
@@ -170,4 +171,26 @@ func intruder(h holders.Holder, wanted []netip.AddrPort, by holders.Asker) strin
 		h.Wanted = wanted[:1]
 	}
 	return fmt.Sprintf("%s %s held by pid %d (%s), %s: %s; %s", subject, say.Are(len(h.Addresses)), h.PID, h.Command, article[h.Role], h.Why, h.Remedy(by))
+}
+
+// lookForEdit says who has an address that a rejected edit asks for: a launcher run by hand cannot bind it, and sends whoever
+// reads that here.
+func (s *View) lookForEdit(ctx context.Context) {
+	if s.Launcher.Holder != api.FromItself || s.Config.State != "rejected" {
+		return
+	}
+	edit, err := config.Load(s.Config.Path)
+	if err != nil {
+		return // which the launcher has said
+	}
+	held := map[uint64]bool{}
+	for _, socket := range s.Sockets {
+		held[socket.Inode] = true
+	}
+	for _, address := range edit.Listen {
+		listening, err := sockdiag.Listening(address)
+		if err == nil && slices.ContainsFunc(listening, func(l sockdiag.Socket) bool { return !held[l.Inode] }) {
+			s.Problems = append(s.Problems, holders.InUse(ctx, address))
+		}
+	}
 }

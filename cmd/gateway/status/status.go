@@ -122,6 +122,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 		manager, _ = systemd.Of(t.Scope).PID() // 0 where there is none
 	}
 	s.look(ctx, addresses, manager)
+	s.lookForEdit(ctx)
 	s.SetVerdict()
 }
 
