@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,34 +16,30 @@ import (
 type Watch struct {
 	ctx     context.Context
 	sockets Set
-	wake    int // an eventfd, readable when the context is done
+	wake    *os.File // an eventfd, readable when the context is done
 	stop    func() bool
-	woken   chan struct{}
 }
 
 // Watch begins to watch. The caller closes what it returns; that does not close
 // the sockets. It needs one descriptor for as long.
 func (sockets Set) Watch(ctx context.Context) (*Watch, error) {
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("wait for a client: eventfd: %w", err)
 	}
-	woken := make(chan struct{})
+	wake := os.NewFile(uintptr(fd), "eventfd")
 	stop := context.AfterFunc(ctx, func() {
-		defer close(woken)
-		// The counter is at zero, so the write cannot block or fail.
-		_, _ = unix.Write(wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		// The counter is at zero, so the write cannot block. It fails where Close was first.
+		_, _ = wake.Write([]byte{1, 0, 0, 0, 0, 0, 0, 0})
 	})
-	return &Watch{ctx: ctx, sockets: sockets, wake: wake, stop: stop, woken: woken}, nil
+	return &Watch{ctx: ctx, sockets: sockets, wake: wake, stop: stop}, nil
 }
 
 // Close ends the watch. No call of Waiting may be under way: cancel its context
 // first.
 func (w *Watch) Close() {
-	if !w.stop() {
-		<-w.woken
-	}
-	_ = unix.Close(w.wake)
+	w.stop()
+	_ = w.wake.Close()
 }
 
 // Waiting blocks until a client waits on one of the sockets or more, and returns
@@ -51,17 +48,7 @@ func (w *Watch) Close() {
 // fails, the error comes as soon as no client waits on the others.
 func (w *Watch) Waiting() (Set, error) {
 	for {
-		polled, err := w.poll(unix.POLLIN)
-		if err != nil {
-			return nil, fmt.Errorf("wait for a client: %w", err)
-		}
-		var waiting Set
-		_, err = w.mend(polled)
-		for i, socket := range w.sockets {
-			if polled[i].Revents&(unix.POLLHUP|unix.POLLIN) == unix.POLLIN {
-				waiting = append(waiting, socket)
-			}
-		}
+		waiting, _, err := w.look(unix.POLLIN)
 		if len(waiting) > 0 {
 			return waiting, nil
 		}
@@ -76,11 +63,7 @@ func (w *Watch) Waiting() (Set, error) {
 // whose error it returns then. Clients do not wake it.
 func (w *Watch) Mended() (Set, error) {
 	for {
-		polled, err := w.poll(0)
-		if err != nil {
-			return nil, fmt.Errorf("watch the sockets: %w", err)
-		}
-		mended, err := w.mend(polled)
+		_, mended, err := w.look(0)
 		if err != nil {
 			return nil, fmt.Errorf("watch the sockets: %w", err)
 		}
@@ -103,7 +86,7 @@ func (w *Watch) poll(events int16) ([]unix.PollFd, error) {
 			return nil, fmt.Errorf("%s: %w", socket.Address, err)
 		}
 	}
-	polled = append(polled, unix.PollFd{Fd: int32(w.wake), Events: unix.POLLIN})
+	polled = append(polled, unix.PollFd{Fd: int32(w.wake.Fd()), Events: unix.POLLIN})
 	for {
 		_, err := unix.Poll(polled, -1)
 		switch {
@@ -118,23 +101,29 @@ func (w *Watch) poll(events int16) ([]unix.PollFd, error) {
 	}
 }
 
-// mend makes the sockets listen again that somebody shut down.
-func (w *Watch) mend(polled []unix.PollFd) (Set, error) {
-	var mended Set
+// look polls once, and makes the sockets listen again that somebody shut down.
+func (w *Watch) look(events int16) (waiting, mended Set, err error) {
+	polled, err := w.poll(events)
+	if err != nil {
+		return nil, nil, err
+	}
 	var errs []error
 	for i, socket := range w.sockets {
 		switch events := polled[i].Revents; {
 		case events&unix.POLLHUP != 0:
 			if err := socket.Listen(); err != nil {
 				errs = append(errs, err)
-				continue
+			} else {
+				mended = append(mended, socket)
 			}
-			mended = append(mended, socket)
 		case events&^unix.POLLIN != 0:
 			errs = append(errs, fmt.Errorf("poll tells of an error on %s (events %#x): is the descriptor closed?", socket.Address, events))
 		}
+		if polled[i].Revents&(unix.POLLHUP|unix.POLLIN) == unix.POLLIN {
+			waiting = append(waiting, socket)
+		}
 	}
-	return mended, errors.Join(errs...)
+	return waiting, mended, errors.Join(errs...)
 }
 
 // AwaitClient blocks until a client waits in the queue of one of the sockets,

@@ -24,20 +24,17 @@ func (sockets Set) Discard(address netip.AddrPort, clients []netip.AddrPort) err
 	if err != nil || queued != len(clients) {
 		return err
 	}
-	return socket.control(func(fd int) error {
-		var errs []error
-		for range queued {
-			// A connection in the queue stays there until somebody accepts, so
-			// this finds one at once.
-			conn, name, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
-			if err != nil {
-				return fmt.Errorf("discard connections to %s: accept4: %w", address, err)
-			}
-			if client, _ := addrPort(name); !slices.Contains(clients, client) {
-				errs = append(errs, fmt.Errorf("discard connections to %s: %s was not expected", address, client))
-			}
-			errs = append(errs, unix.Close(conn))
+	var errs []error
+	for range queued {
+		// A connection in the queue stays there until somebody accepts.
+		conn, client, err := socket.Accept()
+		if err != nil {
+			return fmt.Errorf("discard connections to %s: accept4: %w", address, err)
 		}
-		return errors.Join(errs...)
-	})
+		if !slices.Contains(clients, client) {
+			errs = append(errs, fmt.Errorf("discard connections to %s: %s was not expected", address, client))
+		}
+		errs = append(errs, unix.Close(conn))
+	}
+	return errors.Join(errs...)
 }

@@ -29,15 +29,10 @@ const (
 // do not count where they were given up by now. See sockdiag.WatchClients for
 // what makes it fail.
 func (sockets Set) AwaitIdle(ctx context.Context, idle time.Duration, own []netip.AddrPort) error {
-	err := sockets.awaitIdle(ctx, idle, own)
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case err != nil:
+	if err := sockets.awaitIdle(ctx, idle, own); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("see who is connected: %w", err)
-	default:
-		return nil
 	}
+	return ctx.Err()
 }
 
 func (sockets Set) awaitIdle(ctx context.Context, idle time.Duration, own []netip.AddrPort) error {

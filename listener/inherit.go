@@ -28,11 +28,8 @@ func Inherit() (sockets Set, refused []error, err error) {
 	}
 	for i, file := range files {
 		socket, err := newSocket(file)
-		if err == nil {
-			twin := slices.ContainsFunc(sockets, func(other *Socket) bool { return other.Address == socket.Address })
-			if twin {
-				err = fmt.Errorf("listens on %s a second time", socket.Address)
-			}
+		if err == nil && slices.Contains(sockets.Addresses(), socket.Address) {
+			err = fmt.Errorf("listens on %s a second time", socket.Address)
 		}
 		if err != nil {
 			refused = append(refused, fmt.Errorf("passed descriptor %d (%s) %w: the socket unit should have nothing but "+

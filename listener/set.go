@@ -22,12 +22,11 @@ func (sockets Set) Addresses() []netip.AddrPort {
 // addresses that nobody holds, and the held ones that are not in listen.
 func (sockets Set) Select(listen []netip.AddrPort) (selected Set, missing, unwanted []netip.AddrPort) {
 	for _, address := range listen {
-		i := slices.IndexFunc(sockets, func(s *Socket) bool { return s.Address == address })
-		if i < 0 {
+		if i := slices.Index(sockets.Addresses(), address); i >= 0 {
+			selected = append(selected, sockets[i])
+		} else {
 			missing = append(missing, address)
-			continue
 		}
-		selected = append(selected, sockets[i])
 	}
 	for _, address := range sockets.Addresses() {
 		if !slices.Contains(listen, address) {

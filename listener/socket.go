@@ -116,9 +116,31 @@ func (s *Socket) Queue() (queued, backlog int, err error) {
 	return queued, backlog, nil
 }
 
-// control runs f with the descriptor, which cannot be closed meanwhile.
-func (s *Socket) control(f func(fd int) error) error {
-	raw, err := s.File.SyscallConn()
+// Accept takes one client from the queue, on a descriptor that does not block; when
+// there is none the error is unix.EAGAIN, also where accept4(2) would block. Nobody
+// else accepts meanwhile, so the client that poll(2) tells of is still there after it.
+func (s *Socket) Accept() (accepted int, client netip.AddrPort, err error) {
+	err = s.control(func(fd int) error {
+		polled := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if _, err := unix.Poll(polled, 0); err != nil {
+			return err
+		}
+		if polled[0].Revents != unix.POLLIN {
+			return unix.EAGAIN // with POLLHUP, Waiting makes it listen again
+		}
+		var name unix.Sockaddr
+		accepted, name, err = unix.Accept4(fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		client, _ = addrPort(name)
+		return err
+	})
+	return accepted, client, err
+}
+
+func (s *Socket) control(f func(fd int) error) error { return Control(s.File, f) }
+
+// Control runs f with the descriptor, which cannot be closed meanwhile.
+func Control(file *os.File, f func(fd int) error) error {
+	raw, err := file.SyscallConn()
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func (a *acceptor) next() (net.Conn, error) {
 	}
 	socket := a.waiting[0]
 	a.waiting = a.waiting[1:]
-	fd, remote, err := accept(socket)
+	fd, client, err := socket.Accept()
 	if err != nil {
 		<-a.places
 		return nil, fmt.Errorf("accept a client on %s: %w", socket.Address, err)
@@ -86,43 +86,7 @@ func (a *acceptor) next() (net.Conn, error) {
 	return &conn{
 		file:   os.NewFile(uintptr(fd), "client of "+socket.Address.String()),
 		local:  net.TCPAddrFromAddrPort(socket.Address),
-		remote: tcpAddr(remote),
+		remote: net.TCPAddrFromAddrPort(client),
 		leave:  func() { <-a.places },
 	}, nil
-}
-
-// accept takes one client from the queue; when there is none the error is
-// unix.EAGAIN, also where accept4(2) would block. Nobody else accepts while the
-// desk is open, so the client that poll(2) tells of is still there after it.
-func accept(socket *listener.Socket) (accepted int, remote unix.Sockaddr, err error) {
-	raw, err := socket.File.SyscallConn()
-	if err != nil {
-		return -1, nil, err
-	}
-	controlErr := raw.Control(func(fd uintptr) {
-		polled := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if _, err = unix.Poll(polled, 0); err != nil {
-			return
-		}
-		if polled[0].Revents != unix.POLLIN {
-			err = unix.EAGAIN // with POLLHUP, Waiting makes it listen again
-			return
-		}
-		accepted, remote, err = unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-	})
-	if controlErr != nil {
-		return -1, nil, controlErr
-	}
-	return accepted, remote, err
-}
-
-func tcpAddr(name unix.Sockaddr) net.Addr {
-	switch name := name.(type) {
-	case *unix.SockaddrInet4:
-		return &net.TCPAddr{IP: name.Addr[:], Port: name.Port}
-	case *unix.SockaddrInet6:
-		return &net.TCPAddr{IP: name.Addr[:], Port: name.Port}
-	default:
-		return &net.TCPAddr{}
-	}
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/listener"
 )
 
 // conn is an accepted connection. net.FileConn would make it one too, but by
@@ -49,15 +51,7 @@ func (c *conn) Close() error {
 // CloseWrite is what net/http calls before it waits for a client that is still
 // sending, so that it reads the answer before it sees a reset.
 func (c *conn) CloseWrite() error {
-	raw, err := c.file.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var result error
-	if err := raw.Control(func(fd uintptr) { result = unix.Shutdown(int(fd), unix.SHUT_WR) }); err != nil {
-		return err
-	}
-	return result
+	return listener.Control(c.file, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) })
 }
 
 func (c *conn) LocalAddr() net.Addr                { return c.local }

@@ -39,7 +39,6 @@ const maxHeaderBytes = 16 << 10
 // Desk is an open front desk.
 type Desk struct {
 	acceptor *acceptor
-	cancel   context.CancelFunc
 	served   chan struct{}
 }
 
@@ -69,7 +68,6 @@ func open(sockets listener.Set, notice func() Notice, log *slog.Logger, limits b
 			ctx: ctx, cancel: cancel, watch: watch, log: log, limits: limits,
 			places: make(chan struct{}, limits.connections),
 		},
-		cancel: cancel,
 		served: make(chan struct{}),
 	}
 	server := &http.Server{
@@ -98,7 +96,7 @@ func open(sockets listener.Set, notice func() Notice, log *slog.Logger, limits b
 func (d *Desk) Close() {
 	// Not http.Server's Shutdown: it hangs up on a client whose request arrives
 	// after it was called. Each connection has its own end in the time-outs.
-	d.cancel()
+	_ = d.acceptor.Close()
 	<-d.served
 }
 

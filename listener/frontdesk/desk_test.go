@@ -97,12 +97,12 @@ func TestAcceptDoesNotBlock(t *testing.T) {
 	t.Parallel()
 	socket := listen(t, "127.0.0.1")
 	within(t, "accept without a client", func() {
-		if fd, _, err := accept(socket); !errors.Is(err, unix.EAGAIN) {
+		if fd, _, err := socket.Accept(); !errors.Is(err, unix.EAGAIN) {
 			t.Errorf("accept returned %d, %v", fd, err)
 		}
 	})
 	control(t, socket.File, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
-	if fd, _, err := accept(socket); !errors.Is(err, unix.EAGAIN) {
+	if fd, _, err := socket.Accept(); !errors.Is(err, unix.EAGAIN) {
 		t.Errorf("accept after a shutdown returned %d, %v", fd, err)
 	}
 }

@@ -42,18 +42,24 @@ type entry struct {
 // the IPv6 wildcard it is taken for one that is not V6ONLY. Zones are ignored. The exact ones come first. Nobody listening
 // is no error.
 func Listening(addr netip.AddrPort) ([]Socket, error) {
-	entries, err := findOn(1<<tcpListen, addr.Port())
-	if err != nil {
-		return nil, fmt.Errorf("look for listeners on %s: %w", addr, err)
+	return conflicting(1<<tcpListen, addr)
+}
+
+// Blocking returns the sockets that keep addr from being bound by the socket unit, which binds IPv6 without IPv4: those that
+// listen, as Listening finds them, and those that are only bound. The kernel names the latter since Linux 6.7; some of
+// them would let go, if both sides have set SO_REUSEADDR (socket(7)), but none of them says so.
+func Blocking(addr netip.AddrPort) ([]Socket, error) {
+	sockets, err := conflicting(1<<tcpListen|1<<tcpBoundInactive, addr)
+	if addr.Addr() == netip.IPv6Unspecified() {
+		sockets = slices.DeleteFunc(sockets, func(s Socket) bool { return s.Address.Addr().Is4() })
 	}
-	return conflicting(entries, addr), nil
+	return sockets, err
 }
 
 // Using returns what keeps the port of addr in any state, without listening there perhaps: a connection, or a socket that
 // is only bound. One that no process has any more has no Inode.
 func Using(addr netip.AddrPort) ([]Socket, error) {
-	entries, err := find(1<<(tcpBoundInactive+1)-1, addr.Port())
-	return conflicting(entries, addr), err
+	return conflicting(1<<(tcpBoundInactive+1)-1, addr)
 }
 
 // Connections returns how many connections in state ESTABLISHED have the local address addr, those that wait in the
@@ -111,7 +117,12 @@ func find(states uint32, port uint16) ([]entry, error) {
 	return all, nil
 }
 
-func conflicting(entries []entry, addr netip.AddrPort) []Socket {
+// conflicting returns the sockets in one of the states that keep addr from being bound, the exact ones first.
+func conflicting(states uint32, addr netip.AddrPort) ([]Socket, error) {
+	entries, err := findOn(states, addr.Port())
+	if err != nil {
+		return nil, fmt.Errorf("look for sockets on %s: %w", addr, err)
+	}
 	var sockets []Socket
 	for _, e := range entries {
 		if e.conflicts(addr) {
@@ -121,15 +132,15 @@ func conflicting(entries []entry, addr netip.AddrPort) []Socket {
 		}
 	}
 	slices.SortStableFunc(sockets, func(a, b Socket) int {
-		if a.Exact != b.Exact {
-			if a.Exact {
-				return -1
-			}
+		switch {
+		case a.Exact && !b.Exact:
+			return -1
+		case b.Exact && !a.Exact:
 			return 1
 		}
 		return cmp.Or(a.Address.Compare(b.Address), cmp.Compare(a.Inode, b.Inode))
 	})
-	return sockets
+	return sockets, nil
 }
 
 // conflicts reports whether addr cannot be bound while e listens, as the kernel decides it (ipv6_rcv_saddr_equal in
