@@ -1,9 +1,6 @@
 package units
 
 import (
-	"errors"
-	"io/fs"
-	"path/filepath"
 	"strings"
 )
 
@@ -11,22 +8,11 @@ import (
 // each empty if it was not given or if there is no service: so that whoever renders it again can keep them. It fails if
 // the service is not ours ([ErrForeign]).
 func Chosen(root, dir string) (runAs, config string, err error) {
-	opened, err := OpenDir(root, dir, false)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", "", nil
-	}
+	texts, err := read(root, dir, Service)
 	if err != nil {
 		return "", "", err
 	}
-	defer opened.Close()
-	text, err := readOurs(opened, filepath.Join(dir, Service))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", "", nil
-	}
-	if err != nil {
-		return "", "", err
-	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(string(texts[Service])) {
 		line = strings.TrimSuffix(line, "\n")
 		if name, ok := strings.CutPrefix(line, "User="); ok {
 			runAs = name

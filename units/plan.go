@@ -47,34 +47,25 @@ func (c Change) Diff() string {
 // Plan compares files with what lies in dir below root (see [OpenDir]) and changes nothing. It fails if one of the files
 // is there and is not ours ([ErrForeign]), with a sentence for each that says what to do.
 func Plan(root, dir string, files []File) ([]Change, error) {
-	opened, err := OpenDir(root, dir, false)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	var names []string
+	for _, file := range files {
+		names = append(names, file.Name)
 	}
-	if err == nil {
-		defer opened.Close()
+	texts, err := read(root, dir, names...)
+	if err != nil {
+		return nil, err
 	}
 	var changes []Change
-	var refused []error
 	for _, file := range files {
-		change := Change{Path: filepath.Join(dir, file.Name), Kind: Create, New: file.Content}
-		if opened != nil {
-			old, err := readOurs(opened, change.Path)
-			switch {
-			case errors.Is(err, fs.ErrNotExist):
-			case err != nil:
-				refused = append(refused, err)
-				continue
-			case bytes.Equal(old, file.Content):
-				change.Kind, change.Old = Unchanged, old
-			default:
-				change.Kind, change.Old = Update, old
-			}
+		old := texts[file.Name]
+		change := Change{Path: filepath.Join(dir, file.Name), Kind: Update, Old: old, New: file.Content}
+		switch {
+		case old == nil:
+			change.Kind = Create
+		case bytes.Equal(old, file.Content):
+			change.Kind = Unchanged
 		}
 		changes = append(changes, change)
-	}
-	if err := errors.Join(refused...); err != nil {
-		return nil, err
 	}
 	return changes, nil
 }
@@ -100,9 +91,7 @@ func write(root string, change Change) error {
 	}
 	defer dir.Close()
 	now, err := readOurs(dir, change.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		now = nil
-	} else if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if !bytes.Equal(now, change.Old) {
@@ -110,6 +99,30 @@ func write(root string, change Change) error {
 	}
 	return renameio.WriteFile(filepath.Base(change.Path), change.New, fileMode,
 		renameio.WithRoot(dir), renameio.WithStaticPermissions(fileMode))
+}
+
+// read returns the texts of those of our units that lie in dir below root, by their names. A file that is not ours is left
+// out, and named in the error, beside which the texts are valid.
+func read(root, dir string, names ...string) (map[string][]byte, error) {
+	opened, err := OpenDir(root, dir, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close()
+	texts := map[string][]byte{}
+	var refused []error
+	for _, name := range names {
+		text, err := readOurs(opened, filepath.Join(dir, name))
+		if err == nil {
+			texts[name] = text
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			refused = append(refused, err)
+		}
+	}
+	return texts, errors.Join(refused...)
 }
 
 // readOurs returns the text of the unit at path, which lies in dir. The error wraps [fs.ErrNotExist] or [ErrForeign].

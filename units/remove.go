@@ -1,9 +1,7 @@
 package units
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 )
 
@@ -11,27 +9,14 @@ import (
 // socket first. A file that is not ours is left out, and named in an error that wraps [ErrForeign]; the paths are
 // valid beside the error.
 func Installed(root, dir string) ([]string, error) {
-	opened, err := OpenDir(root, dir, false)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer opened.Close()
+	texts, err := read(root, dir, Socket, Service)
 	var paths []string
-	var foreign []error
 	for _, name := range []string{Socket, Service} {
-		path := filepath.Join(dir, name)
-		switch _, err := readOurs(opened, path); {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			foreign = append(foreign, err)
-		default:
-			paths = append(paths, path)
+		if texts[name] != nil {
+			paths = append(paths, filepath.Join(dir, name))
 		}
 	}
-	return paths, errors.Join(foreign...)
+	return paths, err
 }
 
 // Remove removes those of our units that lie in dir below root, and returns their paths without the root. What is not
