@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"log/slog"
 	"net/netip"
 	"reflect"
@@ -185,11 +186,7 @@ type Value struct {
 func (c *Config) Values() []Value {
 	var values []Value
 	for _, f := range c.fields() {
-		source, ok := c.Source[f.key]
-		if !ok {
-			source = "default"
-		}
-		values = append(values, Value{Key: f.key, Value: plain(f.pointer), Source: source})
+		values = append(values, Value{Key: f.key, Value: plain(f.pointer), Source: cmp.Or(c.Source[f.key], "default")})
 	}
 	return values
 }

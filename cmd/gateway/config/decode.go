@@ -19,20 +19,21 @@ func decodeHook(from, to reflect.Value) (any, error) {
 	if from.Type() == to.Type() {
 		return from.Interface(), nil // a default
 	}
+	mistaken := func(wanted string) (any, error) { return nil, fmt.Errorf("want %s, not %s", wanted, typeOf(from)) }
 	text, isText := from.Interface().(string)
 	switch to.Interface().(type) {
 	case time.Duration:
 		return parseDuration(from)
 	case netip.AddrPort:
-		if !isText {
-			return nil, fmt.Errorf("want an address such as \"127.0.0.1:18789\", not %s", typeOf(from))
+		if isText {
+			return parseAddress(text)
 		}
-		return parseAddress(text)
+		return mistaken(`an address such as "127.0.0.1:18789"`)
 	case syscall.Signal:
-		if !isText {
-			return nil, fmt.Errorf("want the name of a signal such as SIGTERM, not %s", typeOf(from))
+		if isText {
+			return parseSignal(text)
 		}
-		return parseSignal(text)
+		return mistaken("the name of a signal such as SIGTERM")
 	case slog.Level:
 		for i, name := range levelNames() {
 			if isText && text == name {
@@ -41,26 +42,21 @@ func decodeHook(from, to reflect.Value) (any, error) {
 		}
 		return nil, fmt.Errorf("%v is not one of %s", quoted(from), strings.Join(levelNames(), ", "))
 	}
+	if from.Kind() == to.Kind() {
+		return from.Interface(), nil
+	}
 	switch to.Kind() {
 	case reflect.String:
-		if !isText && from.Kind() != reflect.Slice {
-			return nil, fmt.Errorf("want a text, not %s: put it in quotes", typeOf(from))
+		if from.Kind() == reflect.Slice {
+			return mistaken("a text")
 		}
-		if !isText {
-			return nil, fmt.Errorf("want a text, not %s", typeOf(from))
-		}
+		return nil, fmt.Errorf("want a text, not %s: put it in quotes", typeOf(from))
 	case reflect.Slice:
-		if from.Kind() != reflect.Slice {
-			return nil, fmt.Errorf("want a list such as %s, not %s", listExample(to), typeOf(from))
-		}
+		return mistaken("a list such as " + listExample(to))
 	case reflect.Bool:
-		if from.Kind() != reflect.Bool {
-			return nil, fmt.Errorf("want true or false, not %v", quoted(from))
-		}
+		return nil, fmt.Errorf("want true or false, not %v", quoted(from))
 	case reflect.Int:
-		if from.Kind() != reflect.Int {
-			return nil, fmt.Errorf("want a whole number, not %s", typeOf(from))
-		}
+		return mistaken("a whole number")
 	}
 	return from.Interface(), nil
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -100,10 +101,7 @@ func (l *loader) readSection(section string, mapping *yaml.Node) {
 // take keeps the value of a known key.
 func (l *loader) take(key string, line int, node *yaml.Node) {
 	if at, mistake := shapeMistake(node); mistake != "" {
-		if at == 0 {
-			at = line
-		}
-		l.reportAt(at, key, "%s", mistake)
+		l.reportAt(cmp.Or(at, line), key, "%s", mistake)
 		return
 	}
 	l.given[key] = given{node: node, line: line}

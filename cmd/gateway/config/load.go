@@ -159,13 +159,13 @@ func (l *loader) ok(keys ...string) bool {
 
 // sort puts the problems in the order of the lines, those with variables last.
 func (l *loader) sort() {
-	slices.SortStableFunc(l.problems, func(a, b Problem) int {
-		if (a.File == l.path) != (b.File == l.path) {
-			if a.File == l.path {
-				return -1
-			}
-			return 1
+	elsewhere := func(p Problem) int {
+		if p.File == l.path {
+			return 0
 		}
-		return cmp.Or(a.Line-b.Line, strings.Compare(a.File+a.Key, b.File+b.Key))
+		return 1
+	}
+	slices.SortStableFunc(l.problems, func(a, b Problem) int {
+		return cmp.Or(elsewhere(a)-elsewhere(b), a.Line-b.Line, strings.Compare(a.File+a.Key, b.File+b.Key))
 	})
 }

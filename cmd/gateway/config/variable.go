@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"reflect"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -27,22 +28,17 @@ func (l *loader) readVariables(lookup func(string) (string, bool)) {
 		node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 		switch f.pointer.(type) {
 		case *[]string, *[]netip.AddrPort:
-			_, err := netip.ParseAddrPort(text)
-			if strings.HasPrefix(text, "[") && err != nil {
+			if _, err := netip.ParseAddrPort(text); err != nil && strings.HasPrefix(text, "[") {
 				node = l.parseVariable(f.key, text)
-			} else {
-				node = &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{node}}
 			}
-		case *[]int:
-			node = l.parseVariable(f.key, text)
-			if node != nil && node.Kind == yaml.ScalarNode {
-				node = &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{node}}
-			}
-		case *bool:
+		case *[]int, *bool:
 			node = l.parseVariable(f.key, text)
 		}
 		if node == nil {
 			continue
+		}
+		if node.Kind == yaml.ScalarNode && reflect.TypeOf(f.pointer).Elem().Kind() == reflect.Slice {
+			node = &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{node}}
 		}
 		if _, mistake := shapeMistake(node); mistake != "" {
 			l.report(f.key, "%s", mistake)
