@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,30 +15,34 @@ import (
 type Watch struct {
 	ctx     context.Context
 	sockets Set
-	wake    *os.File // an eventfd, readable when the context is done
+	wake    int // an eventfd, readable when the context is done
 	stop    func() bool
+	woken   chan struct{}
 }
 
 // Watch begins to watch. The caller closes what it returns; that does not close
 // the sockets. It needs one descriptor for as long.
 func (sockets Set) Watch(ctx context.Context) (*Watch, error) {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("wait for a client: eventfd: %w", err)
 	}
-	wake := os.NewFile(uintptr(fd), "eventfd")
+	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		// The counter is at zero, so the write cannot block. It fails where Close was first.
-		_, _ = wake.Write([]byte{1, 0, 0, 0, 0, 0, 0, 0})
+		defer close(woken)
+		// The counter is at zero, so the write cannot block or fail.
+		_, _ = unix.Write(wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	})
-	return &Watch{ctx: ctx, sockets: sockets, wake: wake, stop: stop}, nil
+	return &Watch{ctx: ctx, sockets: sockets, wake: wake, stop: stop, woken: woken}, nil
 }
 
 // Close ends the watch. No call of Waiting may be under way: cancel its context
 // first.
 func (w *Watch) Close() {
-	w.stop()
-	_ = w.wake.Close()
+	if !w.stop() {
+		<-w.woken
+	}
+	_ = unix.Close(w.wake)
 }
 
 // Waiting blocks until a client waits on one of the sockets or more, and returns
@@ -86,7 +89,7 @@ func (w *Watch) poll(events int16) ([]unix.PollFd, error) {
 			return nil, fmt.Errorf("%s: %w", socket.Address, err)
 		}
 	}
-	polled = append(polled, unix.PollFd{Fd: int32(w.wake.Fd()), Events: unix.POLLIN})
+	polled = append(polled, unix.PollFd{Fd: int32(w.wake), Events: unix.POLLIN})
 	for {
 		_, err := unix.Poll(polled, -1)
 		switch {
