@@ -4,10 +4,13 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
-// TestDiscard: the launcher's own connections leave the queue, unless a client
-// waits there too, whom nothing may happen to.
+// TestDiscard: the launcher's own connection leaves the queue, unless a client
+// waits there too, whom nothing may happen to. Nor is it discarded in silence when
+// it is somebody else's after all.
 func TestDiscard(t *testing.T) {
 	socket, err := Bind(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
@@ -31,23 +34,34 @@ func TestDiscard(t *testing.T) {
 			t.Fatalf("%d connections in the queue, %v, want %d", got, err, want)
 		}
 	}
-	discard := func(clients ...netip.AddrPort) {
+	discard := func(client netip.AddrPort) {
 		t.Helper()
-		if err := set.Discard(socket.Address, clients); err != nil {
+		if err := set.Discard(socket.Address, client); err != nil {
 			t.Fatal(err)
 		}
 	}
-	own := []netip.AddrPort{connect(), connect()}
-	queued(2)
-	discard(own...)
+	own := connect()
+	queued(1)
+	discard(own)
+	queued(0)
+	discard(own)
 	queued(0)
 
-	own = []netip.AddrPort{connect()}
-	client := connect()
-	discard(own...)
+	own = connect()
+	connect()
+	discard(own)
 	queued(2)
-	discard(own[0], client)
-	queued(0)
+	for range 2 {
+		conn, _, err := socket.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(conn)
+	}
+	connect()
+	if err := set.Discard(socket.Address, own); err == nil {
+		t.Error("somebody else's connection: no error")
+	}
 
 	if err := set.Discard(netip.MustParseAddrPort("127.0.0.1:1"), own); err == nil {
 		t.Error("an address that nobody holds: no error")

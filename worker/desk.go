@@ -11,7 +11,7 @@ const deskPause = 2 * time.Second
 func (s *Supervisor) updateDesk() {
 	wanted := s.spec.FrontDesk && (s.phase == failed || s.nextAt.Sub(s.since) > deskPause)
 	switch {
-	case wanted && s.shut == nil && s.options.OpenDesk != nil:
+	case wanted && s.shut == nil:
 		// The first client is answered at once, with what is known by then.
 		s.publish()
 		s.shut = s.options.OpenDesk()

@@ -29,17 +29,17 @@ type surroundings struct {
 // events.
 type generation struct {
 	surroundings
-	number  int
-	spec    Spec
-	stage   stage
-	since   time.Time // when it entered that
-	timer   *time.Timer
-	tell    func(event) // the supervisor
-	handoff handoff.Handoff
-	process *os.Process
-	tree    *tree
-	started time.Time
-	readyAt time.Time // zero: it never was
+	number     int
+	spec       Spec
+	stage      stage
+	since      time.Time // when it entered that
+	timer      *time.Timer
+	tell       func(event) // the supervisor
+	handoff    handoff.Handoff
+	process    *os.Process
+	tree       *tree
+	started    time.Time
+	readyAfter time.Duration // 0: it never was
 	// cancel ends what watches the generation, but not the wait for its end.
 	cancel context.CancelFunc
 	// over is closed by cancel.
@@ -136,7 +136,7 @@ func (g *generation) becomeReady(e event) {
 	g.lengthenQueues()
 	g.endProbes()
 	g.enter(ready, 0)
-	g.readyAt = g.since
+	g.readyAfter = g.since.Sub(g.started)
 	g.watchListeners()
 	g.tell(event{kind: becameReady})
 }
@@ -160,35 +160,35 @@ func (g *generation) watchIdle(idle time.Duration) {
 	if idle == 0 {
 		return
 	}
-	g.unwatch = watch(func(ctx context.Context) {
+	g.unwatch = g.watch(event{kind: idled, generation: g.number}, func(ctx context.Context) bool {
 		// One of the launcher's own requests would be taken for a client's.
 		select {
 		case <-g.probesEnd:
 		case <-ctx.Done():
-			return
+			return false
 		}
 		err := g.spec.Queues.AwaitIdle(ctx, idle, g.own.from())
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			g.options.Log.Error("the worker is not stopped when nobody needs it (worker.idle_stop)", "generation", g.number, "error", err)
-			return
 		}
-		select {
-		case g.events <- event{kind: idled, generation: g.number}:
-		case <-ctx.Done():
-		}
+		return err == nil
 	})
 }
 
-// watch runs f until what it returns is called, which waits for its end.
-func watch(f func(context.Context)) (unwatch func()) {
+// watch has the event come when f says so, until what it returns is called, which
+// waits for the end of f.
+func (s surroundings) watch(e event, f func(context.Context) (happened bool)) (unwatch func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		f(ctx)
+		if !f(ctx) {
+			return
+		}
+		select {
+		case s.events <- e:
+		case <-ctx.Done():
+		}
 	}()
 	return func() {
 		cancel()
@@ -209,13 +209,10 @@ func (g *generation) takeProbe(e event) {
 
 // stopLate ends a generation that did not become ready in time.
 func (g *generation) stopLate(event) {
-	var listens []netip.AddrPort
-	if g.options.ListensOn != nil {
-		held := addresses(g.spec.Sockets)
-		listens = slices.DeleteFunc(g.options.ListensOn(g.process.Pid), func(address netip.AddrPort) bool {
-			return slices.Contains(held, address)
-		})
-	}
+	held := addresses(g.spec.Sockets)
+	listens := slices.DeleteFunc(g.options.ListensOn(g.process.Pid), func(address netip.AddrPort) bool {
+		return slices.Contains(held, address)
+	})
 	g.stopUnready(event{err: fmt.Errorf("not ready after %s (ready.timeout): %s", g.spec.ReadyTimeout, g.explain(listens))})
 }
 
@@ -276,9 +273,7 @@ func (g *generation) end(e event) {
 			exit.Detail = cmp.Or(exit.Detail, g.explain(nil))
 		}
 	}
-	if !g.readyAt.IsZero() {
-		exit.ReadyAfter = g.readyAt.Sub(g.started)
-	}
+	exit.ReadyAfter = g.readyAfter
 	g.enter(gone, 0)
 	g.tell(event{kind: ended, exit: exit})
 }
@@ -310,29 +305,23 @@ func (g *generation) await() Exit {
 	return exit
 }
 
-// discardProbes takes the launcher's own requests out of the queues that the
-// worker has not accepted: they would stand there in front of the clients, and
-// make systemd start the service again that has just been stopped.
-func (g *generation) discardProbes() error {
-	left := map[netip.AddrPort][]netip.AddrPort{}
-	for _, conn := range g.own.waiting() {
-		target, client := ends(conn)
-		waiting, err := g.spec.Queues.Unaccepted(target, client)
-		if err != nil {
-			return err
-		}
-		if !waiting {
-			continue
-		}
-		for _, socket := range g.spec.Sockets {
-			if dialAddress(socket.Address) == target {
-				left[socket.Address] = append(left[socket.Address], client)
-			}
+// discardProbe takes the launcher's own request out of the queue that the worker
+// has not accepted: it would stand there in front of the clients, and make
+// systemd start the service again that has just been stopped.
+func (g *generation) discardProbe() error {
+	conn := g.own.waiting()
+	if conn == nil {
+		return nil
+	}
+	target, client := ends(conn)
+	waiting, err := g.spec.Queues.Unaccepted(target, client)
+	if err != nil || !waiting {
+		return err
+	}
+	for _, socket := range g.spec.Sockets {
+		if dialAddress(socket.Address) == target {
+			return g.spec.Queues.Discard(socket.Address, client)
 		}
 	}
-	var errs []error
-	for socket, clients := range left {
-		errs = append(errs, g.spec.Queues.Discard(socket, clients))
-	}
-	return errors.Join(errs...)
+	return nil
 }

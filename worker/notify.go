@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -28,20 +30,16 @@ func newNotifySocket(directory string, generation int) (*notifySocket, error) {
 	if err := os.Remove(n.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("make the worker's notify socket: %w", err)
 	}
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: n.path, Net: "unixgram"})
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var option error
+		err := raw.Control(func(fd uintptr) { option = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) })
+		return errors.Join(err, option)
+	}}
+	conn, err := config.ListenPacket(context.Background(), "unixgram", n.path)
 	if err != nil {
 		return nil, fmt.Errorf("make the worker's notify socket: %w", err)
 	}
-	n.conn = conn
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil, errors.Join(err, n.Close())
-	}
-	var option error
-	err = raw.Control(func(fd uintptr) { option = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) })
-	if err := errors.Join(err, option); err != nil {
-		return nil, errors.Join(fmt.Errorf("make the worker's notify socket: %w", err), n.Close())
-	}
+	n.conn = conn.(*net.UnixConn)
 	return n, nil
 }
 

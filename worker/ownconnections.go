@@ -3,7 +3,6 @@ package worker
 import (
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 )
 
@@ -12,16 +11,16 @@ import (
 type ownConnections struct {
 	mu    sync.Mutex
 	conns []net.Conn
-	// open is the part of them that were given up before they were answered, or
-	// still wait: one at the most.
-	open []net.Conn
+	// open is the one that was given up before it was answered, or still waits;
+	// nil: none of them.
+	open net.Conn
 }
 
 func (o *ownConnections) add(conn net.Conn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.conns = append(o.conns, conn)
-	o.open = append(o.open, conn)
+	o.open = conn
 }
 
 // answered says that all of them have left the queue.
@@ -31,25 +30,21 @@ func (o *ownConnections) answered() {
 	o.open = nil
 }
 
-// waiting returns those that may be in the queue still.
-func (o *ownConnections) waiting() []net.Conn {
+// waiting returns the one that may be in the queue still.
+func (o *ownConnections) waiting() net.Conn {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Clone(o.open)
-}
-
-func (o *ownConnections) all() []net.Conn {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return slices.Clone(o.conns)
+	return o.open
 }
 
 // from returns the addresses from which they came.
 func (o *ownConnections) from() []netip.AddrPort {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	var addresses []netip.AddrPort
-	for _, conn := range o.all() {
-		address := conn.LocalAddr().(*net.TCPAddr).AddrPort()
-		addresses = append(addresses, netip.AddrPortFrom(address.Addr().Unmap().WithZone(""), address.Port()))
+	for _, conn := range o.conns {
+		_, client := ends(conn)
+		addresses = append(addresses, client)
 	}
 	return addresses
 }

@@ -25,7 +25,7 @@ type prober struct {
 	answerTimeout time.Duration
 	unaccepted    func(server, client netip.AddrPort) (bool, error) // as in Queues
 	// connected is called with each connection that was made, answered when it has
-	// left the queue and the request is over; nil: nobody cares.
+	// left the queue and the request is over.
 	connected func(net.Conn)
 	answered  func()
 }
@@ -103,7 +103,7 @@ func insist(ctx context.Context, said func(string), try func() (complaint string
 func (p prober) exchange(ctx context.Context, method, target string) (*http.Response, error) {
 	defer func(given context.Context) {
 		// Only who gives up leaves the connection in the queue.
-		if given.Err() == nil && p.answered != nil {
+		if given.Err() == nil {
 			p.answered()
 		}
 	}(ctx)
@@ -124,9 +124,7 @@ func (p prober) exchange(ctx context.Context, method, target string) (*http.Resp
 			if err != nil {
 				return nil, err
 			}
-			if p.connected != nil {
-				p.connected(conn)
-			}
+			p.connected(conn)
 			context.AfterFunc(ctx, func() { _ = conn.Close() })
 			go func() {
 				if p.stayedSilent(ctx, conn) {

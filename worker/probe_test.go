@@ -41,7 +41,8 @@ func TestProbeAutoHTTP(t *testing.T) {
 }
 
 func testProber(answerTimeout time.Duration) prober {
-	return prober{answerTimeout: answerTimeout, unaccepted: new(testQueues).Unaccepted}
+	own := new(ownConnections)
+	return prober{answerTimeout: answerTimeout, unaccepted: new(testQueues).Unaccepted, connected: own.add, answered: own.answered}
 }
 
 // TestAwaitPath runs the probe against servers that are not the worker.
@@ -393,8 +394,8 @@ func TestAnsweredRequests(t *testing.T) {
 	if _, err := probes.exchange(t.Context(), http.MethodGet, answers.URL); err != nil {
 		t.Fatal(err)
 	}
-	if got := own.waiting(); len(got) != 0 || len(own.from()) != 1 {
-		t.Errorf("an answered request: %d may wait, of %d", len(got), len(own.from()))
+	if got := own.waiting(); got != nil || len(own.from()) != 1 {
+		t.Errorf("an answered request: %v may wait, of %d", got, len(own.from()))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	probes.connected = func(conn net.Conn) {
@@ -404,7 +405,7 @@ func TestAnsweredRequests(t *testing.T) {
 	if _, err := probes.exchange(ctx, http.MethodGet, "http://"+silent.Address.String()); err == nil {
 		t.Error("nobody has answered: no error")
 	}
-	if got := own.waiting(); len(got) != 1 || len(own.from()) != 2 {
-		t.Errorf("a request that was given up: %d may wait, of %d", len(got), len(own.from()))
+	if got := own.waiting(); got == nil || len(own.from()) != 2 {
+		t.Errorf("a request that was given up: %v may wait, of %d", got, len(own.from()))
 	}
 }

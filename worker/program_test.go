@@ -396,7 +396,7 @@ func launch() error {
 		ReadyTimeout: bound, StopSignal: unix.SIGTERM, StopTimeout: bound, Backoff: Backoff{Min: bound, Max: bound},
 	}
 	New(spec, Options{
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Directory: directory, AtOnce: true,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Directory: directory, AtOnce: true, Ended: func(Exit) {},
 		Observe: func(status Status) {
 			if status.State == Ready {
 				_ = os.RemoveAll(directory)

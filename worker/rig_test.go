@@ -63,7 +63,8 @@ func newRig(t *testing.T, command []string) *rig {
 	}
 	r.options = Options{
 		Log:       slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Directory: t.TempDir(), AtOnce: true, Observe: r.observe, answerTimeout: 50 * time.Millisecond,
+		Directory: t.TempDir(), AtOnce: true, answerTimeout: 50 * time.Millisecond,
+		Observe: r.observe, Ended: func(Exit) {}, ListensOn: func(int) []netip.AddrPort { return nil },
 	}
 	return r
 }
@@ -430,7 +431,7 @@ func (q *testQueues) Listen() error {
 }
 
 // Discard is the holder's business, and tested there.
-func (q *testQueues) Discard(netip.AddrPort, []netip.AddrPort) error { return nil }
+func (q *testQueues) Discard(_, _ netip.AddrPort) error { return nil }
 
 func (q *testQueues) counts() (restored, listens int) {
 	q.mu.Lock()

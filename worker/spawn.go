@@ -14,11 +14,11 @@ import (
 // protocol lists what systemd tells the launcher and no worker may mistake for
 // its own: the sockets and the notify socket (sd_listen_fds(3), sd_notify(3)),
 // the watchdog (sd_watchdog_enabled(3)), the descriptor store, and the pid of
-// the process that systemd executed (systemd.exec(5)). And commandKey, where another
+// the process that systemd executed (systemd.exec(5)). And that of a command, where another
 // launcher has started this one.
 var protocol = []string{
 	"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID",
-	"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE", "MAINPID", "SYSTEMD_EXEC_PID", commandKey,
+	"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE", "MAINPID", "SYSTEMD_EXEC_PID", commands.key,
 }
 
 // environment returns the given entries without systemd's protocol, with the
@@ -26,21 +26,19 @@ var protocol = []string{
 func environment(given []string, own ...string) []string {
 	var result []string
 	place := map[string]int{}
-	for _, entry := range slices.Concat(slices.DeleteFunc(slices.Clone(given), isProtocol), own) {
+	for i, entry := range slices.Concat(given, own) {
 		key, _, _ := strings.Cut(entry, "=")
-		if at, known := place[key]; known {
+		at, known := place[key]
+		switch {
+		case i < len(given) && slices.Contains(protocol, key):
+		case known:
 			result[at] = entry
-			continue
+		default:
+			place[key] = len(result)
+			result = append(result, entry)
 		}
-		place[key] = len(result)
-		result = append(result, entry)
 	}
 	return result
-}
-
-func isProtocol(entry string) bool {
-	key, _, _ := strings.Cut(entry, "=")
-	return slices.Contains(protocol, key)
 }
 
 // spawner starts processes from one thread that lives as long as the launcher:

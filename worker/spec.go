@@ -74,9 +74,9 @@ type Queues interface {
 	Restore() error
 	// Listen gives the sockets the full backlog again.
 	Listen() error
-	// Discard takes connections of the launcher's own out of the queue of a
-	// socket, named by their clients' addresses, unless others wait there too.
-	Discard(socket netip.AddrPort, clients []netip.AddrPort) error
+	// Discard takes the launcher's own connection out of the queue of a socket,
+	// named by its client's address, unless others wait there too.
+	Discard(socket, client netip.AddrPort) error
 }
 
 // Backoff says how long to wait before the next generation.

@@ -47,7 +47,7 @@ func (g *generation) start() error {
 }
 
 func (b *birth) plantTree() (err error) {
-	if b.tree, err = b.trees.plant(generationsPrefix, b.number); err != nil {
+	if b.tree, err = b.trees.plant(generations, b.number); err != nil {
 		return err
 	}
 	b.undo = append(b.undo, b.tree.drop)
@@ -175,8 +175,8 @@ func (b *birth) follow() {
 		cancel()
 		_ = b.handoff.Close()
 		<-probesEnd
-		if err := b.discardProbes(); err != nil {
-			b.options.Log.Warn("requests of the launcher's own stay in the queue", "generation", b.number, "error", err)
+		if err := b.discardProbe(); err != nil {
+			b.options.Log.Warn("a request of the launcher's own stays in the queue", "generation", b.number, "error", err)
 		}
 		b.events <- event{kind: ended, generation: b.number, exit: exit}
 	}()

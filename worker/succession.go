@@ -86,7 +86,7 @@ func (s *Supervisor) promote(event) {
 	if s.spec.Backoff.ResetAfter == 0 {
 		s.resetFailures(event{})
 	}
-	s.log.Info("worker ready", g.told("after_ms", g.readyAt.Sub(g.started).Milliseconds())...)
+	s.log.Info("worker ready", g.told("after_ms", g.readyAfter.Milliseconds())...)
 	s.replyToWaiters(nil)
 }
 
@@ -115,19 +115,12 @@ func (s *Supervisor) enter(phase phase, limit time.Duration) {
 func (s *Supervisor) wait() {
 	s.enter(waiting, 0)
 	queues := s.spec.Queues
-	s.unwatch = watch(func(ctx context.Context) {
-		err := queues.AwaitClient(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
+	s.unwatch = s.watch(event{kind: clientWaits}, func(ctx context.Context) bool {
+		if err := queues.AwaitClient(ctx); err != nil && ctx.Err() == nil {
 			// Better a worker that nobody needs yet than clients that nobody serves.
 			s.log.Error("cannot notice a waiting client, starting the worker now", "error", err)
 		}
-		select {
-		case s.events <- event{kind: clientWaits}:
-		case <-ctx.Done():
-		}
+		return true
 	})
 }
 
@@ -232,9 +225,7 @@ func (s *Supervisor) finish(event) { s.enter(stopped, 0) }
 
 func (s *Supervisor) record(exit Exit) {
 	s.last = &exit
-	if s.options.Ended != nil {
-		s.options.Ended(exit)
-	}
+	s.options.Ended(exit)
 	told := []any{
 		"generation", exit.Generation, "exit", exit.String(), "reason", exit.Reason,
 		"lived_ms", exit.Lived.Milliseconds(), "strays", len(exit.Strays),

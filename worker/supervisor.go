@@ -32,17 +32,15 @@ type Options struct {
 	// nil: none is known.
 	Good *Spec
 	// Observe is called with each change, by the goroutine that owns the
-	// state: it must not block. nil: nobody watches.
+	// state: it must not block.
 	Observe func(Status)
-	// Ended is called with the end of each generation, as Observe is. nil: nobody
-	// keeps a record.
+	// Ended is called with the end of each generation, as Observe is.
 	Ended func(Exit)
 	// ListensOn returns the addresses on which a process and its descendants
-	// listen, to explain a worker that does not become ready. nil: unknown.
+	// listen, to explain a worker that does not become ready.
 	ListensOn func(pid int) []netip.AddrPort
 	// OpenDesk opens the front desk, which accepts clients and answers them until
-	// what it returns is called; that returns when it accepts no more. nil:
-	// clients wait in the queue.
+	// what it returns is called; that returns when it accepts no more.
 	OpenDesk func() (closeDesk func())
 	// Heartbeat is called at this interval by the goroutine that owns the
 	// state, to prove that it is alive. 0: never.
@@ -302,9 +300,6 @@ func (s *Supervisor) publish() {
 }
 
 func (s *Supervisor) observe() {
-	if s.options.Observe == nil {
-		return
-	}
 	status := Status{
 		State: s.state(), Generation: s.number, Since: s.since, Restarts: max(0, s.number-1), Failures: s.failures,
 		LastExit: s.last, NextStart: s.nextAt, Problem: s.problem,
@@ -314,7 +309,7 @@ func (s *Supervisor) observe() {
 		status.PID, status.Handoff, status.Started, status.Since = g.process.Pid, g.handoff.Kind(), g.started, g.since
 		switch g.stage {
 		case ready:
-			status.ReadyAfter = g.readyAt.Sub(g.started)
+			status.ReadyAfter = g.readyAfter
 		case stopping:
 			status.Ending = g.why
 		}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,9 +25,6 @@ import (
 // the log says that it does; they are waited for however long it takes.
 const killWait = 10 * time.Second
 
-// launcherGroup is the launcher's own cgroup, in the unit's.
-const launcherGroup = cgroup.LauncherName
-
 // owner is whose a process is, which is the name of its tree and of the cgroup of
 // that: one of the kinds, and a number.
 type owner string
@@ -36,21 +34,18 @@ const (
 	stranger owner = "stranger" // it was there before the launcher
 )
 
-// kinds are the kinds of trees, with the variable that has the number. markKey says
-// besides of which launcher. A command comes first: it may be told a generation.
-var kinds = []struct{ prefix, key string }{
-	{commandsPrefix, commandKey}, // of the launcher's own
-	{generationsPrefix, "GATEWAY_GENERATION"},
-}
+// family is a kind of trees: what their names begin with, and the variable that has the
+// number. proctree.MarkKey says besides of which launcher.
+type family struct{ prefix, key string }
 
-const (
-	markKey           = proctree.MarkKey
-	commandKey        = "GATEWAY_COMMAND"
-	commandsPrefix    = "command-"
-	generationsPrefix = "generation-"
+var (
+	commands    = family{"command-", "GATEWAY_COMMAND"} // of the launcher's own
+	generations = family{"generation-", "GATEWAY_GENERATION"}
+	// A command comes first: it may be told a generation.
+	families = []family{commands, generations}
 )
 
-func (o owner) generation() bool { return strings.HasPrefix(string(o), generationsPrefix) }
+func (o owner) generation() bool { return strings.HasPrefix(string(o), generations.prefix) }
 
 // trees are the process trees that there are.
 type trees struct {
@@ -64,9 +59,10 @@ type trees struct {
 	mu sync.Mutex
 	// group is the unit's cgroup; nil where none was delegated, or to a process
 	// with other business, and the tree is found by mark and descent alone.
-	group    *cgroup.Group
-	there    map[owner]*tree
-	commands int // so many there were
+	group *cgroup.Group
+	there map[owner]*tree
+
+	commands atomic.Int64 // so many there were
 }
 
 // tree is the processes of one generation, or of one command.
@@ -113,7 +109,7 @@ func ownGroup() (*cgroup.Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := group.Make(launcherGroup)
+	own, err := group.Make(cgroup.LauncherName)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +126,7 @@ func unitGroup() (*cgroup.Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	launchers, err := group.Children(launcherGroup)
+	launchers, err := group.Children(cgroup.LauncherName)
 	if err != nil {
 		return nil, err
 	}
@@ -149,14 +145,12 @@ func unitGroup() (*cgroup.Group, error) {
 }
 
 // plant returns a new tree, without processes yet.
-func (t *trees) plant(prefix string, number int) (*tree, error) {
+func (t *trees) plant(of family, number int) (*tree, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	planted := &tree{trees: t, owner: owner(prefix + strconv.Itoa(number))}
-	for _, kind := range kinds {
-		if kind.prefix == prefix {
-			planted.environment = []string{kind.key + "=" + strconv.Itoa(number), markKey + "=" + t.mark()}
-		}
+	planted := &tree{
+		trees: t, owner: owner(of.prefix + strconv.Itoa(number)),
+		environment: []string{of.key + "=" + strconv.Itoa(number), proctree.MarkKey + "=" + t.mark()},
 	}
 	if t.group != nil {
 		var err error
@@ -183,7 +177,7 @@ func (t *tree) forget() {
 	delete(t.there, t.owner)
 }
 
-// mark is the value of markKey in the environment of a worker: the launcher's
+// mark is the value of proctree.MarkKey in the environment of a worker: the launcher's
 // runtime directory, pid and start time.
 func (t *trees) mark() string {
 	return proctree.Mark{Directory: t.directory, Launcher: t.launcher}.String()
@@ -226,7 +220,7 @@ func (t *tree) left(main int) (left []proctree.Process, reaped int, err error) {
 		living, reaped, err = t.reaper.reap(t.ownerOf)
 	} else {
 		var marked []proctree.Process
-		marked, err = proctree.Marked(markKey, func(value string) bool { return value == t.mark() })
+		marked, err = proctree.Marked(proctree.MarkKey, func(value string) bool { return value == t.mark() })
 		for _, process := range marked {
 			living = append(living, owned{process, t.ownerOf(process.PID)})
 		}
@@ -251,10 +245,10 @@ func (t *trees) ownerOf(pid int) owner {
 			}
 		}
 	}
-	if mark, _ := proctree.Variable(pid, markKey); mark == t.mark() {
-		for _, kind := range kinds {
-			if number, marked := proctree.Variable(pid, kind.key); marked {
-				return owner(kind.prefix + number)
+	if mark, _ := proctree.Variable(pid, proctree.MarkKey); mark == t.mark() {
+		for _, family := range families {
+			if number, marked := proctree.Variable(pid, family.key); marked {
+				return owner(family.prefix + number)
 			}
 		}
 	}
@@ -282,11 +276,7 @@ func (t *tree) has(owner owner) bool {
 // returns when all that it has started has ended, which is at the latest when the
 // context is done.
 func (t *trees) run(ctx context.Context, cmd *exec.Cmd) error {
-	t.mu.Lock()
-	t.commands++
-	number := t.commands
-	t.mu.Unlock()
-	tree, err := t.plant(commandsPrefix, number)
+	tree, err := t.plant(commands, int(t.commands.Add(1)))
 	if err != nil {
 		return err
 	}
@@ -373,8 +363,8 @@ func Sweep(log *slog.Logger, directory string) error {
 	var errs []error
 	group, err := unitGroup()
 	if err == nil {
-		for _, kind := range kinds {
-			groups, childrenErr := group.Children(kind.prefix)
+		for _, family := range families {
+			groups, childrenErr := group.Children(family.prefix)
 			errs = append(errs, childrenErr)
 			for _, group := range groups {
 				strays, err := endGroup(log, group)
@@ -388,7 +378,7 @@ func Sweep(log *slog.Logger, directory string) error {
 	}
 	var strays []proctree.Process
 	for {
-		left, err := proctree.Marked(markKey, func(value string) bool {
+		left, err := proctree.Marked(proctree.MarkKey, func(value string) bool {
 			mark, ok := proctree.ParseMark(value)
 			return ok && mark.Directory == directory && mark.Launcher.Gone()
 		})
@@ -422,12 +412,11 @@ func report(log *slog.Logger, message string, generation int, strays []proctree.
 func names(processes []proctree.Process) string {
 	const most = 10
 	var words []string
-	for i, process := range processes {
-		if i == most {
-			words = append(words, fmt.Sprintf("and %d more", len(processes)-most))
-			break
-		}
+	for _, process := range processes[:min(len(processes), most)] {
 		words = append(words, process.String())
+	}
+	if more := len(processes) - most; more > 0 {
+		words = append(words, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(words, ", ")
 }

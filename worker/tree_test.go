@@ -63,7 +63,7 @@ func TestSweep(t *testing.T) {
 	t.Parallel()
 	directory := filepath.Join(t.TempDir(), "run:1:2")
 	mark := func(directory string, launcher proctree.Process) string {
-		return markKey + "=" + (&trees{directory: directory, launcher: launcher}).mark()
+		return proctree.MarkKey + "=" + (&trees{directory: directory, launcher: launcher}).mark()
 	}
 	self := find(t, os.Getpid())
 	dead := exec.Command("true")
@@ -96,8 +96,8 @@ func TestSweep(t *testing.T) {
 		"of another directory":      bystander(t, mark(directory+"0", past)),
 		"of a directory above":      bystander(t, mark(filepath.Dir(directory), past)),
 		"without a mark":            bystander(t),
-		"with half a mark":          bystander(t, markKey+"="+directory),
-		"with a mark of no process": bystander(t, markKey+"="+directory+":one:2"),
+		"with half a mark":          bystander(t, proctree.MarkKey+"="+directory),
+		"with a mark of no process": bystander(t, proctree.MarkKey+"="+directory+":one:2"),
 	}
 	log := new(lockedBuffer)
 	within(t, "the sweep ends", func() error {
@@ -129,13 +129,13 @@ func TestEndOfMarked(t *testing.T) {
 	t.Parallel()
 	discard := slog.New(slog.DiscardHandler)
 	own, other := newTrees(discard, nil, t.TempDir()), newTrees(discard, nil, t.TempDir())
-	planted, err := own.plant(generationsPrefix, 1)
+	planted, err := own.plant(generations, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	main := bystander(t, markKey+"="+own.mark())
-	strays := []int{bystander(t, markKey+"="+own.mark()).Process.Pid, bystander(t, markKey+"="+own.mark()).Process.Pid}
-	stranger := bystander(t, markKey+"="+other.mark())
+	main := bystander(t, proctree.MarkKey+"="+own.mark())
+	strays := []int{bystander(t, proctree.MarkKey+"="+own.mark()).Process.Pid, bystander(t, proctree.MarkKey+"="+own.mark()).Process.Pid}
+	stranger := bystander(t, proctree.MarkKey+"="+other.mark())
 	ended, err := planted.end(main.Process.Pid)
 	if err != nil {
 		t.Fatal(err)

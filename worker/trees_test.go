@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"openclaw-gateway/worker/cgroup"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -89,11 +90,11 @@ func (t *tree) killed(test *testing.T, main int) []proctree.Process {
 // no mark by its parent; and what nothing connects with either ends with the last.
 func TestTwoTrees(t *testing.T) {
 	inPlaces(t, func(t *testing.T, trees *trees) {
-		one, err := trees.plant(generationsPrefix, 1)
+		one, err := trees.plant(generations, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		two, err := trees.plant(generationsPrefix, 2)
+		two, err := trees.plant(generations, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,11 +135,11 @@ func TestTwoTrees(t *testing.T) {
 // TestTreesEndTogether: what is nobody's ends even so when each of two is the last.
 func TestTreesEndTogether(t *testing.T) {
 	inPlaces(t, func(t *testing.T, trees *trees) {
-		one, err := trees.plant(generationsPrefix, 1)
+		one, err := trees.plant(generations, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		two, err := trees.plant(generationsPrefix, 2)
+		two, err := trees.plant(generations, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +160,7 @@ func TestTreesEndTogether(t *testing.T) {
 // TestRun: a command of the launcher's own ends with its context, with all that it has started, and no generation with it.
 func TestRun(t *testing.T) {
 	inPlaces(t, func(t *testing.T, trees *trees) {
-		generation, err := trees.plant(generationsPrefix, 1)
+		generation, err := trees.plant(generations, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +215,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("process %d is alive after the end of the command that left it", own[0])
 		}
 		if path := os.Getenv("GATEWAY_TEST_CGROUP"); path != "" {
-			if left := groups(t, path); len(left) != 1 || left[0] != launcherGroup {
+			if left := groups(t, path); len(left) != 1 || left[0] != cgroup.LauncherName {
 				t.Errorf("groups: %v", left)
 			}
 		}

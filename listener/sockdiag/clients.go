@@ -83,7 +83,7 @@ func (c *Clients) Connected() (int, error) {
 	for _, e := range entries {
 		// Without an owner it has been closed, and keeps nothing but its port from being used again.
 		closed := e.state == tcpFinWait2 && e.Inode == 0
-		if !closed && !c.ignored[e.cookie] {
+		if c.watches(e) && !closed && !c.ignored[e.cookie] {
 			count++
 		}
 	}
@@ -98,7 +98,7 @@ func (c *Clients) Ignore(remote []netip.AddrPort) error {
 		return err
 	}
 	for _, e := range entries {
-		if slices.Contains(remote, e.remote) {
+		if c.watches(e) && slices.ContainsFunc(remote, func(own netip.AddrPort) bool { return asEntered(own) == e.remote }) {
 			c.ignored[e.cookie] = true
 		}
 	}
@@ -163,7 +163,7 @@ func (c *Clients) watches(e entry) bool {
 	return e.remote.Port() != 0 && slices.ContainsFunc(c.addresses, e.reaches)
 }
 
-// find returns the sockets in one of the states: listening ones, or connections to those that are watched.
+// find returns the sockets in one of the states on the watched ports.
 func (c *Clients) find(states uint32) ([]entry, error) {
 	var all []entry
 	for _, port := range c.ports() {
@@ -174,9 +174,6 @@ func (c *Clients) find(states uint32) ([]entry, error) {
 			}
 			all = append(all, entries...)
 		}
-	}
-	if states != 1<<tcpListen {
-		all = slices.DeleteFunc(all, func(e entry) bool { return !c.watches(e) })
 	}
 	return all, nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -70,12 +71,9 @@ func runsNode(path string, argv []string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("examine the worker's program: %w", err)
 	}
-	for _, word := range strings.Fields(interpreter) {
-		if nodeName.MatchString(filepath.Base(word)) {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.ContainsFunc(strings.Fields(interpreter), func(word string) bool {
+		return nodeName.MatchString(filepath.Base(word))
+	}), nil
 }
 
 // shebang returns the interpreter line of a script without its "#!", or "". A

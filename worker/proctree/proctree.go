@@ -112,7 +112,8 @@ func Marked(key string, judge func(value string) bool) ([]Process, error) {
 	}
 	var found []Process
 	for _, process := range processes {
-		if process.Zombie || process.PID == os.Getpid() || !marked(process.PID, key, judge) {
+		value, marked := Variable(process.PID, key)
+		if process.Zombie || process.PID == os.Getpid() || !marked || !judge(value) {
 			continue
 		}
 		if elsewhere, err := Elsewhere(process.PID, "pid"); err == nil && !elsewhere {
@@ -120,11 +121,6 @@ func Marked(key string, judge func(value string) bool) ([]Process, error) {
 		}
 	}
 	return found, nil
-}
-
-func marked(pid int, key string, judge func(string) bool) bool {
-	value, ok := Variable(pid, key)
-	return ok && judge(value)
 }
 
 // Handle is a process that no other can be mistaken for: a pidfd (pidfd_open(2))
