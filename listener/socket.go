@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -35,38 +36,25 @@ type Socket struct {
 func newSocket(file *os.File) (*Socket, error) {
 	s := &Socket{File: file}
 	err := s.control(func(fd int) error {
-		kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
-		if errors.Is(err, unix.ENOTSOCK) {
-			return errors.New("is not a socket")
-		}
-		if err != nil {
-			return fmt.Errorf("cannot be examined: %w", err)
-		}
-		name, err := unix.Getsockname(fd)
-		if err != nil {
-			return fmt.Errorf("has no address: %w", err)
-		}
+		kind, kindErr := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+		listening, listeningErr := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		name, nameErr := unix.Getsockname(fd)
+		flags, flagsErr := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		var stat unix.Stat_t
+		statErr := unix.Fstat(fd, &stat)
+		err := cmp.Or(kindErr, listeningErr, nameErr, flagsErr, statErr)
 		address, tcp := addrPort(name)
 		switch {
+		case errors.Is(err, unix.ENOTSOCK):
+			return errors.New("is not a socket")
+		case err != nil:
+			return fmt.Errorf("cannot be examined: %w", err)
 		case !tcp:
 			return fmt.Errorf("is a socket of another family (%T), not of IPv4 or IPv6", name)
 		case kind != unix.SOCK_STREAM:
 			return fmt.Errorf("is not a stream socket (%s)", address)
-		}
-		listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-		if err != nil {
-			return fmt.Errorf("cannot be examined: %w", err)
-		}
-		if listening == 0 {
+		case listening == 0:
 			return fmt.Errorf("is not a listening socket (%s)", address)
-		}
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-		if err != nil {
-			return fmt.Errorf("cannot be examined: %w", err)
-		}
-		var stat unix.Stat_t
-		if err := unix.Fstat(fd, &stat); err != nil {
-			return fmt.Errorf("cannot be examined: %w", err)
 		}
 		s.Address, s.Inode, s.nonblocking = address, stat.Ino, flags&unix.O_NONBLOCK != 0
 		return nil

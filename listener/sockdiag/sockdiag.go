@@ -22,7 +22,8 @@ type (
 		Cookie                      [2]uint32
 	}
 
-	inetDiagRequest struct { // struct inet_diag_req_v2
+	inetDiagRequest struct { // struct inet_diag_req_v2, in its message
+		Header                          unix.NlMsghdr
 		Family, Protocol, Extensions, _ uint8
 		States                          uint32
 		ID                              inetDiagSockID
@@ -61,15 +62,9 @@ func sockDiag(family uint8, states uint32, port uint16) ([]entry, error) {
 
 	request := inetDiagRequest{Family: family, Protocol: unix.IPPROTO_TCP, States: states}
 	binary.BigEndian.PutUint16(request.ID.SourcePort[:], port)
-	header := unix.NlMsghdr{
-		Len:   uint32(unix.SizeofNlMsghdr + binary.Size(request)),
-		Type:  unix.SOCK_DIAG_BY_FAMILY,
-		Flags: unix.NLM_F_REQUEST | unix.NLM_F_DUMP,
-	}
-	message, err := binary.Append(nil, binary.NativeEndian, header)
-	if err == nil {
-		message, err = binary.Append(message, binary.NativeEndian, request)
-	}
+	request.Header.Type, request.Header.Flags = unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST|unix.NLM_F_DUMP
+	request.Header.Len = uint32(binary.Size(request))
+	message, err := binary.Append(nil, binary.NativeEndian, request)
 	if err == nil {
 		err = unix.Sendto(fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 	}

@@ -39,15 +39,15 @@ type Worker struct {
 	Directory       string        `mapstructure:"directory"`
 	Environment     []string      `mapstructure:"environment"`
 	EnvironmentFile string        `mapstructure:"environment_file"` // may begin with "-"; see [ReadEnvironmentFile]
-	Handoff         Handoff       `mapstructure:"handoff"`
-	Start           Start         `mapstructure:"start"`
-	IdleStop        time.Duration `mapstructure:"idle_stop"` // 0: never
+	Handoff         string        `mapstructure:"handoff"`          // HandoffAuto and so on
+	Start           string        `mapstructure:"start"`            // StartOnDemand or StartAtOnce
+	IdleStop        time.Duration `mapstructure:"idle_stop"`        // 0: never
 }
 
 // Ready says when a generation counts as ready.
 type Ready struct {
-	Probe   Probe         `mapstructure:"probe"`
-	Path    string        `mapstructure:"path"` // begins with "/", or is an http or https URL
+	Probe   string        `mapstructure:"probe"` // ProbeAuto and so on
+	Path    string        `mapstructure:"path"`  // begins with "/", or is an http or https URL
 	Timeout time.Duration `mapstructure:"timeout"`
 }
 
@@ -72,42 +72,28 @@ type Log struct {
 	Format string     `mapstructure:"format"` // FormatAuto, FormatJournal, FormatText or FormatJSON
 }
 
-// Handoff is how the worker comes by the sockets.
-type Handoff string
-
-// The handoffs.
+// The words that are values.
 const (
-	HandoffAuto      Handoff = "auto"
-	HandoffListenFDs Handoff = "listen-fds"
-	HandoffPreload   Handoff = "preload"
-	HandoffIntercept Handoff = "intercept"
-)
+	// How the worker comes by the sockets.
+	HandoffAuto      = "auto"
+	HandoffListenFDs = "listen-fds"
+	HandoffPreload   = "preload"
+	HandoffIntercept = "intercept"
 
-// Start is when the first generation starts.
-type Start string
+	// When the first generation starts.
+	StartOnDemand = "on-demand"
+	StartAtOnce   = "at-once"
 
-// The times to start.
-const (
-	StartOnDemand Start = "on-demand"
-	StartAtOnce   Start = "at-once"
-)
+	// How readiness is found out.
+	ProbeAuto    = "auto"
+	ProbeHTTP    = "http"
+	ProbeNotify  = "notify"
+	ProbeAdopted = "adopted"
 
-// Probe is how readiness is found out.
-type Probe string
+	// ModeExclusive is the restart mode in which the old generation is gone before the next one starts.
+	ModeExclusive = "exclusive"
 
-// The probes.
-const (
-	ProbeAuto    Probe = "auto"
-	ProbeHTTP    Probe = "http"
-	ProbeNotify  Probe = "notify"
-	ProbeAdopted Probe = "adopted"
-)
-
-// ModeExclusive is the restart mode in which the old generation is gone before the next one starts.
-const ModeExclusive = "exclusive"
-
-// The forms of the log.
-const (
+	// The forms of the log.
 	FormatAuto    = "auto"
 	FormatJournal = "journal"
 	FormatText    = "text"
@@ -221,8 +207,10 @@ func plain(pointer any) any {
 		return strings.ToLower(p.String())
 	case *bool:
 		return *p
-	default: // a string, or an enumeration
-		return reflect.ValueOf(pointer).Elem().String()
+	case *string:
+		return *p
+	default:
+		panic(pointer) // fields has no other type
 	}
 }
 

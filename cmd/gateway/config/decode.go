@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -35,10 +36,8 @@ func decodeHook(from, to reflect.Value) (any, error) {
 		}
 		return mistaken("the name of a signal such as SIGTERM")
 	case slog.Level:
-		for i, name := range levelNames() {
-			if isText && text == name {
-				return levels[i], nil
-			}
+		if i := slices.Index(levelNames(), text); i >= 0 {
+			return levels[i], nil
 		}
 		return nil, fmt.Errorf("%v is not one of %s", quoted(from), strings.Join(levelNames(), ", "))
 	}

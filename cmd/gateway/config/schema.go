@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"regexp"
@@ -56,20 +57,16 @@ type property struct {
 // MarshalJSON makes an object of the properties.
 func (p properties) MarshalJSON() ([]byte, error) {
 	var object bytes.Buffer
+	encoder := json.NewEncoder(&object)
+	encoder.SetEscapeHTML(false)
 	object.WriteByte('{')
 	for i, property := range p {
 		if i > 0 {
 			object.WriteByte(',')
 		}
-		for j, part := range []any{property.name, property.schema} {
-			if j > 0 {
-				object.WriteByte(':')
-			}
-			encoder := json.NewEncoder(&object)
-			encoder.SetEscapeHTML(false)
-			if err := encoder.Encode(part); err != nil {
-				return nil, err
-			}
+		fmt.Fprintf(&object, "%q:", property.name)
+		if err := encoder.Encode(property.schema); err != nil {
+			return nil, err
 		}
 	}
 	object.WriteByte('}')

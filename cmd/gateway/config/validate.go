@@ -19,16 +19,16 @@ func (l *loader) validate() {
 	l.check("worker.environment", l.checkEnvironment)
 	l.check("worker.environment_file", l.checkEnvironmentFile)
 	l.check("worker.handoff", l.checkHandoff)
-	checkChoice(l, "worker.start", c.Worker.Start)
-	checkChoice(l, "ready.probe", c.Ready.Probe)
+	l.checkChoice("worker.start", c.Worker.Start)
+	l.checkChoice("ready.probe", c.Ready.Probe)
 	l.check("ready.path", l.checkReadyPath)
 	l.checkPositive("ready.timeout", c.Ready.Timeout)
 	l.checkPositive("stop.timeout", c.Stop.Timeout)
-	checkChoice(l, "restart.mode", c.Restart.Mode)
+	l.checkChoice("restart.mode", c.Restart.Mode)
 	l.checkPositive("restart.backoff_min", c.Restart.BackoffMin)
 	l.checkPositive("restart.backoff_max", c.Restart.BackoffMax)
 	l.check("restart.fatal_exit_codes", l.checkFatalExitCodes)
-	checkChoice(l, "log.format", c.Log.Format)
+	l.checkChoice("log.format", c.Log.Format)
 	l.checkCombinations()
 }
 
@@ -40,15 +40,15 @@ func (l *loader) check(key string, rule func(key string)) {
 
 // choices are the values that a key takes, where those are words.
 var choices = map[string][]string{
-	"worker.handoff": {string(HandoffAuto), string(HandoffListenFDs), string(HandoffPreload), string(HandoffIntercept)},
-	"worker.start":   {string(StartOnDemand), string(StartAtOnce)},
-	"ready.probe":    {string(ProbeAuto), string(ProbeHTTP), string(ProbeNotify), string(ProbeAdopted)},
+	"worker.handoff": {HandoffAuto, HandoffListenFDs, HandoffPreload, HandoffIntercept},
+	"worker.start":   {StartOnDemand, StartAtOnce},
+	"ready.probe":    {ProbeAuto, ProbeHTTP, ProbeNotify, ProbeAdopted},
 	"restart.mode":   {ModeExclusive},
 	"log.format":     {FormatAuto, FormatJournal, FormatText, FormatJSON},
 }
 
-func checkChoice[T ~string](l *loader, key string, got T) {
-	if l.ok(key) && !slices.Contains(choices[key], string(got)) {
+func (l *loader) checkChoice(key, got string) {
+	if l.ok(key) && !slices.Contains(choices[key], got) {
 		l.report(key, "%q is not one of %s", got, strings.Join(choices[key], ", "))
 	}
 }
@@ -139,7 +139,7 @@ func (l *loader) checkEnvironmentFile(key string) {
 
 func (l *loader) checkHandoff(key string) {
 	worker := l.config.Worker
-	checkChoice(l, key, worker.Handoff)
+	l.checkChoice(key, worker.Handoff)
 	if worker.Handoff == HandoffIntercept {
 		l.report(key, "intercept is not built yet: use preload for Node.js, listen-fds for a worker that speaks it")
 	}
