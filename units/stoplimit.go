@@ -53,43 +53,38 @@ func StopLimit(ctx context.Context, scope Scope) (time.Duration, error) {
 // dialManager connects to systemd itself, which needs no bus daemon; only a user without privileges has to reach the
 // system's manager over the bus.
 func dialManager(ctx context.Context, scope Scope) (conn *dbus.Conn, err error) {
-	defer func() {
-		if err != nil && conn != nil {
-			err = errors.Join(err, conn.Close())
-			conn = nil
-		}
-	}()
-	private := "/run/systemd/private"
+	greet := ping
 	switch {
 	case scope == User:
 		directory := os.Getenv("XDG_RUNTIME_DIR")
 		if !filepath.IsAbs(directory) {
 			return nil, errors.New("XDG_RUNTIME_DIR is not set")
 		}
-		private = filepath.Join(directory, "systemd/private")
-	case os.Geteuid() != 0:
-		if conn, err = dbus.SystemBusPrivate(dbus.WithContext(ctx)); err != nil {
-			return conn, err
-		}
-		if err = authenticate(conn); err != nil {
-			return conn, err
-		}
-		return conn, conn.Hello()
+		conn, err = dbus.Dial("unix:path="+filepath.Join(directory, "systemd/private"), dbus.WithContext(ctx))
+	case os.Geteuid() == 0:
+		conn, err = dbus.Dial("unix:path=/run/systemd/private", dbus.WithContext(ctx))
+	default:
+		conn, err = dbus.SystemBusPrivate(dbus.WithContext(ctx))
+		greet = (*dbus.Conn).Hello
 	}
-	if conn, err = dbus.Dial("unix:path="+private, dbus.WithContext(ctx)); err != nil {
-		return conn, err
+	if err != nil {
+		return nil, err
 	}
-	if err = authenticate(conn); err != nil {
-		return conn, err
+	// By number: to look the name up can need the network.
+	err = conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))})
+	if err == nil {
+		err = greet(conn)
 	}
-	// A message that asks for nothing and is longer than what systemd reads at once while it authenticates (256 bytes in
-	// 252, bus-socket.c): a shorter first one that comes together with the end of the authentication would wait in that
-	// buffer for another.
-	padding := strings.Repeat(" ", 4096)
-	return conn, conn.Object(managerName, "/").Call("org.freedesktop.DBus.Peer.Ping", dbus.FlagNoReplyExpected, padding).Err
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
 }
 
-func authenticate(conn *dbus.Conn) error {
-	// By number: to look the name up can need the network.
-	return conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))})
+// ping sends a message that asks for nothing and is longer than what systemd reads at once while it authenticates (256
+// bytes in 252, bus-socket.c): a shorter first one that comes together with the end of the authentication would wait in
+// that buffer for another.
+func ping(conn *dbus.Conn) error {
+	padding := strings.Repeat(" ", 4096)
+	return conn.Object(managerName, "/").Call("org.freedesktop.DBus.Peer.Ping", dbus.FlagNoReplyExpected, padding).Err
 }

@@ -58,10 +58,7 @@ func Cgroup(pid int) string {
 	if err != nil {
 		return ""
 	}
-	cgroups, err := process.Cgroups()
-	if err != nil {
-		return ""
-	}
+	cgroups, _ := process.Cgroups() // none when it goes meanwhile
 	return cgroupPath(cgroups)
 }
 

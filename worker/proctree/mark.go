@@ -42,10 +42,7 @@ func ParseMark(value string) (m Mark, ok bool) {
 // the process may not be looked into. The mark of a process in another service
 // than its launcher's has got there by accident, see worker.Sweep.
 func LauncherOf(pid int) (launcher Process, ok bool) {
-	value, marked := Variable(pid, MarkKey)
-	if !marked {
-		return Process{}, false
-	}
+	value, _ := Variable(pid, MarkKey)
 	mark, valid := ParseMark(value)
 	if !valid || mark.Launcher.Gone() {
 		return Process{}, false

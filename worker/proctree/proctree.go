@@ -88,10 +88,7 @@ func Descendants(pid int) ([]Process, error) {
 // Tree returns the pids of a process and of those below it, as far as these are known.
 func Tree(pid int) []int {
 	pids := []int{pid}
-	below, err := Descendants(pid)
-	if err != nil {
-		return pids
-	}
+	below, _ := Descendants(pid)
 	for _, process := range below {
 		pids = append(pids, process.PID)
 	}

@@ -102,12 +102,10 @@ func (l *loader) decode() {
 
 // reportDecoding takes the mistakes out of the tree of errors that mapstructure returns.
 func (l *loader) reportDecoding(err error) {
-	if err == nil {
-		return
-	}
 	var several interface{ Unwrap() []error }
 	var one *mapstructure.DecodeError
 	switch {
+	case err == nil:
 	case errors.As(err, &several):
 		for _, err := range several.Unwrap() {
 			l.reportDecoding(err)
