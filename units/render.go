@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -164,7 +165,6 @@ func listenStreams(addresses []netip.AddrPort) ([]string, error) {
 	if len(addresses) == 0 {
 		return nil, errors.New("no address to listen on: set \"listen\" in the config")
 	}
-	seen := make(map[netip.AddrPort]bool)
 	var streams []string
 	for _, address := range addresses {
 		addr := address.Addr()
@@ -177,10 +177,9 @@ func listenStreams(addresses []netip.AddrPort) ([]string, error) {
 			// "Failed to parse address value …, ignoring: No such device" (systemd 252)
 			return nil, fmt.Errorf("cannot listen on %s: systemd drops an address whose interface is not there when it reads the unit; listen on [::]:%d instead",
 				address, address.Port())
-		case seen[address]:
+		case slices.Contains(streams, address.String()):
 			return nil, fmt.Errorf("%s is listed twice to listen on: the second could not be bound", address)
 		}
-		seen[address] = true
 		streams = append(streams, address.String())
 	}
 	return streams, nil

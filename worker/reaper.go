@@ -46,7 +46,14 @@ func (r *reaper) inherit(ctx context.Context, log *slog.Logger) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		log.Error("cannot become a child subreaper: processes that leave the worker's tree are not found", "error", err)
 	}
-	if err := r.spareAll(); err != nil {
+	// What there is before there is a worker is set aside.
+	r.mu.Lock()
+	before, err := proctree.Descendants(os.Getpid())
+	for _, process := range before {
+		r.aside[process.PID] = process.Start
+	}
+	r.mu.Unlock()
+	if err != nil {
 		log.Error("cannot tell the worker's processes from those that were there before", "error", err)
 	}
 	ended := make(chan os.Signal, 1)
@@ -64,17 +71,6 @@ func (r *reaper) inherit(ctx context.Context, log *slog.Logger) {
 			}
 		}
 	}()
-}
-
-// spareAll sets everything aside that there is before there is a worker.
-func (r *reaper) spareAll() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	before, err := proctree.Descendants(os.Getpid())
-	for _, process := range before {
-		r.aside[process.PID] = process.Start
-	}
-	return err
 }
 
 // start runs f, which starts the main process of the owner's tree with package os.

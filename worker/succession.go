@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,10 +18,7 @@ import (
 
 // present is the generation that there is.
 func (s *Supervisor) present() *generation {
-	if s.serving != nil {
-		return s.serving
-	}
-	return s.coming
+	return cmp.Or(s.serving, s.coming)
 }
 
 // replace ends the present generation for the next one.

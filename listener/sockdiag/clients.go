@@ -19,11 +19,11 @@ import (
 // broadcasts every TCP socket that it destroys (SKNLGRP_INET_TCP_DESTROY of linux/sock_diag.h, Linux 4.3, which is what
 // "ss --events" prints; no privilege is needed). A filter in the kernel leaves those on other ports asleep.
 type Clients struct {
-	addresses []netip.AddrPort
-	ignored   map[uint64]bool // cookies
-	file      *os.File
-	raw       syscall.RawConn
-	buffer    []byte
+	sockets []Socket
+	ignored map[uint64]bool // cookies
+	file    *os.File
+	raw     syscall.RawConn
+	buffer  []byte
 }
 
 // connected are the states of linux/tcp_states.h in which a client is there or is still being sent something: also one
@@ -34,10 +34,7 @@ const connected = 1<<tcpEstablished | 1<<tcpFinWait1 | 1<<tcpFinWait2 | 1<<tcpCl
 // fails where the kernel has no sock_diag for TCP, or where the sockets belong to another network namespace than this
 // process (PrivateNetwork=, systemd.exec(5)), whose connections cannot be seen.
 func WatchClients(sockets []Socket) (_ *Clients, err error) {
-	c := &Clients{ignored: map[uint64]bool{}, buffer: make([]byte, 4096)}
-	for _, socket := range sockets {
-		c.addresses = append(c.addresses, socket.Address)
-	}
+	c := &Clients{sockets: sockets, ignored: map[uint64]bool{}, buffer: make([]byte, 4096)}
 	listening, err := c.find(1 << tcpListen)
 	if err != nil {
 		return nil, err
@@ -160,7 +157,7 @@ func (c *Clients) drain(fd int) (ended bool, err error) {
 
 // watches reports whether e is or was a connection to one of the sockets.
 func (c *Clients) watches(e entry) bool {
-	return e.remote.Port() != 0 && slices.ContainsFunc(c.addresses, e.reaches)
+	return e.remote.Port() != 0 && slices.ContainsFunc(c.sockets, func(s Socket) bool { return e.reaches(s.Address) })
 }
 
 // find returns the sockets in one of the states on the watched ports.
@@ -180,9 +177,9 @@ func (c *Clients) find(states uint32) ([]entry, error) {
 
 func (c *Clients) ports() []uint16 {
 	var ports []uint16
-	for _, address := range c.addresses {
-		if !slices.Contains(ports, address.Port()) {
-			ports = append(ports, address.Port())
+	for _, socket := range c.sockets {
+		if port := socket.Address.Port(); !slices.Contains(ports, port) {
+			ports = append(ports, port)
 		}
 	}
 	return ports
