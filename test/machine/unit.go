@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,7 +100,8 @@ func awaitChange(ctx context.Context, signals <-chan *dbus.Signal, unit string) 
 		case signal, open := <-signals:
 			switch {
 			case !open:
-				return errors.New("the manager closed the connection")
+				// It is closed with the context too, and select takes either.
+				return cmp.Or(ctx.Err(), errors.New("the manager closed the connection"))
 			case signal.Path == unitPath(unit), signal.Name == managerName+".Manager.Reloading":
 				return nil
 			case signal.Name == managerName+".Manager.JobRemoved":
