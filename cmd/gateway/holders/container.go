@@ -3,6 +3,7 @@ package holders
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -21,15 +22,17 @@ var containers = []struct {
 	cgroup *regexp.Regexp
 }{
 	{"docker", regexp.MustCompile(`/docker[-/]([0-9a-f]{12})[0-9a-f]{52}`)},
-	{"podman", regexp.MustCompile(`/libpod-([0-9a-f]{12})[0-9a-f]{52}`)},
+	{"podman", regexp.MustCompile(`/libpod-(?:conmon-)?([0-9a-f]{12})[0-9a-f]{52}`)}, // conmon keeps a port that is published
 	{"lxc", regexp.MustCompile(`/lxc(?:\.payload\.|/)([^/]+)`)},
 	{"machine", regexp.MustCompile(`/(?:machine-|systemd-nspawn@)([^/]+)\.(?:scope|service)`)},
 }
 
 // contained returns the container of a process: by its cgroup, which everybody may read, or its PID namespace; nil for none.
-func contained(h *Holder) *Container {
+// Own is the cgroup of whoever asks: what is in the same container is in none, as seen from there.
+func contained(h *Holder, own string) *Container {
 	for _, c := range containers {
-		if match := c.cgroup.FindStringSubmatch(h.Cgroup); match != nil {
+		match := c.cgroup.FindStringSubmatch(h.Cgroup)
+		if match != nil && !slices.Equal(match, c.cgroup.FindStringSubmatch(own)) {
 			return &Container{Engine: c.engine, Name: match[1]}
 		}
 	}
@@ -70,6 +73,10 @@ func (c *Container) remedy(h Holder, by Asker) Remedy {
 	case c.Engine == "docker" && c.Name == "":
 		list := fmt.Sprintf("docker ps --quiet --filter publish=%d", h.Wanted[0].Port())
 		return Remedy{root(by.UID, "docker stop $("+root(by.UID, list)+")"), stops}
+	case c.Engine == "docker" && managerOf(h).User:
+		// Rootless: its own daemon, which root may ask as well.
+		uid := managerOf(h).UID
+		return Remedy{by.AsOwner(uid, fmt.Sprintf("docker --host unix:///run/user/%d/docker.sock stop %s", uid, name)), stops}
 	case c.Engine == "docker":
 		return Remedy{root(by.UID, "docker stop "+name), stops}
 	case c.Engine == "podman":

@@ -166,6 +166,12 @@ func TestContainers(t *testing.T) {
 		{"/system.slice/docker-" + id + ".scope", "node", "sudo docker stop 0123456789ab", "docker stop 0123456789ab"},
 		{"/docker/" + id, "node", "sudo docker stop 0123456789ab", "docker stop 0123456789ab"},
 		{"/machine.slice/libpod-" + id + ".scope", "node", "sudo podman stop 0123456789ab", "podman stop 0123456789ab"},
+		{"/machine.slice/libpod-conmon-" + id + ".scope", "conmon", "sudo podman stop 0123456789ab", "podman stop 0123456789ab"},
+		{
+			"/user.slice/user-4000000.slice/user@4000000.service/user.slice/docker-" + id + ".scope", "node",
+			"docker --host unix:///run/user/4000000/docker.sock stop 0123456789ab",
+			"docker --host unix:///run/user/4000000/docker.sock stop 0123456789ab",
+		},
 		{
 			"/user.slice/user-4000000.slice/user@4000000.service/user.slice/libpod-" + id + ".scope", "node", "podman stop 0123456789ab",
 			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 podman stop 0123456789ab",
@@ -181,7 +187,7 @@ func TestContainers(t *testing.T) {
 		h := Holder{Process: proctree.Process{PID: 1 << 30, Name: test.name}, UID: 100_000, Cgroup: test.cgroup, Role: Foreign}
 		h.InUnit, h.UserUnit = proctree.UnitOf(h.Cgroup)
 		h.Wanted = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789")}
-		if h.RunBy.Container = contained(&h); h.RunBy.Container == nil {
+		if h.RunBy.Container = contained(&h, "/"); h.RunBy.Container == nil {
 			t.Errorf("%s is in no container", test.cgroup)
 			continue
 		}
@@ -194,8 +200,20 @@ func TestContainers(t *testing.T) {
 	}
 	for _, cgroup := range []string{"/system.slice/docker.service", "/system.slice/x.service", "/user.slice/user-1.slice/session-3.scope", "/docker/x"} {
 		h := Holder{Process: proctree.Process{PID: 1 << 30, Name: "node"}, Cgroup: cgroup}
-		if c := contained(&h); c != nil {
+		if c := contained(&h, "/"); c != nil {
 			t.Errorf("%s is in %+v", cgroup, c)
+		}
+	}
+}
+
+// TestOwnContainer: where the cgroups of the host are seen from within a container, what is in it is in none.
+func TestOwnContainer(t *testing.T) {
+	t.Parallel()
+	const id, another = "/docker/0123456789ab0123456789ab0123456789ab0123456789ab0123456789ab0123", "/docker/1123456789ab0123456789ab0123456789ab0123456789ab0123456789ab0123"
+	h := Holder{Process: proctree.Process{PID: 1 << 30, Name: "node"}, Cgroup: id + "/session"}
+	for own, want := range map[string]bool{id: false, another: true, "/user.slice": true} {
+		if c := contained(&h, own); (c != nil) != want {
+			t.Errorf("%s is in %+v for whoever is in %s", h.Cgroup, c, own)
 		}
 	}
 }

@@ -183,7 +183,7 @@ func (l *look) decide(ctx context.Context, h *Holder) {
 		*h = known
 		return
 	}
-	container := contained(h)
+	container := contained(h, proctree.Cgroup(os.Getpid()))
 	switch {
 	case h.PID == l.Manager, h.isManager(), forked(h) == Systemd:
 		h.Role = Systemd
