@@ -172,7 +172,7 @@ var situations = []situation{
 		taken(f, holders.Holder{})
 		f.Sockets[0].Holders = nil
 	}},
-	{"port-holder-unseen", "user root that cannot be seen from here, in another PID namespace or by the kernel: look on the host", "ss -tlnp 'sport = :18789'", func(f *Facts) {
+	{"port-holder-unseen", "user root that cannot be seen from here, in another PID namespace or by the kernel: look on the host", "ss -tanp 'sport = :18789'", func(f *Facts) {
 		closed(f, "inactive", "success").Socket.FileState = "disabled"
 		taken(f, holders.Holder{})
 		f.Sockets[0].Holders = nil

@@ -87,7 +87,7 @@ func TestExplain(t *testing.T) {
 		{"many", []Holder{orphan, child, service, escaped, users}, "", 0, "pid 5000002 (gateway run) in openclaw-gateway.service and 2 more: "},
 		{"wildcard", []Holder{child}, "0.0.0.0:18789", 0, "conflicts with 0.0.0.0:18789, which is held by pid 5000001 (node child): `gateway reclaim 127.0.0.1:18789` ends it"},
 		{"some unseen", []Holder{child}, "", 1, "`gateway reclaim 127.0.0.1:18789` ends it, if that is all: 1 process could not be looked into, so somebody else may hold the port too"},
-		{"all unseen", nil, "", 3, "is held by a process of user 5000000 that cannot be seen from here: `ss -tlnp 'sport = :18789'` shows who it is, on the host of this container"},
+		{"all unseen", nil, "", 3, "is held by a process of user 5000000 that cannot be seen from here: `ss -tanp 'sport = :18789'` shows who it is, on the host of this container"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			socket := Socket{Socket: sockdiag.Socket{Address: addr, Exact: true, Inode: 7, UID: free}, Holders: tc.holders, Wanted: []netip.AddrPort{addr}}

@@ -140,7 +140,7 @@ func (h Holder) show(by Asker) Remedy {
 	if by.UID != 0 {
 		return Remedy{systemd.AsRoot(by.UID, by.Reclaim("--dry-run ", h.Wanted)), "shows who it is"}
 	}
-	return Remedy{fmt.Sprintf("ss -tlnp 'sport = :%d'", h.Wanted[0].Port()), "shows who it is, on the host of this container"}
+	return Remedy{fmt.Sprintf("ss -tanp 'sport = :%d'", h.Wanted[0].Port()), "shows who it is, on the host of this container"}
 }
 
 func (h Holder) reclaim(by Asker, flags string) string {

@@ -78,7 +78,7 @@ var remedies = map[Role]map[string][3]string{
 	},
 	Unseen: {
 		byNothing: {
-			"ss -tlnp 'sport = :18789'", "sudo gateway reclaim --dry-run 127.0.0.1:18789 '[::1]:18789'",
+			"ss -tanp 'sport = :18789'", "sudo gateway reclaim --dry-run 127.0.0.1:18789 '[::1]:18789'",
 			"sudo gateway reclaim --dry-run 127.0.0.1:18789 '[::1]:18789'",
 		},
 	},
