@@ -79,7 +79,7 @@ func Run(ctx context.Context, options Options) error {
 	defer l.editions.end()
 	defer beside(held.relisten)()
 	defer time.AfterFunc(startJobLimit, l.reporter.systemd.endStartJob).Stop()
-	defer handleSignals(log, func() { l.reloadBeside(ctx) }, func() {
+	handleSignals(log, func() { l.reloadBeside(ctx) }, func() {
 		notify(daemon.SdNotifyStopping)
 		stop()
 	}, func() {
@@ -87,7 +87,7 @@ func Run(ctx context.Context, options Options) error {
 		case hurry <- struct{}{}:
 		default: // in a hurry already
 		}
-	})()
+	})
 	if unwatched == nil {
 		defer edits.Close()
 		go l.watchFile(ctx, edits)

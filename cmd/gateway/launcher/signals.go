@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// handleSignals turns signals into calls until end is called: SIGHUP into reload, the first SIGTERM or SIGINT into stop, and
-// each one after it into hurry.
-func handleSignals(log *slog.Logger, reload, stop, hurry func()) (end func()) {
+// handleSignals turns signals into calls: SIGHUP into reload, the first SIGTERM or SIGINT into stop, and each one after it
+// into hurry. It does so until the process ends: one that comes while the launcher ends must not kill it.
+func handleSignals(log *slog.Logger, reload, stop, hurry func()) {
 	signals := make(chan os.Signal, 4)
 	// SIGPIPE as well: a journal that restarts must not end the launcher. It is
 	// caught and not ignored because the worker would inherit that.
@@ -32,8 +32,4 @@ func handleSignals(log *slog.Logger, reload, stop, hurry func()) (end func()) {
 			}
 		}
 	}()
-	return func() {
-		signal.Stop(signals)
-		close(signals)
-	}
 }
