@@ -76,7 +76,7 @@ func TestOpen(t *testing.T) {
 }
 
 // A process can have no argv that says anything; the kernel still has a name for it.
-func TestOfWithoutArgv(t *testing.T) {
+func TestOpenWithoutArgv(t *testing.T) {
 	l, _ := listen(t, "tcp4", "127.0.0.1:0")
 	inode := sockets.Inode(t, l)
 	startHolder(t, l, "")

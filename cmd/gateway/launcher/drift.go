@@ -48,7 +48,7 @@ func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []
 
 // How long systemd may take to say what stop.timeout is compared with: when a
 // configuration is applied, and when the status is asked, whose client does not
-// wait longer than answerLimit.
+// wait longer than client.AnswerLimit.
 const (
 	driftLimit      = 5 * time.Second
 	driftAgainLimit = 500 * time.Millisecond

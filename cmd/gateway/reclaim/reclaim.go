@@ -176,7 +176,7 @@ func (r *reclaimer) glance(ctx context.Context) (view, error) {
 	return v, nil
 }
 
-// same finds the very process of a h in a later view, with what it is now.
+// same finds the very process of a holder in a later view, with what it is now.
 func (v view) same(h holders.Holder) (holders.Holder, bool) {
 	i := slices.IndexFunc(v.seen, func(other holders.Holder) bool {
 		return other.PID == h.PID && other.Start == h.Start

@@ -26,6 +26,7 @@ type Teller struct {
 	By        holders.Asker
 }
 
+// Event says what is done to a holder; see [Options].
 func (t *Teller) Event(e Event) {
 	signal := unix.SignalName(e.Signal)
 	if t.Log != nil {
@@ -57,6 +58,7 @@ func (t *Teller) Event(e Event) {
 	}
 }
 
+// Result says what is in the way in the end, and what to do about it.
 func (t *Teller) Result(r Result) {
 	for _, obstacle := range r.Obstacles {
 		reason, remedy := t.explain(obstacle, r.Unseen)
