@@ -9,6 +9,10 @@ import (
 // ControlSocket is the name of the control socket in the runtime directory.
 const ControlSocket = "control.sock"
 
+// StatusPath is where the status is asked for. The query is for an older launcher, which without it looks for the holders
+// itself: that takes its time, and whoever asks would say all of it twice.
+const StatusPath = "/status?holders=no"
+
 // runtimeName is the name of the runtime directory, below that of the system or of a user.
 const runtimeName = "openclaw-gateway"
 

@@ -193,7 +193,7 @@ func (t Target) Ask(ctx context.Context, path string, result any) error {
 // before it is asked for something that may take long.
 func (t Target) Status(ctx context.Context) (api.Status, error) {
 	var s api.Status
-	err := t.Ask(ctx, "/status", &s)
+	err := t.Ask(ctx, api.StatusPath, &s)
 	return s, err
 }
 

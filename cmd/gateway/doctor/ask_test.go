@@ -30,7 +30,7 @@ func TestDoctorAsks(t *testing.T) {
 	if err := ask(t.Context(), path, &status); err != nil || status.Version != "1.0" {
 		t.Errorf("the answer is %+v, %v", status, err)
 	}
-	if got := <-asked; got != "GET /status" {
+	if got := <-asked; got != "GET /status?holders=no" {
 		t.Errorf("asked %s", got)
 	}
 }

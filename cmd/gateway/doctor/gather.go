@@ -51,7 +51,7 @@ type Options struct {
 
 // ask gets the status from the launcher, which knows it by heart.
 func ask(ctx context.Context, control string, status *api.Status) error {
-	return client.Target{Control: control}.Call(ctx, http.MethodGet, "/status", nil, status)
+	return client.Target{Control: control}.Call(ctx, http.MethodGet, api.StatusPath, nil, status)
 }
 
 // gatherer is one look at the machine.
