@@ -12,7 +12,7 @@ import (
 
 // Container is a container that a holder is in, or for which it holds the port.
 type Container struct {
-	Engine string // docker, podman, lxc, machine; "" where it is not known
+	Engine string // docker, podman, lxc, machine, qemu; "" where it is not known
 	Name   string // or id; "" for the one that publishes the port
 }
 
@@ -23,6 +23,7 @@ var containers = []struct {
 }{
 	{"docker", regexp.MustCompile(`/docker[-/]([0-9a-f]{12})[0-9a-f]{52}`)},
 	{"podman", regexp.MustCompile(`/libpod-(?:conmon-)?([0-9a-f]{12})[0-9a-f]{52}`)}, // conmon keeps a port that is published
+	{"qemu", regexp.MustCompile(`/machine-qemu\\x2d\d+\\x2d([^/]+)\.scope`)},         // libvirt's, which a poweroff would cut off
 	{"lxc", regexp.MustCompile(`/lxc(?:\.payload\.|/)([^/]+)`)},
 	{"machine", regexp.MustCompile(`/(?:machine-|systemd-nspawn@)([^/]+)\.(?:scope|service)`)},
 }
@@ -36,7 +37,8 @@ func contained(h *Holder, own string) *Container {
 			return &Container{Engine: c.engine, Name: match[1]}
 		}
 	}
-	if h.InUnit == "docker.service" && (h.Name == "docker-proxy" || h.Name == "dockerd") {
+	// rootlesskit is what a rootless Docker publishes ports by.
+	if h.InUnit == "docker.service" && slices.Contains([]string{"docker-proxy", "dockerd", "rootlesskit"}, h.Name) {
 		return &Container{Engine: "docker"}
 	}
 	// One that may not be asked counts as one that is not in another.
@@ -57,6 +59,8 @@ func (c *Container) why(gateway bool) string {
 		return what + " in a container"
 	case c.Name == "":
 		return "it publishes a port of a container of " + c.Engine
+	case c.Engine == "qemu":
+		return what + " in the virtual machine " + c.Name
 	case c.Engine == "machine":
 		return what + " in the container " + c.Name
 	default:
@@ -69,16 +73,20 @@ func (c *Container) remedy(h Holder, by Asker) Remedy {
 	root := systemd.AsRoot
 	name := systemd.Quote(c.Name)
 	const stops = "stops its container"
+	docker := func(arguments string) string {
+		if manager := managerOf(h); manager.User {
+			// Rootless: its own daemon, which root may ask as well.
+			return by.AsOwner(manager.UID, fmt.Sprintf("docker --host unix:///run/user/%d/docker.sock %s", manager.UID, arguments))
+		}
+		return root(by.UID, "docker "+arguments)
+	}
 	switch {
 	case c.Engine == "docker" && c.Name == "":
-		list := fmt.Sprintf("docker ps --quiet --filter publish=%d", h.Wanted[0].Port())
-		return Remedy{root(by.UID, "docker stop $("+root(by.UID, list)+")"), stops}
-	case c.Engine == "docker" && managerOf(h).User:
-		// Rootless: its own daemon, which root may ask as well.
-		uid := managerOf(h).UID
-		return Remedy{by.AsOwner(uid, fmt.Sprintf("docker --host unix:///run/user/%d/docker.sock stop %s", uid, name)), stops}
+		return Remedy{docker(fmt.Sprintf("stop $(%s)", docker(fmt.Sprintf("ps --quiet --filter publish=%d", h.Wanted[0].Port())))), stops}
 	case c.Engine == "docker":
-		return Remedy{root(by.UID, "docker stop "+name), stops}
+		return Remedy{docker("stop " + name), stops}
+	case c.Engine == "qemu":
+		return Remedy{root(by.UID, "virsh shutdown "+systemd.Quote(strings.ReplaceAll(c.Name, `\x2d`, "-"))), "shuts its virtual machine down"}
 	case c.Engine == "podman":
 		return Remedy{managerOf(h).As(by.UID, "podman stop "+name), stops}
 	case c.Engine == "lxc":

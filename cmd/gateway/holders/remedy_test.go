@@ -183,6 +183,14 @@ func TestContainers(t *testing.T) {
 			"/system.slice/docker.service", "docker-proxy", "sudo docker stop $(sudo docker ps --quiet --filter publish=18789)",
 			"docker stop $(docker ps --quiet --filter publish=18789)",
 		},
+		{
+			"/user.slice/user-4000000.slice/user@4000000.service/app.slice/docker.service", "rootlesskit",
+			"docker --host unix:///run/user/4000000/docker.sock stop $(docker --host unix:///run/user/4000000/docker.sock ps --quiet --filter publish=18789)",
+			"docker --host unix:///run/user/4000000/docker.sock stop $(docker --host unix:///run/user/4000000/docker.sock ps --quiet --filter publish=18789)",
+		},
+		{
+			`/machine.slice/machine-qemu\x2d3\x2dmy\x2dvm.scope/libvirt/emulator`, "qemu-system-x86", "sudo virsh shutdown my-vm", "virsh shutdown my-vm",
+		},
 	} {
 		h := Holder{Process: proctree.Process{PID: 1 << 30, Name: test.name}, UID: 100_000, Cgroup: test.cgroup, Role: Foreign}
 		h.InUnit, h.UserUnit = proctree.UnitOf(h.Cgroup)

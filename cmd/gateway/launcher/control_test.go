@@ -275,3 +275,19 @@ func TestHistory(t *testing.T) {
 		t.Errorf("the newest of %d is %+v", len(g), g[len(g)-1])
 	}
 }
+
+// TestStatusNamesFile: whoever reads the status may be in another directory than the launcher.
+func TestStatusNamesFile(t *testing.T) {
+	l, _, _ := rigControl(t)
+	t.Chdir(t.TempDir())
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for named, want := range map[string]string{"c.yaml": filepath.Join(here, "c.yaml"), "/etc/c.yaml": "/etc/c.yaml", "": ""} {
+		l.reporter.configured(configReport{path: named})
+		if got := l.Status().Config.Path; got != want {
+			t.Errorf("%q is shown as %q, want %q", named, got, want)
+		}
+	}
+}

@@ -44,7 +44,7 @@ func (h *history) lives(observed *worker.Status) []api.Life {
 		})
 	}
 	n := len(exits)
-	if observed == nil || observed.PID == 0 || n > 0 && exits[n-1].Generation >= observed.Generation {
+	if observed.PID == 0 || n > 0 && exits[n-1].Generation >= observed.Generation {
 		return lives
 	}
 	return append(lives, api.Life{

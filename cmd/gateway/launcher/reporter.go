@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +47,10 @@ func (r *reporter) observe(status worker.Status, addresses []netip.AddrPort) {
 
 // configured takes note of what became of the configuration file.
 func (r *reporter) configured(report configReport) {
+	// Whoever reads it may be in another directory.
+	if path, err := filepath.Abs(report.path); err == nil && report.path != "" {
+		report.path = path
+	}
 	r.configuration.Store(&report)
 	r.systemd.reject(report.err)
 	r.feed.tell(&r.observed)
