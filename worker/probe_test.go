@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,25 +19,20 @@ import (
 	"openclaw-gateway/worker/handoff"
 )
 
+// TestProbeHTTP: an answer that is not ready is told, and the path asked for again, by auto as well.
 func TestProbeHTTP(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, command(t, "serve", "unready=2"))
-	r.spec.Probe, r.spec.ReadyPath = ProbeHTTP, "/ready"
-	r.run()
-	r.await(Ready)
-	if log := r.log.String(); strings.Count(log, "was answered with 503") != 2 {
-		t.Error("two requests were answered with 503")
-	}
-}
-
-func TestProbeAutoHTTP(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, command(t, "serve", "unready=1"))
-	r.spec.Probe, r.spec.ReadyPath = ProbeAuto, "/ready"
-	r.run()
-	r.await(Ready)
-	if log := r.log.String(); strings.Count(log, "was answered with 503") != 1 {
-		t.Error("one request was answered with 503")
+	for probe, unready := range map[Probe]int{ProbeHTTP: 2, ProbeAuto: 1} {
+		t.Run(string(probe), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, command(t, "serve", fmt.Sprintf("unready=%d", unready)))
+			r.spec.Probe, r.spec.ReadyPath = probe, "/ready"
+			r.run()
+			r.await(Ready)
+			if got := strings.Count(r.log.String(), "was answered with 503"); got != unready {
+				t.Errorf("%d requests were answered with 503, want %d", got, unready)
+			}
+		})
 	}
 }
 

@@ -86,18 +86,21 @@ func (t *tree) killed(test *testing.T, main int) []proctree.Process {
 	return strays
 }
 
+// plant returns the tree of a generation.
+func plant(t *testing.T, trees *trees, number int) *tree {
+	t.Helper()
+	planted, err := trees.plant(generations, number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return planted
+}
+
 // TestTwoTrees ends one of two trees that stand beside each other. What has left its cgroup is told by its mark, what has
 // no mark by its parent; and what nothing connects with either ends with the last.
 func TestTwoTrees(t *testing.T) {
 	inPlaces(t, func(t *testing.T, trees *trees) {
-		one, err := trees.plant(generations, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		two, err := trees.plant(generations, 2)
-		if err != nil {
-			t.Fatal(err)
-		}
+		one, two := plant(t, trees, 1), plant(t, trees, 2)
 		const inside = "sleep 100 >/dev/null & echo $!"
 		oneMain, ones := one.shell(t, inside)
 		twoMain, twos := two.shell(t, "{ "+inside+"; env -i sleep 100 >/dev/null & echo $!; }")
@@ -135,14 +138,7 @@ func TestTwoTrees(t *testing.T) {
 // TestTreesEndTogether: what is nobody's ends even so when each of two is the last.
 func TestTreesEndTogether(t *testing.T) {
 	inPlaces(t, func(t *testing.T, trees *trees) {
-		one, err := trees.plant(generations, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		two, err := trees.plant(generations, 2)
-		if err != nil {
-			t.Fatal(err)
-		}
+		one, two := plant(t, trees, 1), plant(t, trees, 2)
 		unmarked := bystander(t).Process.Pid
 		// The main process of the second has ended as well.
 		two.ending = true

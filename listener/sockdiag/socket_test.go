@@ -1,7 +1,6 @@
 package sockdiag
 
 import (
-	"context"
 	"net"
 	"net/netip"
 	"os"
@@ -215,14 +214,4 @@ func TestSourcesAgree(t *testing.T) {
 			}
 		}
 	}
-}
-
-func dial(t testing.TB, addr netip.AddrPort) net.Conn {
-	t.Helper()
-	c, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
 }

@@ -95,6 +95,38 @@ func AtFreePort[S any](t testing.TB, host string, bind func(netip.AddrPort) (S, 
 	return socket
 }
 
+// Server listens by package net, for as long as the test takes.
+func Server(t testing.TB, network, address string) (*net.TCPListener, netip.AddrPort) {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	addr := l.Addr().(*net.TCPAddr).AddrPort()
+	return l.(*net.TCPListener), netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+}
+
+// Crowd opens 4,000 descriptors of this process, or fewer if its limit is lower: pairs of connections to one listener.
+func Crowd(t testing.TB) (addr netip.AddrPort, pairs int) {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	pairs = min(2000, int(limit.Cur-100)/2)
+	l, addr := Server(t, "tcp4", "127.0.0.1:0")
+	for range pairs {
+		Dial(t, addr)
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	return addr, pairs
+}
+
 // Dial connects, which the kernel does without whoever listens.
 func Dial(t testing.TB, address netip.AddrPort) net.Conn {
 	t.Helper()

@@ -14,7 +14,7 @@ import (
 )
 
 func TestInUse(t *testing.T) {
-	l, addr := listen(t, "tcp4", "127.0.0.1:0")
+	l, addr := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	cmd, end := startHolder(t, l, "gateway", "--token", "hunter2")
 	if got, want := InUse(t.Context(), addr), fmt.Sprintf("%s is held by this very process (pid %d)", addr, os.Getpid()); !strings.HasPrefix(got, want) {
 		t.Errorf("held by itself:\n got %s\nwant %s…", got, want)
@@ -35,7 +35,7 @@ func TestInUse(t *testing.T) {
 
 // The port of an outgoing connection cannot be bound either, and no listener explains it.
 func TestInUseWithoutListener(t *testing.T) {
-	_, addr := listen(t, "tcp4", "127.0.0.1:0")
+	_, addr := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	client := sockets.Dial(t, addr).LocalAddr().(*net.TCPAddr).AddrPort()
 	want := fmt.Sprintf("%s is held by this very process", client)
 	if got := InUse(t.Context(), client); !strings.HasPrefix(got, want) {
@@ -44,7 +44,7 @@ func TestInUseWithoutListener(t *testing.T) {
 }
 
 func TestInUseConflict(t *testing.T) {
-	l, addr := listen(t, "tcp4", "127.0.0.1:0")
+	l, addr := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	cmd, _ := startHolder(t, l, "gateway")
 	l.Close()
 	got := InUse(t.Context(), netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()))

@@ -133,14 +133,3 @@ func unprivileged(cmd *exec.Cmd) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	}
 }
-
-func listen(t testing.TB, network, address string) (*net.TCPListener, netip.AddrPort) {
-	t.Helper()
-	l, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	addr := l.Addr().(*net.TCPAddr).AddrPort()
-	return l.(*net.TCPListener), netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-}

@@ -22,8 +22,8 @@ import (
 )
 
 func TestOpen(t *testing.T) {
-	l, _ := listen(t, "tcp4", "127.0.0.1:0")
-	other, _ := listen(t, "tcp4", "127.0.0.1:0")
+	l, _ := sockets.Server(t, "tcp4", "127.0.0.1:0")
+	other, _ := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	shared, own := sockets.Inode(t, l), sockets.Inode(t, other)
 	duplicate, err := l.File() // a second descriptor is no second holder
 	if err != nil {
@@ -77,7 +77,7 @@ func TestOpen(t *testing.T) {
 
 // A process can have no argv that says anything; the kernel still has a name for it.
 func TestOpenWithoutArgv(t *testing.T) {
-	l, _ := listen(t, "tcp4", "127.0.0.1:0")
+	l, _ := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	inode := sockets.Inode(t, l)
 	startHolder(t, l, "")
 	l.Close()
@@ -92,7 +92,7 @@ func TestOpenWithoutArgv(t *testing.T) {
 
 // A process that ends between the listing and the look is neither an error nor unseen.
 func TestAmongProcessGone(t *testing.T) {
-	l, _ := listen(t, "tcp4", "127.0.0.1:0")
+	l, _ := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	inode := sockets.Inode(t, l)
 	cmd, end := startHolder(t, l, "gateway")
 	self, err := procfs.Self()
@@ -133,7 +133,7 @@ func TestAmongHiddenProcesses(t *testing.T) {
 }
 
 func TestUnprivileged(t *testing.T) {
-	l, addr := listen(t, "tcp4", "127.0.0.1:0")
+	l, addr := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	got := reportOf(t, addr, sockets.Inode(t, l), 1)
 	if got.Unseen == 0 || !got.Denied {
 		t.Errorf("got %+v, want some unseen, and PID 1 among them", got)
@@ -205,7 +205,7 @@ func startTime(t *testing.T, pid int) uint64 {
 // TestDescribe: a process is described, and its start is a moment.
 func TestDescribe(t *testing.T) {
 	before := time.Now()
-	l, _ := listen(t, "tcp4", "127.0.0.1:0")
+	l, _ := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	cmd, _ := startHolder(t, l)
 	after := time.Now()
 	h, err := describe(cmd.Process.Pid)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -14,7 +15,7 @@ import (
 // command line and its descent prove.
 func TestListening(t *testing.T) {
 	t.Parallel()
-	listener, address := listen(t, "tcp4", "127.0.0.1:0")
+	listener, address := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	program, mark := "/proc/self/exe", ""
 	start := func(argv ...string) int {
 		t.Helper()
