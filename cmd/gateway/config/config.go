@@ -28,6 +28,8 @@ type Config struct {
 
 	// Content is the file as it was read; nil without one.
 	Content []byte `mapstructure:"-"`
+	// Written is when the file was written last before it was read; zero without one.
+	Written time.Time `mapstructure:"-"`
 	// Source says for each key where its value comes from: "FILE:LINE" or the name of a variable. A key that is
 	// missing here has its default.
 	Source map[string]string `mapstructure:"-"`

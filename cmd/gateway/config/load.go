@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
@@ -23,11 +25,30 @@ func Load(path string) (*Config, error) {
 	if path == "" {
 		return load("", nil, os.LookupEnv)
 	}
-	content, err := os.ReadFile(path)
+	content, written, err := readFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the configuration: %w", err)
 	}
-	return load(path, content, os.LookupEnv)
+	cfg, err := load(path, content, os.LookupEnv)
+	if cfg != nil {
+		cfg.Written = written
+	}
+	return cfg, err
+}
+
+// readFile returns the file and when it was written last, before it was read.
+func readFile(path string) (content []byte, written time.Time, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	content, err = io.ReadAll(file)
+	return content, info.ModTime(), err
 }
 
 // Parse is Load for a file that has been read already, or is not saved yet; content is nil without a path.

@@ -63,9 +63,9 @@ func healthy(t *testing.T) *Facts {
 		facts.Sockets = append(facts.Sockets, holders.Socket{
 			Socket: sockdiag.Socket{Address: address, Inode: uint64(i + 1), Backlog: 4096, Exact: true},
 			Holders: []holders.Holder{
-				{Process: proctree.Process{PID: 1, Name: "systemd"}, Role: holders.Systemd},
-				{Process: proctree.Process{PID: 100}, Role: holders.Launcher},
-				{Process: proctree.Process{PID: 101}, Role: holders.Worker},
+				{Process: proctree.Process{PID: 1, Name: "systemd"}, Role: api.RoleSystemd},
+				{Process: proctree.Process{PID: 100}, Role: api.RoleLauncher},
+				{Process: proctree.Process{PID: 101}, Role: api.RoleWorker},
 			},
 		})
 	}
@@ -121,7 +121,7 @@ func userUnits(f *Facts, state string) *Scope {
 	return &f.Scopes[1]
 }
 
-var orphan = holders.Holder{Process: proctree.Process{PID: 4711}, Command: "node openclaw gateway", Role: holders.Orphan, Why: "it is an OpenClaw gateway that is the main process of no unit"}
+var orphan = holders.Holder{Process: proctree.Process{PID: 4711}, Command: "node openclaw gateway", Role: api.RoleOrphan, Why: "it is an OpenClaw gateway that is the main process of no unit"}
 
 // situation is a change that brings about a kind of finding, with a part of its
 // summary and, where it is short, the fix.
@@ -138,21 +138,21 @@ var situations = []situation{
 		taken(f, orphan)
 	}},
 	{"port-held-by-rival", "that claw.service keeps running", "systemctl disable --now claw.service", func(f *Facts) {
-		add(f, holders.Holder{Process: proctree.Process{PID: 5}, Role: holders.Rival, RunBy: holders.RunBy{Unit: "claw.service", Enabled: true}, Why: "it is an OpenClaw gateway that claw.service keeps running"}, 1)
+		add(f, holders.Holder{Process: proctree.Process{PID: 5}, Role: api.RoleRival, RunBy: holders.RunBy{Unit: "claw.service", Enabled: true}, Why: "it is an OpenClaw gateway that claw.service keeps running"}, 1)
 	}},
 	{"port-held-by-rival", "pid 5", "systemctl stop run-u1.service", func(f *Facts) {
-		add(f, holders.Holder{Process: proctree.Process{PID: 5}, Role: holders.Rival, RunBy: holders.RunBy{Unit: "run-u1.service"}}, 1)
+		add(f, holders.Holder{Process: proctree.Process{PID: 5}, Role: api.RoleRival, RunBy: holders.RunBy{Unit: "run-u1.service"}}, 1)
 	}},
 	{"port-held-by-foreign", "it is no OpenClaw gateway", "gateway reclaim --force 127.0.0.1:18789", func(f *Facts) {
-		add(f, holders.Holder{Process: proctree.Process{PID: 5}, InUnit: "session-1.scope", Role: holders.Foreign, Why: "it is no OpenClaw gateway"}, 1)
+		add(f, holders.Holder{Process: proctree.Process{PID: 5}, InUnit: "session-1.scope", Role: api.RoleForeign, Why: "it is no OpenClaw gateway"}, 1)
 	}},
 	{"port-held-by-foreign", "pid 5", "systemctl stop nginx.service", func(f *Facts) {
-		add(f, holders.Holder{Process: proctree.Process{PID: 5}, InUnit: "nginx.service", Role: holders.Foreign, RunBy: holders.RunBy{Unit: "nginx.service"}}, 1)
+		add(f, holders.Holder{Process: proctree.Process{PID: 5}, InUnit: "nginx.service", Role: api.RoleForeign, RunBy: holders.RunBy{Unit: "nginx.service"}}, 1)
 	}},
 	{"port-held-by-foreign", "for another socket unit, other.socket", "systemctl disable --now other.socket", func(f *Facts) {
 		closed(f, "inactive", "success").Socket.FileState = "disabled"
 		f.Scopes[0].Sockets = append(f.Scopes[0].Sockets, Unit{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netip.AddrPort{ipv4}})
-		taken(f, holders.Holder{Process: proctree.Process{PID: 1}, Role: holders.Systemd})
+		taken(f, holders.Holder{Process: proctree.Process{PID: 1}, Role: api.RoleSystemd})
 	}},
 	{"port-held-by-foreign", "for another socket unit, other.socket of user alice", "systemctl --user disable --now other.socket", func(f *Facts) {
 		f.UID = os.Geteuid()
@@ -216,16 +216,16 @@ var situations = []situation{
 	{"socket-port-taken", "the port is held by other.socket", "systemctl disable --now other.socket && systemctl start openclaw-gateway.socket", func(f *Facts) {
 		s := closed(f, "failed", "resources")
 		s.Sockets = append(s.Sockets, Unit{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netip.AddrPort{ipv4}})
-		taken(f, holders.Holder{Process: proctree.Process{PID: 1}, Role: holders.Systemd})
+		taken(f, holders.Holder{Process: proctree.Process{PID: 1}, Role: api.RoleSystemd})
 	}},
 	{"socket-port-taken", "the port is held by another socket unit", "systemctl start openclaw-gateway.socket", func(f *Facts) {
 		closed(f, "failed", "resources")
-		taken(f, holders.Holder{Process: proctree.Process{PID: 1}, Role: holders.Systemd})
+		taken(f, holders.Holder{Process: proctree.Process{PID: 1}, Role: api.RoleSystemd})
 	}},
 	{"socket-port-taken", "the port is held by openclaw-gateway.socket of user alice", "systemctl disable --now openclaw-gateway.socket openclaw-gateway.service", func(f *Facts) {
 		closed(f, "failed", "resources")
 		userUnits(f, "active")
-		taken(f, holders.Holder{Process: proctree.Process{PID: 8}, UID: uint32(os.Geteuid()), Role: holders.Launcher})
+		taken(f, holders.Holder{Process: proctree.Process{PID: 8}, UID: uint32(os.Geteuid()), Role: api.RoleLauncher})
 	}},
 	{"socket-port-taken", "nobody holds them any more", "systemctl start openclaw-gateway.socket", func(f *Facts) { closed(f, "failed", "resources") }},
 	{"socket-start-limit", "openclaw-gateway.socket of the system scope was started too often", "systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket", func(f *Facts) {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/say"
@@ -13,7 +14,7 @@ import (
 )
 
 // held returns the processes with that role, each once.
-func (f *Facts) held(role holders.Role) []holders.Holder {
+func (f *Facts) held(role api.Role) []holders.Holder {
 	return slices.DeleteFunc(holders.Each(f.Sockets), func(h holders.Holder) bool { return h.Role != role || f.isMain(h) })
 }
 
@@ -21,7 +22,7 @@ func (f *Facts) held(role holders.Role) []holders.Holder {
 // the sockets from systemd; whether it is a launcher is another check's question.
 func (f *Facts) isMain(h holders.Holder) bool {
 	return slices.ContainsFunc(f.which((*Scope).Installed), func(s *Scope) bool {
-		return s.Service.exists() && s.Service.MainPID == h.PID && h.Role == holders.Foreign
+		return s.Service.exists() && s.Service.MainPID == h.PID && h.Role == api.RoleForeign
 	})
 }
 
@@ -37,7 +38,7 @@ func holding(h holders.Holder) map[string]any {
 }
 
 // heldBy finds the processes with a role that should not hold their addresses.
-func heldBy(role holders.Role) func(*Facts) []Finding {
+func heldBy(role api.Role) func(*Facts) []Finding {
 	return func(f *Facts) []Finding {
 		var findings []Finding
 		for _, h := range f.held(role) {
@@ -51,7 +52,7 @@ func heldBy(role holders.Role) func(*Facts) []Finding {
 }
 
 func heldByForeign(f *Facts) []Finding {
-	findings := heldBy(holders.Foreign)(f)
+	findings := heldBy(api.RoleForeign)(f)
 	for _, o := range f.otherUnits() {
 		findings = append(findings, o.Finding)
 	}
@@ -67,7 +68,7 @@ type otherUnit struct {
 
 func (f *Facts) otherUnits() []otherUnit {
 	var others []otherUnit
-	for _, h := range f.held(holders.Systemd) {
+	for _, h := range f.held(api.RoleSystemd) {
 		h.RunBy.Manager = managerOf(h)
 		for _, address := range h.Addresses {
 			unit, ours := f.socketUnit(address, h.RunBy.Manager)
@@ -83,7 +84,7 @@ func (f *Facts) otherUnits() []otherUnit {
 	}
 	for _, socket := range f.Sockets {
 		if s, unit := f.unseenUnit(socket); unit != nil {
-			h := holders.Holder{UID: socket.UID, Role: holders.Systemd, RunBy: holders.RunBy{Manager: s.Manager}}
+			h := holders.Holder{UID: socket.UID, Role: api.RoleSystemd, RunBy: holders.RunBy{Manager: s.Manager}}
 			summary := fmt.Sprintf("%s is held by systemd for another socket unit, %s", socket.Address, s.ofScope(unit.Name))
 			other := f.otherUnit(h, socket.Address, unit, summary)
 			other.Evidence = s.evidence(map[string]any{

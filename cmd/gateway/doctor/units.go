@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/api"
-	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -71,14 +70,14 @@ func socketPortTaken(f *Facts, s *Scope) (summary, fix string) {
 			return summary + "; the port is held by " + o.ofScope(units.Socket), f.disable(s)
 		}
 	}
-	for _, role := range []holders.Role{holders.Orphan, holders.Rival, holders.Foreign, holders.Launcher, holders.Worker} {
+	for _, role := range []api.Role{api.RoleOrphan, api.RoleRival, api.RoleForeign, api.RoleLauncher, api.RoleWorker} {
 		for _, h := range f.held(role) {
 			if !slices.ContainsFunc(h.Addresses, inTheWay) {
 				continue
 			}
 			who = append(who, fmt.Sprintf("pid %d (%s)", h.PID, h.Role))
 			// A launcher takes its worker along.
-			if step := h.Remedy(f.Asker).Command; role != holders.Worker && !slices.Contains(steps, step) {
+			if step := h.Remedy(f.Asker).Command; role != api.RoleWorker && !slices.Contains(steps, step) {
 				steps = append(steps, step)
 			}
 		}

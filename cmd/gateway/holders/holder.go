@@ -3,6 +3,7 @@ package holders
 import (
 	"net/netip"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/worker/proctree"
 )
@@ -23,7 +24,7 @@ type Holder struct {
 	InUnit   string
 	UserUnit bool
 
-	Role Role
+	Role api.Role
 	// Why is the reason for the role, in words, where it is orphan, rival or foreign.
 	Why string
 	// RunBy is what keeps it running.
@@ -58,7 +59,7 @@ func Manager(pid int) Holder {
 	if err != nil {
 		h = Holder{Process: proctree.Process{PID: pid}, Command: "systemd"}
 	}
-	h.Role = Systemd
+	h.Role = api.RoleSystemd
 	return h
 }
 

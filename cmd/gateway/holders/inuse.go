@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
@@ -41,10 +42,10 @@ func explain(addr netip.AddrPort, sockets []Socket, unseen int, by Asker) string
 	all := Each(sockets)
 	// The one that gave the socket to the others has to let go first.
 	slices.SortStableFunc(all, func(a, b Holder) int {
-		if (a.Role == Systemd) == (b.Role == Systemd) {
+		if (a.Role == api.RoleSystemd) == (b.Role == api.RoleSystemd) {
 			return a.PID - b.PID
 		}
-		if a.Role == Systemd {
+		if a.Role == api.RoleSystemd {
 			return -1
 		}
 		return 1

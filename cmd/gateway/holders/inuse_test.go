@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/proctree"
@@ -59,17 +60,17 @@ func TestExplain(t *testing.T) {
 	const free = 5_000_000 // above PID_MAX_LIMIT of the kernel, and no user's number
 	root := Asker{Program: "gateway"}
 	addr := netip.MustParseAddrPort("127.0.0.1:18789")
-	process := func(pid int, command, unit string, role Role, by RunBy) Holder {
+	process := func(pid int, command, unit string, role api.Role, by RunBy) Holder {
 		return Holder{Process: proctree.Process{PID: pid}, Command: command, InUnit: unit, Role: role, RunBy: by}
 	}
 	var (
-		orphan  = process(free, "node openclaw.mjs gateway", "session-3.scope", Orphan, RunBy{})
-		child   = process(free+1, "node child", "", Orphan, RunBy{})
-		service = process(free+2, "gateway run", "openclaw-gateway.service", Launcher, RunBy{Unit: "openclaw-gateway.service", Ours: true})
-		escaped = process(free+5, "x", `a\x2db.service`, Foreign, RunBy{Unit: `a\x2db.service`})
-		manager = process(1, "/sbin/init", "init.scope", Systemd, RunBy{Unit: "openclaw-gateway.socket", Ours: true})
-		other   = process(1, "/sbin/init", "init.scope", Systemd, RunBy{Unit: "x.socket"})
-		users   = process(free+6, "x", "x.service", Foreign, RunBy{})
+		orphan  = process(free, "node openclaw.mjs gateway", "session-3.scope", api.RoleOrphan, RunBy{})
+		child   = process(free+1, "node child", "", api.RoleOrphan, RunBy{})
+		service = process(free+2, "gateway run", "openclaw-gateway.service", api.RoleLauncher, RunBy{Unit: "openclaw-gateway.service", Ours: true})
+		escaped = process(free+5, "x", `a\x2db.service`, api.RoleForeign, RunBy{Unit: `a\x2db.service`})
+		manager = process(1, "/sbin/init", "init.scope", api.RoleSystemd, RunBy{Unit: "openclaw-gateway.socket", Ours: true})
+		other   = process(1, "/sbin/init", "init.scope", api.RoleSystemd, RunBy{Unit: "x.socket"})
+		users   = process(free+6, "x", "x.service", api.RoleForeign, RunBy{})
 	)
 	users.UID, users.UserUnit = free, true
 	for _, tc := range []struct {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/systemd"
 )
 
@@ -77,13 +78,13 @@ func (r Remedy) String() string { return fmt.Sprintf("`%s` %s", r.Command, r.Doe
 // Remedy says what to run: it depends on what the holder is to us, who asks, and what keeps it running.
 func (h Holder) Remedy(by Asker) Remedy {
 	switch h.Role {
-	case Orphan:
+	case api.RoleOrphan:
 		return Remedy{h.reclaim(by, ""), "ends it"}
-	case Rival, Foreign:
+	case api.RoleRival, api.RoleForeign:
 		return h.end(by)
-	case Launcher, Worker:
+	case api.RoleLauncher, api.RoleWorker:
 		return h.stop(by)
-	case Systemd:
+	case api.RoleSystemd:
 		return h.close(by)
 	default:
 		return h.show(by)
@@ -98,7 +99,7 @@ func (h Holder) end(by Asker) Remedy {
 	case h.RunBy.Unit == "":
 		// And not kill(1): it proves that the process is still there and still the one, holds the address, and has ended.
 		return Remedy{h.reclaim(by, "--force "), "ends it"}
-	case h.Role == Rival && h.RunBy.Enabled:
+	case h.Role == api.RoleRival && h.RunBy.Enabled:
 		return Remedy{h.RunBy.command(by.UID, true), "ends it for good"}
 	default:
 		return Remedy{h.RunBy.command(by.UID, false), "stops it"}

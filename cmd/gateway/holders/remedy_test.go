@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/worker/proctree"
 )
@@ -26,8 +27,8 @@ const (
 )
 
 // remedies has a command for each cell that can occur, for root, the owner and somebody else.
-var remedies = map[Role]map[string][3]string{
-	Systemd: {
+var remedies = map[api.Role]map[string][3]string{
+	api.RoleSystemd: {
 		bySystem: {"systemctl disable --now x.socket", "sudo systemctl disable --now x.socket", "sudo systemctl disable --now x.socket"},
 		byUser: {
 			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.socket",
@@ -37,7 +38,7 @@ var remedies = map[Role]map[string][3]string{
 		byTransient: {"systemctl stop x.socket", "sudo systemctl stop x.socket", "sudo systemctl stop x.socket"},
 		byNothing:   {"systemctl list-sockets", "sudo systemctl list-sockets", "sudo systemctl list-sockets"},
 	},
-	Launcher: {
+	api.RoleLauncher: {
 		bySystem: {"gateway stop --system", "sudo gateway stop --system", "sudo gateway stop --system"},
 		byUser: {
 			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 gateway stop --user",
@@ -47,13 +48,13 @@ var remedies = map[Role]map[string][3]string{
 		byTransient: {"systemctl stop x.service", "sudo systemctl stop x.service", "sudo systemctl stop x.service"},
 		byNothing:   {"kill 4710", "kill 4710", "sudo kill 4710"},
 	},
-	Orphan: {
+	api.RoleOrphan: {
 		byNothing: {
 			"gateway reclaim 127.0.0.1:18789 '[::1]:18789'", "gateway reclaim 127.0.0.1:18789 '[::1]:18789'",
 			"sudo gateway reclaim 127.0.0.1:18789 '[::1]:18789'",
 		},
 	},
-	Rival: {
+	api.RoleRival: {
 		bySystem: {"systemctl disable --now x.service", "sudo systemctl disable --now x.service", "sudo systemctl disable --now x.service"},
 		byUser: {
 			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.service",
@@ -62,7 +63,7 @@ var remedies = map[Role]map[string][3]string{
 		},
 		byTransient: {"systemctl stop x.service", "sudo systemctl stop x.service", "sudo systemctl stop x.service"},
 	},
-	Foreign: {
+	api.RoleForeign: {
 		bySystem: {"systemctl stop x.service", "sudo systemctl stop x.service", "sudo systemctl stop x.service"},
 		byUser: {
 			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user stop x.service",
@@ -85,14 +86,14 @@ var remedies = map[Role]map[string][3]string{
 }
 
 // impossible has the reason for each cell that is empty.
-var impossible = map[Role]map[string]string{
-	Systemd:  {byContainer: "a manager in a container is that container's, and foreign"},
-	Launcher: {byContainer: "its worker and its control socket are in the container too, which is foreign as a whole"},
-	Orphan: {
+var impossible = map[api.Role]map[string]string{
+	api.RoleSystemd:  {byContainer: "a manager in a container is that container's, and foreign"},
+	api.RoleLauncher: {byContainer: "its worker and its control socket are in the container too, which is foreign as a whole"},
+	api.RoleOrphan: {
 		bySystem: "whom a unit keeps running is a rival", byUser: "whom a unit keeps running is a rival",
 		byTransient: "whom a unit keeps running is a rival", byContainer: "whoever runs the container starts it again: it is foreign",
 	},
-	Rival: {byContainer: "it is foreign: the unit is the container's", byNothing: "it is an orphan"},
+	api.RoleRival: {byContainer: "it is foreign: the unit is the container's", byNothing: "it is an orphan"},
 	Unseen: {
 		bySystem: "what cannot be seen is in no unit", byUser: "what cannot be seen is in no unit",
 		byTransient: "what cannot be seen is in no unit", byContainer: "that it is in one cannot be told from here",
@@ -105,8 +106,8 @@ func TestRemedy(t *testing.T) {
 	t.Parallel()
 	const uid = 4_000_000 // no user's number
 	user := systemd.Manager{User: true, UID: uid}
-	remedies[Worker], impossible[Worker] = remedies[Launcher], impossible[Launcher] // who goes with its launcher
-	for _, role := range []Role{Systemd, Launcher, Worker, Orphan, Rival, Foreign, Unseen} {
+	remedies[api.RoleWorker], impossible[api.RoleWorker] = remedies[api.RoleLauncher], impossible[api.RoleLauncher] // who goes with its launcher
+	for _, role := range []api.Role{api.RoleSystemd, api.RoleLauncher, api.RoleWorker, api.RoleOrphan, api.RoleRival, api.RoleForeign, Unseen} {
 		for _, by := range []string{bySystem, byUser, byTransient, byContainer, byNothing} {
 			want, occurs := remedies[role][by]
 			if reason := impossible[role][by]; occurs == (reason != "") {
@@ -120,10 +121,10 @@ func TestRemedy(t *testing.T) {
 				Wanted: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")},
 			}
 			unit := "x.service"
-			if role == Systemd {
+			if role == api.RoleSystemd {
 				unit = "x.socket"
 			}
-			ours := role == Launcher || role == Worker
+			ours := role == api.RoleLauncher || role == api.RoleWorker
 			h.RunBy = map[string]RunBy{
 				bySystem:    {Unit: unit, Enabled: true, Ours: ours},
 				byUser:      {Unit: unit, Enabled: true, Manager: user, Ours: ours},
@@ -146,10 +147,10 @@ func TestRemedyWith(t *testing.T) {
 	t.Parallel()
 	wanted := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789")}
 	for want, h := range map[string]Holder{
-		"`systemctl stop x.service x.socket` stops it":                                   {Role: Foreign, RunBy: RunBy{Unit: "x.service", With: []string{"x.socket"}, Enabled: true}},
-		"`systemctl disable --now x.socket x.service` closes it for good":                {Role: Systemd, RunBy: RunBy{Unit: "x.socket", With: []string{"x.service"}, Enabled: true}},
-		"`systemctl stop 'a;id>pwn;.service'` stops it":                                  {Role: Rival, RunBy: RunBy{Unit: "a;id>pwn;.service"}},
-		"`gateway stop --system` stops the launcher and its worker, and closes the port": {Role: Systemd, RunBy: RunBy{Unit: "openclaw-gateway.socket", Ours: true, Enabled: true}},
+		"`systemctl stop x.service x.socket` stops it":                                   {Role: api.RoleForeign, RunBy: RunBy{Unit: "x.service", With: []string{"x.socket"}, Enabled: true}},
+		"`systemctl disable --now x.socket x.service` closes it for good":                {Role: api.RoleSystemd, RunBy: RunBy{Unit: "x.socket", With: []string{"x.service"}, Enabled: true}},
+		"`systemctl stop 'a;id>pwn;.service'` stops it":                                  {Role: api.RoleRival, RunBy: RunBy{Unit: "a;id>pwn;.service"}},
+		"`gateway stop --system` stops the launcher and its worker, and closes the port": {Role: api.RoleSystemd, RunBy: RunBy{Unit: "openclaw-gateway.socket", Ours: true, Enabled: true}},
 	} {
 		h.Wanted = wanted
 		if got := h.Remedy(Asker{Program: "gateway"}).String(); got != want {
@@ -192,7 +193,7 @@ func TestContainers(t *testing.T) {
 			`/machine.slice/machine-qemu\x2d3\x2dmy\x2dvm.scope/libvirt/emulator`, "qemu-system-x86", "sudo virsh shutdown my-vm", "virsh shutdown my-vm",
 		},
 	} {
-		h := Holder{Process: proctree.Process{PID: 1 << 30, Name: test.name}, UID: 100_000, Cgroup: test.cgroup, Role: Foreign}
+		h := Holder{Process: proctree.Process{PID: 1 << 30, Name: test.name}, UID: 100_000, Cgroup: test.cgroup, Role: api.RoleForeign}
 		h.InUnit, h.UserUnit = proctree.UnitOf(h.Cgroup)
 		h.Wanted = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789")}
 		if h.RunBy.Container = contained(&h, "/"); h.RunBy.Container == nil {

@@ -17,21 +17,8 @@ import (
 	"openclaw-gateway/worker/proctree"
 )
 
-// Role is what a process that has a socket open is to us.
-type Role = api.Role
-
-// The roles.
-const (
-	Systemd  = api.RoleSystemd
-	Launcher = api.RoleLauncher
-	Worker   = api.RoleWorker
-	Orphan   = api.RoleOrphan
-	Rival    = api.RoleRival
-	Foreign  = api.RoleForeign
-
-	// Unseen is somebody who cannot be seen from here. It is nobody's who is listed as a holder.
-	Unseen Role = "unseen"
-)
+// Unseen is the role of somebody who cannot be seen from here. It is nobody's who is listed as a holder.
+const Unseen api.Role = "unseen"
 
 // Known is what the caller knows for sure; zero where it does not.
 type Known struct {
@@ -62,7 +49,7 @@ func (k Known) Blocking(ctx context.Context, addresses ...netip.AddrPort) (socke
 	named := socketUnits{}
 	for _, socket := range sockets {
 		for i := range socket.Holders {
-			if h := &socket.Holders[i]; h.Role == Systemd {
+			if h := &socket.Holders[i]; h.Role == api.RoleSystemd {
 				h.RunBy = named.of(ctx, managerOf(*h), socket.Address)
 			}
 		}
@@ -127,7 +114,7 @@ func (k Known) sockets(
 	for i := range sockets {
 		sockets[i].Holders = byInode[sockets[i].Inode]
 		for j := range sockets[i].Holders {
-			if h := &sockets[i].Holders[j]; h.Role == Launcher || h.Role == Worker {
+			if h := &sockets[i].Holders[j]; h.Role == api.RoleLauncher || h.Role == api.RoleWorker {
 				h.RunBy = look.launcherUnit(ctx, h)
 			}
 		}
@@ -185,25 +172,25 @@ func (l *look) decide(ctx context.Context, h *Holder) {
 	}
 	container := contained(h, proctree.Cgroup(os.Getpid()))
 	switch {
-	case h.PID == l.Manager, h.isManager(), forked(h) == Systemd:
-		h.Role = Systemd
+	case h.PID == l.Manager, h.isManager(), forked(h) == api.RoleSystemd:
+		h.Role = api.RoleSystemd
 	case h.PID == l.Launcher:
-		h.Role, h.launcher = Launcher, h.PID
+		h.Role, h.launcher = api.RoleLauncher, h.PID
 	case h.PID == l.Worker, descends(h.PPID, l.Worker):
-		h.Role, h.launcher = Worker, l.Launcher
-	case isLauncher(h.PID, h.Argv), forked(h) == Launcher, launches(h):
-		h.Role, h.launcher = Launcher, h.PID
+		h.Role, h.launcher = api.RoleWorker, l.Launcher
+	case isLauncher(h.PID, h.Argv), forked(h) == api.RoleLauncher, launches(h):
+		h.Role, h.launcher = api.RoleLauncher, h.PID
 	case l.belongsToLauncher(h):
-		h.Role = Worker
+		h.Role = api.RoleWorker
 	case container != nil:
 		// Whoever runs the container starts it again.
-		h.Role, h.Why = Foreign, container.why(openclaw.IsGateway(h.PID, h.Argv))
+		h.Role, h.Why = api.RoleForeign, container.why(openclaw.IsGateway(h.PID, h.Argv))
 		if container.Engine == "" {
 			h.RunBy = l.service(ctx, h) // with PrivatePIDs=, systemd.exec(5)
 		}
 		h.RunBy.Container = container
 	case !openclaw.IsGateway(h.PID, h.Argv):
-		h.Role, h.Why, h.RunBy = Foreign, "it is no OpenClaw gateway", l.service(ctx, h)
+		h.Role, h.Why, h.RunBy = api.RoleForeign, "it is no OpenClaw gateway", l.service(ctx, h)
 	default:
 		l.decideGateway(ctx, h)
 	}
@@ -223,7 +210,7 @@ func (l *look) decideGateway(ctx context.Context, h *Holder) {
 		for process := range proctree.Ancestry(h.PID) {
 			unit, main := known.unit[process.PID]
 			if main && (process.PID == h.PID || openclaw.IsGateway(process.PID, proctree.Argv(process.PID))) {
-				h.Role, h.RunBy = Rival, l.unit(ctx, manager, unit)
+				h.Role, h.RunBy = api.RoleRival, l.unit(ctx, manager, unit)
 				h.Why = fmt.Sprintf("it is an OpenClaw gateway that %s keeps running", unit)
 				return
 			}
@@ -232,12 +219,12 @@ func (l *look) decideGateway(ctx context.Context, h *Holder) {
 			}
 		}
 		if known.err != nil && manager.User == h.UserUnit && strings.HasSuffix(h.InUnit, ".service") {
-			h.Role, h.RunBy = Rival, l.unit(ctx, manager, h.InUnit)
+			h.Role, h.RunBy = api.RoleRival, l.unit(ctx, manager, h.InUnit)
 			h.Why = fmt.Sprintf("it is an OpenClaw gateway in %s, and whether that keeps it running could not be asked", h.InUnit)
 			return
 		}
 	}
-	h.Role = Orphan
+	h.Role = api.RoleOrphan
 	h.Why = "it is an OpenClaw gateway that is the main process of no unit"
 	if h.InUnit != "" {
 		h.Why += ", left in " + h.InUnit
@@ -339,21 +326,21 @@ func isLauncher(pid int, argv []string) bool {
 // forks says of a process that a manager has forked and has not executed yet what it is: the manager, as long as it is in
 // that one's cgroup, and then the launcher that it becomes in our unit; "" for all others. It has the sockets already. Its
 // name is in parentheses until then.
-func forks(h, parent *Holder) Role {
+func forks(h, parent *Holder) api.Role {
 	switch {
 	case !strings.HasPrefix(h.Name, "(") || !parent.isManager():
 		return ""
 	case h.Cgroup == parent.Cgroup:
-		return Systemd
+		return api.RoleSystemd
 	case h.InUnit == units.Service:
-		return Launcher
+		return api.RoleLauncher
 	default:
 		return ""
 	}
 }
 
 // forked is forks for whoever is its parent.
-func forked(h *Holder) Role {
+func forked(h *Holder) api.Role {
 	if !strings.HasPrefix(h.Name, "(") {
 		return ""
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/proctree"
 )
@@ -25,18 +26,18 @@ func TestListening(t *testing.T) {
 		return cmd.Process.Pid
 	}
 	const entry = "/nowhere/node_modules/openclaw/dist/index.js"
-	want := map[int]Role{
-		os.Getpid(): Launcher, // of the one with its mark
-		start("node", entry, "gateway", "--port", "18789"): Orphan,
-		start("openclaw-gateway", "", ""):                  Foreign, // no Node.js
-		start("/opt/openclaw-gateway", "--port", "18789"):  Foreign,
-		start("python3", "/srv/openclaw.py", "gateway"):    Foreign,
-		start("node", entry, "gateway", "status"):          Foreign,
-		start("/usr/local/bin/gateway", "run"):             Launcher, // the same program as this one
-		start("systemd", "--user"):                         Foreign,  // anybody can write that
+	want := map[int]api.Role{
+		os.Getpid(): api.RoleLauncher, // of the one with its mark
+		start("node", entry, "gateway", "--port", "18789"): api.RoleOrphan,
+		start("openclaw-gateway", "", ""):                  api.RoleForeign,
+		start("/opt/openclaw-gateway", "--port", "18789"):  api.RoleForeign,
+		start("python3", "/srv/openclaw.py", "gateway"):    api.RoleForeign,
+		start("node", entry, "gateway", "status"):          api.RoleForeign,
+		start("/usr/local/bin/gateway", "run"):             api.RoleLauncher, // the same program as this one
+		start("systemd", "--user"):                         api.RoleForeign,
 	}
 	worker := start("node", entry, "gateway")
-	want[worker] = Worker
+	want[worker] = api.RoleWorker
 
 	program = filepath.Join(t.TempDir(), "node")
 	self, err := os.ReadFile("/proc/self/exe")
@@ -46,16 +47,16 @@ func TestListening(t *testing.T) {
 	if err := os.WriteFile(program, self, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	want[start("openclaw-gateway", "", "")] = Orphan
+	want[start("openclaw-gateway", "", "")] = api.RoleOrphan
 	// The worker of a launcher that lives, whatever program that is.
 	launcher, err := proctree.Find(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	mark = fmt.Sprintf("GATEWAY_LAUNCHER=/run/some:where:%d:%d", launcher.PID, launcher.Start)
-	want[start("node", entry, "gateway", "run")] = Worker
+	want[start("node", entry, "gateway", "run")] = api.RoleWorker
 	mark = fmt.Sprintf("GATEWAY_LAUNCHER=/run/some:where:%d:%d", launcher.PID, launcher.Start+1)
-	want[start("node", entry, "gateway", "run")] = Orphan // that one has ended
+	want[start("node", entry, "gateway", "run")] = api.RoleOrphan // that one has ended
 
 	sockets, _, err := Known{Worker: worker}.Listening(t.Context(), address)
 	if err != nil || len(sockets) != 1 || !sockets[0].Exact {
@@ -65,7 +66,7 @@ func TestListening(t *testing.T) {
 		if holder.Role != want[holder.PID] {
 			t.Errorf("%s is %s (%s), want %s", holder.Command, holder.Role, holder.Why, want[holder.PID])
 		}
-		reasoned := slices.Contains([]Role{Orphan, Rival, Foreign}, holder.Role)
+		reasoned := slices.Contains([]api.Role{api.RoleOrphan, api.RoleRival, api.RoleForeign}, holder.Role)
 		if reasoned == (holder.Why == "") {
 			t.Errorf("%s is %s because of %q", holder.Command, holder.Role, holder.Why)
 		}
@@ -89,12 +90,12 @@ func TestForks(t *testing.T) {
 	for _, test := range []struct {
 		name, cgroup string
 		parent       *Holder
-		want         Role
+		want         api.Role
 	}{
-		{"(gateway)", "/init.scope", system, Systemd},
-		{"(gateway)", "/system.slice/openclaw-gateway.service", system, Launcher},
-		{"(gateway)", user + "/init.scope", users, Systemd},
-		{"(gateway)", user + "/app.slice/openclaw-gateway.service", users, Launcher},
+		{"(gateway)", "/init.scope", system, api.RoleSystemd},
+		{"(gateway)", "/system.slice/openclaw-gateway.service", system, api.RoleLauncher},
+		{"(gateway)", user + "/init.scope", users, api.RoleSystemd},
+		{"(gateway)", user + "/app.slice/openclaw-gateway.service", users, api.RoleLauncher},
 		{"(nginx)", "/system.slice/nginx.service", system, ""},
 		{"gateway", "/init.scope", system, ""},
 		{"(gateway)", "/init.scope", shell, ""},

@@ -95,9 +95,9 @@ func (e *editions) end() {
 }
 
 // reload applies the configuration as it is now, and returns when the worker
-// that it asks for is ready, or with the reason why it is not.
-func (e *editions) reload(ctx context.Context) error {
-	ready, err := e.apply()
+// that it asks for is ready, or with the reason why it is not. Noticed: nobody has asked for it, but a file was edited.
+func (e *editions) reload(ctx context.Context, noticed bool) error {
+	ready, err := e.apply(noticed)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,10 @@ func (e *editions) reload(ctx context.Context) error {
 // apply reads the configuration and hands what it asks for to the supervisor.
 // The lock keeps the order of two calls; the outcome is awaited without it, so
 // that a better configuration need not wait for the failure of a bad one.
-func (e *editions) apply() (*pending, error) {
+//
+// A notice may come late, when the edit that it is of has been asked for and was rolled back already: it is not tried
+// again, until somebody asks or writes the file once more.
+func (e *editions) apply(noticed bool) (*pending, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	cfg, err := e.files.Load()
@@ -124,6 +127,11 @@ func (e *editions) apply() (*pending, error) {
 		return nil, err
 	}
 	current := e.current()
+	if latest := e.latest.Load(); noticed && latest != current && latest.cfg.Written.Equal(cfg.Written) && len(compare(latest, next)) == 0 {
+		e.held.dropClaim(next.spec.Edition)
+		e.log.Info("the configuration is the one that did not work")
+		return latest.ready, nil
+	}
 	var changes []api.Change
 	if current != nil {
 		if changes = compare(current, next); len(changes) == 0 {

@@ -1,13 +1,16 @@
 package launcher
 
 import (
-	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker"
 )
 
@@ -16,15 +19,7 @@ import (
 // and the next edit is compared with what comes back.
 func TestGivenUp(t *testing.T) {
 	l, _, at := rigControl(t)
-	var addresses []netip.AddrPort
-	for range 2 {
-		free, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addresses = append(addresses, free.Addr().(*net.TCPAddr).AddrPort())
-		free.Close()
-	}
+	addresses := []netip.AddrPort{freeAddress(t), freeAddress(t)}
 	edit := func(number int, listen ...netip.AddrPort) *edition {
 		t.Helper()
 		if _, err := l.held.claim(number, listen); err != nil {
@@ -64,4 +59,63 @@ func TestGivenUp(t *testing.T) {
 	if l.editions.current() != good || held() != 1 {
 		t.Errorf("when it has ended edition %d is current, and %d addresses are held", l.editions.current().spec.Edition, held())
 	}
+}
+
+// freeAddress returns one that nobody listens on.
+func freeAddress(t *testing.T) netip.AddrPort {
+	t.Helper()
+	listening, address := sockets.Server(t, "tcp", "127.0.0.1:0")
+	listening.Close()
+	return address
+}
+
+// applied counts what the supervisor is told to do.
+type applied int
+
+func (a *applied) Apply(worker.Spec, bool) <-chan error {
+	*a++
+	done := make(chan error)
+	close(done)
+	return done
+}
+
+// TestLateNotice: the notice of an edit that somebody has asked for, and that was rolled back meanwhile, is not a second try
+// of it; asking again is, and so is writing it again.
+func TestLateNotice(t *testing.T) {
+	l, _, _ := rigControl(t)
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	listen := freeAddress(t)
+	t.Cleanup(func() { l.held.retainClaims(func(int) bool { return false }) })
+	write := func(command string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte("listen: ['"+listen.String()+"']\nworker:\n  command: ["+command+"]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var tried applied
+	e := l.editions
+	e.files, e.supervisor = config.Named{Path: path}, &tried
+	reload := func(noticed bool, want applied) {
+		t.Helper()
+		if err := e.reload(t.Context(), noticed); err != nil {
+			t.Fatal(err)
+		}
+		if tried != want {
+			t.Errorf("%d editions were tried, want %d", tried, want)
+		}
+	}
+	write("/bin/good")
+	reload(false, 1)
+	l.observe(worker.Status{State: worker.Ready, Generation: 1, Edition: 1})
+	write("/bin/bad")
+	reload(false, 2)
+	rolledBack := e.latest.Load().spec.Edition
+	l.observe(worker.Status{State: worker.Ready, Generation: 3, Edition: 1, RolledBack: rolledBack})
+	reload(true, 2)
+	reload(false, 3)
+	l.observe(worker.Status{State: worker.Ready, Generation: 5, Edition: 1, RolledBack: e.latest.Load().spec.Edition})
+	if err := os.Chtimes(path, time.Time{}, time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	reload(true, 4)
 }

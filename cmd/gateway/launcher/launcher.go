@@ -28,7 +28,7 @@ func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, file
 	l.editions = &editions{
 		assembler: assembler{files: files, held: held, hello: hello}, log: log, level: level, report: l.reporter.configured,
 	}
-	l.editions.environment = environmentWatch{log: log, edited: func() { l.reloadBeside(context.Background()) }}
+	l.editions.environment = environmentWatch{log: log, edited: func() { l.reloadBeside(context.Background(), true) }}
 	l.desk = &desk{held: held, log: log, observed: &l.reporter.observed}
 	return l
 }
@@ -52,8 +52,8 @@ func (l *launcher) observe(status worker.Status) {
 }
 
 // reloadBeside applies the configuration; the outcome is in the log, and whoever calls does not wait for it.
-func (l *launcher) reloadBeside(ctx context.Context) {
-	go func() { _ = l.Reload(ctx) }()
+func (l *launcher) reloadBeside(ctx context.Context, noticed bool) {
+	go func() { _ = l.editions.reload(ctx, noticed) }()
 }
 
 // Status is what the launcher knows by heart.
@@ -75,7 +75,7 @@ func (l *launcher) Check(question api.CheckRequest) api.CheckReply {
 }
 
 // Reload applies the configuration as it is now.
-func (l *launcher) Reload(ctx context.Context) error { return l.editions.reload(ctx) }
+func (l *launcher) Reload(ctx context.Context) error { return l.editions.reload(ctx, false) }
 
 // Restart starts the next generation.
 func (l *launcher) Restart(ctx context.Context) error {

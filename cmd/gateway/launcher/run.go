@@ -79,7 +79,7 @@ func Run(ctx context.Context, options Options) error {
 	defer l.editions.end()
 	defer beside(held.relisten)()
 	defer time.AfterFunc(startJobLimit, l.reporter.systemd.endStartJob).Stop()
-	handleSignals(log, func() { l.reloadBeside(ctx) }, func() {
+	handleSignals(log, func() { l.reloadBeside(ctx, false) }, func() {
 		notify(daemon.SdNotifyStopping)
 		stop()
 	}, func() {
@@ -158,7 +158,7 @@ func (l *launcher) watchFile(ctx context.Context, edits *watch.Watcher) {
 	err := edits.Run(ctx, func() {
 		l.log.Info("the configuration file was edited", "path", l.editions.files.Name())
 		// The next edit must not wait for the outcome of this one.
-		l.reloadBeside(ctx)
+		l.reloadBeside(ctx, true)
 	})
 	if err != nil && ctx.Err() == nil {
 		l.log.Error("edits of the configuration are not noticed any more, use gateway reload", "error", err)

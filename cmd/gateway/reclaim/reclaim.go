@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/worker/proctree"
 )
@@ -190,11 +191,11 @@ func (v view) same(h holders.Holder) (holders.Holder, bool) {
 // objection is why a process may not be ended, "" if it may.
 func (r *reclaimer) objection(h holders.Holder) Reason {
 	switch {
-	case h.Role == holders.Systemd, h.Role == holders.Launcher, h.Role == holders.Worker, h.PID == 1, h.Name == "systemd": // whatever its role
+	case h.Role == api.RoleSystemd, h.Role == api.RoleLauncher, h.Role == api.RoleWorker, h.PID == 1, h.Name == "systemd": // whatever its role
 		return Untouched
 	case slices.Contains(r.family, h.PID):
 		return Ancestor
-	case h.Role == holders.Orphan, r.Force:
+	case h.Role == api.RoleOrphan, r.Force:
 		handle, err := h.Open()
 		if err != nil {
 			return "" // it has ended, or end will say
@@ -212,7 +213,7 @@ func (r *reclaimer) objection(h holders.Holder) Reason {
 // isOurs reports whether a process may hold the addresses. A manager does so for our socket unit, unless it is known to be
 // for another one.
 func isOurs(h holders.Holder) bool {
-	return h.Role == holders.Systemd && (h.RunBy.Unit == "" || h.RunBy.Ours) || h.Role == holders.Launcher || h.Role == holders.Worker
+	return h.Role == api.RoleSystemd && (h.RunBy.Unit == "" || h.RunBy.Ours) || h.Role == api.RoleLauncher || h.Role == api.RoleWorker
 }
 
 // doomed is a holder that is being ended.

@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/worker/proctree"
@@ -422,7 +423,7 @@ func TestContainer(t *testing.T) {
 	file.Close()
 	result, told := reclaimed(t, at, Options{})
 	check(t, "in the way", result.reasons(), map[int]Reason{inside.Process.Pid: NeedsForce})
-	if len(told) > 0 || !inside.lives(t) || result.Obstacles[0].Role != holders.Foreign {
+	if len(told) > 0 || !inside.lives(t) || result.Obstacles[0].Role != api.RoleForeign {
 		t.Errorf("did %v, left %+v", told, result)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -44,7 +45,7 @@ func (t *Teller) Event(e Event) {
 	switch {
 	case e.Kind == Ended:
 		fmt.Fprintf(t.Out, "pid %d has ended by %s after %s\n", e.Holder.PID, signal, say.Duration(e.After))
-		if e.Holder.Role == holders.Rival {
+		if e.Holder.Role == api.RoleRival {
 			fmt.Fprintf(t.Err, "gateway: %s may start it again: %s\n", e.Holder.RunBy.Unit, e.Holder.Remedy(t.By))
 		}
 	case e.Kind == LetGo:
@@ -111,13 +112,13 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 		return where, o.Remedy(t.By).String()
 	default:
 		switch o.Role {
-		case holders.Systemd:
+		case api.RoleSystemd:
 			reason = "a service manager is never ended"
 			if o.RunBy.Unit != "" {
 				reason = fmt.Sprintf("it holds it for %s, and is never ended", o.RunBy.Unit)
 			}
 			return reason, o.Remedy(t.By).String()
-		case holders.Launcher, holders.Worker:
+		case api.RoleLauncher, api.RoleWorker:
 			return fmt.Sprintf("a %s is never ended", o.Role), o.Remedy(t.By).String()
 		default:
 			return "it is never ended", "end it by other means"
@@ -140,7 +141,7 @@ func describeAll(h holders.Holder) string {
 
 func describeHolder(h holders.Holder) string {
 	kind := string(h.Role)
-	if h.Role == holders.Foreign {
+	if h.Role == api.RoleForeign {
 		kind = "foreign process"
 	}
 	return fmt.Sprintf("%s pid %d of user %s (%s)", kind, h.PID, systemd.UserName(int(h.UID)), h.Command)

@@ -91,7 +91,7 @@ func TestLook(t *testing.T) {
 		t.Fatalf("the sockets are %+v", s.Sockets)
 	}
 	queued := 0
-	roles := map[int]holders.Role{}
+	roles := map[int]api.Role{}
 	for _, socket := range s.Sockets {
 		queued += socket.Queued
 		if socket.Address != address.String() || socket.Backlog == 0 || socket.Connections == nil || *socket.Connections != 1 || len(socket.Holders) != 2 {
@@ -104,7 +104,7 @@ func TestLook(t *testing.T) {
 			}
 		}
 	}
-	want := map[int]holders.Role{os.Getpid(): holders.Foreign, orphan: holders.Orphan, foreign: holders.Foreign}
+	want := map[int]api.Role{os.Getpid(): api.RoleForeign, orphan: api.RoleOrphan, foreign: api.RoleForeign}
 	if queued != 1 || fmt.Sprint(roles) != fmt.Sprint(want) {
 		t.Errorf("%d queued, and the roles are %v, want %v", queued, roles, want)
 	}
@@ -156,7 +156,7 @@ func TestOwner(t *testing.T) {
 func TestIntruders(t *testing.T) {
 	wanted := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")}
 	var sockets []holders.Socket
-	add := func(pid int, role holders.Role, addresses ...string) {
+	add := func(pid int, role api.Role, addresses ...string) {
 		for _, address := range addresses {
 			holder := holders.Holder{Role: role, Why: "why"}
 			holder.PID, holder.Command = pid, "command"
@@ -165,12 +165,12 @@ func TestIntruders(t *testing.T) {
 			})
 		}
 	}
-	add(2, holders.Launcher, "127.0.0.1:18789")
+	add(2, api.RoleLauncher, "127.0.0.1:18789")
 	for pid := 10; pid < 15; pid++ {
-		add(pid, holders.Foreign, "127.0.0.1:18789")
+		add(pid, api.RoleForeign, "127.0.0.1:18789")
 	}
-	add(20, holders.Orphan, "127.0.0.1:18789", "[::1]:18789", "127.0.0.1:18789")
-	add(30, holders.Orphan, "0.0.0.0:18789")
+	add(20, api.RoleOrphan, "127.0.0.1:18789", "[::1]:18789", "127.0.0.1:18789")
+	add(30, api.RoleOrphan, "0.0.0.0:18789")
 	want := []string{
 		"127.0.0.1:18789 and [::1]:18789 are held by pid 20 (command), an orphan: why; `gateway reclaim 127.0.0.1:18789 '[::1]:18789'` ends it",
 		"0.0.0.0:18789, which conflicts with 127.0.0.1:18789 and [::1]:18789, is held by pid 30 (command), an orphan: why; `gateway reclaim 127.0.0.1:18789` ends it",
