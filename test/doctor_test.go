@@ -657,7 +657,7 @@ func testDoctorScopes(t *testing.T, here place) {
 			t.Errorf("for herself the fix is %q", f.Fix)
 		}
 		mend(t, m.Scope, finds(t, m.Scope, "worker-outside-cgroup"),
-			fmt.Sprintf("runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/%d gateway restart --user", alice.UID))
+			fmt.Sprintf("runuser --pty -u alice -- env XDG_RUNTIME_DIR=/run/user/%d gateway restart --user", alice.UID))
 		silent(t, alice)
 	})
 	t.Run("both scopes", func(t *testing.T) {
@@ -688,7 +688,7 @@ func testDoctorScopes(t *testing.T, here place) {
 			"Environment=NOTIFY=1 OPENCLAW_SERVICE_MARKER=openclaw\nExecStart="+claw+"\n[Install]\nWantedBy=default.target\nEND")
 		alice.Systemctl(t, "daemon-reload")
 		alice.Systemctl(t, "enable", "claw.service")
-		forRoot := fmt.Sprintf("runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/%d systemctl --user disable --now claw.service", alice.UID)
+		forRoot := fmt.Sprintf("runuser --pty -u alice -- env XDG_RUNTIME_DIR=/run/user/%d systemctl --user disable --now claw.service", alice.UID)
 		if f := finds(t, m.Scope, "openclaw-unit-enabled"); f.Fix != forRoot {
 			t.Errorf("for root the fix is %q", f.Fix)
 		}

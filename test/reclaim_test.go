@@ -125,7 +125,7 @@ func TestReclaim(t *testing.T) { onBoth(t, testReclaim) }
 func testReclaim(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{Users: true})
 	alice := m.AddUser(t, "alice")
-	asAlice := fmt.Sprintf("runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/%d systemctl --user ", alice.UID)
+	asAlice := fmt.Sprintf("runuser --pty -u alice -- env XDG_RUNTIME_DIR=/run/user/%d systemctl --user ", alice.UID)
 	for name, entry := range map[string]string{"openclaw": fakeEntry, "other": foreignEntry} {
 		m.WriteFile(t, entry, fake, 0o644)
 		m.WriteFile(t, path.Join(path.Dir(path.Dir(entry)), "package.json"), fmt.Sprintf("{%q: %q}", "name", name), 0o644)

@@ -55,7 +55,7 @@ func testRemedy(t *testing.T, here place) {
 			m.Run(t, "chown", "-R", s.User+":", s.Home()+"/.config")
 		}
 	}
-	asAlice := fmt.Sprintf("runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/%d ", alice.UID)
+	asAlice := fmt.Sprintf("runuser --pty -u alice -- env XDG_RUNTIME_DIR=/run/user/%d ", alice.UID)
 
 	// unit writes a unit, which is gone when the test is.
 	unit := func(t *testing.T, s *machine.Scope, name, content string) {

@@ -113,7 +113,7 @@ func testStatus(t *testing.T, here place) {
 		if m.User == "" {
 			return // root is who asks in all of these tests
 		}
-		asAlice := fmt.Sprintf("runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/%d gateway status --user", m.UID)
+		asAlice := fmt.Sprintf("runuser --pty -u alice -- env XDG_RUNTIME_DIR=/run/user/%d gateway status --user", m.UID)
 		wantStatus(t, root.Scope, 3, "down", append(words, manager, "the launcher of user alice: `"+asAlice+"` tells of it")...)
 		if text := root.Run(t, "/bin/sh", "-c", asAlice); !strings.HasPrefix(text, verdict+": ") {
 			t.Errorf("%s says\n%s", asAlice, text)

@@ -31,9 +31,9 @@ var remedies = map[api.Role]map[string][3]string{
 	api.RoleSystemd: {
 		bySystem: {"systemctl disable --now x.socket", "sudo systemctl disable --now x.socket", "sudo systemctl disable --now x.socket"},
 		byUser: {
-			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.socket",
+			"runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.socket",
 			"systemctl --user disable --now x.socket",
-			"sudo runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.socket",
+			"sudo runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.socket",
 		},
 		byTransient: {"systemctl stop x.socket", "sudo systemctl stop x.socket", "sudo systemctl stop x.socket"},
 		byNothing:   {"systemctl list-sockets", "sudo systemctl list-sockets", "sudo systemctl list-sockets"},
@@ -41,9 +41,9 @@ var remedies = map[api.Role]map[string][3]string{
 	api.RoleLauncher: {
 		bySystem: {"gateway stop --system", "sudo gateway stop --system", "sudo gateway stop --system"},
 		byUser: {
-			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 gateway stop --user",
+			"runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 gateway stop --user",
 			"gateway stop --user",
-			"sudo runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 gateway stop --user",
+			"sudo runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 gateway stop --user",
 		},
 		byTransient: {"systemctl stop x.service", "sudo systemctl stop x.service", "sudo systemctl stop x.service"},
 		byNothing:   {"kill 4710", "kill 4710", "sudo kill 4710"},
@@ -57,18 +57,18 @@ var remedies = map[api.Role]map[string][3]string{
 	api.RoleRival: {
 		bySystem: {"systemctl disable --now x.service", "sudo systemctl disable --now x.service", "sudo systemctl disable --now x.service"},
 		byUser: {
-			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.service",
+			"runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.service",
 			"systemctl --user disable --now x.service",
-			"sudo runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.service",
+			"sudo runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.service",
 		},
 		byTransient: {"systemctl stop x.service", "sudo systemctl stop x.service", "sudo systemctl stop x.service"},
 	},
 	api.RoleForeign: {
 		bySystem: {"systemctl stop x.service", "sudo systemctl stop x.service", "sudo systemctl stop x.service"},
 		byUser: {
-			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user stop x.service",
+			"runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user stop x.service",
 			"systemctl --user stop x.service",
-			"sudo runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user stop x.service",
+			"sudo runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user stop x.service",
 		},
 		byTransient: {"systemctl stop x.service", "sudo systemctl stop x.service", "sudo systemctl stop x.service"},
 		byContainer: {"docker stop 0123456789ab", "sudo docker stop 0123456789ab", "sudo docker stop 0123456789ab"},
@@ -175,7 +175,7 @@ func TestContainers(t *testing.T) {
 		},
 		{
 			"/user.slice/user-4000000.slice/user@4000000.service/user.slice/libpod-" + id + ".scope", "node", "podman stop 0123456789ab",
-			"runuser -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 podman stop 0123456789ab",
+			"runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 podman stop 0123456789ab",
 		},
 		{"/lxc.payload.web/system.slice/x.service", "node", "sudo lxc-stop --name web", "lxc-stop --name web"},
 		{`/machine.slice/machine-my\x2dweb.scope/payload`, "node", "sudo machinectl poweroff my-web", "machinectl poweroff my-web"},

@@ -156,13 +156,14 @@ func AsRoot(caller int, command string) string {
 }
 
 // As is a command line that only the manager's own user may run, for the system's root, for a person with the user id
-// of the caller. Not systemctl --machine=NAME@.host, which needs a D-Bus of that user's: a small Debian 13 has none.
+// of the caller. On a terminal of its own (--pty): what runs as that user could type into root's (TIOCSTI), and would go on
+// reading it. Not systemctl --machine=NAME@.host, which needs a D-Bus of that user's: a small Debian 13 has none.
 func (m Manager) As(caller int, command string) string {
 	switch {
 	case m.User && m.UID == caller:
 		return command
 	case m.User:
-		command = fmt.Sprintf("runuser -u %s -- env XDG_RUNTIME_DIR=/run/user/%d %s", UserName(m.UID), m.UID, command)
+		command = fmt.Sprintf("runuser --pty -u %s -- env XDG_RUNTIME_DIR=/run/user/%d %s", UserName(m.UID), m.UID, command)
 	}
 	return AsRoot(caller, command)
 }
