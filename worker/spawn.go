@@ -95,13 +95,15 @@ func (s spawner) start(p program, tree *tree) (*os.Process, error) {
 	s <- func() {
 		defer close(done)
 		err = tree.start(attributes.Sys, func() (_ *os.Process, err error) {
-			process, err = os.StartProcess(p.path, p.argv, attributes)
-			return process, err
+			if process, err = os.StartProcess(p.path, p.argv, attributes); err != nil {
+				return nil, handoff.Explain(p.path, err)
+			}
+			return process, nil
 		})
 	}
 	<-done
 	if err != nil {
-		return nil, handoff.Explain(p.path, err)
+		return nil, err
 	}
 	return process, nil
 }

@@ -23,7 +23,7 @@ type birth struct {
 	marks   []string // and the launcher's own entries
 	program program  // what the worker is
 	notify  *notifySocket
-	control *net.UnixConn // the launcher's end of the shim's; nil without a shim
+	control *net.UnixConn // the launcher's end of the shim's; nil without one
 	remote  *os.File      // and the shim's
 	undo    []func() error
 }
@@ -97,7 +97,7 @@ func (b *birth) prepareHandoff() error {
 }
 
 func (b *birth) openControl() (err error) {
-	if b.handoff.Shim() == nil {
+	if b.control != nil || (b.handoff.Shim() == nil && !b.tree.outside) {
 		return nil
 	}
 	if b.control, b.remote, err = handoff.ShimControl(); err != nil {
@@ -108,14 +108,16 @@ func (b *birth) openControl() (err error) {
 }
 
 func (b *birth) startProcess() (err error) {
-	first := b.program
-	if b.control != nil {
-		// The program that runs now, also when its file has been replaced.
-		first.path, first.argv = "/proc/self/exe", []string{"gateway", "shim"}
-		first.environ = append(slices.Clone(first.environ), shim.Variable+"="+strconv.Itoa(3+len(first.files)))
-		first.files = append(slices.Clone(first.files), b.remote)
+	b.process, err = b.spawn.start(b.first(), b.tree)
+	if err != nil && b.tree.refusesBirth() {
+		b.options.Log.Debug("the worker is moved into its cgroup: it cannot be born there", "generation", b.number, "error", err)
+		// Nothing of the worker's runs elsewhere: what is moved is the shim, which waits for its command.
+		b.tree.outside = true
+		if err = b.openControl(); err == nil {
+			b.process, err = b.spawn.start(b.first(), b.tree)
+		}
 	}
-	if b.process, err = b.spawn.start(first, b.tree); err != nil {
+	if err != nil {
 		return fmt.Errorf("start the worker in %s: %w", b.spec.Directory, err)
 	}
 	b.handoff.Started(b.process.Pid)
@@ -125,13 +127,25 @@ func (b *birth) startProcess() (err error) {
 	return nil
 }
 
+// first is what the process is at first: the shim, or the worker itself.
+func (b *birth) first() program {
+	first := b.program
+	if b.control != nil {
+		// The program that runs now, also when its file has been replaced.
+		first.path, first.argv = "/proc/self/exe", []string{"gateway", "shim"}
+		first.environ = append(slices.Clone(first.environ), shim.Variable+"="+strconv.Itoa(3+len(first.files)))
+		first.files = append(slices.Clone(first.files), b.remote)
+	}
+	return first
+}
+
 // become has the shim become the worker, and returns when it has.
 func (b *birth) become() error {
 	if b.control == nil {
 		return nil
 	}
 	defer b.control.Close()
-	if b.handoff.Shim().ListenPID {
+	if order := b.handoff.Shim(); order != nil && order.ListenPID {
 		b.marks = append(b.marks, "LISTEN_PID="+strconv.Itoa(b.process.Pid))
 	}
 	return handoff.Send(b.control, shim.Command{

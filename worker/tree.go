@@ -71,6 +71,7 @@ type tree struct {
 	owner       owner
 	environment []string      // marks its processes
 	group       *cgroup.Group // nil where there is none
+	outside     bool          // its main process is not born in the group, but moved there
 	ending      bool          // its main process has ended
 }
 
@@ -284,6 +285,7 @@ func (t *trees) run(ctx context.Context, cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
 	}
+	tree.outside = tree.refusesBirth() // what it starts before it is moved is found by its mark
 	err = tree.start(cmd.SysProcAttr, func() (*os.Process, error) {
 		err := cmd.Start()
 		return cmd.Process, err
@@ -307,9 +309,26 @@ func (t *trees) run(ctx context.Context, cmd *exec.Cmd) error {
 	return err
 }
 
+// refusesBirth reports whether the tree has a cgroup in which no process can be born.
+func (t *tree) refusesBirth() bool { return t.group != nil && !t.group.Births() }
+
 // start has f start the main process with the attributes, in the tree's cgroup if it
 // has one.
 func (t *tree) start(attributes *syscall.SysProcAttr, f func() (*os.Process, error)) error {
+	if t.outside {
+		return t.reaper.start(t.owner, func() (*os.Process, error) {
+			process, err := f()
+			if err != nil {
+				return nil, err
+			}
+			if err := t.group.Add(process.Pid); err != nil {
+				err = errors.Join(err, process.Kill())
+				_, _ = process.Wait() // killed
+				return nil, err
+			}
+			return process, nil
+		})
+	}
 	if t.group != nil {
 		folder, err := t.group.Open()
 		if err != nil {

@@ -416,6 +416,80 @@ func TestCgroup(t *testing.T) {
 	}
 }
 
+// TestCgroupWithoutBirth: where nothing can be born in a cgroup, the worker is in its own before
+// anything of it runs, a command of the launcher's too, and what cannot be executed is told as ever.
+func TestCgroupWithoutBirth(t *testing.T) {
+	path, ok := inScratch(t, func(string) {})
+	if !ok {
+		return
+	}
+	// The one error that pthread_create(3), of a program with the race detector, takes for what it is.
+	cgroups.RefuseBirth(t, unix.ENOSYS, unix.SECCOMP_FILTER_FLAG_TSYNC)
+	first := filepath.Join(t.TempDir(), "first")
+	script := "cat /proc/self/cgroup >" + first + `; exec "$@"`
+	r := newRig(t, append([]string{"/bin/sh", "-c", script, "sh"}, command(t, "serve")...))
+	r.options.Alone = true
+	r.run()
+	worker := r.await(Ready)
+	stray := r.detach("deaf")
+	began := func(generation int) {
+		t.Helper()
+		content, err := os.ReadFile(first)
+		if want := fmt.Sprintf("/generation-%d\n", generation); err != nil || !strings.HasSuffix(string(content), want) {
+			t.Errorf("the first that the worker did, it did in %q, %v; want ...%s", content, err, want)
+		}
+	}
+	began(1)
+	got, want := members(t, filepath.Join(path, "generation-1")), []string{fmt.Sprint(worker.PID), fmt.Sprint(stray)}
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the generation's: %s", diff)
+	}
+	gate := fifo(t)
+	place := filepath.Join(t.TempDir(), "place")
+	own := make(chan error, 1)
+	go func() {
+		own <- r.supervisor.Exec(t.Context(), exec.Command("/bin/sh", "-c", "read line < "+gate+"; cat /proc/self/cgroup >"+place))
+	}()
+	within(t, "the command is in its cgroup", func() error {
+		for { // there is no event but that it is there
+			content, err := os.ReadFile(filepath.Join(path, "command-1", "cgroup.procs"))
+			if len(content) > 0 || (err != nil && !errors.Is(err, os.ErrNotExist)) {
+				return err
+			}
+		}
+	})
+	open(t, gate)
+	r.want(<-own)
+	if content, err := os.ReadFile(place); err != nil || !strings.HasSuffix(string(content), "/command-1\n") {
+		t.Errorf("a command of the launcher's own was in %q, %v", content, err)
+	}
+
+	r.want(r.outcome(r.supervisor.Restart()))
+	if s := r.await(Ready); len(s.LastExit.Strays) != 1 || s.LastExit.Strays[0].PID != stray || alive(stray) {
+		t.Errorf("end of the generation: %+v, want %d as its stray", s.LastExit, stray)
+	}
+	began(2)
+	r.ended()
+
+	// A handoff that needs no shim gets one.
+	r = newRig(t, []string{"/bin/sh", "-c", "cat /proc/self/cgroup >" + first + "; exit 7"})
+	r.spec.Handoff, r.options.Alone = handoff.Preload, true
+	r.run()
+	if s := r.await(BackingOff); s.LastExit.Code != 7 {
+		t.Errorf("end of the generation: %+v, want exit code 7", s.LastExit)
+	}
+	began(1)
+	r.ended()
+	if diff := cmp.Diff([]string{"launcher"}, groups(t, path)); diff != "" {
+		t.Errorf("groups at the end: %s", diff)
+	}
+	if diff := cmp.Diff([]string{fmt.Sprint(os.Getpid())}, members(t, filepath.Join(path, "launcher"))); diff != "" {
+		t.Errorf("the launcher's own: %s", diff)
+	}
+}
+
 // TestNoCgroup: in a group that cannot be divided for processes the worker is
 // started all the same.
 func TestNoCgroup(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
@@ -60,4 +61,21 @@ func Scratch(t testing.TB) (path string) {
 		}
 	})
 	return path
+}
+
+// RefuseBirth has clone3(2), without which nothing is born in a control group, fail on this thread from now on, or with
+// SECCOMP_FILTER_FLAG_TSYNC in this process: as systemd's RestrictNamespaces= has it, and filters of container engines.
+func RefuseBirth(t testing.TB, refusal unix.Errno, flags uintptr) {
+	t.Helper()
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // the number of the system call
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_CLONE3, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(refusal)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&program)))
+	if errno != 0 {
+		t.Fatalf("seccomp: %v", errno)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -135,17 +136,35 @@ func (g *Group) Children(prefix string) ([]*Group, error) {
 func (g *Group) Name() string { return filepath.Base(g.path) }
 
 // Enter moves this process into the group.
-func (g *Group) Enter() error {
-	if err := os.WriteFile(filepath.Join(g.path, "cgroup.procs"), []byte("0"), 0); err != nil {
-		return fmt.Errorf("enter a control group: %w", err)
-	}
-	return nil
-}
+func (g *Group) Enter() error { return g.Add(os.Getpid()) }
 
 // Open returns the directory, for a clone into the group (CLONE_INTO_CGROUP,
 // clone(2)).
 func (g *Group) Open() (*os.File, error) {
 	return os.OpenFile(g.path, unix.O_DIRECTORY|unix.O_PATH, 0)
+}
+
+// Births reports whether a process can be born in the group. A seccomp filter may refuse clone3(2), with whatever error number
+// it likes: systemd's RestrictNamespaces= says ENOSYS, older container engines EPERM. One that is born there executes what
+// is no program, and ends at once: the error of that is one that clone3 does not give.
+func (g *Group) Births() bool {
+	folder, err := g.Open()
+	if err != nil {
+		return false
+	}
+	defer folder.Close()
+	_, err = os.StartProcess(os.DevNull+"/none", nil, &os.ProcAttr{
+		Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(folder.Fd())},
+	})
+	return errors.Is(err, unix.ENOTDIR)
+}
+
+// Add moves a process into the group.
+func (g *Group) Add(pid int) error {
+	if err := os.WriteFile(filepath.Join(g.path, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+		return fmt.Errorf("move process %d into a control group: %w", pid, err)
+	}
+	return nil
 }
 
 // Processes returns the pids of the living processes in the group and below it,

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -448,5 +449,44 @@ func TestEnter(t *testing.T) {
 	output, err := cmd.Output()
 	if want := fmt.Sprint([]int{cmd.Process.Pid}); err != nil || string(output) != want {
 		t.Errorf("processes of the group that it entered: %q, %v; want %s", output, err, want)
+	}
+}
+
+// TestBirths: whatever the error is with which clone3 is refused, it is told from one of the program that was to be executed.
+func TestBirths(t *testing.T) {
+	t.Parallel()
+	group := scratch(t)
+	if !group.Births() {
+		t.Error("nothing can be born in a group, says it where it can")
+	}
+	for _, refusal := range []unix.Errno{unix.ENOSYS, unix.EPERM, unix.EINVAL, unix.E2BIG, unix.EACCES, unix.ENOENT, unix.EOPNOTSUPP} {
+		refused := make(chan bool)
+		go func() {
+			runtime.LockOSThread() // never unlocked: the thread ends with its filter
+			cgroups.RefuseBirth(t, refusal, 0)
+			refused <- group.Births()
+		}()
+		if <-refused {
+			t.Errorf("%v: a group in which nothing can be born is said to be one", refusal)
+		}
+	}
+	wantProcesses(t, group)
+	if gone := (&Group{path: filepath.Join(group.path, "gone")}); gone.Births() {
+		t.Error("something can be born in a group that is not there")
+	}
+}
+
+func TestAdd(t *testing.T) {
+	t.Parallel()
+	group := scratch(t)
+	here, there := nested(t, group, "here"), nested(t, group, "there")
+	_, cmd := stay(t, here)
+	if err := there.Add(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	wantProcesses(t, here)
+	wantProcesses(t, there, cmd.Process.Pid)
+	if err := (&Group{path: filepath.Join(group.path, "gone")}).Add(cmd.Process.Pid); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("moved into a group that is not there: %v", err)
 	}
 }

@@ -19,7 +19,7 @@ type Handoff interface {
 	Files() []*os.File
 	// Env is added to the worker's environment.
 	Env() []string
-	// Shim is what the shim has to do; nil: the worker is started without one.
+	// Shim is what the shim has to do; nil: nothing, the worker can be started without one.
 	Shim() *Order
 	// Started tells it the process, which has inherited the files: the shim, or the
 	// worker itself.
