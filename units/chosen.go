@@ -1,6 +1,7 @@
 package units
 
 import (
+	"bytes"
 	"strings"
 )
 
@@ -12,7 +13,16 @@ func Chosen(root, dir string) (runAs, config string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	for line := range strings.Lines(string(texts[Service])) {
+	runAs, config = ChosenIn(texts[Service])
+	return runAs, config, nil
+}
+
+// ChosenIn is [Chosen] for the text of a service; of one that is not ours it returns nothing.
+func ChosenIn(text []byte) (runAs, config string) {
+	if !bytes.HasPrefix(text, []byte(marker)) {
+		return "", ""
+	}
+	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSuffix(line, "\n")
 		if name, ok := strings.CutPrefix(line, "User="); ok {
 			runAs = name
@@ -23,5 +33,5 @@ func Chosen(root, dir string) (runAs, config string, err error) {
 			}
 		}
 	}
-	return runAs, config, nil
+	return runAs, config
 }

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/aymanbagabas/go-udiff"
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 )
 
 // ErrForeign is wrapped by the error about a file that has the name of one of our units but was not written by us.
@@ -140,7 +142,10 @@ func readOurs(dir *os.Root, path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file and %w: move it away, then run this again", path, ErrForeign)
 	}
-	text, err := dir.ReadFile(name)
+	if info.Size() > unitLimit {
+		return nil, fmt.Errorf("%s is bigger than %d MiB and %w: move it away, then run this again", path, unitLimit>>20, ErrForeign)
+	}
+	text, err := readUnit(dir, name)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
@@ -149,4 +154,24 @@ func readOurs(dir *os.Root, path string) ([]byte, error) {
 			path, ErrForeign)
 	}
 	return text, nil
+}
+
+// unitLimit is in bytes: ours have some 2 KiB.
+const unitLimit = 1 << 20
+
+// readUnit reads a file that was regular when it was looked at, and may be another since.
+func readUnit(dir *os.Root, name string) ([]byte, error) {
+	file, err := dir.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("somebody has replaced it meanwhile; run the command again")
+	}
+	return io.ReadAll(io.LimitReader(file, unitLimit))
 }

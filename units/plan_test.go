@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 const unitDir = "/etc/systemd/system"
@@ -144,6 +145,19 @@ func TestForeign(t *testing.T) {
 		"directory": {
 			func(path string) error { return os.Mkdir(path, 0o755) },
 			[]string{unitDir + "/" + Service, "not a regular file"},
+		},
+		"pipe": {
+			func(path string) error { return unix.Mkfifo(path, 0o644) },
+			[]string{unitDir + "/" + Service, "not a regular file"},
+		},
+		"endless": {
+			func(path string) error {
+				if err := os.WriteFile(path, []byte(marker+"\n"), 0o644); err != nil {
+					return err
+				}
+				return os.Truncate(path, 8<<40)
+			},
+			[]string{unitDir + "/" + Service, "bigger than 1 MiB", "move it away"},
 		},
 	}
 	for name, test := range tests {

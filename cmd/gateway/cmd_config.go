@@ -51,8 +51,8 @@ func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 	question := api.CheckRequest{Path: file.Name()}
 	if question.Path != "" {
 		var err error
-		if question.Content, err = os.ReadFile(question.Path); err != nil {
-			return fmt.Errorf("cannot read the configuration: %w", err)
+		if question.Content, _, err = config.ReadFile(question.Path); err != nil {
+			return err
 		}
 	}
 	var answer api.CheckReply

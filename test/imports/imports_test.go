@@ -29,9 +29,10 @@ var walls = []wall{
 	{"cmd/gateway/api", nil, "what goes over the control socket is a leaf, so that both of its ends can know it"},
 	{"cmd/gateway/say", nil, "how something is written does not depend on what it is about"},
 	{"cmd/gateway/logging", []string{"cmd/gateway/say", "cmd/gateway/config"}, "a line of the log is written the same whoever logs"},
+	{"cmd/gateway/read", nil, "whatever is read, others own it in the same way"},
 	{"cmd/gateway/peer", nil, "what the kernel says of a connection needs nothing of ours"},
-	{"cmd/gateway/config", []string{".", "cmd/gateway/say"}, "a configuration is read and judged without a machine to run it on"},
-	{"cmd/gateway/config/watch", nil, "a file is watched whatever is in it"},
+	{"cmd/gateway/config", []string{".", "cmd/gateway/say", "cmd/gateway/read"}, "a configuration is read and judged without a machine to run it on"},
+	{"cmd/gateway/config/watch", []string{"cmd/gateway/read"}, "a file is watched whatever is in it"},
 	{"cmd/gateway/systemd", []string{"cmd/gateway/peer", "units"}, "what a service manager says is the same for whoever asks"},
 	{
 		"cmd/gateway/launcher",
@@ -41,7 +42,7 @@ var walls = []wall{
 		},
 		"the daemon answers about itself from memory, and starts no tool",
 	},
-	{"cmd/gateway/openclaw", []string{"worker/proctree"}, "how an OpenClaw gateway is told from outside does not depend on who asks"},
+	{"cmd/gateway/openclaw", []string{"cmd/gateway/read", "worker/proctree"}, "how an OpenClaw gateway is told from outside does not depend on who asks"},
 	{
 		"cmd/gateway/client",
 		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/systemd", "cmd/gateway/peer", "units"},
@@ -64,7 +65,7 @@ var walls = []wall{
 		"cmd/gateway/doctor",
 		[]string{
 			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/holders", "cmd/gateway/openclaw", "cmd/gateway/systemd",
-			"cmd/gateway/config", "cmd/gateway/peer", "units", "listener/sockdiag", "worker/proctree", "worker/handoff",
+			"cmd/gateway/config", "cmd/gateway/read", "cmd/gateway/peer", "units", "listener/sockdiag", "worker/proctree", "worker/handoff",
 		},
 		"a tool asks the daemon and the kernel, and never calls the daemon",
 	},

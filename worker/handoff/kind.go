@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Kind names a way to hand over the sockets.
@@ -77,9 +79,9 @@ func runsNode(path string, argv []string) (bool, error) {
 }
 
 // shebang returns the interpreter line of a script without its "#!", or "". A
-// program that may be executed but not read has none that we could know of.
+// program that may be executed but not read has none that we could know of, and what is no file is executed by nobody.
 func shebang(path string) (string, error) {
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if errors.Is(err, os.ErrPermission) {
 		return "", nil
 	}
@@ -87,6 +89,13 @@ func shebang(path string) (string, error) {
 		return "", err
 	}
 	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is no regular file", path)
+	}
 	// The kernel looks at no more than 256 bytes (BINPRM_BUF_SIZE).
 	line, err := bufio.NewReaderSize(io.LimitReader(file, 256), 256).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -97,6 +99,13 @@ func TestChooseRefuses(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
 	if _, err := handoff.Choose(handoff.Auto, missing, []string{missing}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), missing) {
 		t.Errorf("a program that does not exist: %v", err)
+	}
+	pipe := filepath.Join(t.TempDir(), "server")
+	if err := unix.Mkfifo(pipe, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := handoff.Choose(handoff.Auto, pipe, []string{pipe}); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		t.Errorf("a pipe: %v", err)
 	}
 }
 

@@ -4,18 +4,22 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"iter"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"unicode/utf8"
+
+	"openclaw-gateway/cmd/gateway/read"
 )
 
-// environmentFileLimit is more than the kernel takes as an environment (a quarter of the stack limit, execve(2)): a
-// bigger file is a mistake such as /dev/zero.
-const environmentFileLimit = 8 << 20
+// What an environment file may hold, all files of a pattern together. The kernel takes 6 MiB of arguments and environment
+// with 8 bytes for each, and no variable of more than 128 KiB (MAX_ARG_STRLEN, execve(2)).
+const (
+	variablesLimit = 10_000
+	entryLimit     = 128<<10 - 1 // bytes, the NUL byte behind it aside
+	warningsLimit  = 10
+)
 
 // ReadEnvironmentFile reads NAME=value lines as systemd does for EnvironmentFile=, see systemd.exec(5) and, for what that
 // leaves open, systemd's src/basic/env-file.c as of version 254. A path that begins with "-" may be missing, and it may be
@@ -23,71 +27,91 @@ const environmentFileLimit = 8 << 20
 // lines for one name the later wins, in the place of the earlier.
 //
 // Lines that are no assignment are passed over with a warning to the log, as systemd does. A name that is
-// [Reserved] is an error, and so are bytes that are not UTF-8. Values, which are secrets as a rule, are in no message.
+// [Reserved] is an error, and so are bytes that are not UTF-8, and more than the kernel takes. Values, which are secrets as a
+// rule, are in no message. Where owners are named, each file has to belong to one of these uids, or to root.
 //
 // Why not a library: those for .env files expand $ or strip comments from the ends of lines, so that a password with a
 // $ or a # in it would reach the worker mutilated.
-func ReadEnvironmentFile(path string, log *slog.Logger) ([]string, error) {
-	pattern, optional := strings.CutPrefix(path, "-")
-	files, err := filepath.Glob(pattern)
+func ReadEnvironmentFile(path string, log *slog.Logger, owners ...int) ([]string, error) {
+	files, err := EnvironmentFiles(path)
 	if err != nil {
-		return nil, fmt.Errorf("environment file %s: %w", pattern, err)
+		return nil, err
 	}
-	if len(files) == 0 {
-		files = []string{pattern} // for its error
-	}
-	var entries []string
+	e := environment{log: log, known: map[string]int{}}
+	left := read.ConfigLimit
 	for _, file := range files {
-		content, err := readLimited(file)
-		if optional && errors.Is(err, fs.ErrNotExist) {
+		content, _, err := read.File(file, read.ConfigLimit, owners...)
+		if strings.HasPrefix(path, "-") && errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot read the environment file: %w", err)
 		}
-		for _, a := range parseAssignments(content) {
-			switch {
-			case !utf8.ValidString(a.name + a.value):
-				return nil, fmt.Errorf("environment file %s:%d: not UTF-8", file, a.line)
-			case !validName(a.name):
-				// Without the name: a line of a secret that was broken in two may look like one.
-				log.Warn("line of the environment file is not NAME=value and was ignored", "file", file, "line", a.line)
-			case Reserved(a.name):
-				return nil, fmt.Errorf("environment file %s:%d: %s is set by the launcher: remove it", file, a.line, a.name)
-			default:
-				entries = replaceEntry(entries, a.name, a.value)
-			}
+		if left -= len(content); left < 0 {
+			return nil, fmt.Errorf("cannot read the environment file: the files of %s are together bigger than %d MiB", path, read.ConfigLimit>>20)
+		}
+		if err := e.add(file, content); err != nil {
+			return nil, err
 		}
 	}
-	return entries, nil
+	if e.ignored > warningsLimit {
+		log.Warn("more lines of the environment file are not NAME=value and were ignored", "lines", e.ignored-warningsLimit)
+	}
+	return e.entries, nil
 }
 
-func readLimited(path string) ([]byte, error) {
-	file, err := os.Open(path)
+// EnvironmentFiles are the files that worker.environment_file means: that of the path, or those that are there of a pattern.
+func EnvironmentFiles(path string) ([]string, error) {
+	pattern := strings.TrimPrefix(path, "-")
+	if !read.IsPattern(pattern) {
+		return []string{pattern}, nil
+	}
+	files, err := read.Glob(pattern)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("environment file %w", err)
 	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, environmentFileLimit+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(content) > environmentFileLimit:
-		return nil, fmt.Errorf("%s is bigger than %d MiB", path, environmentFileLimit>>20)
-	case bytes.IndexByte(content, 0) >= 0:
-		return nil, fmt.Errorf("%s holds a NUL byte", path)
+	if len(files) == 0 {
+		files = []string{pattern} // for its error
 	}
-	return content, nil
+	return files, nil
 }
 
-func replaceEntry(entries []string, name, value string) []string {
-	for i, entry := range entries {
-		if strings.HasPrefix(entry, name+"=") {
-			entries[i] = name + "=" + value
-			return entries
+// environment collects the variables of several files.
+type environment struct {
+	log     *slog.Logger
+	entries []string       // NAME=value
+	known   map[string]int // where each name is among them
+	ignored int
+}
+
+func (e *environment) add(file string, content []byte) error {
+	if bytes.IndexByte(content, 0) >= 0 {
+		return fmt.Errorf("cannot read the environment file: %s holds a NUL byte", file)
+	}
+	for a := range parseAssignments(content) {
+		i, again := e.known[a.name]
+		switch {
+		case !utf8.ValidString(a.name + a.value):
+			return fmt.Errorf("environment file %s:%d: not UTF-8", file, a.line)
+		case !validName(a.name):
+			// Without the name: a line of a secret that was broken in two may look like one.
+			if e.ignored++; e.ignored <= warningsLimit {
+				e.log.Warn("line of the environment file is not NAME=value and was ignored", "file", file, "line", a.line)
+			}
+		case Reserved(a.name):
+			return fmt.Errorf("environment file %s:%d: %s is set by the launcher: remove it", file, a.line, a.name)
+		case len(a.name)+1+len(a.value) > entryLimit:
+			return fmt.Errorf("environment file %s:%d: longer than 128 KiB, the longest variable that the kernel takes: remove it", file, a.line)
+		case again:
+			e.entries[i] = a.name + "=" + a.value
+		case len(e.entries) == variablesLimit:
+			return fmt.Errorf("environment file %s:%d: there are more than %d variables: remove some", file, a.line, variablesLimit)
+		default:
+			e.known[a.name] = len(e.entries)
+			e.entries = append(e.entries, a.name+"="+a.value)
 		}
 	}
-	return append(entries, name+"="+value)
+	return nil
 }
 
 // assignment is what one logical line says. A line without = has no name.
@@ -118,20 +142,24 @@ const (
 )
 
 // parseAssignments is systemd's state machine. It accepts anything.
-func parseAssignments(content []byte) []assignment {
+func parseAssignments(content []byte) iter.Seq[assignment] {
+	return func(yield func(assignment) bool) { parse(content, yield) }
+}
+
+func parse(content []byte, yield func(assignment) bool) {
 	var (
-		assignments []assignment
 		state       = preKey
 		name, value []byte
 		kept        int // how much of an unquoted value is not trailing whitespace
 		line, begun = 1, 1
 	)
-	end := func() {
+	end := func() bool {
 		if state == inValue {
 			value = value[:kept]
 		}
-		assignments = append(assignments, assignment{strings.TrimRight(string(name), whitespace), string(value), begun})
-		name, value, kept, state = nil, nil, 0, preKey
+		found := assignment{strings.TrimRight(string(name), whitespace), string(value), begun}
+		name, value, kept, state = name[:0], value[:0], 0, preKey
+		return yield(found)
 	}
 	for _, c := range content {
 		isSpace := strings.IndexByte(whitespace, c) >= 0
@@ -147,8 +175,10 @@ func parseAssignments(content []byte) []assignment {
 		case inKey:
 			switch {
 			case isNewline:
-				name = nil
-				end()
+				name = name[:0]
+				if !end() {
+					return
+				}
 			case c == '=':
 				state = preValue
 			default:
@@ -158,7 +188,9 @@ func parseAssignments(content []byte) []assignment {
 			quoted := state == preValue && (c == '\'' || c == '"')
 			switch {
 			case isNewline:
-				end()
+				if !end() {
+					return
+				}
 			case quoted && c == '\'':
 				state = singleQuote
 			case quoted:
@@ -218,11 +250,11 @@ func parseAssignments(content []byte) []assignment {
 			line++
 		}
 	}
-	if state == inKey {
+	switch state {
+	case preKey, comment, commentEscape:
+		return
+	case inKey:
 		name = nil
-		end()
-	} else if state != preKey && state != comment && state != commentEscape {
-		end()
 	}
-	return assignments
+	end()
 }

@@ -2,9 +2,11 @@ package config
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,7 +53,7 @@ func TestParseAssignments(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(test.want, parseAssignments([]byte(test.file)), cmp.AllowUnexported(assignment{})); diff != "" {
+			if diff := cmp.Diff(test.want, slices.Collect(parseAssignments([]byte(test.file))), cmp.AllowUnexported(assignment{})); diff != "" {
 				t.Errorf("assignments (-want +got):\n%s", diff)
 			}
 		})
@@ -86,8 +88,8 @@ func TestReadEnvironmentFile(t *testing.T) {
 		"missing":                   {filepath.Join(directory, "none"), nil, "cannot read the environment file: open " + directory + "/none: no such file or directory"},
 		"may be missing":            {"-" + filepath.Join(directory, "none"), nil, ""},
 		"a pattern without files":   {filepath.Join(directory, "*.none"), nil, "cannot read the environment file: open " + directory + "/*.none: no such file or directory"},
-		"a directory":               {"-" + directory, nil, "cannot read the environment file: read " + directory + ": is a directory"},
-		"endless":                   {"/dev/zero", nil, "cannot read the environment file: /dev/zero is bigger than 8 MiB"},
+		"a directory":               {"-" + directory, nil, "cannot read the environment file: " + directory + " is a directory: put a regular file there"},
+		"endless":                   {"/dev/zero", nil, "cannot read the environment file: /dev/zero is a device: put a regular file there"},
 		"reserved":                  {reserved, nil, "environment file " + reserved + ":3: NOTIFY_SOCKET is set by the launcher: remove it"},
 		"not UTF-8":                 {latin, nil, "environment file " + latin + ":2: not UTF-8"},
 		"a NUL byte":                {null, nil, "cannot read the environment file: " + null + " holds a NUL byte"},
@@ -119,12 +121,67 @@ func TestReadEnvironmentFile(t *testing.T) {
 	}
 }
 
+// TestEnvironmentFileBounds: what no kernel takes is a mistake, and is found at once.
+func TestEnvironmentFileBounds(t *testing.T) {
+	directory := t.TempDir()
+	several := func(n int, line string) string {
+		var text strings.Builder
+		for i := range n {
+			fmt.Fprintf(&text, line, i)
+		}
+		return text.String()
+	}
+	tests := map[string]struct {
+		content string
+		want    int // entries
+		error   string
+	}{
+		"as many as may be":     {several(10_000, "A%d=1\n"), 10_000, ""},
+		"more":                  {several(700_000, "A%d=\n"), 0, ":10001: there are more than 10000 variables: remove some"},
+		"one, again and again":  {strings.Repeat("A=1\n", 1_000_000), 1, ""},
+		"no assignments":        {strings.Repeat("a\n", 2_000_000), 0, ""},
+		"a long value":          {"A=" + strings.Repeat("x", 128<<10-3), 1, ""},
+		"a longer one":          {"B=1\nA=" + strings.Repeat("x", 128<<10-2), 0, ":2: longer than 128 KiB, the longest variable that the kernel takes: remove it"},
+		"an endless name":       {strings.Repeat("A", 8<<20), 0, ""},
+		"an endless value":      {"A='" + strings.Repeat("\n", 8<<20-3), 0, ":1: longer than 128 KiB, the longest variable that the kernel takes: remove it"},
+		"an open escape in one": {"A=" + strings.Repeat("\\\n", 4<<20-1), 1, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(directory, "environment")
+			if err := os.WriteFile(path, []byte(test.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var logged bytes.Buffer
+			entries, err := ReadEnvironmentFile(path, slog.New(slog.NewTextHandler(&logged, nil)))
+			if test.error != "" && (err == nil || err.Error() != "environment file "+path+test.error) || test.error == "" && err != nil {
+				t.Errorf("error %v\nwant %s", err, test.error)
+			}
+			if len(entries) != test.want {
+				t.Errorf("%d entries, want %d", len(entries), test.want)
+			}
+			if lines := bytes.Count(logged.Bytes(), []byte("\n")); lines > 11 {
+				t.Errorf("%d lines were logged", lines)
+			}
+		})
+	}
+	for _, name := range []string{"1.env", "2.env"} {
+		if err := os.WriteFile(filepath.Join(directory, name), bytes.Repeat([]byte("#"), 5<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := ReadEnvironmentFile(directory+"/*.env", slog.New(slog.DiscardHandler))
+	if want := "cannot read the environment file: the files of " + directory + "/*.env are together bigger than 8 MiB"; err == nil || err.Error() != want {
+		t.Errorf("two files: %v\nwant %s", err, want)
+	}
+}
+
 func FuzzParseAssignments(f *testing.F) {
 	f.Add([]byte("A=1\n# b\\\nC='d' \"e\\\n\" f \\"))
 	f.Add([]byte("A=\\\n \\ \r\n=\n;"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		last := 0
-		for _, a := range parseAssignments(content) {
+		for a := range parseAssignments(content) {
 			if a.line < last || a.line > bytes.Count(content, []byte("\n"))+1 {
 				t.Fatalf("%q is on line %d, after one on line %d", a.name, a.line, last)
 			}

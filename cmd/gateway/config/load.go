@@ -4,51 +4,46 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v3"
+
+	"openclaw-gateway/cmd/gateway/read"
 )
 
 // Load reads the configuration from the file at path and from the environment, where GATEWAY_LOG_LEVEL stands for
 // log.level and so on: such a variable wins over the file unless it is empty. Without a path it is the defaults and the
-// environment.
+// environment. Where owners are named, the file has to belong to one of these uids, or to root.
 //
-// Mistakes come back as [Errors], all of them at once. A file that cannot be read is an error of package os, wrapped.
-func Load(path string) (*Config, error) {
+// Mistakes come back as [Errors], all of them at once. A file that cannot be read is an error of [read.File], wrapped.
+func Load(path string, owners ...int) (*Config, error) {
 	if path == "" {
 		return load("", nil, os.LookupEnv)
 	}
-	content, written, err := readFile(path)
+	content, info, err := ReadFile(path, owners...)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the configuration: %w", err)
+		return nil, err
 	}
 	cfg, err := load(path, content, os.LookupEnv)
 	if cfg != nil {
-		cfg.Written = written
+		cfg.Written = info.ModTime()
 	}
 	return cfg, err
 }
 
-// readFile returns the file and when it was written last, before it was read.
-func readFile(path string) (content []byte, written time.Time, err error) {
-	file, err := os.Open(path)
+// ReadFile reads the file as [Load] does.
+func ReadFile(path string, owners ...int) ([]byte, fs.FileInfo, error) {
+	content, info, err := read.File(path, read.ConfigLimit, owners...)
 	if err != nil {
-		return nil, time.Time{}, err
+		return nil, nil, fmt.Errorf("cannot read the configuration: %w", err)
 	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	content, err = io.ReadAll(file)
-	return content, info.ModTime(), err
+	return content, info, nil
 }
 
 // Parse is Load for a file that has been read already, or is not saved yet; content is nil without a path.

@@ -25,6 +25,7 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/peer"
+	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
@@ -302,12 +303,7 @@ func (g *gatherer) configuration(ctx context.Context, s *Scope) {
 	if c.Path == "" {
 		return
 	}
-	// Another user's pipe would keep this waiting.
-	if info, err := os.Stat(c.Path); err == nil && !info.Mode().IsRegular() {
-		c.Mistakes = []string{c.Path + ": is no regular file"}
-		return
-	}
-	loaded, err := config.Load(c.Path)
+	loaded, err := config.Load(c.Path, s.owners()...)
 	var mistakes config.Errors
 	switch {
 	case err == nil:
@@ -331,8 +327,10 @@ func (g *gatherer) configuration(ctx context.Context, s *Scope) {
 
 func configPath(s *Scope) string {
 	if s.Service.Path != "" {
-		if _, path, err := units.Chosen("", filepath.Dir(s.Service.Path)); err == nil && path != "" {
-			return path
+		if text, _, err := read.File(s.Service.Path, read.UnitLimit, s.owners()...); err == nil {
+			if _, path := units.ChosenIn(text); path != "" {
+				return path
+			}
 		}
 	}
 	if s.Launcher != nil && s.Launcher.Config.Path != "" {

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,8 +11,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
@@ -29,7 +32,11 @@ func (g *gatherer) units(ctx context.Context, s *Scope) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, managerLimit)
 	defer cancel()
-	names := append([]string{units.Socket, units.Service}, candidates(s)...)
+	perhaps, err := candidates(s)
+	if err != nil {
+		g.unknown("not all units of the %s scope were looked at: %v", s.Name, err)
+	}
+	names := append([]string{units.Socket, units.Service}, perhaps...)
 	all, err := s.Manager.Show(ctx, append(names, "*.socket"),
 		"Id", "LoadState", "UnitFileState", "ActiveState", "SubState", "Result", "FragmentPath", "NeedDaemonReload",
 		"MainPID", "ExecMainStatus", "NRestarts", "ControlGroup", "Delegate", "User", "ExecStart", "Environment", "Listen", "Backlog")
@@ -92,8 +99,8 @@ var perhapsOpenClaw = regexp.MustCompile(`(?i)openclaw|(?m)^\s*Exec.*\sgateway(\
 
 // candidates returns the services that may be OpenClaw's, going by the text of their
 // files and drop-ins: an enabled unit need not be loaded, so the manager's own list
-// is not enough. Packages do not bring any, so /usr/lib is left out.
-func candidates(s *Scope) []string {
+// is not enough. Packages do not bring any, so /usr/lib is left out. Beside an error there are those that were found.
+func candidates(s *Scope) (names []string, err error) {
 	directories := []string{"/etc/systemd/system", "/run/systemd/system", "/run/systemd/transient", "/usr/local/lib/systemd/system"}
 	if s.Name == units.User {
 		runtime := filepath.Join("/run/user", strconv.Itoa(s.Manager.UID), "systemd")
@@ -107,10 +114,21 @@ func candidates(s *Scope) []string {
 			directories = append(directories, filepath.Join(home, ".config/systemd/user"), filepath.Join(home, ".local/share/systemd/user"))
 		}
 	}
-	var names []string
+	instances := sync.OnceValue(func() (names []string) {
+		for _, directory := range directories {
+			paths, failed := read.Glob(directory + "/*.wants/*@*.service")
+			err = errors.Join(err, failed)
+			for _, path := range paths {
+				names = append(names, filepath.Base(path))
+			}
+		}
+		return names
+	})
+	left := unitBytesLimit
 	for _, directory := range directories {
-		files, _ := filepath.Glob(filepath.Join(directory, "*.service"))
-		dropIns, _ := filepath.Glob(filepath.Join(directory, "*.service.d/*.conf"))
+		files, failed := read.Glob(directory + "/*.service")
+		dropIns, failedToo := read.Glob(directory + "/*.service.d/*.conf")
+		err = errors.Join(err, failed, failedToo)
 		for _, path := range append(files, dropIns...) {
 			name := filepath.Base(path)
 			if strings.HasSuffix(path, ".conf") {
@@ -119,11 +137,12 @@ func candidates(s *Scope) []string {
 			if slices.Contains(names, name) || name == units.Service {
 				continue
 			}
-			info, err := os.Stat(path)
-			if err != nil || !info.Mode().IsRegular() || info.Size() > 1<<20 {
-				continue // a link to nowhere, or to /dev/null
+			content, _, refused := read.File(path, read.UnitLimit)
+			if left -= len(content); left < 0 {
+				return names, fmt.Errorf("the unit files are together bigger than %d MiB", unitBytesLimit>>20)
 			}
-			if content, err := os.ReadFile(path); err != nil || !perhapsOpenClaw.Match(content) {
+			// Of a link that root does not follow the manager knows what it is; to nowhere or to /dev/null it is no unit.
+			if !errors.Is(refused, read.ErrLink) && !perhapsOpenClaw.Match(content) {
 				continue
 			}
 			template, isTemplate := strings.CutSuffix(name, "@.service")
@@ -132,16 +151,18 @@ func candidates(s *Scope) []string {
 				continue
 			}
 			// Only an instance is a unit.
-			for _, directory := range directories {
-				instances, _ := filepath.Glob(filepath.Join(directory, "*.wants", template+"@*.service"))
-				for _, instance := range instances {
-					names = append(names, filepath.Base(instance))
+			for _, instance := range instances() {
+				if strings.HasPrefix(instance, template+"@") {
+					names = append(names, instance)
 				}
 			}
 		}
 	}
-	return names
+	return names, err
 }
+
+// unitBytesLimit is what the unit files of a scope may have together: a machine with hundreds has some 200 KiB.
+const unitBytesLimit = 32 << 20
 
 func homeOf(uid int) string {
 	account, err := systemd.Account(strconv.Itoa(uid))

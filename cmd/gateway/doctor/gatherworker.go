@@ -30,15 +30,11 @@ func (g *gatherer) exposed(s *Scope) {
 	if file == "" {
 		return
 	}
-	paths, _ := filepath.Glob(strings.TrimPrefix(file, "-"))
-	for _, path := range paths {
-		// Another user's pipe would keep this waiting.
-		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-			g.unknown("worker.environment_file of %s: %s is no regular file", c.Path, path)
-			return
-		}
+	paths, err := config.EnvironmentFiles(file)
+	var entries []string
+	if err == nil {
+		entries, err = config.ReadEnvironmentFile(file, slog.New(slog.DiscardHandler), s.owners()...)
 	}
-	entries, err := config.ReadEnvironmentFile(file, slog.New(slog.DiscardHandler))
 	if errors.Is(err, fs.ErrPermission) {
 		return // as it should be
 	}

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -242,4 +243,13 @@ func (s *Scope) reader() int {
 		return 0
 	}
 	return userID(s.Service.User)
+}
+
+// owners are the uids, beside root, whose files count in the scope: root must not take another's for them. Everybody else
+// reads no more than they may read.
+func (s *Scope) owners() []int {
+	if os.Geteuid() != 0 || s.reader() < 0 {
+		return nil
+	}
+	return []int{s.reader()}
 }

@@ -3,9 +3,10 @@ package openclaw
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
+
+	"openclaw-gateway/cmd/gateway/read"
 )
 
 // Package is what is read of a package.json.
@@ -27,11 +28,7 @@ func ReadPackage(entry string) (Package, error) {
 		folder = filepath.Dir(folder)
 	}
 	path := filepath.Join(folder, "package.json")
-	// The place is the process's choice, and a pipe there would keep this waiting.
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return Package{}, fmt.Errorf("read the package of %s: %s is no regular file", entry, path)
-	}
-	content, err := os.ReadFile(path)
+	content, _, err := read.File(path, read.PackageLimit) // the place is the process's choice
 	if err != nil {
 		return Package{}, fmt.Errorf("read the package of %s: %w", entry, err)
 	}

@@ -2,35 +2,19 @@ package watch
 
 import (
 	"crypto/sha256"
-	"fmt"
-	"io"
-	"os"
 
-	"golang.org/x/sys/unix"
+	"openclaw-gateway/cmd/gateway/read"
 )
 
 // fingerprint returns a hash of the content of a file, and its size in bytes. The
 // content itself is not kept: it may hold secrets.
-func fingerprint(path string) ([]byte, int64, error) {
-	// Non-blocking: a named pipe must not hold up the watcher.
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+func fingerprint(path string) ([]byte, int, error) {
+	content, _, err := read.File(path, read.ConfigLimit)
 	if err != nil {
 		return nil, 0, err
 	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%s is not a regular file", path)
-	}
-	hash := sha256.New()
-	size, err := io.Copy(hash, file)
-	if err != nil {
-		return nil, 0, err
-	}
-	return hash.Sum(nil), size, nil
+	sum := sha256.Sum256(content)
+	return sum[:], len(content), nil
 }
 
 // fingerprintOf stands for the content of a file that cannot be read.
