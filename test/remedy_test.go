@@ -217,11 +217,11 @@ func testRemedy(t *testing.T, here place) {
 		alice.Run(t, "/bin/sh", "-c", detachedLauncher)
 		pid := onlyHolder(t, m, ipv4)
 		end := awaitEnd(t, m, pid)
-		command := fmt.Sprintf("kill %d", pid)
+		command := fmt.Sprintf("%skill %d", asAlice, pid)
 		if said := told(m.Scope)["run"]; !strings.Contains(said, "`"+command+"`") {
 			t.Errorf("a failed bind does not say %s:\n%s", command, said)
 		}
-		alice.Run(t, "/bin/sh", "-c", command)
+		m.Run(t, "/bin/sh", "-c", command)
 		end()
 	})
 }

@@ -33,7 +33,7 @@ var walls = []wall{
 	{"cmd/gateway/peer", nil, "what the kernel says of a connection needs nothing of ours"},
 	{"cmd/gateway/config", []string{".", "cmd/gateway/say", "cmd/gateway/read"}, "a configuration is read and judged without a machine to run it on"},
 	{"cmd/gateway/config/watch", []string{"cmd/gateway/read"}, "a file is watched whatever is in it"},
-	{"cmd/gateway/systemd", []string{"cmd/gateway/peer", "units"}, "what a service manager says is the same for whoever asks"},
+	{"cmd/gateway/systemd", []string{"cmd/gateway/peer", "cmd/gateway/say", "units"}, "what a service manager says is the same for whoever asks"},
 	{
 		"cmd/gateway/launcher",
 		[]string{

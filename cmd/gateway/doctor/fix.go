@@ -3,15 +3,18 @@ package doctor
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
 
 // asRoot is a command that only root may run, for this caller.
-func (f *Facts) asRoot(command string) string {
-	return systemd.AsRoot(f.UID, command)
+func (f *Facts) asRoot(argv ...string) string {
+	return systemd.As(f.UID, 0, argv...)
 }
 
 // systemctl is a command for a manager.
@@ -24,23 +27,21 @@ func (f *Facts) disable(s *Scope) string {
 	return f.systemctl(s.Manager, "disable", "--now", units.Socket, units.Service)
 }
 
-// kill is a command that signals a launcher, with its pid put into it.
-func (f *Facts) kill(l Listener, command string) string {
-	return f.AsOwner(l.UID, fmt.Sprintf(command, l.PID))
+// kill is a command that signals a launcher, as its user: by then its pid may be another's.
+func (f *Facts) kill(l Listener, options ...string) string {
+	return systemd.As(f.UID, l.UID, slices.Concat([]string{"kill"}, options, []string{strconv.Itoa(l.PID)})...)
 }
 
 // gateway is a command of this program for a scope.
 func (f *Facts) gateway(s *Scope, arguments ...string) string {
-	command := strings.Join(append([]string{f.Program}, append(arguments, "--"+string(s.Name))...), " ")
-	return s.Manager.As(f.UID, command)
+	return s.Manager.As(f.UID, slices.Concat([]string{f.Program}, arguments, []string{"--" + string(s.Name)})...)
 }
 
 // edit opens the configuration; what has to be changed there stands behind it.
 func (f *Facts) edit(s *Scope, what string) string {
-	path := systemd.Quote(s.Config.Path)
-	command := `"${EDITOR:-vi}" ` + path
+	command := `"${EDITOR:-vi}" ` + say.Shell(s.Config.Path)
 	if f.UID != 0 && (s.Name == units.System || s.Manager.UID != f.UID) {
-		command = "sudoedit " + path
+		command = say.Shell("sudoedit", s.Config.Path)
 	}
 	// In one line: what comes after it would be a command.
 	return command + "  # " + strings.Join(strings.Fields(what), " ")

@@ -418,7 +418,7 @@ func (g *gatherer) otherNetwork(s *Scope) bool {
 	if elsewhere, err := proctree.Elsewhere(pid, "net"); err != nil || !elsewhere {
 		return false
 	}
-	g.unknown("the launcher, pid %d, is in another network namespace, whose sockets are not seen from here: nsenter --net=/proc/%d/ns/net %s doctor",
-		pid, pid, g.facts.Program)
+	g.unknown("the launcher, pid %d, is in another network namespace, whose sockets are not seen from here: %s",
+		pid, say.Shell("nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", pid), g.facts.Program, "doctor"))
 	return true
 }

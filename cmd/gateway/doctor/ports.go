@@ -216,10 +216,7 @@ func openclawUnit(f *Facts) []Finding {
 			switch {
 			case triggered:
 				// "gateway install" leaves alone what it has not written.
-				move := "mv " + systemd.Quote(unit.Path) + " " + systemd.Quote(unit.Path+".bak")
-				if s.Name == units.System || s.Manager.UID != f.UID {
-					move = f.asRoot(move)
-				}
+				move := s.Manager.As(f.UID, "mv", unit.Path, unit.Path+".bak")
 				fix = then(fix, move, f.gateway(s, "install", "--now"))
 			case slices.Contains([]string{"transient", "static", "generated"}, unit.FileState): // none can be disabled
 				fix = f.systemctl(s.Manager, "stop", unit.Name)

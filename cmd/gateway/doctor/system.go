@@ -70,7 +70,7 @@ func somaxconnSmall(f *Facts, s *Scope) *Finding {
 	return &Finding{
 		Summary:  fmt.Sprintf("the kernel lets only %d clients wait, and %s says %d", f.Somaxconn, s.ofScope(units.Socket), s.Socket.Backlog),
 		Evidence: map[string]any{"somaxconn": f.Somaxconn, "unit": s.Socket.Backlog},
-		Fix:      f.asRoot(fmt.Sprintf("sysctl -w net.core.somaxconn=%d", s.Socket.Backlog)),
+		Fix:      f.asRoot("sysctl", "-w", fmt.Sprintf("net.core.somaxconn=%d", s.Socket.Backlog)),
 	}
 }
 
@@ -82,6 +82,6 @@ func noLinger(f *Facts, s *Scope) *Finding {
 		Summary:  fmt.Sprintf("the units of user %s end with the last session, and start with the first", s.User),
 		Evidence: map[string]any{"linger": false},
 		// Without polkit, as on a small server, not even one's own: "Access denied".
-		Fix: f.asRoot("loginctl enable-linger " + s.User),
+		Fix: f.asRoot("loginctl", "enable-linger", s.User),
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
-	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
 
@@ -235,7 +234,7 @@ func mainPIDNotLauncher(f *Facts, s *Scope) *Finding {
 	}
 	if s.Launcher.Launcher.Holder == api.FromItself {
 		finding.Summary = fmt.Sprintf("a launcher was started by hand, pid %d, and keeps the one of %s from starting", answers, s.ofScope(units.Service))
-		finding.Fix = f.kill(s.Listener, "kill %d")
+		finding.Fix = f.kill(s.Listener)
 	}
 	return &finding
 }
@@ -261,11 +260,11 @@ func launcherNotAnswering(f *Facts, s *Scope) *Finding {
 		finding.Summary = fmt.Sprintf("a launcher that was started by hand, pid %d, hangs, and keeps the one of %s from starting: "+
 			"its control socket takes a question and gives no answer", pid, s.ofScope(units.Service))
 		finding.Evidence["launcher_pid"], finding.Evidence["stopped"] = pid, s.Listener.Stopped
-		finding.Fix = f.kill(s.Listener, "kill -KILL %d")
+		finding.Fix = f.kill(s.Listener, "-KILL")
 		if s.Listener.Stopped {
 			finding.Summary = fmt.Sprintf("a launcher that was started by hand, pid %d, was stopped with Ctrl-Z or SIGSTOP, and keeps the one of %s "+
 				"from starting", pid, s.ofScope(units.Service))
-			finding.Fix = then(f.kill(s.Listener, "kill %d"), f.kill(s.Listener, "kill -CONT %d"))
+			finding.Fix = then(f.kill(s.Listener), f.kill(s.Listener, "-CONT"))
 		}
 	}
 	return &finding
@@ -278,7 +277,7 @@ func launcherVersion(f *Facts, s *Scope) *Finding {
 	fix := f.systemctl(s.Manager, "restart", units.Service)
 	switch {
 	case s.Launcher.Launcher.Holder == api.FromItself:
-		fix = f.kill(s.Listener, "kill %d") + fmt.Sprintf("  # then start it again with: %s run", f.Program)
+		fix = f.kill(s.Listener) + fmt.Sprintf("  # then start it again with: %s run", f.Program)
 	case len(s.Service.Argv) > 0 && s.Service.Argv[0] != f.Executable:
 		fix = then(f.gateway(s, "install"), fix)
 	}
@@ -303,8 +302,8 @@ func launcherName(f *Facts, s *Scope) *Finding {
 			Summary: fmt.Sprintf("the launcher's program is named %s: a second OpenClaw takes a listening process with openclaw in its name "+
 				"for a stale gateway and kills it", filepath.Base(path)),
 			Evidence: map[string]any{"program": path, "exec_start": say.CommandLine(s.Service.Argv)},
-			Fix: then(f.asRoot(fmt.Sprintf("install %s %s", systemd.Quote(path), systemd.Quote(better))),
-				strings.Replace(f.gateway(s, "install"), f.Program, systemd.Quote(better), 1), f.systemctl(s.Manager, "restart", units.Service)),
+			Fix: then(f.asRoot("install", path, better), s.Manager.As(f.UID, better, "install", "--"+string(s.Name)),
+				f.systemctl(s.Manager, "restart", units.Service)),
 		}
 	}
 	return &Finding{

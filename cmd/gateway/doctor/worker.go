@@ -216,13 +216,12 @@ func secretsReadable(f *Facts) []Finding {
 	var findings []Finding
 	for _, s := range f.which((*Scope).hasFile) {
 		for _, file := range s.Config.Exposed {
-			path := systemd.Quote(file.Path)
-			fix := "chmod 600 " + path
+			var fix string
 			// The service has to read it still.
 			if reader := s.reader(); reader >= 0 && reader != file.Owner && reader != 0 {
-				fix = then(f.asRoot(fmt.Sprintf("chown %s %s", systemd.UserName(reader), path)), f.asRoot(fix))
+				fix = then(f.asRoot("chown", systemd.UserName(reader), file.Path), f.asRoot("chmod", "600", file.Path))
 			} else {
-				fix = f.AsOwner(file.Owner, fix)
+				fix = f.AsOwner(file.Owner, "chmod", "600", file.Path)
 			}
 			findings = append(findings, Finding{
 				Summary:  fmt.Sprintf("%s can be read by every user, and holds what looks like secrets", file.Path),

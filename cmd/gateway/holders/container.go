@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -68,32 +68,32 @@ func (c *Container) why(gateway bool) string {
 	}
 }
 
-// remedy stops the container, which would start the process again.
+// remedy stops the container, which would start the process again: by whoever runs it, who has named its control group.
 func (c *Container) remedy(h Holder, by Asker) Remedy {
-	root := systemd.AsRoot
-	name := systemd.Quote(c.Name)
-	const stops = "stops its container"
-	docker := func(arguments string) string {
-		if manager := managerOf(h); manager.User {
-			// Rootless: its own daemon, which root may ask as well.
-			return by.AsOwner(manager.UID, fmt.Sprintf("docker --host unix:///run/user/%d/docker.sock %s", manager.UID, arguments))
-		}
-		return root(by.UID, "docker "+arguments)
+	manager := managerOf(h)
+	as := func(argv ...string) string { return manager.As(by.UID, argv...) }
+	docker := []string{"docker"}
+	if manager.User { // rootless: its own daemon
+		docker = append(docker, "--host", fmt.Sprintf("unix:///run/user/%d/docker.sock", manager.UID))
 	}
+	const stops = "stops its container"
 	switch {
 	case c.Engine == "docker" && c.Name == "":
-		return Remedy{docker(fmt.Sprintf("stop $(%s)", docker(fmt.Sprintf("ps --quiet --filter publish=%d", h.Wanted[0].Port())))), stops}
+		// One command: what a user's docker says must become no word of another's.
+		stop, publishing := slices.Concat(docker, []string{"stop"}), slices.Concat(docker, []string{"ps", "--quiet", "--filter"})
+		filter := fmt.Sprintf("publish=%d", h.Wanted[0].Port())
+		return Remedy{as("sh", "-c", say.Shell(stop...)+" $("+say.Shell(append(publishing, filter)...)+")"), stops}
 	case c.Engine == "docker":
-		return Remedy{docker("stop " + name), stops}
+		return Remedy{as(append(docker, "stop", c.Name)...), stops}
 	case c.Engine == "qemu":
-		return Remedy{root(by.UID, "virsh shutdown "+systemd.Quote(strings.ReplaceAll(c.Name, `\x2d`, "-"))), "shuts its virtual machine down"}
+		return Remedy{as("virsh", "shutdown", strings.ReplaceAll(c.Name, `\x2d`, "-")), "shuts its virtual machine down"}
 	case c.Engine == "podman":
-		return Remedy{managerOf(h).As(by.UID, "podman stop "+name), stops}
+		return Remedy{as("podman", "stop", c.Name), stops}
 	case c.Engine == "lxc":
-		return Remedy{root(by.UID, "lxc-stop --name "+name), stops}
+		return Remedy{as("lxc-stop", "--name", c.Name), stops}
 	case c.Engine == "machine":
-		return Remedy{root(by.UID, "machinectl poweroff "+systemd.Quote(strings.ReplaceAll(c.Name, `\x2d`, "-"))), stops}
+		return Remedy{as("machinectl", "poweroff", strings.ReplaceAll(c.Name, `\x2d`, "-")), stops}
 	default:
-		return Remedy{h.reclaim(by, "--force "), "ends it, until its container starts it again"}
+		return Remedy{h.reclaim(by, "--force"), "ends it, until its container starts it again"}
 	}
 }

@@ -7,8 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 )
 
@@ -23,24 +26,17 @@ func Me() Asker {
 	return Asker{UID: os.Geteuid(), Program: program()}
 }
 
-// Reclaim is a command line that frees addresses.
-func (a Asker) Reclaim(flags string, addresses []netip.AddrPort) string {
-	command := a.Program + " reclaim " + flags
-	for i, address := range addresses {
-		if i > 0 {
-			command += " "
-		}
-		command += systemd.Quote(address.String())
-	}
-	return command
+// Reclaim is the command that frees addresses, with options.
+func (a Asker) Reclaim(addresses []netip.AddrPort, options ...string) []string {
+	return slices.Concat([]string{a.Program, "reclaim"}, options, say.Texts(addresses))
 }
 
 // AsOwner is a command line that only root and the user with that id may run.
-func (a Asker) AsOwner(uid int, command string) string {
+func (a Asker) AsOwner(uid int, argv ...string) string {
 	if uid == a.UID {
-		return command
+		return say.Shell(argv...)
 	}
-	return systemd.AsRoot(a.UID, command)
+	return systemd.As(a.UID, 0, argv...)
 }
 
 // Executable is the file of this program, where it really lies; "" where that is not known.
@@ -66,7 +62,7 @@ func program() string {
 			return "gateway"
 		}
 	}
-	return systemd.Quote(file)
+	return file
 }
 
 // Remedy is what to run so that a holder lets go of its addresses, and what that does to it. It never stops more than what
@@ -79,7 +75,7 @@ func (r Remedy) String() string { return fmt.Sprintf("`%s` %s", r.Command, r.Doe
 func (h Holder) Remedy(by Asker) Remedy {
 	switch h.Role {
 	case api.RoleOrphan:
-		return Remedy{h.reclaim(by, ""), "ends it"}
+		return Remedy{h.reclaim(by), "ends it"}
 	case api.RoleRival, api.RoleForeign:
 		return h.end(by)
 	case api.RoleLauncher, api.RoleWorker:
@@ -98,7 +94,7 @@ func (h Holder) end(by Asker) Remedy {
 		return h.RunBy.Container.remedy(h, by)
 	case h.RunBy.Unit == "":
 		// And not kill(1): it proves that the process is still there and still the one, holds the address, and has ended.
-		return Remedy{h.reclaim(by, "--force "), "ends it"}
+		return Remedy{h.reclaim(by, "--force"), "ends it"}
 	case h.Role == api.RoleRival && h.RunBy.Enabled:
 		return Remedy{h.RunBy.command(by.UID, true), "ends it for good"}
 	default:
@@ -110,15 +106,15 @@ func (h Holder) end(by Asker) Remedy {
 func (h Holder) stop(by Asker) Remedy {
 	switch {
 	case h.RunBy.Ours:
-		command := by.Program + " stop --system"
+		scope := "--system"
 		if h.RunBy.Manager.User {
-			command = by.Program + " stop --user"
+			scope = "--user"
 		}
-		return Remedy{h.RunBy.Manager.As(by.UID, command), "stops the launcher and its worker, and closes the port"}
+		return Remedy{h.RunBy.Manager.As(by.UID, by.Program, "stop", scope), "stops the launcher and its worker, and closes the port"}
 	case h.RunBy.Unit != "":
 		return Remedy{h.RunBy.command(by.UID, false), "stops the launcher and its worker"}
 	default:
-		return Remedy{by.AsOwner(int(h.UID), fmt.Sprintf("kill %d", cmp.Or(h.launcher, h.PID))), "stops the launcher and its worker"}
+		return Remedy{systemd.As(by.UID, int(h.UID), "kill", strconv.Itoa(cmp.Or(h.launcher, h.PID))), "stops the launcher and its worker"}
 	}
 }
 
@@ -139,11 +135,12 @@ func (h Holder) close(by Asker) Remedy {
 // show is the remedy for a holder that cannot be seen from here.
 func (h Holder) show(by Asker) Remedy {
 	if by.UID != 0 {
-		return Remedy{systemd.AsRoot(by.UID, by.Reclaim("--dry-run ", h.Wanted)), "shows who it is"}
+		return Remedy{systemd.As(by.UID, 0, by.Reclaim(h.Wanted, "--dry-run")...), "shows who it is"}
 	}
-	return Remedy{fmt.Sprintf("ss -tanp 'sport = :%d'", h.Wanted[0].Port()), "shows who it is, on the host of this container"}
+	filter := fmt.Sprintf("sport = :%d", h.Wanted[0].Port())
+	return Remedy{say.Shell("ss", "-tanp", filter), "shows who it is, on the host of this container"}
 }
 
-func (h Holder) reclaim(by Asker, flags string) string {
-	return by.AsOwner(int(h.UID), by.Reclaim(flags, h.Wanted))
+func (h Holder) reclaim(by Asker, options ...string) string {
+	return by.AsOwner(int(h.UID), by.Reclaim(h.Wanted, options...)...)
 }

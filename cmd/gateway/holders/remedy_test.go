@@ -46,7 +46,7 @@ var remedies = map[api.Role]map[string][3]string{
 			"sudo runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 gateway stop --user",
 		},
 		byTransient: {"systemctl stop x.service", "sudo systemctl stop x.service", "sudo systemctl stop x.service"},
-		byNothing:   {"kill 4710", "kill 4710", "sudo kill 4710"},
+		byNothing:   {"runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 kill 4710", "kill 4710", "sudo runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 kill 4710"},
 	},
 	api.RoleOrphan: {
 		byNothing: {
@@ -171,7 +171,7 @@ func TestContainers(t *testing.T) {
 		{
 			"/user.slice/user-4000000.slice/user@4000000.service/user.slice/docker-" + id + ".scope", "node",
 			"docker --host unix:///run/user/4000000/docker.sock stop 0123456789ab",
-			"docker --host unix:///run/user/4000000/docker.sock stop 0123456789ab",
+			"runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 docker --host unix:///run/user/4000000/docker.sock stop 0123456789ab",
 		},
 		{
 			"/user.slice/user-4000000.slice/user@4000000.service/user.slice/libpod-" + id + ".scope", "node", "podman stop 0123456789ab",
@@ -181,13 +181,13 @@ func TestContainers(t *testing.T) {
 		{`/machine.slice/machine-my\x2dweb.scope/payload`, "node", "sudo machinectl poweroff my-web", "machinectl poweroff my-web"},
 		{"/machine.slice/systemd-nspawn@web.service/payload/system.slice/x.service", "node", "sudo machinectl poweroff web", "machinectl poweroff web"},
 		{
-			"/system.slice/docker.service", "docker-proxy", "sudo docker stop $(sudo docker ps --quiet --filter publish=18789)",
-			"docker stop $(docker ps --quiet --filter publish=18789)",
+			"/system.slice/docker.service", "docker-proxy", "sudo sh -c 'docker stop $(docker ps --quiet --filter publish=18789)'",
+			"sh -c 'docker stop $(docker ps --quiet --filter publish=18789)'",
 		},
 		{
 			"/user.slice/user-4000000.slice/user@4000000.service/app.slice/docker.service", "rootlesskit",
-			"docker --host unix:///run/user/4000000/docker.sock stop $(docker --host unix:///run/user/4000000/docker.sock ps --quiet --filter publish=18789)",
-			"docker --host unix:///run/user/4000000/docker.sock stop $(docker --host unix:///run/user/4000000/docker.sock ps --quiet --filter publish=18789)",
+			"sh -c 'docker --host unix:///run/user/4000000/docker.sock stop $(docker --host unix:///run/user/4000000/docker.sock ps --quiet --filter publish=18789)'",
+			"runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 sh -c 'docker --host unix:///run/user/4000000/docker.sock stop $(docker --host unix:///run/user/4000000/docker.sock ps --quiet --filter publish=18789)'",
 		},
 		{
 			`/machine.slice/machine-qemu\x2d3\x2dmy\x2dvm.scope/libvirt/emulator`, "qemu-system-x86", "sudo virsh shutdown my-vm", "virsh shutdown my-vm",

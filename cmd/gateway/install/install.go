@@ -484,7 +484,8 @@ func (in *Installer) noteLinger(scope units.Scope) {
 		return // it is only advice
 	}
 	if systemd.SessionsOnly(me.Username) {
-		fmt.Fprintf(in.Advice, "your units end when you log out, unless you run: sudo loginctl enable-linger %s\n", me.Username)
+		fmt.Fprintf(in.Advice, "your units end when you log out, unless you run: %s\n",
+			systemd.As(os.Geteuid(), 0, "loginctl", "enable-linger", me.Username))
 	}
 }
 

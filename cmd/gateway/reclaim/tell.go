@@ -90,12 +90,12 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 	case NeedsForce:
 		return o.Why, o.Remedy(t.By).String()
 	case NotAllowed:
-		return fmt.Sprintf("%s, and of user %s", o.Why, systemd.UserName(int(o.UID))), fmt.Sprintf("run `%s`", systemd.AsRoot(t.By.UID, t.again()))
+		return fmt.Sprintf("%s, and of user %s", o.Why, systemd.UserName(int(o.UID))), fmt.Sprintf("run `%s`", systemd.As(t.By.UID, 0, t.again()...))
 	case Ancestor:
 		if o.PID == os.Getpid() {
 			return "it is this very process", "there is nothing to end"
 		}
-		return "it has started this command and is not ended by it", fmt.Sprintf("run `%s` from a terminal that does not depend on it", t.again())
+		return "it has started this command and is not ended by it", fmt.Sprintf("run `%s` from a terminal that does not depend on it", say.Shell(t.again()...))
 	case CameBack:
 		reason = fmt.Sprintf("it was started again by %s", describeProcess(o.PPID))
 		if o.RunBy.Unit != "" || o.RunBy.Container != nil {
@@ -127,11 +127,11 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 }
 
 // again is this very command line.
-func (t *Teller) again() string {
+func (t *Teller) again() []string {
 	if t.Force {
-		return t.By.Reclaim("--force ", t.Addresses)
+		return t.By.Reclaim(t.Addresses, "--force")
 	}
-	return t.By.Reclaim("", t.Addresses)
+	return t.By.Reclaim(t.Addresses)
 }
 
 // describeAll is a process, what it holds, and why it is what it is.

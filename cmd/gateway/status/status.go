@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/prometheus/procfs"
@@ -187,7 +188,7 @@ func silenceOf(t client.Target, err error) string {
 	text := err.Error()
 	if process, err := procfs.NewProc(t.Unit.MainPID); t.Unit.MainPID > 0 && err == nil {
 		if stat, err := process.Stat(); err == nil && (stat.State == "T" || stat.State == "t") {
-			command := systemd.Of(t.Scope).As(os.Geteuid(), fmt.Sprintf("kill -CONT %d", t.Unit.MainPID))
+			command := systemd.Of(t.Scope).As(os.Geteuid(), "kill", "-CONT", strconv.Itoa(t.Unit.MainPID))
 			return fmt.Sprintf("%s: its process was stopped by a signal or a debugger, `%s` lets it go on", text, command)
 		}
 	}
@@ -275,7 +276,7 @@ func ofUser(ctx context.Context, address netip.AddrPort, having []api.Holder) st
 		if err != nil || socket["ActiveState"] != "active" || !slices.Contains(socket.Listen(), address) {
 			continue
 		}
-		command := manager.As(os.Geteuid(), "gateway status --user")
+		command := manager.As(os.Geteuid(), "gateway", "status", "--user")
 		return fmt.Sprintf("%s belongs to the launcher of user %s: `%s` tells of it", address, systemd.UserName(manager.UID), command)
 	}
 	return ""

@@ -10,13 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"openclaw-gateway/cmd/gateway/peer"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/units"
 )
 
@@ -134,49 +134,38 @@ func (p Properties) Int(name string) int {
 // Command is a command line that asks this manager for something, for a person with
 // that user id to type.
 func (m Manager) Command(caller int, arguments ...string) string {
-	words := []string{"systemctl"}
+	argv := []string{"systemctl"}
 	if m.User {
-		words = append(words, "--user")
+		argv = append(argv, "--user")
 	}
-	for _, argument := range arguments {
-		words = append(words, Quote(argument))
-	}
-	return m.As(caller, strings.Join(words, " "))
+	return m.As(caller, append(argv, arguments...)...)
 }
 
 // Own is Command for the manager's own user.
 func (m Manager) Own(arguments ...string) string { return m.Command(m.UID, arguments...) }
 
-// AsRoot is a command line that only root may run, for a person with that user id.
-func AsRoot(caller int, command string) string {
-	if caller == 0 {
-		return command
-	}
-	return "sudo " + command
-}
-
 // As is a command line that only the manager's own user may run, for the system's root, for a person with the user id
-// of the caller. On a terminal of its own (--pty): what runs as that user could type into root's (TIOCSTI), and would go on
-// reading it. Not systemctl --machine=NAME@.host, which needs a D-Bus of that user's: a small Debian 13 has none.
-func (m Manager) As(caller int, command string) string {
-	switch {
-	case m.User && m.UID == caller:
-		return command
-	case m.User:
-		command = fmt.Sprintf("runuser --pty -u %s -- env XDG_RUNTIME_DIR=/run/user/%d %s", UserName(m.UID), m.UID, command)
+// of the caller.
+func (m Manager) As(caller int, argv ...string) string {
+	if !m.User {
+		return As(caller, 0, argv...)
 	}
-	return AsRoot(caller, command)
+	return As(caller, m.UID, argv...)
 }
 
-var plainWord = regexp.MustCompile(`^[a-zA-Z0-9_@%+=:,./-]+$`)
-
-// Quote writes a word for a shell. A unit's name is read from a cgroup, which
-// its user can name at will, and systemd escapes with \x2d and the like.
-func Quote(word string) string {
-	if plainWord.MatchString(word) {
-		return word
+// As is a command line that runs as a user, for a person with the user id of the caller: it can do no more than that user
+// can, whatever has become of the paths and the processes that it names. On a terminal of its own (--pty): what runs as that
+// user could type into root's (TIOCSTI), and would go on reading it. Not systemctl --machine=NAME@.host, which needs a D-Bus
+// of that user's: a small Debian 13 has none.
+func As(caller, uid int, argv ...string) string {
+	if uid != caller && uid != 0 {
+		runtime := fmt.Sprintf("XDG_RUNTIME_DIR=/run/user/%d", uid)
+		argv = slices.Concat([]string{"runuser", "--pty", "-u", UserName(uid), "--", "env", runtime}, argv)
 	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	if uid != caller && caller != 0 {
+		argv = append([]string{"sudo"}, argv...)
+	}
+	return say.Shell(argv...)
 }
 
 // become lets systemctl find the manager of a user, its own also where nobody has

@@ -3,7 +3,7 @@ package systemd
 import "testing"
 
 // TestCommand: what is printed for a person to paste is one command, whatever a
-// unit is called.
+// unit is called, and it is the unit's user's.
 func TestCommand(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -20,7 +20,7 @@ func TestCommand(t *testing.T) {
 		{Manager{User: true, UID: 4_000_000}, 0, "a.service", "runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user stop a.service"},
 		{Manager{}, 0, `a\x2db.service`, `systemctl stop 'a\x2db.service'`},
 		{Manager{}, 0, "a;id>pwn;.service", "systemctl stop 'a;id>pwn;.service'"},
-		{Manager{}, 0, "a'b.service", `systemctl stop 'a'\''b.service'`},
+		{Manager{}, 0, "a'b.service", `systemctl stop 'a'"'"'b.service'`},
 	}
 	for _, test := range tests {
 		if got := test.manager.Command(test.caller, "stop", test.unit); got != test.want {
