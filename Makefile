@@ -137,13 +137,18 @@ peers: openclaw
 	@test -e $(PM2)/complete || { mkdir -p $(PM2) && PATH=$(dir $(NODE)):$$PATH $(NPM_INSTALL) --prefix $(PM2) pm2@$(PM2_VERSION) && \
 		touch $(PM2)/complete; } || echo "Going on without: PM2" >&2
 
+# Known vulnerabilities of Go modules: Go's own database, or a mirror of it. govulncheck tells the date of one that answers.
+GOVULNDB ?= https://vuln.go.dev
 .PHONY: check
-check: ## formatting, vet, staticcheck, the import rules
+check: ## formatting, vet, staticcheck, the import rules, known vulnerabilities
 	@unformatted=$$(go tool -modfile=$(TOOLS) gofumpt -l .); \
 		test -z "$$unformatted" || { echo "gofumpt would change:" $$unformatted >&2; exit 1; }
 	@go vet ./...
 	@go tool -modfile=$(TOOLS) staticcheck ./...
 	@go test ./test/imports
+	@scan=$$(go tool -modfile=$(TOOLS) -n govulncheck); \
+		if timeout 10 "$$scan" -db $(GOVULNDB) -version | grep '^DB updated' >/dev/null; then "$$scan" -db $(GOVULNDB) ./...; \
+		else echo "govulncheck: $(GOVULNDB) cannot be reached from here, so known vulnerabilities are not looked for"; fi
 
 .PHONY: generate
 generate: ## write config.schema.json and docs/man from the help and the example configuration
