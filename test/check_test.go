@@ -1,6 +1,8 @@
 package test
 
 import (
+	"bufio"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -120,6 +122,8 @@ func testConfigCheck(t *testing.T, here place) {
 		t.Errorf("another user: %q, %v", other, err)
 	}
 
+	t.Run("in a directory of somebody else", func(t *testing.T) { checkWithStranger(t, root, draft) })
+
 	// It was all the same to the launcher.
 	after := gatewayStatus(t, m.Scope)
 	if after.Worker.PID != before.Worker.PID || after.Verdict != "ok" || after.Config.State != "applied" {
@@ -130,6 +134,79 @@ func testConfigCheck(t *testing.T, here place) {
 			t.Errorf("the launcher logged %s", line)
 		}
 	}
+}
+
+// checkWithStranger: who has no runtime directory looks for a launcher in /tmp, where mallory has been first. Nothing of the
+// file is told to her.
+func checkWithStranger(t *testing.T, root *machine.Machine, draft string) {
+	root.Run(t, "useradd", "victim")
+	uid := strings.TrimSpace(root.Run(t, "id", "-u", "victim"))
+	directory := "/tmp/openclaw-gateway-" + uid
+	stranger := root.Command(t.Context(), "runuser", "-u", "mallory", "--", "/usr/bin/python3", "-u", "-c", `
+import os, socket, sys, threading
+os.makedirs("`+directory+`")
+s = socket.socket(socket.AF_UNIX)
+s.bind("`+directory+`/control.sock")
+os.chmod("`+directory+`/control.sock", 0o666)
+s.listen()
+print("listening")
+def end():
+    sys.stdin.read()
+    os._exit(0)
+threading.Thread(target=end).start()
+while True:
+    c = s.accept()[0]
+    heard = c.recv(100000)
+    if heard:
+        print("heard", heard)
+        c.sendall(b'HTTP/1.0 200 OK\r\n\r\n{"worker":{"state":"ready"}}\n')
+    c.close()
+`)
+	stdin, err := stranger.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := stranger.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewReader(output)
+	if line, err := said.ReadString('\n'); err != nil {
+		t.Fatalf("the stranger said %q, %v", line, err)
+	}
+	as := func(user string, arguments ...string) (string, int) {
+		command := root.Command(t.Context(), "runuser", append([]string{"-u", user, "--", "env", "-u", "XDG_RUNTIME_DIR", gatewayPath}, arguments...)...)
+		var text strings.Builder
+		command.Stdout, command.Stderr = &text, &text
+		code := exitCode(t, command)
+		return text.String(), code
+	}
+	for _, test := range []struct {
+		arguments []string
+		code      int
+		words     []string
+	}{
+		{[]string{"config", "check", "--user", draft}, 0, []string{draft + ": valid", "not compared with a running launcher: ", directory}},
+		{[]string{"restart", "--user"}, 1, []string{directory}},
+		{[]string{"status", "--user"}, 1, []string{directory, "of user mallory"}},
+		{[]string{"status", "--user", "--history"}, 1, []string{directory}},
+		{[]string{"doctor", "--user"}, 1, []string{directory}},
+	} {
+		text, code := as("victim", test.arguments...)
+		missing := slices.DeleteFunc(test.words, func(word string) bool { return strings.Contains(text, word) })
+		if code != test.code || len(missing) > 0 {
+			t.Errorf("gateway %s exits with %d, want %d, and lacks %q:\n%s", test.arguments, code, test.code, missing, text)
+		}
+	}
+	_ = stdin.Close()
+	heard, err := io.ReadAll(said)
+	if _ = stranger.Wait(); err != nil || len(heard) > 0 {
+		t.Errorf("the stranger %s (%v)", heard, err)
+	}
+	root.Run(t, "rm", "-r", directory)
 }
 
 // TestConfigCheckByHand: the addresses that are to be opened are looked at, and

@@ -182,6 +182,9 @@ func (f scopeFlags) running(ctx context.Context, path string) (client.Target, er
 	answering := slices.DeleteFunc(f.Targets(ctx), func(t client.Target) bool { return !t.Answers() })
 	switch len(answering) {
 	case 0:
+		if err := client.None(ctx); errors.Is(err, client.ErrStranger) {
+			return client.Target{}, err
+		}
 		return client.Target{}, errors.New("there is none")
 	case 1:
 		return answering[0], nil

@@ -69,7 +69,7 @@ with the next change. --history lists the last hundred generations; the journal 
 func printHistory(cmd *cobra.Command, scope scopeFlags, asJSON bool) error {
 	targets := scope.Targets(cmd.Context())
 	if len(targets) == 0 {
-		return &exitStatus{status: 3, err: client.ErrNowhere}
+		return &exitStatus{status: 3, err: client.None(cmd.Context())}
 	}
 	var all []api.History
 	var failures []error

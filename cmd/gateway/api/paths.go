@@ -1,9 +1,11 @@
 package api
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 )
 
 // ControlSocket is the name of the control socket in the runtime directory.
@@ -40,4 +42,10 @@ func RuntimeDirectory(user bool) string {
 		return filepath.Join(base, runtimeName)
 	}
 	return filepath.Join(os.TempDir(), runtimeName+"-"+uid)
+}
+
+// Private reports whether it is a directory that only this user can write to, as a runtime directory has to be: in a shared
+// one, such as /tmp, whoever comes first makes what stands there.
+func Private(info fs.FileInfo, uid int) bool {
+	return info.IsDir() && int(info.Sys().(*syscall.Stat_t).Uid) == uid && info.Mode().Perm()&0o022 == 0
 }

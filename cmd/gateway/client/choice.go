@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 
@@ -28,4 +29,12 @@ func Nowhere() Target {
 		scope = units.System
 	}
 	return Target{Scope: scope, Control: api.Control(scope == units.User), Unit: api.Unit{Name: units.Service, Scope: "none"}}
+}
+
+// None says why no launcher is found: there is none, or what is in its place is a stranger's.
+func None(ctx context.Context) error {
+	if _, err := Nowhere().Reach(ctx); errors.Is(err, ErrStranger) {
+		return err
+	}
+	return ErrNowhere
 }

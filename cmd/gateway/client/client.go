@@ -1,13 +1,11 @@
 package client
 
 import (
-	"bytes"
+	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -43,7 +41,7 @@ var ErrForbidden = errors.New("only the launcher's own user and root may ask it"
 const AnswerLimit = 2 * time.Second
 
 // CheckLimit is the same for what an edit would do, for which it asks systemd.
-const CheckLimit = 10 * time.Second
+const CheckLimit = 3 * time.Second
 
 // ManagerLimit is the same for the service manager.
 const ManagerLimit = 10 * time.Second
@@ -52,6 +50,7 @@ const ManagerLimit = 10 * time.Second
 type Target struct {
 	Scope   units.Scope
 	Control string // path of the control socket
+	UID     int    // whose launcher is meant in a user's scope; 0: the caller's own
 	Unit    api.Unit
 	// Installed says that the manager knows the unit.
 	Installed   bool
@@ -99,7 +98,7 @@ func (f Choice) One(ctx context.Context) (Target, error) {
 	found := f.Targets(ctx)
 	switch len(found) {
 	case 0:
-		return Target{}, ErrNowhere
+		return Target{}, None(ctx)
 	case 1:
 		return found[0], nil
 	default:
@@ -173,13 +172,12 @@ const cldExited = 1
 // Answers reports whether a launcher listens on the control socket, or whether
 // that cannot be seen because it is somebody else's.
 func (t Target) Answers() bool {
-	conn, err := net.Dial("unix", t.Control)
-	if err != nil {
-		// EAGAIN: one that hangs, and whose queue is full.
-		return errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EAGAIN)
+	l, err := t.Reach(context.Background())
+	if err == nil {
+		l.Close()
 	}
-	_ = conn.Close()
-	return true
+	// One whose queue is full hangs.
+	return err == nil || errors.Is(err, ErrForbidden) || errors.Is(err, ErrSilent)
 }
 
 // Ask is call for what the launcher answers at once.
@@ -192,77 +190,46 @@ func (t Target) Ask(ctx context.Context, path string, result any) error {
 // Status asks the launcher for what it knows by heart: one that hangs shows itself
 // before it is asked for something that may take long.
 func (t Target) Status(ctx context.Context) (api.Status, error) {
-	var s api.Status
-	err := t.Ask(ctx, api.StatusPath, &s)
-	return s, err
+	ctx, cancel := context.WithTimeout(ctx, AnswerLimit)
+	defer cancel()
+	l, err := t.Reach(ctx)
+	if err != nil {
+		return api.Status{}, err
+	}
+	defer l.Close()
+	return l.Status(ctx)
 }
 
 // Call sends a request to the launcher, with a question as JSON unless that is
 // nil, and decodes its answer.
 func (t Target) Call(ctx context.Context, method, path string, question, result any) error {
-	response, err := t.send(ctx, method, path, question)
+	l, err := t.Reach(ctx)
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
-	if err := json.NewDecoder(response.Body).Decode(result); err != nil {
-		return t.Unanswered(fmt.Errorf("read the launcher's answer, which another version may give otherwise: %w", err))
+	defer l.Close()
+	if err := l.call(ctx, method, path, question, result); err != nil {
+		return t.Unanswered(err)
 	}
 	return nil
 }
 
 // Unanswered says what an error of the connection means.
 func (t Target) Unanswered(err error) error {
+	if said, ok := errors.AsType[refusal](err); ok {
+		return said
+	}
 	switch {
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("the control socket %s is another user's (%w): run this as that user or with sudo", t.Control, ErrForbidden)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w (nobody answers on %s): %s", ErrNotRunning, t.Control, t.startHint())
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.EAGAIN):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.EAGAIN):
 		return fmt.Errorf("%w on %s in time", ErrSilent, t.Control)
+	case errors.Is(err, errAnswer):
+		return fmt.Errorf("the answer on %s was not taken: %w", t.Control, err)
 	}
 	return fmt.Errorf("ask the launcher: %w", err)
-}
-
-// send sends a request to the launcher and returns its answer, if that is good.
-func (t Target) send(ctx context.Context, method, path string, question any) (*http.Response, error) {
-	var body io.Reader
-	if question != nil {
-		encoded, err := json.Marshal(question)
-		if err != nil {
-			return nil, err
-		}
-		body = bytes.NewReader(encoded)
-	}
-	// A connection for each question: one that is kept would have to be closed.
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", t.Control)
-		},
-	}}
-	// The host is of no meaning on a local socket.
-	request, err := http.NewRequestWithContext(ctx, method, "http://gateway"+path, body)
-	if err != nil {
-		return nil, err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return nil, t.Unanswered(err)
-	}
-	if response.StatusCode != http.StatusOK {
-		defer response.Body.Close()
-		var failure api.Reply
-		body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-		if json.Unmarshal(body, &failure) != nil || failure.Error == "" {
-			failure.Error = fmt.Sprintf("the launcher answered with %s: perhaps it is of another version", response.Status)
-		}
-		if response.StatusCode == http.StatusForbidden {
-			return nil, fmt.Errorf("%s: %w: run this as that user or with sudo", t.Control, ErrForbidden)
-		}
-		return nil, errors.New(failure.Error)
-	}
-	return response, nil
 }
 
 // startHint says how to get a launcher in this scope.
@@ -288,24 +255,43 @@ func (t Target) Stopping(ctx context.Context) bool {
 // Stream passes on what the launcher tells of itself, until it ends or cannot be
 // asked; the error says why.
 func (t Target) Stream(ctx context.Context, told chan<- api.Status) error {
-	response, err := t.send(ctx, http.MethodGet, "/watch", nil)
+	l, err := t.Reach(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	return t.Unanswered(l.stream(ctx, told))
+}
+
+func (l *Launcher) stream(ctx context.Context, told chan<- api.Status) error {
+	response, err := l.send(ctx, http.MethodGet, "/watch", nil)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
-	for lines := json.NewDecoder(response.Body); ; {
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, mostBytes)
+	for lines.Scan() {
 		var s api.Status
-		if err := lines.Decode(&s); err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-				err = os.ErrNotExist // as if it had not been there
-			}
-			return t.Unanswered(err)
+		if err := decode(lines.Bytes(), &s); err != nil {
+			return err
+		}
+		if err := l.verify(&s); err != nil {
+			return err
 		}
 		select {
 		case told <- s:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+	switch err := lines.Err(); {
+	case err == nil, errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return os.ErrNotExist // as if it had not been there
+	case errors.Is(err, bufio.ErrTooLong):
+		return fmt.Errorf("a line of more than %d bytes: %w", mostBytes, errAnswer)
+	default:
+		return err
 	}
 }
 

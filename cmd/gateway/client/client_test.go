@@ -4,13 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/test/fixtures"
+	"openclaw-gateway/units"
 )
 
 // TestSilentLauncher: one that accepts and says nothing costs no more than the
@@ -50,4 +54,127 @@ func TestOlderLauncher(t *testing.T) {
 	if s, err := (Target{Control: path}).Status(t.Context()); err != nil || len(s.Notes) > 0 {
 		t.Errorf("its status is %+v, %v", s, err)
 	}
+}
+
+// TestStranger: before a byte is sent it is known that the directory, and whoever listens there, are of the user whose launcher
+// is meant: anybody can make a directory in /tmp.
+func TestStranger(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, to be somebody else: make test")
+	}
+	const mallory = 65534
+	listen := func(path string, uid int) (socket net.Listener) {
+		var err error
+		fixtures.As(t, uid, func() { socket, err = net.Listen("unix", path) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return socket
+	}
+	for name, test := range map[string]struct {
+		spoil  func(directory string) error // what else is wrong with a directory of root's
+		uid    int                          // who listens
+		target Target
+		want   string // "": it is asked
+	}{
+		"ours":                          {target: Target{}},
+		"the system's":                  {target: Target{Scope: units.System}},
+		"root's for mallory":            {target: Target{UID: mallory}, want: "of user root"},
+		"mallory's for root":            {spoil: owned(mallory), uid: mallory, want: "is not a directory that only user root can write to"},
+		"mallory's":                     {spoil: owned(mallory), uid: mallory, target: Target{UID: mallory}},
+		"mallory's, run by root":        {spoil: owned(mallory), target: Target{UID: mallory}},
+		"the system's, as mallory":      {spoil: owned(mallory), uid: mallory, target: Target{Scope: units.System}},
+		"mallory in root's directory":   {spoil: mode(0o755), uid: mallory, want: "a process of user nobody listens on "},
+		"mallory in the system's":       {spoil: mode(0o755), uid: mallory, target: Target{Scope: units.System}, want: "and not one of user root"},
+		"everybody can write":           {spoil: mode(0o777), want: "is not a directory"},
+		"a group can write":             {spoil: mode(0o770), target: Target{Scope: units.System}, want: "is not a directory"},
+		"a link to a directory":         {spoil: linked, want: "is a link"},
+		"a link to a socket":            {spoil: linkedSocket, want: "is no socket"},
+		"a link to a socket, in system": {spoil: linkedSocket, target: Target{Scope: units.System}, want: "is no socket"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Not t.TempDir, which other users cannot enter.
+			above, err := os.MkdirTemp("", "stranger")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(above)
+			directory := filepath.Join(above, "openclaw-gateway")
+			path := filepath.Join(directory, api.ControlSocket)
+			if err := errors.Join(os.Chmod(above, 0o755), os.Mkdir(directory, 0o777), os.Chmod(directory, 0o777)); err != nil {
+				t.Fatal(err)
+			}
+			socket := listen(path, test.uid)
+			defer socket.Close()
+			heard := make(chan string)
+			go func() {
+				defer close(heard)
+				conn, err := socket.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				first := make([]byte, 1000)
+				n, _ := conn.Read(first)
+				heard <- string(first[:n])
+				_, _ = io.WriteString(conn, "HTTP/1.0 200 OK\r\n\r\n{}")
+			}()
+			spoil := test.spoil
+			if spoil == nil {
+				spoil = mode(0o700)
+			}
+			if err := errors.Join(os.Chmod(directory, 0o700), spoil(directory)); err != nil {
+				t.Fatal(err)
+			}
+			test.target.Control = path
+			got := make(chan error, 1)
+			go func() {
+				got <- test.target.Call(t.Context(), http.MethodPost, "/check", api.CheckRequest{Content: []byte("secret")}, new(api.CheckReply))
+				socket.Close()
+			}()
+			said := <-heard
+			err = <-got
+			if (said == "") != (test.want != "") {
+				t.Errorf("it was told %q", said)
+			}
+			if test.want == "" && err != nil || test.want != "" && (!errors.Is(err, ErrStranger) || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+func owned(uid int) func(string) error {
+	return func(directory string) error { return os.Chown(directory, uid, -1) }
+}
+
+func mode(mode os.FileMode) func(string) error {
+	return func(directory string) error { return os.Chmod(directory, mode) }
+}
+
+func linked(directory string) error {
+	return errors.Join(os.Rename(directory, directory+".real"), os.Symlink(directory+".real", directory))
+}
+
+func linkedSocket(directory string) error {
+	path := filepath.Join(directory, api.ControlSocket)
+	return errors.Join(os.Rename(path, path+".real"), os.Symlink(path+".real", path))
+}
+
+// FuzzAnswer: whatever a launcher answers, reading it costs no more than a multiple of its length.
+func FuzzAnswer(f *testing.F) {
+	for _, seed := range []string{
+		`{"version":"1","sockets":[{"address":"127.0.0.1:1","connections":3}],"worker":{"state":"ready","since":"2026-01-02T03:04:05Z"}}`,
+		`{"generations":[{"generation":1,"ended":null,"ready_after_ms":12}]}`, `{"mistakes":["a"],"changes":[{"key":"k"}]}`,
+		`{"error":"no"}`, "", "null", "[]", `{"sockets":{}}`, `{"version":"\ud800"}`, "{} {}", strings.Repeat("[", 30_000), strings.Repeat("1 ", 30_000),
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		for _, result := range []any{new(api.Status), new(api.History), new(api.CheckReply), new(api.Reply)} {
+			if err := decode(answer, result); err != nil && !errors.Is(err, errAnswer) {
+				t.Errorf("another error: %v", err)
+			}
+		}
+	})
 }

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -15,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -24,7 +21,6 @@ import (
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
-	"openclaw-gateway/cmd/gateway/peer"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -45,14 +41,8 @@ const (
 type Options struct {
 	System, User bool // only there; neither: everywhere
 
-	// These stand for the launcher; a test has others.
+	// control is where a launcher is asked; a test has another.
 	control func(user bool) string
-	ask     func(ctx context.Context, control string, status *api.Status) error
-}
-
-// ask gets the status from the launcher, which knows it by heart.
-func ask(ctx context.Context, control string, status *api.Status) error {
-	return client.Target{Control: control}.Call(ctx, http.MethodGet, api.StatusPath, nil, status)
 }
 
 // gatherer is one look at the machine.
@@ -77,7 +67,7 @@ func (g *gatherer) addUnknown(essential bool, format string, values ...any) {
 
 // Gather looks at the machine.
 func Gather(ctx context.Context, options Options) *Facts {
-	options.control, options.ask = api.Control, ask
+	options.control = api.Control
 	g := &gatherer{Options: options, facts: &Facts{Asker: holders.Me(), Executable: holders.Executable(), Version: api.ProgramVersion()}}
 	f := g.facts
 	f.Scopes = g.scopes()
@@ -177,56 +167,48 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 	if s.Name == units.System || s.Manager.UID == os.Geteuid() {
 		path = g.control(s.Name == units.User)
 	}
-	conn, err := net.Dial("unix", path)
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	at, err := client.Target{Scope: s.Name, Control: path, UID: s.Manager.UID}.Reach(ctx)
 	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, client.ErrNotRunning):
 		s.Answer = Absent
 		return
-	case errors.Is(err, os.ErrPermission):
+	case errors.Is(err, client.ErrForbidden):
 		g.unknown("the launcher of the %s scope was not asked: its control socket is another user's: run this as that user or with sudo", s.Name)
 		return
 	case err != nil:
 		g.unknown("the launcher of the %s scope was not asked: %v", s.Name, err)
 		return
 	}
-	defer conn.Close()
-	s.Listener, err = listenerOf(conn)
-	if err == nil {
-		err = s.trusts(s.Listener, path)
-	}
+	defer at.Close()
+	s.Listener, err = listenerOf(at)
 	if err != nil {
-		s.Listener = Listener{}
 		g.unknown("the launcher of the %s scope was not asked: %s: %v", s.Name, path, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerLimit)
-	defer cancel()
-	launcher := new(api.Status)
-	switch err := g.ask(ctx, path, launcher); {
+	launcher, err := at.Status(ctx)
+	switch {
 	case err == nil:
-		s.Launcher, s.Answer = launcher, Answered
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		s.Launcher, s.Answer = &launcher, Answered
+	case errors.Is(err, client.ErrSilent):
 		s.Answer = Hung
 		// A stop signal takes effect when the process runs the next time, on a busy machine perhaps only now.
 		s.Listener.Stopped = isStopped(s.Listener.PID)
+		return
 	default:
 		g.unknown("the launcher of the %s scope gave no status: %v", s.Name, err)
 		return
 	}
-	launcher.Launcher.PID = s.Listener.PID
 	if pid := launcher.Worker.PID; pid != 0 {
 		s.Worker.Cgroup = proctree.Cgroup(pid)
-		s.Worker.Elsewhere = elsewhere(launcher)
+		s.Worker.Elsewhere = elsewhere(&launcher)
 	}
 }
 
-// listenerOf looks who is at the other end of a connection.
-func listenerOf(conn net.Conn) (Listener, error) {
-	credentials, err := peer.Of(conn)
-	if err != nil {
-		return Listener{}, err
-	}
-	l := Listener{PID: int(credentials.Pid), UID: int(credentials.Uid)}
+// listenerOf looks who has made a control socket.
+func listenerOf(at *client.Launcher) (Listener, error) {
+	l := Listener{PID: at.PID, UID: at.UID}
 	if l.PID <= 0 {
 		return Listener{}, errors.New("the process that listens there cannot be seen from here: it may be in another PID namespace")
 	}
@@ -253,24 +235,6 @@ func isStopped(pid int) bool {
 	}
 	stat, err := process.Stat()
 	return err == nil && stat.State == "T"
-}
-
-// trusts fails unless whoever has made a control socket is the user whose launcher is
-// asked for. In the system's scope the unit may name any, and the directory is that
-// user's.
-func (s *Scope) trusts(l Listener, control string) error {
-	owner := s.Manager.UID
-	if s.Name == units.System {
-		info, err := os.Lstat(filepath.Dir(control))
-		if err != nil {
-			return err
-		}
-		owner = int(info.Sys().(*syscall.Stat_t).Uid)
-	}
-	if l.UID != owner {
-		return fmt.Errorf("a process of user %s listens there, pid %d, and not one of %s", systemd.UserName(l.UID), l.PID, systemd.UserName(owner))
-	}
-	return nil
 }
 
 const (

@@ -1,10 +1,10 @@
 package doctor
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -16,9 +16,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/units"
 )
 
@@ -141,36 +142,40 @@ func TestKernel(t *testing.T) {
 	}
 }
 
+// launcherAt looks for a launcher of the system's scope.
+func launcherAt(t *testing.T, path string) (*Scope, []Unknown) {
+	g := &gatherer{facts: &Facts{}, Options: Options{control: func(bool) string { return path }}}
+	s := &Scope{Name: units.System}
+	g.launcher(t.Context(), s)
+	return s, g.facts.Unknown
+}
+
 // TestLauncherAnswers tells the ways in which a launcher does not answer.
 func TestLauncherAnswers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "control.sock")
-	ask := func(answer func(ctx context.Context) error) (*Scope, *Facts) {
-		g := &gatherer{facts: &Facts{}, Options: Options{
-			control: func(bool) string { return path },
-			ask:     func(ctx context.Context, _ string, _ *api.Status) error { return answer(ctx) },
-		}}
-		s := &Scope{Name: units.System}
-		g.launcher(t.Context(), s)
-		return s, g.facts
-	}
-	never := func(context.Context) error { t.Error("asked"); return nil }
-	if s, f := ask(never); s.Answer != Absent || len(f.Unknown) > 0 {
-		t.Errorf("no socket: %q, %v", s.Answer, f.Unknown)
+	if s, unknown := launcherAt(t, path); s.Answer != Absent || len(unknown) > 0 {
+		t.Errorf("no socket: %q, %v", s.Answer, unknown)
 	}
 	socket, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.Close()
-	if s, _ := ask(func(context.Context) error { return nil }); s.Answer != Answered || s.Launcher == nil ||
+	answer := make(chan http.HandlerFunc, 1)
+	server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (<-answer)(w, r) })}
+	go func() { _ = server.Serve(socket) }()
+	defer server.Close()
+	answer <- func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }
+	if s, _ := launcherAt(t, path); s.Answer != Answered || s.Launcher == nil ||
 		s.Launcher.Launcher.PID != os.Getpid() || s.Listener != (Listener{PID: os.Getpid(), UID: os.Geteuid()}) {
 		t.Errorf("an answer: %+v", s)
 	}
-	if s, _ := ask(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }); s.Answer != Hung || s.Launcher != nil {
+	answer <- func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	if s, _ := launcherAt(t, path); s.Answer != Hung || s.Launcher != nil {
 		t.Errorf("no answer: %+v", s)
 	}
-	if s, f := ask(func(context.Context) error { return errors.New("refused") }); s.Answer != "" || len(f.Unknown) != 1 || !f.Unknown[0].Essential {
-		t.Errorf("an error: %+v, %v", s, f.Unknown)
+	answer <- func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "refused", http.StatusTeapot) }
+	if s, unknown := launcherAt(t, path); s.Answer != "" || len(unknown) != 1 || !unknown[0].Essential {
+		t.Errorf("an error: %+v, %v", s, unknown)
 	}
 }
 
@@ -181,20 +186,9 @@ func TestLauncherClaims(t *testing.T) {
 		t.Fatal("needs root, to have a directory of somebody else: make test")
 	}
 	path := filepath.Join(t.TempDir(), "control.sock")
-	ask := func() (*Scope, []Unknown) {
-		g := &gatherer{facts: &Facts{}, Options: Options{
-			control: func(bool) string { return path },
-			ask: func(_ context.Context, _ string, status *api.Status) error {
-				return json.Unmarshal([]byte(`{"launcher":{"pid":1,"holder":"self"}}`), status)
-			},
-		}}
-		s := &Scope{Name: units.System}
-		g.launcher(t.Context(), s)
-		return s, g.facts.Unknown
-	}
 	refused := func(t *testing.T, why string) {
 		t.Helper()
-		s, unknown := ask()
+		s, unknown := launcherAt(t, path)
 		if s.Launcher != nil || s.Answer != "" || s.Listener != (Listener{}) || len(unknown) != 1 || !unknown[0].Essential || !strings.Contains(unknown[0].What, why) {
 			t.Errorf("got %+v, %v, want that it is not asked: %s", s, unknown, why)
 		}
@@ -208,17 +202,25 @@ func TestLauncherClaims(t *testing.T) {
 	if err := errors.Join(unix.Bind(socket, &unix.SockaddrUnix{Name: path}), unix.Listen(socket, 8)); err != nil {
 		t.Fatal(err)
 	}
-	if s, unknown := ask(); s.Launcher == nil || s.Launcher.Launcher.PID != os.Getpid() || len(unknown) > 0 {
+	listening, err := net.FileListener(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listening.(*net.UnixListener).SetUnlinkOnClose(false)
+	server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"launcher":{"pid":1,"holder":"self"}}`)
+	})}
+	go func() { _ = server.Serve(listening) }()
+	defer server.Close()
+	if s, unknown := launcherAt(t, path); s.Launcher == nil || s.Launcher.Launcher.PID != os.Getpid() || len(unknown) > 0 {
 		t.Errorf("one that says that it is pid 1: %+v, %v", s, unknown)
 	}
 	t.Run("another user", func(t *testing.T) {
-		if err := os.Chown(filepath.Dir(path), 65534, -1); err != nil {
+		fixtures.As(t, 65534, func() { err = unix.Listen(socket, 8) }) // whose it is from now on
+		if err != nil {
 			t.Fatal(err)
 		}
-		refused(t, "a process of user root listens there")
-		if err := os.Chown(filepath.Dir(path), 0, -1); err != nil {
-			t.Fatal(err)
-		}
+		refused(t, "a process of user nobody listens on "+path)
 	})
 	t.Run("gone", func(t *testing.T) {
 		// The kernel takes note of whoever calls listen(2).
@@ -269,12 +271,12 @@ func TestListenerStopped(t *testing.T) {
 	if _, err := unix.Wait4(cmd.Process.Pid, nil, unix.WUNTRACED, nil); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := net.Dial("unix", path)
+	at, err := client.Target{Control: path}.Reach(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	if l, err := listenerOf(conn); err != nil || l != (Listener{PID: cmd.Process.Pid, UID: os.Geteuid()}) || !isStopped(l.PID) {
+	defer at.Close()
+	if l, err := listenerOf(at); err != nil || l != (Listener{PID: cmd.Process.Pid, UID: os.Geteuid()}) || !isStopped(l.PID) {
 		t.Errorf("got %+v, %v; stopped: %t", l, err, isStopped(l.PID))
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/worker"
 )
 
@@ -173,8 +174,11 @@ func (e *editions) accept(next *edition) {
 
 func (e *editions) reject(err error) {
 	e.log.Error("configuration rejected", "error", err)
-	e.report(configReport{path: e.files.Name(), err: err.Error()})
+	e.report(configReport{path: e.files.Name(), err: say.Cut(err.Error(), longestReason)})
 }
+
+// longestReason is in bytes, and more than anybody reads: a file can have a mistake in each of its lines.
+const longestReason = 8 << 10
 
 // prepare makes a new edition of a configuration. The caller accepts it or drops
 // its claim on the sockets.

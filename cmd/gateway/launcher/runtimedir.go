@@ -25,10 +25,9 @@ func ownRuntimeDirectory() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("examine the runtime directory: %w", err)
 	}
-	owner := info.Sys().(*syscall.Stat_t).Uid
-	if !info.IsDir() || int(owner) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+	if !api.Private(info, os.Geteuid()) {
 		return "", fmt.Errorf("%s is not a directory that only uid %d can write to (%s, uid %d): another user's launcher may use it; see \"gateway status\"",
-			directory, os.Geteuid(), info.Mode(), owner)
+			directory, os.Geteuid(), info.Mode(), info.Sys().(*syscall.Stat_t).Uid)
 	}
 	return directory, nil
 }

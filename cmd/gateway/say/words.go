@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -92,4 +93,15 @@ func Clock(t time.Time) string {
 	default:
 		return fmt.Sprintf("%s (%d days ago)", text, int(ago.Hours())/24)
 	}
+}
+
+// Cut is a text of at most so many bytes, of which one sees where it was longer.
+func Cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return text[:most] + "…"
 }
