@@ -131,6 +131,12 @@ func kill(t testing.TB, m *machine.Machine, pid int) {
 	m.Run(t, "kill", "-KILL", strconv.Itoa(pid))
 }
 
+// freeze stops a process, and returns when it has: it does so when it runs the next time.
+func freeze(t testing.TB, m *machine.Machine, pid int) {
+	t.Helper()
+	m.Run(t, "/bin/sh", "-c", fmt.Sprintf("kill -STOP %d; until grep -q '^State:.T' /proc/%d/status; do sleep 0.01; done", pid, pid))
+}
+
 func generationOf(body string) (generation int) {
 	_, _ = fmt.Sscanf(strings.TrimSpace(body), "generation %d", &generation)
 	return generation

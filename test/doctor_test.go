@@ -211,7 +211,7 @@ func testDoctorPort(t *testing.T, here place) {
 		m.Run(t, "/bin/sh", "-c", "mkfifo /tmp/said && { setsid "+gatewayPath+" run >/tmp/said 2>/dev/null </dev/null & read line </tmp/said; }")
 		silent(t, m.Scope)
 		launcher := gatewayStatus(t, m.Scope).Launcher.PID
-		m.Run(t, "kill", "-STOP", fmt.Sprint(launcher))
+		freeze(t, m, launcher)
 		if d := diagnose(t, m.Scope, gatewayPath); d.exit != 2 || !strings.Contains(d.text(), "gives no answer") {
 			t.Errorf("of a launcher that hangs: exit status %d\n%s", d.exit, d.text())
 		}
@@ -414,7 +414,7 @@ func testDoctorUnits(t *testing.T, here place, old string) {
 	})
 	t.Run("hung", func(t *testing.T) {
 		launcher := start(t)
-		m.Run(t, "kill", "-STOP", fmt.Sprint(launcher))
+		freeze(t, m, launcher)
 		f := finds(t, m.Scope, "launcher-not-answering")
 		m.Run(t, "/bin/sh", "-c", f.Fix)
 		m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.MainPID != launcher && u.MainPID != 0 && machine.Active(u) })
@@ -427,7 +427,7 @@ func testDoctorUnits(t *testing.T, here place, old string) {
 		m.Run(t, gatewayPath, "stop")
 		m.Run(t, "/bin/sh", "-c", "mkfifo /tmp/said && { setsid "+gatewayPath+" run >/tmp/said 2>/dev/null </dev/null & read line </tmp/said; rm /tmp/said; }")
 		launcher := gatewayStatus(t, m.Scope).Launcher.PID
-		m.Run(t, "kill", "-STOP", fmt.Sprint(launcher))
+		freeze(t, m, launcher)
 		f := expect(t, without(diagnose(t, m.Scope, gatewayPath), "socket-not-active"), "launcher-not-answering")
 		if want := fmt.Sprintf("kill %[1]d && kill -CONT %[1]d", launcher); f.Fix != want {
 			t.Errorf("the fix is %q, want %q", f.Fix, want)

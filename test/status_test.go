@@ -183,7 +183,7 @@ func testStatus(t *testing.T, here place) {
 	})
 	t.Run("hung", func(t *testing.T) {
 		launcher := m.Unit(t, service).MainPID
-		m.Run(t, "kill", "-STOP", strconv.Itoa(launcher))
+		freeze(t, m, launcher)
 		// At the same time, because each waits for an answer in vain.
 		var asking sync.WaitGroup
 		for command, words := range map[string][]string{

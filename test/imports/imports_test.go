@@ -33,7 +33,8 @@ var walls = []wall{
 	{"cmd/gateway/peer", nil, "what the kernel says of a connection needs nothing of ours"},
 	{"cmd/gateway/config", []string{".", "cmd/gateway/say", "cmd/gateway/read"}, "a configuration is read and judged without a machine to run it on"},
 	{"cmd/gateway/config/watch", []string{"cmd/gateway/read"}, "a file is watched whatever is in it"},
-	{"cmd/gateway/systemd", []string{"cmd/gateway/peer", "cmd/gateway/say", "units"}, "what a service manager says is the same for whoever asks"},
+	{"cmd/gateway/asuser", nil, "a child becomes a user before it has done anything else"},
+	{"cmd/gateway/systemd", []string{"cmd/gateway/asuser", "cmd/gateway/peer", "cmd/gateway/say", "units"}, "what a service manager says is the same for whoever asks"},
 	{
 		"cmd/gateway/launcher",
 		[]string{

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
@@ -120,7 +119,7 @@ func NewTarget(ctx context.Context, scope units.Scope) Target {
 	found, err := systemd.Of(scope).Show(ctx, []string{units.Service, units.Socket},
 		"LoadState", "ActiveState", "SubState", "MainPID", "StatusText", "NRestarts", "ExecMainCode", "ExecMainStatus", "Listen")
 	if err == nil && len(found) != 2 {
-		err = fmt.Errorf("systemctl show: %d answers instead of 2", len(found))
+		err = fmt.Errorf("%d answers instead of 2", len(found))
 	}
 	if err != nil {
 		if hasManager(scope) {
@@ -152,8 +151,7 @@ func hasManager(scope units.Scope) bool {
 			return false
 		}
 	}
-	_, err := exec.LookPath("systemctl")
-	return err == nil && systemd.Booted()
+	return systemd.Booted()
 }
 
 // endOf says how a service's main process ended, and how often systemd has

@@ -67,7 +67,7 @@ func (s *Scope) answers() bool    { return s.Launcher != nil }
 func (s *Scope) hasFile() bool    { return s.Config.Path != "" }
 func (s *Scope) configured() bool { return s.Config.Loaded != nil }
 
-// Unit is what a manager says of a unit: systemctl show, org.freedesktop.systemd1(5).
+// Unit is what a manager says of a unit: org.freedesktop.systemd1(5).
 type Unit struct {
 	Name        string
 	LoadState   string
@@ -85,7 +85,7 @@ type Unit struct {
 	Cgroup     string
 	Delegate   bool
 	User       string
-	Argv       []string // the first ExecStart, without its quotes
+	Argv       []string // the first ExecStart
 	Marked     bool     // OPENCLAW_SERVICE_MARKER=openclaw
 	Port       int      // on which it makes OpenClaw listen; 0 where it does not say
 

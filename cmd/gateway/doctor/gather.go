@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -33,7 +34,7 @@ const (
 	// answerLimit is how long the launcher may take for an answer, and node for its
 	// version: both need milliseconds.
 	answerLimit = 3 * time.Second
-	// managerLimit is for systemctl, on a machine that is busy.
+	// managerLimit is for a manager, on a machine that is busy.
 	managerLimit = 20 * time.Second
 )
 
@@ -195,6 +196,8 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 		s.Answer = Hung
 		// A stop signal takes effect when the process runs the next time, on a busy machine perhaps only now.
 		s.Listener.Stopped = isStopped(s.Listener.PID)
+	case errors.Is(err, syscall.ECONNRESET): // it has just ended
+		s.Listener, s.Answer = Listener{}, Absent
 		return
 	default:
 		g.unknown("the launcher of the %s scope gave no status: %v", s.Name, err)

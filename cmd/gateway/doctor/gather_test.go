@@ -27,19 +27,19 @@ func TestNewUnit(t *testing.T) {
 	t.Parallel()
 	unit := newUnit(systemd.Properties{
 		"Id": "claw.service", "LoadState": "loaded", "MainPID": "812", "Delegate": "yes", "NeedDaemonReload": "no",
-		"ExecStart":   "{ path=/usr/bin/node ; argv[]=/usr/bin/node /x/dist/index.js gateway --port=18790 ; ignore_errors=no ; start_time=[n/a] ; pid=0 ; status=0/0 }\n{ path=/bin/true ; argv[]=/bin/true ; ignore_errors=no }",
-		"Environment": "HOME=/home/claw OPENCLAW_GATEWAY_PORT=1 OPENCLAW_SERVICE_MARKER=openclaw",
+		"ExecStart":   "/usr/bin/node\n/my x/dist/index.js\ngateway\n--port=18790",
+		"Environment": "HOME=/home/claw\nOPENCLAW_GATEWAY_PORT=1\nOPENCLAW_SERVICE_MARKER=openclaw",
 		"Listen":      "127.0.0.1:18789 (Stream)\n[::1]:18789 (Stream)\n0.0.0.0:53 (Datagram)\n/run/x.sock (Stream)",
 		"Backlog":     "4096",
 	})
 	want := Unit{
 		Name: "claw.service", LoadState: "loaded", MainPID: 812, Delegate: true, Marked: true, Port: 18790, Backlog: 4096,
-		Argv: []string{"/usr/bin/node", "/x/dist/index.js", "gateway", "--port=18790"}, Listen: []netip.AddrPort{ipv4, ipv6},
+		Argv: []string{"/usr/bin/node", "/my x/dist/index.js", "gateway", "--port=18790"}, Listen: []netip.AddrPort{ipv4, ipv6},
 	}
 	if diff := cmp.Diff(want, unit, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("the unit is another (-want +got):\n%s", diff)
 	}
-	if argv := argvOf(""); len(argv) > 0 {
+	if argv := newUnit(systemd.Properties{}).Argv; len(argv) > 0 {
 		t.Errorf("no ExecStart: %q", argv)
 	}
 }

@@ -69,7 +69,7 @@ func startsOpenClaw(u Unit) bool {
 }
 
 func newUnit(p systemd.Properties) Unit {
-	argv, environment := argvOf(p["ExecStart"]), strings.Fields(p["Environment"])
+	argv, environment := p.List("ExecStart"), p.List("Environment")
 	port, _ := portOf(argv, environment)
 	return Unit{
 		Name: p["Id"], LoadState: p["LoadState"], FileState: p["UnitFileState"], ActiveState: p["ActiveState"], SubState: p["SubState"],
@@ -84,15 +84,6 @@ func newUnit(p systemd.Properties) Unit {
 // marker is in the environment of every unit that OpenClaw writes
 // (service-env of 2026.9.6).
 const marker = "OPENCLAW_SERVICE_MARKER=openclaw"
-
-// argvOf reads the first command of an ExecStart property, "{ path=… ; argv[]=… ;
-// ignore_errors=…". systemctl does not quote, so an argument with a space comes as
-// two.
-func argvOf(property string) []string {
-	_, rest, _ := strings.Cut(property, "argv[]=")
-	line, _, _ := strings.Cut(rest, " ; ignore_errors=")
-	return strings.Fields(line)
-}
 
 // perhapsOpenClaw says of a unit file that systemd should be asked about it.
 var perhapsOpenClaw = regexp.MustCompile(`(?i)openclaw|(?m)^\s*Exec.*\sgateway(\s|$)`)

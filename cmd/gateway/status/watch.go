@@ -17,6 +17,8 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/units"
 )
 
 // refreshEvery is how often a terminal gets the numbers that have no event:
@@ -83,7 +85,7 @@ func Watch(ctx context.Context, w, stderr io.Writer, targets []client.Target, as
 }
 
 // watchOne sends the status now and with each change: the launcher tells of its own,
-// the file system of its end and of its return. refresh sends it each second
+// the file system of its end and of its return, systemd of the units. refresh sends it each second
 // besides; without it, stderr gets a line where the launcher does not tell.
 func watchOne(ctx context.Context, t client.Target, stderr io.Writer, refresh bool, send func(View)) {
 	arrivals, err := newArrivals(t.Control)
@@ -94,6 +96,8 @@ func watchOne(ctx context.Context, t client.Target, stderr io.Writer, refresh bo
 	} else {
 		defer arrivals.Close()
 	}
+	// The units go on changing when the launcher has ended. Where the manager cannot be asked, the look says so.
+	changes, _ := systemd.Of(t.Scope).Changes(ctx, units.Service, units.Socket)
 	for ctx.Err() == nil {
 		err := follow(ctx, t, refresh, send)
 		if ctx.Err() != nil {
@@ -104,7 +108,7 @@ func watchOne(ctx context.Context, t client.Target, stderr io.Writer, refresh bo
 		}
 		t = t.Refreshed(ctx)
 		send(withoutLauncher(ctx, t, err))
-		arrivals.await(ctx, refresh)
+		arrivals.await(ctx, refresh, changes)
 	}
 }
 
@@ -169,9 +173,9 @@ func newArrivals(control string) (*arrivals, error) {
 	return &arrivals{Watcher: watcher, path: control}, nil
 }
 
-// await returns when something has happened to the control socket or to its
-// directory, or, with refresh, after a second.
-func (a *arrivals) await(ctx context.Context, refresh bool) {
+// await returns when something has happened to the control socket, to its directory or to the units, or, with refresh,
+// after a second.
+func (a *arrivals) await(ctx context.Context, refresh bool, changes <-chan struct{}) {
 	var events <-chan fsnotify.Event
 	var failures <-chan error
 	if a != nil {
@@ -191,6 +195,11 @@ func (a *arrivals) await(ctx context.Context, refresh bool) {
 			return
 		case <-failures: // events were lost, so look
 			return
+		case _, more := <-changes:
+			if more {
+				return
+			}
+			changes = nil
 		case event := <-events:
 			switch event.Name {
 			case filepath.Dir(a.path):

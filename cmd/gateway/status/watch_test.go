@@ -32,7 +32,7 @@ func TestArrivals(t *testing.T) {
 	await := func(what string, is func() bool) {
 		t.Helper()
 		for noticed := false; !noticed; noticed = is() {
-			if a.await(ctx, false); ctx.Err() != nil {
+			if a.await(ctx, false, nil); ctx.Err() != nil {
 				t.Fatalf("%s was not noticed", what)
 			}
 		}

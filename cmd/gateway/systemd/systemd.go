@@ -1,21 +1,13 @@
-// Package systemd asks service managers, the system's and those of users, by
-// systemctl: it finds the manager's own socket where there is no D-Bus.
+// Package systemd asks service managers, the system's and those of users, over D-Bus: over the manager's own socket, which
+// is there without a bus, too. It starts no process but a child that is the user whose manager root asks, see [asuser].
 package systemd
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
-	"syscall"
 
-	"openclaw-gateway/cmd/gateway/peer"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/units"
 )
@@ -34,48 +26,6 @@ func Of(scope units.Scope) Manager {
 	return Manager{}
 }
 
-// Properties is what systemctl show prints of a unit. A property that is there
-// several times has a line for each.
-type Properties map[string]string
-
-// Show returns properties of units, in the order of the names; a pattern such as
-// *.service stands for all loaded units that match. A unit that does not exist has
-// LoadState not-found. A machine without systemd, a user without a manager, and a
-// user's manager that the caller may not ask are errors.
-func (m Manager) Show(ctx context.Context, names []string, properties ...string) ([]Properties, error) {
-	arguments := slices.Concat([]string{"show", "--property=" + strings.Join(properties, ","), "--"}, names)
-	if m.User {
-		arguments = append([]string{"--user"}, arguments...)
-	}
-	cmd := exec.CommandContext(ctx, "systemctl", arguments...)
-	if err := m.become(cmd); err != nil {
-		return nil, err
-	}
-	var output, said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &said
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("systemctl %s: %w: %s", strings.Join(arguments, " "), err, strings.TrimSpace(said.String()))
-	}
-	var all []Properties
-	for block := range strings.SplitSeq(output.String(), "\n\n") {
-		unit := Properties{}
-		for line := range strings.Lines(block) {
-			key, value, found := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
-			if !found {
-				continue
-			}
-			if lines, several := unit[key]; several {
-				value = lines + "\n" + value
-			}
-			unit[key] = value
-		}
-		if len(unit) > 0 {
-			all = append(all, unit)
-		}
-	}
-	return all, nil
-}
-
 // Unit returns properties of one unit; see Show.
 func (m Manager) Unit(ctx context.Context, name string, properties ...string) (Properties, error) {
 	all, err := m.Show(ctx, []string{name}, properties...)
@@ -83,7 +33,7 @@ func (m Manager) Unit(ctx context.Context, name string, properties ...string) (P
 		return nil, err
 	}
 	if len(all) != 1 {
-		return nil, fmt.Errorf("systemctl show %s: %d answers", name, len(all))
+		return nil, fmt.Errorf("ask for %s: %d answers", name, len(all))
 	}
 	return all[0], nil
 }
@@ -101,34 +51,6 @@ func (m Manager) MainPIDs(ctx context.Context) (map[int]string, error) {
 		}
 	}
 	return unit, nil
-}
-
-// PID returns the process of the manager itself, also where its descriptors may not be looked into. A user's is told by
-// its private socket: SO_PEERCRED names whoever listens there (unix(7)). The error says that no such manager runs.
-func (m Manager) PID() (int, error) {
-	if !m.User {
-		return 1, nil
-	}
-	runtime := os.Getenv("XDG_RUNTIME_DIR")
-	if runtime == "" || m.UID != os.Geteuid() {
-		runtime = filepath.Join("/run/user", strconv.Itoa(m.UID))
-	}
-	conn, err := net.Dial("unix", filepath.Join(runtime, "systemd/private"))
-	if err != nil {
-		return 0, fmt.Errorf("look for the manager of uid %d: %w", m.UID, err)
-	}
-	defer conn.Close()
-	credentials, err := peer.Of(conn)
-	if err != nil {
-		return 0, err
-	}
-	return int(credentials.Pid), nil
-}
-
-// Int is a property that is a number; 0 where it is not.
-func (p Properties) Int(name string) int {
-	n, _ := strconv.Atoi(p[name])
-	return n
 }
 
 // Command is a command line that asks this manager for something, for a person with
@@ -166,31 +88,6 @@ func As(caller, uid int, argv ...string) string {
 		argv = append([]string{"sudo"}, argv...)
 	}
 	return say.Shell(argv...)
-}
-
-// become lets systemctl find the manager of a user, its own also where nobody has
-// said where it is (su, cron). A user's manager hangs up on everybody else, on root
-// too (EPERM, measured with 252), so root asks as that user, who then can read the
-// environment that systemctl has: there must be nothing of root's in it.
-func (m Manager) become(cmd *exec.Cmd) error {
-	if !m.User {
-		return nil
-	}
-	runtime := filepath.Join("/run/user", strconv.Itoa(m.UID))
-	address := []string{"XDG_RUNTIME_DIR=" + runtime, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + filepath.Join(runtime, "bus")}
-	switch {
-	case m.UID == os.Geteuid() && os.Getenv("XDG_RUNTIME_DIR") != "":
-	case m.UID == os.Geteuid() || os.Geteuid() != 0:
-		cmd.Env = append(os.Environ(), address...)
-	default:
-		credential, err := Credential(m.UID)
-		if err != nil {
-			return err
-		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
-		cmd.Env, cmd.Dir = append([]string{"PATH=" + os.Getenv("PATH")}, address...), "/"
-	}
-	return nil
 }
 
 // Booted reports whether systemd runs this machine (sd_booted(3)).

@@ -1,0 +1,166 @@
+package asuser
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is read of a child. A value is counted by the comma before it: each may need hundreds of bytes when it is decoded.
+const (
+	mostBytes  = 1 << 20
+	mostCommas = 20_000
+	mostStderr = 4 << 10
+)
+
+// Question is what root can have answered about a user.
+type Question[Q, A any] struct {
+	Name  string // a word
+	Limit time.Duration
+}
+
+// Answer is called by an init function, with what answers the question as that user. In a child that has been asked this
+// question it does not return.
+func (q Question[Q, A]) Answer(function func(context.Context, Q) (A, error)) {
+	if asked == q.Name && q.Name != "" {
+		answer(function)
+	}
+}
+
+// Ask has the question answered by a child with that uid and gid, and no other group. The answer is that user's word: it has
+// the right shape and a bounded size, and nothing else is certain. It takes root, and CAP_SYS_ADMIN for the PID namespace.
+// After the limit, the context's end or more than 1 MiB the child is killed.
+func (q Question[Q, A]) Ask(ctx context.Context, credential *syscall.Credential, question Q) (A, error) {
+	var answer A
+	limit, start := waiting.limit(q.Limit), time.Now()
+	output, err := ask(ctx, limit, credential, q.Name, question)
+	waiting.took(time.Since(start), limit)
+	if err != nil {
+		return answer, fmt.Errorf("ask as uid %d: %w", credential.Uid, err)
+	}
+	var said reply
+	if err := decode(output, &said); err != nil {
+		return answer, fmt.Errorf("ask as uid %d: %w", credential.Uid, err)
+	}
+	if said.Error != "" {
+		return answer, errors.New(said.Error)
+	}
+	if err := decode(said.Answer, &answer); err != nil {
+		return answer, fmt.Errorf("ask as uid %d: %w", credential.Uid, err)
+	}
+	return answer, nil
+}
+
+// decode is strict: nothing unknown, nothing behind it, nothing that becomes much larger than it is.
+func decode(text []byte, into any) error {
+	if bytes.Count(text, []byte(",")) > mostCommas {
+		return fmt.Errorf("the answer has more than %d values", mostCommas)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		return fmt.Errorf("the answer is none: %w", err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the answer")
+	}
+	return nil
+}
+
+var (
+	errSilent   = errors.New("no answer in time")
+	errTooLarge = errors.New("the answer is larger than 1 MiB")
+)
+
+// ask starts the child and returns what it has written, when it has ended.
+func ask(ctx context.Context, limit time.Duration, credential *syscall.Credential, name string, question any) ([]byte, error) {
+	input, err := json.Marshal(question)
+	if err != nil {
+		return nil, err
+	}
+	// Descriptors of this process that a careless parent has left open are not for the child: those of Go's own are closed by
+	// execve(2) already.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("close_range: %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ctx, cancelTimeout := context.WithTimeoutCause(ctx, limit, errSilent)
+	defer cancelTimeout()
+
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args = []string{"gateway", role, fmt.Sprint(credential.Uid), fmt.Sprint(credential.Gid), name, limit.String()}
+	cmd.Env, cmd.Dir = []string{}, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID}
+	// Whoever got hold of an end of a pipe, and keeps it, keeps nobody waiting.
+	cmd.WaitDelay = 200 * time.Millisecond
+	output := &bounded{most: mostBytes, full: func() { cancel(errTooLarge) }}
+	said := &bounded{most: mostStderr, full: func() { cancel(errTooLarge) }}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), output, said
+	err = cmd.Run()
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %q", err, strings.TrimSpace(string(said.kept)))
+	}
+	return output.kept, nil
+}
+
+// bounded keeps what is written, up to a size.
+type bounded struct {
+	kept []byte
+	most int
+	full func()
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if len(b.kept)+len(p) > b.most {
+		b.full()
+		return 0, errTooLarge
+	}
+	b.kept = append(b.kept, p...)
+	return len(p), nil
+}
+
+// patience is how long this process waits for users. After each that has kept it waiting the next one has half the time:
+// however many there are, all of them together cost little more than twice what one does.
+type patience struct {
+	mu    sync.Mutex
+	tried int       // by users who were slow
+	last  time.Time // when
+}
+
+var waiting patience
+
+const forgiven = 30 * time.Second
+
+// limit returns how long the next user may take.
+func (p *patience) limit(full time.Duration) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.last) > forgiven {
+		p.tried = 0
+	}
+	return full >> min(p.tried, 6)
+}
+
+// took takes note of how long one took who had that limit.
+func (p *patience) took(d, limit time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if d > limit/4 {
+		p.tried, p.last = p.tried+1, time.Now()
+	}
+}

@@ -1,0 +1,212 @@
+package systemd
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"openclaw-gateway/cmd/gateway/asuser"
+)
+
+// Properties is what a manager says of a unit, as systemctl show prints it: "yes" and "no", numbers in digits. A list has a
+// line for each of its elements; see List, and Listen for that one. ExecStart is the argv of the first command.
+type Properties map[string]string
+
+// Int is a property that is a number; 0 where it is not.
+func (p Properties) Int(name string) int {
+	n, _ := strconv.Atoi(p[name])
+	return n
+}
+
+// List is a property that is a list; nil where it is empty.
+func (p Properties) List(name string) []string {
+	if p[name] == "" {
+		return nil
+	}
+	return strings.Split(p[name], "\n")
+}
+
+// request is what a manager is asked.
+type request struct {
+	UID        int // of a user's manager
+	Names      []string
+	Properties []string
+}
+
+// asOther is root's question to the manager of another user, which answers nobody else (it hangs up with EPERM, measured
+// with 252).
+var asOther = asuser.Question[request, []Properties]{Name: "systemd.show", Limit: 2 * time.Second}
+
+func init() {
+	asOther.Answer(func(ctx context.Context, r request) ([]Properties, error) {
+		return Manager{User: true, UID: r.UID}.show(ctx, r)
+	})
+}
+
+// Show returns properties of units, in the order of the names; a pattern such as *.service stands for all units that match
+// and are up. A unit that does not exist has LoadState not-found. A machine without systemd, a user without a manager, one
+// that does not answer in time, and a user's manager that the caller may not ask are errors.
+func (m Manager) Show(ctx context.Context, names []string, properties ...string) ([]Properties, error) {
+	r := request{UID: m.UID, Names: names, Properties: properties}
+	if !m.User || os.Geteuid() != 0 || m.UID == 0 {
+		return m.show(ctx, r)
+	}
+	credential, err := Credential(m.UID)
+	if err != nil {
+		return nil, err
+	}
+	return asOther.Ask(ctx, credential, r)
+}
+
+func (m Manager) show(ctx context.Context, r request) ([]Properties, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	all, err := m.ask(ctx, r)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("no answer in time: %w", ctx.Err())
+		}
+		return nil, fmt.Errorf("ask systemd for %s: %w", strings.Join(r.Names, " "), err)
+	}
+	return all, nil
+}
+
+func (m Manager) ask(ctx context.Context, r request) ([]Properties, error) {
+	conn, err := m.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	var all []Properties
+	for _, name := range r.Names {
+		paths := []dbus.ObjectPath{unitPath(name)}
+		if strings.ContainsAny(name, "*?[") {
+			if paths, err = up(ctx, conn, name); err != nil {
+				return nil, err
+			}
+		}
+		for _, path := range paths {
+			unit, err := properties(ctx, conn, path, r.Properties)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, unit)
+		}
+	}
+	return all, nil
+}
+
+// up returns the units that match a pattern and are neither inactive nor failed.
+func up(ctx context.Context, conn *dbus.Conn, pattern string) ([]dbus.ObjectPath, error) {
+	states := []string{"active", "reloading", "activating", "deactivating", "refreshing"}
+	var listed []struct {
+		Name, Description, Load, Active, Sub, Following string
+		Path                                            dbus.ObjectPath
+		Job                                             uint32
+		JobType                                         string
+		JobPath                                         dbus.ObjectPath
+	}
+	err := conn.Object(managerName, "/org/freedesktop/systemd1").
+		CallWithContext(ctx, managerName+".Manager.ListUnitsByPatterns", 0, states, []string{pattern}).Store(&listed)
+	paths := make([]dbus.ObjectPath, len(listed))
+	for i, unit := range listed {
+		paths[i] = unit.Path
+	}
+	return paths, err
+}
+
+// interfaces has where some properties are, which are asked for one by one: all those of a service are some hundred, and
+// systemd reads files for them.
+var interfaces = map[string]string{
+	"Id": ".Unit", "ActiveState": ".Unit", "UnitFileState": ".Unit", "TriggeredBy": ".Unit", "MainPID": ".Service", "ControlGroup": ".Service",
+}
+
+// properties asks for properties of a unit, which it loads for that. What the unit's type does not have is left out.
+func properties(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, names []string) (Properties, error) {
+	object, unit := conn.Object(managerName, path), Properties{}
+	if slices.ContainsFunc(names, func(name string) bool { return interfaces[name] == "" }) {
+		var all map[string]dbus.Variant
+		// "" asks for those of all the unit's interfaces.
+		if err := object.CallWithContext(ctx, "org.freedesktop.DBus.Properties.GetAll", 0, "").Store(&all); err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			if value, ok := all[name]; ok {
+				unit[name] = text(name, value.Value())
+			}
+		}
+		return unit, nil
+	}
+	for _, name := range names {
+		var value dbus.Variant
+		err := object.CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, managerName+interfaces[name], name).Store(&value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		unit[name] = text(name, value.Value())
+	}
+	return unit, nil
+}
+
+// text writes the value of a property: org.freedesktop.systemd1(5) has their types.
+func text(name string, value any) string {
+	switch value := value.(type) {
+	case string:
+		return value
+	case bool:
+		if value {
+			return "yes"
+		}
+		return "no"
+	case int32, uint32, uint64:
+		return fmt.Sprint(value)
+	case []string:
+		return strings.Join(value, "\n")
+	case [][]any:
+		return structs(name, value)
+	}
+	return ""
+}
+
+// structs writes a list of structures. Listen has the kind and the address of each, ExecStart the path and the argv.
+func structs(name string, list [][]any) string {
+	var lines []string
+	for _, fields := range list {
+		if len(fields) < 2 {
+			continue
+		}
+		first, _ := fields[0].(string)
+		switch second := fields[1].(type) {
+		case string:
+			if name == "Listen" {
+				lines = append(lines, fmt.Sprintf("%s (%s)", second, first))
+			}
+		case []string:
+			if name == "ExecStart" {
+				return strings.Join(second, "\n")
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// unitPath is where the manager has a unit, loaded or not; see sd_bus_path_encode(3).
+func unitPath(name string) dbus.ObjectPath {
+	var b strings.Builder
+	b.WriteString("/org/freedesktop/systemd1/unit/")
+	for i, c := range []byte(name) {
+		letter, digit := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z', '0' <= c && c <= '9'
+		if letter || digit && i > 0 {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "_%02x", c)
+		}
+	}
+	return dbus.ObjectPath(b.String())
+}
