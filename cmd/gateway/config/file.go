@@ -20,6 +20,10 @@ import (
 // than its leading comments, and a section without keys would all be valid, and mean the defaults. Whoever means the
 // defaults writes {}.
 func (l *loader) readFile(content []byte) bool {
+	if line := tooManyParts(content); line > 0 {
+		l.reportAt(line, "", "the file has more than %d lines, keys and entries until here: it is another file than was meant, or has to become shorter", partsLimit)
+		return false
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	var document yaml.Node
 	err := decoder.Decode(&document)
@@ -56,7 +60,7 @@ func (l *loader) readFile(content []byte) bool {
 // readSection takes the keys of a mapping; section is "" or a section's name.
 func (l *loader) readSection(section string, mapping *yaml.Node) {
 	lines := map[string]int{}
-	for i := 0; i < len(mapping.Content); i += 2 {
+	for i := 0; i < len(mapping.Content) && len(l.problems) <= problemsLimit; i += 2 {
 		name, node := resolve(mapping.Content[i]), resolve(mapping.Content[i+1])
 		line := mapping.Content[i].Line
 		if name.Kind != yaml.ScalarNode {
@@ -67,7 +71,7 @@ func (l *loader) readSection(section string, mapping *yaml.Node) {
 			l.reportAt(line, section, "merge keys (<<) are not understood: write the keys out")
 			continue
 		}
-		key := name.Value
+		key := cut(name.Value, shownLimit)
 		if section != "" {
 			key = section + "." + key
 		}
@@ -100,16 +104,16 @@ func (l *loader) readSection(section string, mapping *yaml.Node) {
 
 // take keeps the value of a known key.
 func (l *loader) take(key string, line int, node *yaml.Node) {
-	if at, mistake := shapeMistake(node); mistake != "" {
+	if at, mistake := shapeMistake(key, node); mistake != "" {
 		l.reportAt(cmp.Or(at, line), key, "%s", mistake)
 		return
 	}
 	l.given[key] = given{node: node, line: line}
 }
 
-// shapeMistake says what is wrong with a value that is neither a scalar nor a list of scalars. viper would flatten the one
+// shapeMistake says what is wrong with the value of a key that is neither a scalar nor a list of scalars. viper would flatten the one
 // and pass over the other. The line is that of the entry of the list, or 0.
-func shapeMistake(node *yaml.Node) (line int, mistake string) {
+func shapeMistake(key string, node *yaml.Node) (line int, mistake string) {
 	switch {
 	case isNull(node):
 		return 0, "has no value: give it one, or remove the line"
@@ -124,22 +128,29 @@ func shapeMistake(node *yaml.Node) (line int, mistake string) {
 			return entry.Line, fmt.Sprintf("entry %d has no value", i+1)
 		}
 	}
-	return 0, ""
+	return sizeMistake(key, node)
 }
 
 // reportSyntax says where a file stops being YAML.
 func (l *loader) reportSyntax(content []byte, err error) {
-	l.reportAt(syntaxLine(content), "", "not valid YAML: %s", yamlMessage(err))
+	l.reportAt(syntaxLine(content, err), "", "not valid YAML: %s", yamlMessage(err))
 }
+
+// syntaxWork is how much of a file is parsed again at the most to find a line, in bytes: more than any configuration needs,
+// and less than a second.
+const syntaxWork = 8 << 20
 
 // syntaxLine returns the line after the longest beginning of the file that is valid. The line in the library's errors is
 // often that of the mapping around the mistake, or off by one; this also finds the line where a quote or a bracket was
-// opened that is never closed.
-func syntaxLine(content []byte) int {
-	const most = 1000 // it costs the square of the lines, and no configuration has so many
-	lines := bytes.SplitAfterN(content, []byte("\n"), most)
-	for n := len(lines) - 1; n > 0; n-- {
-		decoder := yaml.NewDecoder(bytes.NewReader(bytes.Join(lines[:n], nil)))
+// opened that is never closed. It costs the square of the lines: of a file that is too long for it, it returns the library's.
+func syntaxLine(content []byte, mistake error) int {
+	work := 0
+	for n := bytes.Count(content, []byte("\n")); n > 0; n-- {
+		content = content[:bytes.LastIndexByte(content, '\n')+1] // n lines
+		if work += len(content); work > syntaxWork {
+			return libraryLine(mistake)
+		}
+		decoder := yaml.NewDecoder(bytes.NewReader(content))
 		var err error
 		for err == nil {
 			err = decoder.Decode(new(yaml.Node))
@@ -147,11 +158,21 @@ func syntaxLine(content []byte) int {
 		if errors.Is(err, io.EOF) {
 			return n + 1
 		}
+		content = content[:len(content)-1]
 	}
 	return 1
 }
 
-var yamlPrefix = regexp.MustCompile(`^yaml: (unmarshal errors:\s+)?(line \d+: )?`)
+// libraryLine is the line in an error of the YAML library, 1 if there is none.
+func libraryLine(err error) int {
+	line, _ := strconv.Atoi(yamlLine.FindString(err.Error()))
+	return max(line, 1)
+}
+
+var (
+	yamlPrefix = regexp.MustCompile(`^yaml: (unmarshal errors:\s+)?(line \d+: )?`)
+	yamlLine   = regexp.MustCompile(`\d+`)
+)
 
 // yamlMessage is an error of the YAML library without its line.
 func yamlMessage(err error) string {

@@ -62,6 +62,9 @@ func load(path string, content []byte, lookup func(string) (string, bool)) (*Con
 	l.validate()
 	if len(l.problems) > 0 {
 		l.sort()
+		if len(l.problems) > problemsLimit {
+			l.problems = append(l.problems[:problemsLimit], Problem{File: path, Message: "there are more mistakes: mend these first"})
+		}
 		return nil, l.problems
 	}
 	return l.config, nil
@@ -135,14 +138,20 @@ func (l *loader) reportDecoding(err error) {
 
 // report adds a problem with a key, or with one element of a list: listen[1].
 func (l *loader) report(key, format string, args ...any) {
-	problem := l.place(key)
-	problem.Message = fmt.Sprintf(format, args...)
-	l.problems = append(l.problems, problem)
+	l.add(l.place(key), format, args...)
 }
 
 // reportAt adds a problem with a line of the file.
 func (l *loader) reportAt(line int, key, format string, args ...any) {
-	l.problems = append(l.problems, Problem{File: l.path, Line: line, Key: key, Message: fmt.Sprintf(format, args...)})
+	l.add(Problem{File: l.path, Line: line, Key: key}, format, args...)
+}
+
+// add takes a problem that lacks its message. Of too many there is one more, which tells.
+func (l *loader) add(problem Problem, format string, args ...any) {
+	if len(l.problems) <= problemsLimit {
+		problem.Message = cut(fmt.Sprintf(format, args...), messageLimit)
+		l.problems = append(l.problems, problem)
+	}
 }
 
 // place returns a problem that lacks only its message.

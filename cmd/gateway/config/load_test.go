@@ -2,8 +2,10 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -286,6 +288,20 @@ var mistakes = map[string]struct {
 	"level":           {lines("log:", "  level: INFO"), []string{`c.yaml:2: log.level: "INFO" is not one of debug, info, warn, error`}},
 	"format":          {lines("log:", "  format: xml"), []string{`c.yaml:2: log.format: "xml" is not one of auto, journal, text, json`}},
 
+	// Sizes.
+	"65 addresses": {
+		lines("listen:", strings.Repeat("  - 127.0.0.1:80\n", 65)),
+		[]string{"c.yaml:66: listen: has 65 entries: at most 64 are possible"},
+	},
+	"256 exit codes": {
+		lines("restart: {fatal_exit_codes: [1" + strings.Repeat(", 1", 255) + "]}"),
+		[]string{"c.yaml:1: restart.fatal_exit_codes: has 256 entries: at most 255 are possible"},
+	},
+	"10001 arguments": {
+		lines("worker: {command: [x" + strings.Repeat(", x", 10_000) + "]}"),
+		[]string{"c.yaml:1: worker.command: has 10001 entries: at most 10000 are possible"},
+	},
+
 	"all at once": {
 		lines("lisen: []", "worker:", "  handoff: foo", "  start: 5", "ready:", "  timeout: 5", "front_desk: maybe", "log:", "  level: loud", "  level: info"),
 		[]string{
@@ -300,9 +316,80 @@ var mistakes = map[string]struct {
 	},
 }
 
+// oversized are files that would cost whoever reads them time or memory.
+var oversized = map[string]struct {
+	file []byte
+	want []string
+}{
+	"a long text": {
+		lines("worker:", "  directory: /"+strings.Repeat("x", 128<<10)),
+		[]string{"c.yaml:2: worker.directory: is longer than 128 KiB: no program can be told so much at once"},
+	},
+	"a long argument": {
+		lines("worker:", "  command:", "    - x", "    - "+strings.Repeat("x", 128<<10)),
+		[]string{"c.yaml:4: worker.command: entry 2 is longer than 128 KiB, the longest argument or variable that the kernel takes"},
+	},
+	"a long argument, again and again": {
+		lines("worker:", "  directory: &x /"+strings.Repeat("x", 100_000), "  command: [x", strings.Repeat("    , *x\n", 63)+"  ]"),
+		[]string{"c.yaml:66: worker.command: is longer than 6 MiB together, which is all that the kernel takes"},
+	},
+	"a long mistake": {
+		lines("log: {level: " + strings.Repeat("xé", 2000) + "}"),
+		[]string{`c.yaml:1: log.level: "` + strings.Repeat("xé", 666) + "x…"},
+	},
+	"a long key": {
+		lines("worker:", "  ? "+strings.Repeat("x", 1<<20), "  : 1", "  ? "+strings.Repeat("x", 1<<20), "  : 1"),
+		[]string{
+			"c.yaml:2: worker." + strings.Repeat("x", 100) + "…: unknown key: config.example.yaml shows all that there are",
+			"c.yaml:4: worker." + strings.Repeat("x", 100) + "…: is set twice: remove this one or the one on line 2",
+		},
+	},
+	"a hundred keys": {lines(strings.Repeat("x: 1\n", 20_000)), append(func() (want []string) {
+		want = append(want, "c.yaml:1: x: unknown key: config.example.yaml shows all that there are")
+		for i := range 99 {
+			want = append(want, fmt.Sprintf("c.yaml:%d: x: is set twice: remove this one or the one on line 1", i+2))
+		}
+		return want
+	}(), "c.yaml: there are more mistakes: mend these first")},
+	"many lines": {
+		lines("{}", strings.Repeat("#\n", 50_000)),
+		[]string{"c.yaml:50001: the file has more than 50000 lines, keys and entries until here: it is another file than was meant, or has to become shorter"},
+	},
+	"many entries": {
+		lines("# they are", "listen: [", strings.Repeat("a,", 4<<20)),
+		[]string{"c.yaml:3: the file has more than 50000 lines, keys and entries until here: it is another file than was meant, or has to become shorter"},
+	},
+	"many entries in UTF-16": {
+		[]byte("\xff\xfel\x00:\x00\n\x00" + strings.Repeat("-\x00 \x00", 60_000)),
+		[]string{"c.yaml:2: the file has more than 50000 lines, keys and entries until here: it is another file than was meant, or has to become shorter"},
+	},
+	"10 MB of brackets":       {[]byte(strings.Repeat("[", 10_000_000)), []string{"c.yaml:1: the file has more than 50000 lines, keys and entries until here: it is another file than was meant, or has to become shorter"}},
+	"one open bracket":        {[]byte("a: [" + strings.Repeat("x", 8_000_000)), []string{"c.yaml:1: not valid YAML: did not find expected ',' or ']'"}},
+	"one open and long lines": {[]byte("a: [\n" + strings.Repeat("# "+strings.Repeat("x", 8000)+"\n", 990)), []string{"c.yaml:991: not valid YAML: did not find expected node content"}},
+	"a quote and long lines":  {[]byte("\n\na: \"\n" + strings.Repeat(strings.Repeat("x", 8000)+"\n", 990)), []string{"c.yaml:3: not valid YAML: found unexpected end of stream"}},
+	"nested as deep as it goes": {
+		[]byte("listen: " + strings.Repeat("[", 20_000)),
+		[]string{"c.yaml:1: not valid YAML: exceeded max depth of 10000"},
+	},
+	"nested lists": {
+		[]byte("listen: " + strings.Repeat("[", 9_000) + strings.Repeat("]", 9_000)),
+		[]string{"c.yaml:1: listen: entry 1 is a list: put it in quotes if it is a text"},
+	},
+	"aliases of aliases": {
+		lines(`x: &a [x, x, x, x, x, x, x, x, x]`, "worker:", "  command: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]", "  environment: [*b, *b, *b, *b, *b, *b, *b]"),
+		[]string{
+			"c.yaml:1: x: unknown key: config.example.yaml shows all that there are",
+			"c.yaml:3: worker.command: entry 1 is a list: put it in quotes if it is a text",
+			"c.yaml:4: worker.environment: entry 1 is a list: put it in quotes if it is a text",
+		},
+	},
+}
+
 // TestMistakes holds every message to its words, because a user has nothing else to go by.
 func TestMistakes(t *testing.T) {
-	for name, test := range mistakes {
+	all := maps.Clone(mistakes)
+	maps.Copy(all, oversized)
+	for name, test := range all {
 		t.Run(name, func(t *testing.T) {
 			c, err := load("c.yaml", test.file, noVariables)
 			var problems Errors

@@ -34,6 +34,7 @@ type schema struct {
 	Minimum     int        `json:"minimum,omitempty"`
 	Maximum     int        `json:"maximum,omitempty"`
 	MinItems    int        `json:"minItems,omitempty"`
+	MaxItems    int        `json:"maxItems,omitempty"`
 	UniqueItems bool       `json:"uniqueItems,omitempty"`
 	Items       *schema    `json:"items,omitempty"`
 	PrefixItems []*schema  `json:"prefixItems,omitempty"`
@@ -158,6 +159,9 @@ func schemaOf(f field) *schema {
 		s.Enum = levelNames()
 	default:
 		s.Enum = choices[f.key]
+	}
+	if s.Type == "array" {
+		s.MaxItems = entriesOf(f.key)
 	}
 	if add := more[f.key]; add != nil {
 		add(s)

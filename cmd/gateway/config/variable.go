@@ -40,7 +40,7 @@ func (l *loader) readVariables(lookup func(string) (string, bool)) {
 		if node.Kind == yaml.ScalarNode && reflect.TypeOf(f.pointer).Elem().Kind() == reflect.Slice {
 			node = &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{node}}
 		}
-		if _, mistake := shapeMistake(node); mistake != "" {
+		if _, mistake := shapeMistake(f.key, node); mistake != "" {
 			l.report(f.key, "%s", mistake)
 			continue
 		}
