@@ -24,6 +24,7 @@ func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply
 		answer.Mistakes = []string{err.Error()}
 		return answer
 	}
+	fromFile, unread := readEnvironment(cfg, slog.New(slog.DiscardHandler))
 	// What is compared with must not change meanwhile.
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -35,7 +36,10 @@ func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply
 		}
 		return answer
 	}
-	next, err := e.assemble(cfg, selected, slog.New(slog.DiscardHandler))
+	var next *edition
+	if err = unread; err == nil {
+		next, err = e.assemble(cfg, selected, fromFile)
+	}
 	if err != nil {
 		answer.Rejected = err.Error()
 		return answer

@@ -64,9 +64,9 @@ type assembler struct {
 	hello string // the argument with which this program is the worker where the configuration names none
 }
 
-// assemble makes what a worker is made from, of a configuration and those of the held sockets that are of its listen. It
-// changes nothing.
-func (a assembler) assemble(cfg *config.Config, selected listener.Set, log *slog.Logger) (*edition, error) {
+// assemble makes what a worker is made from, of a configuration, those of the held sockets that are of its listen, and what
+// its environment file holds. It changes nothing.
+func (a assembler) assemble(cfg *config.Config, selected listener.Set, fromFile []string) (*edition, error) {
 	spec := worker.Spec{
 		Queues: selected, Command: cfg.Worker.Command, Directory: cfg.Worker.Directory,
 		Environment: slices.Clone(cfg.Worker.Environment), Handoff: handoff.Kind(cfg.Worker.Handoff),
@@ -90,18 +90,23 @@ func (a assembler) assemble(cfg *config.Config, selected listener.Set, log *slog
 	if spec.Directory == "" {
 		spec.Directory = homeDirectory()
 	}
-	var fromFile []string
-	if file := cfg.Worker.EnvironmentFile; file != "" {
-		var err error
-		if fromFile, err = config.ReadEnvironmentFile(file, log); err != nil {
-			return nil, inKey(cfg, "worker.environment_file", err)
-		}
-		// After worker.environment, so that the file wins, as in a unit.
-		spec.Environment = append(spec.Environment, fromFile...)
-	}
+	// After worker.environment, so that the file wins, as in a unit.
+	spec.Environment = append(spec.Environment, fromFile...)
 	// What cannot be compared is in the log, and is no mistake of the configuration.
 	drifts, _ := a.held.drifts(cfg, driftLimit)
 	return &edition{cfg: cfg, spec: spec, addresses: selected.Addresses(), drifts: drifts, fromFile: fromFile}, nil
+}
+
+// readEnvironment returns what the environment file of a configuration holds.
+func readEnvironment(cfg *config.Config, log *slog.Logger) ([]string, error) {
+	if cfg.Worker.EnvironmentFile == "" {
+		return nil, nil
+	}
+	entries, err := config.ReadEnvironmentFile(cfg.Worker.EnvironmentFile, log)
+	if err != nil {
+		return nil, inKey(cfg, "worker.environment_file", err)
+	}
+	return entries, nil
 }
 
 // inKey names the key that an error is about, and the line or the variable where

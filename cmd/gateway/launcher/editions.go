@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -23,11 +24,19 @@ type editions struct {
 	// report is told what became of the configuration file.
 	report func(configReport)
 
-	// mu makes one reload wait for the other.
-	mu          sync.Mutex
-	supervisor  applier
 	environment environmentWatch
-	prepared    int // how many there were
+	readings    atomic.Int64 // how many were begun
+
+	// mu makes one reload wait for the other. No file is read while it is held.
+	mu         sync.Mutex
+	supervisor applier
+	prepared   int   // how many there were
+	applied    int64 // the number of the reading that was applied last
+	// outcome is what came of it.
+	outcome struct {
+		ready *pending
+		err   error
+	}
 
 	// latest is the one that was applied last; nil before the first good one. good is the last one whose worker became
 	// ready. rolledBack is the number of one that was given up for it.
@@ -53,23 +62,21 @@ type configReport struct {
 // serves, if one is known. supervise is called with what the first worker is made from and with what is known to work, nil
 // if nothing is; an edit waits until it has returned.
 func (e *editions) begin(cfg *config.Config, err error, supervise func(first worker.Spec, good *worker.Spec) applier) {
+	read := reading{cfg: cfg, err: err}
+	e.completeReading(&read)
+	saved := e.readSaved(err != nil)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.supervisor = supervise(e.first(cfg, err))
+	e.supervisor = supervise(e.first(read, saved))
 }
 
-func (e *editions) first(cfg *config.Config, err error) (first worker.Spec, good *worker.Spec) {
-	if saved := e.loadSaved(); saved != nil {
+// first makes the first edition of what was read, and that of the configuration that was kept, if there is one.
+func (e *editions) first(read, kept reading) (first worker.Spec, good *worker.Spec) {
+	if saved := e.prepareSaved(kept); saved != nil {
 		e.good.Store(saved)
 		good = &saved.spec
 	}
-	var next *edition
-	if err == nil {
-		e.environment.follow(cfg.Worker.EnvironmentFile)
-		next, err = e.prepare(cfg)
-	} else if good != nil {
-		e.environment.follow(e.good.Load().cfg.Worker.EnvironmentFile)
-	}
+	next, err := e.prepare(read)
 	if err != nil {
 		e.reject(err)
 		if good != nil {
@@ -80,7 +87,7 @@ func (e *editions) first(cfg *config.Config, err error) (first worker.Spec, good
 		}
 		return worker.Spec{Refused: fmt.Errorf("no worker can be started: %w", err), FrontDesk: true}, nil
 	}
-	if good != nil && len(cfg.Changed(e.good.Load().cfg)) == 0 {
+	if good != nil && len(read.cfg.Changed(e.good.Load().cfg)) == 0 {
 		good.Edition = next.spec.Edition
 	}
 	e.accept(next)
@@ -89,9 +96,7 @@ func (e *editions) first(cfg *config.Config, err error) (first worker.Spec, good
 
 // end ends what begin has started, when the supervisor has ended.
 func (e *editions) end() {
-	e.mu.Lock()
-	e.environment.follow("")
-	e.mu.Unlock()
+	e.environment.follow(math.MaxInt64, "")
 	e.saving.Wait()
 }
 
@@ -108,25 +113,61 @@ func (e *editions) reload(ctx context.Context, noticed bool) error {
 	return nil
 }
 
-// apply reads the configuration and hands what it asks for to the supervisor.
-// The lock keeps the order of two calls; the outcome is awaited without it, so
-// that a better configuration need not wait for the failure of a bad one.
+// reading is what one look at the files has found.
+type reading struct {
+	number   int64 // a look that began later has a higher one
+	cfg      *config.Config
+	fromFile []string // what worker.environment_file holds
+	err      error    // why there is nothing to apply
+}
+
+// read reads the configuration and what it names.
+func (e *editions) read() reading {
+	read := reading{number: e.readings.Add(1)}
+	read.cfg, read.err = e.files.Load()
+	e.completeReading(&read)
+	return read
+}
+
+// completeReading reads the environment file that a configuration names, and has its edits noticed from before.
+func (e *editions) completeReading(read *reading) {
+	if read.err == nil {
+		e.environment.follow(read.number, read.cfg.Worker.EnvironmentFile)
+		read.fromFile, read.err = readEnvironment(read.cfg, e.log)
+	}
+}
+
+// apply reads the configuration and hands what it asks for to the supervisor. The outcome is awaited without the lock, so
+// that a better configuration need not wait for the failure of a bad one; and so is the file, which may lie where reading
+// takes long.
+func (e *editions) apply(noticed bool) (*pending, error) {
+	return e.applyRead(e.read(), noticed)
+}
+
+// applyRead does not put what was read over what was read later.
+func (e *editions) applyRead(read reading, noticed bool) (*pending, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if read.number < e.applied {
+		e.log.Info("the configuration has been read again meanwhile")
+		return e.outcome.ready, e.outcome.err
+	}
+	e.applied = read.number
+	e.outcome.ready, e.outcome.err = e.applyReading(read, noticed)
+	return e.outcome.ready, e.outcome.err
+}
+
+// applyReading hands what was read to the supervisor.
 //
 // A notice may come late, when the edit that it is of has been asked for and was rolled back already: it is not tried
 // again, until somebody asks or writes the file once more.
-func (e *editions) apply(noticed bool) (*pending, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	cfg, err := e.files.Load()
-	var next *edition
-	if err == nil {
-		e.environment.follow(cfg.Worker.EnvironmentFile)
-		next, err = e.prepare(cfg)
-	}
+func (e *editions) applyReading(read reading, noticed bool) (*pending, error) {
+	next, err := e.prepare(read)
 	if err != nil {
 		e.reject(err)
 		return nil, err
 	}
+	cfg := read.cfg
 	current := e.current()
 	if latest := e.latest.Load(); noticed && latest != current && latest.cfg.Written.Equal(cfg.Written) && len(compare(latest, next)) == 0 {
 		e.held.dropClaim(next.spec.Edition)
@@ -180,16 +221,19 @@ func (e *editions) reject(err error) {
 // longestReason is in bytes, and more than anybody reads: a file can have a mistake in each of its lines.
 const longestReason = 8 << 10
 
-// prepare makes a new edition of a configuration. The caller accepts it or drops
+// prepare makes a new edition of what was read. The caller accepts it or drops
 // its claim on the sockets.
-func (e *editions) prepare(cfg *config.Config) (*edition, error) {
+func (e *editions) prepare(read reading) (*edition, error) {
+	if read.err != nil {
+		return nil, read.err
+	}
 	e.prepared++
 	number := e.prepared
-	selected, err := e.held.claim(number, cfg.Listen)
+	selected, err := e.held.claim(number, read.cfg.Listen)
 	if err != nil {
-		return nil, inKey(cfg, "listen", err)
+		return nil, inKey(read.cfg, "listen", err)
 	}
-	next, err := e.assemble(cfg, selected, e.log)
+	next, err := e.assemble(read.cfg, selected, read.fromFile)
 	if err != nil {
 		e.held.dropClaim(number)
 		return nil, err
@@ -289,18 +333,30 @@ func (e *editions) save() {
 	}
 }
 
-// loadSaved returns the edition that was kept, if it still can be used.
-func (e *editions) loadSaved() *edition {
-	cfg, err := loadGood()
-	if cfg == nil && err == nil {
+// readSaved reads the configuration that was kept; used says that it is the one to go on with.
+func (e *editions) readSaved(used bool) reading {
+	var saved reading
+	saved.cfg, saved.err = loadGood()
+	if saved.cfg == nil {
+		return saved
+	}
+	if used {
+		e.completeReading(&saved)
+	} else {
+		saved.fromFile, saved.err = readEnvironment(saved.cfg, e.log)
+	}
+	return saved
+}
+
+// prepareSaved returns the edition of the configuration that was kept; nil if there is none, or none that can be used.
+func (e *editions) prepareSaved(read reading) *edition {
+	if read.cfg == nil && read.err == nil {
 		return nil
 	}
-	if err == nil {
-		var saved *edition
-		if saved, err = e.prepare(cfg); err == nil {
-			return saved
-		}
+	saved, err := e.prepare(read)
+	if err != nil {
+		e.log.Warn("the last configuration that worked cannot be used any more", "path", goodPath(), "error", err)
+		return nil
 	}
-	e.log.Warn("the last configuration that worked cannot be used any more", "path", goodPath(), "error", err)
-	return nil
+	return saved
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync"
 
 	"openclaw-gateway/cmd/gateway/config/watch"
 )
@@ -13,13 +14,21 @@ type environmentWatch struct {
 	log    *slog.Logger
 	edited func() // is called with each edit, and must not wait
 
+	mu      sync.Mutex
 	watcher *watch.Watcher // nil where no file is watched
 	path    string
+	number  int64 // of the reading that named it
 }
 
 // follow watches the file of a setting instead of the one before; "" watches none. It is called before the file is read, so
-// that no edit is missed.
-func (w *environmentWatch) follow(setting string) {
+// that no edit is missed. A reading that began earlier than the one before does not count any more.
+func (w *environmentWatch) follow(number int64, setting string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if number < w.number {
+		return
+	}
+	w.number = number
 	path := strings.TrimPrefix(setting, "-")
 	if strings.ContainsAny(path, `*?[\`) {
 		path = "" // a pattern: which files it means is known when it is read
