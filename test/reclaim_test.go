@@ -150,7 +150,7 @@ func testReclaim(t *testing.T, here place) {
 				}
 			}
 			output = m.Run(t, gatewayPath, "reclaim", ipv4, ipv6)
-			for _, words := range []string{fmt.Sprintf("ending orphan pid %d", pid), "main process of no unit, left in " + old, "has ended by SIGTERM", "free"} {
+			for _, words := range []string{fmt.Sprintf("ending orphan pid %d", pid), "no unit keeps running, left in " + old, "has ended by SIGTERM", "free"} {
 				if !strings.Contains(output, words) {
 					t.Errorf("gateway reclaim lacks %q: %s", words, output)
 				}
@@ -161,14 +161,11 @@ func testReclaim(t *testing.T, here place) {
 		})
 	}
 
-	// As in the incident, too: the supervisor is there, but the gateway is not its main
-	// process.
+	// As in the incident, too: the supervisor is there, and the gateway has left it.
 	for _, s := range []*machine.Scope{m.Scope, alice} {
-		t.Run("child of a unit of "+scopeName(s), func(t *testing.T) {
-			pid := startOld(t, m, s, "0.0.0.0", wrapped(fakeEntry))
-			if main := s.Unit(t, old).MainPID; main == pid {
-				t.Fatalf("the main process of %s is the gateway", old)
-			}
+		t.Run("left below a unit of "+scopeName(s), func(t *testing.T) {
+			pid := startOld(t, m, s, "0.0.0.0", fmt.Sprintf("/bin/sh -c '(setsid %s %s gateway --port 18789 &); sleep infinity'", nodePath, fakeEntry))
+			t.Cleanup(func() { s.Systemctl(t, "stop", old) })
 			m.Systemctl(t, "start", socket)
 			t.Cleanup(func() { m.Systemctl(t, "stop", socket, service) })
 			if alive(t, m, pid) {
@@ -190,9 +187,10 @@ func testReclaim(t *testing.T, here place) {
 		}
 	})
 
-	for _, s := range []*machine.Scope{m.Scope, alice} {
+	for i, command := range []string{nodePath + " " + fakeEntry + " gateway --port 18789", wrapped(fakeEntry)} {
+		s := []*machine.Scope{m.Scope, alice}[i]
 		t.Run("rival of "+scopeName(s), func(t *testing.T) {
-			pid := startOld(t, m, s, "127.0.0.1", nodePath+" "+fakeEntry+" gateway --port 18789")
+			pid := startOld(t, m, s, "127.0.0.1", command)
 			remedy := "systemctl stop " + old
 			if s == alice {
 				remedy = asAlice + "stop " + old

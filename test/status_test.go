@@ -269,7 +269,7 @@ func testStatus(t *testing.T, here place) {
 			"[Service]\nType=oneshot\nRemainAfterExit=yes\nKillMode=control-group\nExecStart=/bin/sh "+script+"\n", 0o644)
 		m.Systemctl(t, "daemon-reload")
 		m.Systemctl(t, "start", "left.service")
-		wantStatus(t, m.Scope, 1, "orphan", "main process of no unit", "`gateway reclaim 127.0.0.1:18789`", "in left.service")
+		wantStatus(t, m.Scope, 1, "orphan", "no unit keeps running", "`gateway reclaim 127.0.0.1:18789`", "in left.service")
 		if text, _ := mallory(); !strings.HasPrefix(text, "down: ") || !strings.Contains(text, heldBy) {
 			t.Errorf("another user sees\n%s", text)
 		}

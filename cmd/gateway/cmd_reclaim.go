@@ -31,14 +31,13 @@ func newReclaimCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reclaim [ADDRESS…] [--dry-run] [--force]",
 		Short: "end orphaned OpenClaw gateways that hold the port",
-		Long: `Ends the OpenClaw gateways that hold an address, or one that conflicts with it such as 0.0.0.0, and are the main
-process of no unit, which is proven by their command line: SIGTERM, and SIGKILL after 10 s if the address is not free
-then. Without ADDRESS (127.0.0.1:18789, [::1]:18789) it takes those of the installed socket unit, else "listen" of the
+		Long: `Ends the OpenClaw gateways that hold an address, or one that conflicts with it such as 0.0.0.0, and that no unit
+keeps running, which is proven by their command line: SIGTERM, and SIGKILL after 10 s if the address is not free then. Without ADDRESS (127.0.0.1:18789, [::1]:18789) it takes those of the installed socket unit, else "listen" of the
 configuration. The socket unit runs it each time before it opens the port.
 
-A supervised OpenClaw gateway (a rival) is named with the command that ends its unit. It and processes that are no
-OpenClaw gateway (foreign) are only ended with --force. PID 1, service managers, a launcher and its worker, and whoever
-has started this command are never ended.
+An OpenClaw gateway that is the main process of a unit, or below it (a rival), is named with the command that ends its
+unit. It and processes that are no OpenClaw gateway (foreign) are only ended with --force, and so are launchers of other
+users. PID 1, service managers, our launcher and its worker, and whoever has started this command are never ended.
 
 Exit status: 0 the address is free, or held by systemd, our launcher and its worker alone; 1 somebody else holds it, or
 systemd does for another socket unit.

@@ -1,6 +1,7 @@
 package sockdiag
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenBy returns the addresses on which one of the processes listens, as far as their descriptors can be seen.
-func OpenBy(pids ...int) ([]netip.AddrPort, error) {
+// OpenBy returns the addresses on which one of the processes listens, as far as their descriptors can be seen in the time
+// that ctx gives.
+func OpenBy(ctx context.Context, pids ...int) ([]netip.AddrPort, error) {
 	entries, err := find(1<<tcpListen, 0)
 	if err != nil {
 		return nil, err
@@ -25,7 +27,7 @@ func OpenBy(pids ...int) ([]netip.AddrPort, error) {
 	open := map[uint64]bool{}
 	for _, pid := range pids {
 		// One that has ended meanwhile listens nowhere.
-		found, err := Descriptors(pid, wanted)
+		found, err := Descriptors(ctx, pid, wanted)
 		if err != nil {
 			continue
 		}
@@ -44,8 +46,9 @@ func OpenBy(pids ...int) ([]netip.AddrPort, error) {
 
 // Descriptors returns which of the wanted links a process has among its descriptors, each with the path of one of them. A
 // descriptor that may not be read is an error here, unlike in procfs: the directory of a process of the same user with
-// more capabilities can be listed, but not one link in it read.
-func Descriptors(pid int, wanted map[string]uint64) (map[string]string, error) {
+// more capabilities can be listed, but not one link in it read. A process can have a million of them (fs.nr_open), which
+// takes seconds: the error is that of ctx when it has ended before.
+func Descriptors(ctx context.Context, pid int, wanted map[string]uint64) (map[string]string, error) {
 	directory := filepath.Join("/proc", strconv.Itoa(pid), "fd")
 	d, err := os.Open(directory)
 	if err != nil {
@@ -56,6 +59,9 @@ func Descriptors(pid int, wanted map[string]uint64) (map[string]string, error) {
 	var found map[string]string
 	buffer := make([]byte, 64) // longer than any "socket:[…]"; a longer path is cut off, and is no socket
 	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		names, err := d.Readdirnames(512)
 		if errors.Is(err, io.EOF) {
 			return found, nil

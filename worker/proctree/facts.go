@@ -118,6 +118,16 @@ func Ancestry(pid int) iter.Seq[Process] {
 	}
 }
 
+// Descends reports whether a process is another, or descends from it; not of PID 1.
+func Descends(pid, from int) bool {
+	for ancestor := range Ancestry(pid) {
+		if ancestor.PID == from {
+			return true
+		}
+	}
+	return false
+}
+
 // Variable returns a variable with which a process was started. One that may not
 // be looked into has none.
 func Variable(pid int, key string) (value string, ok bool) {

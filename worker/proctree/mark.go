@@ -37,14 +37,21 @@ func ParseMark(value string) (m Mark, ok bool) {
 	return Mark{Directory: strings.Join(fields[:n-2], ":"), Launcher: Process{PID: pid, Start: start}}, true
 }
 
-// LauncherOf returns the launcher whose worker a process is, by the mark in its
-// environment, if that launcher lives; ok is false where there is none, or where
-// the process may not be looked into. The mark of a process in another service
-// than its launcher's has got there by accident, see worker.Sweep.
+// LauncherOf returns the launcher whose worker a process says it is, by the mark in its
+// environment, if that one lives and is of the same user; ok is false where there is
+// none, or where the process may not be looked into. Whether that one is a launcher is
+// for the caller to prove: anybody can start a process with a mark. The mark of a
+// process in another service than its launcher's has got there by accident, see
+// worker.Sweep.
 func LauncherOf(pid int) (launcher Process, ok bool) {
 	value, _ := Variable(pid, MarkKey)
 	mark, valid := ParseMark(value)
 	if !valid || mark.Launcher.Gone() {
+		return Process{}, false
+	}
+	uid, err := UID(pid)
+	owner, ownerErr := UID(mark.Launcher.PID)
+	if err != nil || ownerErr != nil || uid != owner {
 		return Process{}, false
 	}
 	service := Service(pid)

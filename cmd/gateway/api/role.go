@@ -9,7 +9,7 @@ const (
 	RoleLauncher Role = "launcher" // "gateway run"
 	RoleWorker   Role = "worker"   // the server that a launcher started, and what descends from it
 	RoleOrphan   Role = "orphan"   // an OpenClaw gateway that nobody supervises
-	RoleRival    Role = "rival"    // an OpenClaw gateway that is the main process of a unit
+	RoleRival    Role = "rival"    // an OpenClaw gateway that a unit keeps running
 	RoleForeign  Role = "foreign"  // anybody else
 )
 

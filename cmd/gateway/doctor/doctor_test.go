@@ -121,7 +121,7 @@ func userUnits(f *Facts, state string) *Scope {
 	return &f.Scopes[1]
 }
 
-var orphan = holders.Holder{Process: proctree.Process{PID: 4711}, Command: "node openclaw gateway", Role: api.RoleOrphan, Why: "it is an OpenClaw gateway that is the main process of no unit"}
+var orphan = holders.Holder{Process: proctree.Process{PID: 4711}, Command: "node openclaw gateway", Role: api.RoleOrphan, Why: "it is an OpenClaw gateway that no unit keeps running"}
 
 // situation is a change that brings about a kind of finding, with a part of its
 // summary and, where it is short, the fix.

@@ -34,7 +34,7 @@ type Kind struct {
 // the port from being ours comes before what follows from it.
 var Kinds = []Kind{
 	{"port-held-by-orphan", Error, "an OpenClaw gateway that nobody supervises holds the port", heldBy(api.RoleOrphan)},
-	{"port-held-by-rival", Error, "an OpenClaw gateway that is the main process of another unit holds the port", heldBy(api.RoleRival)},
+	{"port-held-by-rival", Error, "an OpenClaw gateway that another unit keeps running holds the port", heldBy(api.RoleRival)},
 	{"port-held-by-foreign", Error, "another program, or another socket unit, holds the port", heldByForeign},
 	{"port-holder-unseen", Warning, "the port is held by a process that this user cannot see", heldByUnseen},
 	{"two-scopes-one-port", Error, "the units of two scopes, the system's and a user's, want the same address", twoScopes},

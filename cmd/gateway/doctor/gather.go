@@ -203,9 +203,13 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 		g.unknown("the launcher of the %s scope gave no status: %v", s.Name, err)
 		return
 	}
+	// It may name anybody.
+	if !proctree.Descends(launcher.Worker.PID, s.Listener.PID) {
+		launcher.Worker.PID = 0
+	}
 	if pid := launcher.Worker.PID; pid != 0 {
 		s.Worker.Cgroup = proctree.Cgroup(pid)
-		s.Worker.Elsewhere = elsewhere(&launcher)
+		s.Worker.Elsewhere = elsewhere(ctx, &launcher)
 	}
 }
 
@@ -251,11 +255,11 @@ const (
 
 // elsewhere returns where a worker listens that takes long to start. Those that
 // cannot be seen are not complained of.
-func elsewhere(l *api.Status) []netip.AddrPort {
+func elsewhere(ctx context.Context, l *api.Status) []netip.AddrPort {
 	if l.Worker.State != api.StateStarting || l.Worker.Since == nil || time.Since(*l.Worker.Since) < unhurried {
 		return nil
 	}
-	listens, _ := sockdiag.OpenBy(proctree.Tree(l.Worker.PID)...)
+	listens, _ := sockdiag.OpenBy(ctx, proctree.Tree(l.Worker.PID)...)
 	return slices.DeleteFunc(listens, func(address netip.AddrPort) bool {
 		// Held ones it has from the launcher, used or not.
 		held := slices.ContainsFunc(l.Sockets, func(s api.Socket) bool { return s.Address == address.String() })
@@ -331,6 +335,9 @@ func (g *gatherer) ports(ctx context.Context) {
 	var known holders.Known
 	for i := range f.Scopes {
 		s := &f.Scopes[i]
+		if g.otherNetwork(s) {
+			continue
+		}
 		wanted := slices.Clone(s.Socket.Listen)
 		if s.Config.Loaded != nil {
 			wanted = append(wanted, s.Config.Loaded.Listen...)
@@ -348,11 +355,8 @@ func (g *gatherer) ports(ctx context.Context) {
 				f.Wanted = append(f.Wanted, address)
 			}
 		}
-		if s.Launcher != nil && known.Launcher == 0 {
-			known.Launcher, known.Worker = s.Launcher.Launcher.PID, s.Launcher.Worker.PID
-		}
-		if g.otherNetwork(s) {
-			return
+		if s.Launcher != nil && s.Listener.UID == f.UID {
+			known.Launcher = s.Listener.PID
 		}
 	}
 	if len(f.Wanted) == 0 {

@@ -19,10 +19,12 @@ func (f *Facts) held(role api.Role) []holders.Holder {
 }
 
 // isMain reports whether a holder is the main process of our own service, which got
-// the sockets from systemd; whether it is a launcher is another check's question.
+// the sockets from systemd; whether it is a launcher is another check's question. The
+// service of another user may be called so without being one.
 func (f *Facts) isMain(h holders.Holder) bool {
 	return slices.ContainsFunc(f.which((*Scope).Installed), func(s *Scope) bool {
-		return s.Service.exists() && s.Service.MainPID == h.PID && h.Role == api.RoleForeign
+		mine := !s.Manager.User || s.Manager.UID == f.UID
+		return mine && s.Service.exists() && s.Service.MainPID == h.PID && h.Role == api.RoleForeign
 	})
 }
 
@@ -42,17 +44,29 @@ func heldBy(role api.Role) func(*Facts) []Finding {
 	return func(f *Facts) []Finding {
 		var findings []Finding
 		for _, h := range f.held(role) {
-			findings = append(findings, Finding{
-				Summary:  fmt.Sprintf("%s %s held by pid %d: %s", say.Addresses(h.Addresses), say.Are(len(h.Addresses)), h.PID, h.Why),
-				Evidence: holding(h), Fix: h.Remedy(f.Asker).Command,
-			})
+			findings = append(findings, f.heldByHolder(h))
 		}
 		return findings
 	}
 }
 
+func (f *Facts) heldByHolder(h holders.Holder) Finding {
+	return Finding{
+		Summary:  fmt.Sprintf("%s %s held by pid %d: %s", say.Addresses(h.Addresses), say.Are(len(h.Addresses)), h.PID, h.Because()),
+		Evidence: holding(h), Fix: h.Remedy(f.Asker).Command,
+	}
+}
+
 func heldByForeign(f *Facts) []Finding {
 	findings := heldBy(api.RoleForeign)(f)
+	// A launcher of another user's that has no socket unit for it has taken it.
+	for _, role := range []api.Role{api.RoleLauncher, api.RoleWorker} {
+		for _, h := range f.held(role) {
+			if _, has := f.socketUnit(h.Addresses[0], h.Manager); !has && !h.Mine(f.UID) {
+				findings = append(findings, f.heldByHolder(h))
+			}
+		}
+	}
 	for _, o := range f.otherUnits() {
 		findings = append(findings, o.Finding)
 	}
@@ -69,7 +83,10 @@ type otherUnit struct {
 func (f *Facts) otherUnits() []otherUnit {
 	var others []otherUnit
 	for _, h := range f.held(api.RoleSystemd) {
-		h.RunBy.Manager = managerOf(h)
+		if h.Forked {
+			continue // it lets go by itself
+		}
+		h.RunBy.Manager = h.Manager
 		for _, address := range h.Addresses {
 			unit, ours := f.socketUnit(address, h.RunBy.Manager)
 			if ours || unit == nil && f.explained(address) {
@@ -131,14 +148,6 @@ func (f *Facts) unseenUnit(socket holders.Socket) (*Scope, *Unit) {
 		}
 	}
 	return nil, nil
-}
-
-// managerOf is the manager that a process is.
-func managerOf(h holders.Holder) systemd.Manager {
-	if h.PID == 1 || h.InUnit == "init.scope" && !h.UserUnit {
-		return systemd.Manager{}
-	}
-	return systemd.Manager{User: true, UID: int(h.UID)}
 }
 
 func heldByUnseen(f *Facts) []Finding {

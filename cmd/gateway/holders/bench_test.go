@@ -10,7 +10,7 @@ import (
 func BenchmarkOpen(b *testing.B) {
 	sockets.Crowd(b)
 	for b.Loop() {
-		if found, _, err := open(1); err != nil || len(found) != 0 {
+		if found, _, err := open(b.Context(), []uint64{1}); err != nil || len(found) != 0 {
 			b.Fatal(found, err)
 		}
 	}

@@ -70,7 +70,7 @@ func (c *Container) why(gateway bool) string {
 
 // remedy stops the container, which would start the process again: by whoever runs it, who has named its control group.
 func (c *Container) remedy(h Holder, by Asker) Remedy {
-	manager := managerOf(h)
+	manager := h.Manager
 	as := func(argv ...string) string { return manager.As(by.UID, argv...) }
 	docker := []string{"docker"}
 	if manager.User { // rootless: its own daemon

@@ -1,10 +1,12 @@
 package holders
 
 import (
+	"fmt"
 	"net/netip"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -19,10 +21,13 @@ type Holder struct {
 	Command string
 	// Cgroup is its control group, see proctree.Cgroup.
 	Cgroup string
-	// InUnit is the last .service or .scope in Cgroup, "" if there is none. UserUnit: it belongs to a user's manager, and
-	// systemctl needs --user for it.
-	InUnit   string
-	UserUnit bool
+	// InUnit is the last .service or .scope in Cgroup, "" if there is none: for people, because whoever has a cgroup of its own
+	// names at will what is below it.
+	InUnit string
+	// Manager is the one that it is in the care of, or that it is.
+	Manager systemd.Manager
+	// Forked says that it is a manager's child that has not been executed yet, and lets go of what it holds by itself.
+	Forked bool
 
 	Role api.Role
 	// Why is the reason for the role, in words, where it is orphan, rival or foreign.
@@ -49,7 +54,8 @@ func describe(pid int) (Holder, error) {
 	}
 	h := Holder{Process: process, UID: uid, Argv: proctree.Argv(pid), Cgroup: say.Printable(proctree.Cgroup(pid))}
 	h.Command, h.Name = say.Command(h.Name, h.Argv), say.Printable(h.Name)
-	h.InUnit, h.UserUnit = proctree.UnitOf(h.Cgroup)
+	h.InUnit, _ = proctree.UnitOf(h.Cgroup)
+	h.Manager = managerOf(h.Cgroup)
 	return h, nil
 }
 
@@ -63,7 +69,21 @@ func Manager(pid int) Holder {
 	return h
 }
 
-// isManager reports whether the process is systemd itself, the system's or a user's: it holds sockets for socket units.
-func (h Holder) isManager() bool {
-	return h.Name == "systemd" && (h.PID == 1 || h.InUnit == "init.scope")
+// Mine reports whether a holder may be what the user with that id has installed: a manager, a launcher, or its worker, of the
+// system's scope or of that user's. Those of another user are in the way.
+func (h Holder) Mine(uid int) bool {
+	ours := h.Role == api.RoleSystemd || h.Role == api.RoleLauncher || h.Role == api.RoleWorker
+	return ours && (!h.Manager.User || h.Manager.UID == uid)
+}
+
+// Because is Why, also for what is ours and of another user's scope.
+func (h Holder) Because() string {
+	switch {
+	case h.Why != "" || h.Role == Unseen:
+		return h.Why
+	case h.Role == api.RoleSystemd:
+		return "it is the service manager of user " + systemd.UserName(int(h.UID))
+	default:
+		return fmt.Sprintf("it is the %s of user %s", h.Role, systemd.UserName(int(h.UID)))
+	}
 }

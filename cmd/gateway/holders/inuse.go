@@ -20,7 +20,7 @@ func InUse(ctx context.Context, addr netip.AddrPort) string {
 	sockets, unseen, err := Known{}.Blocking(ctx, addr)
 	if err == nil && len(sockets) == 0 {
 		// A connection keeps a port as well.
-		sockets, unseen, err = Known{}.sockets(ctx, sockdiag.Using, []netip.AddrPort{addr})
+		sockets, unseen, err = Known{}.newLook().held(ctx, sockdiag.Using, []netip.AddrPort{addr})
 	}
 	if err != nil {
 		return fmt.Sprintf("%s is in use, but by whom could not be found out: %v", addr, err)
@@ -98,8 +98,8 @@ func (h Holder) named() string {
 	if h.InUnit != "" {
 		one += " in " + h.InUnit
 	}
-	if h.UserUnit {
-		one += " of user " + systemd.UserName(managerOf(h).UID)
+	if h.Manager.User {
+		one += " of user " + systemd.UserName(h.Manager.UID)
 	}
 	return one
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/proctree"
@@ -72,7 +73,7 @@ func TestExplain(t *testing.T) {
 		other   = process(1, "/sbin/init", "init.scope", api.RoleSystemd, RunBy{Unit: "x.socket"})
 		users   = process(free+6, "x", "x.service", api.RoleForeign, RunBy{})
 	)
-	users.UID, users.UserUnit = free, true
+	users.UID, users.Manager = free, systemd.Manager{User: true, UID: free}
 	for _, tc := range []struct {
 		name    string
 		holders []Holder

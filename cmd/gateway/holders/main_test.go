@@ -17,12 +17,14 @@ import (
 	"testing"
 
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/worker/proctree"
 )
 
 // The test binary is its own child: TestMain looks here for what it is to do.
 const (
 	childKey = "HOLDERS_TEST_CHILD"
 	hold     = "hold"   // keeps descriptor 3 until its standard input ends
+	launch   = "launch" // does the same, with a worker that has its mark, and its third word for an entry file
 	report   = "report" // prints what it sees of HOLDERS_TEST_INODE and HOLDERS_TEST_ADDRESS as JSON
 
 	nobody = 65534
@@ -40,6 +42,11 @@ func TestMain(m *testing.M) {
 	case hold:
 		os.Stdout.WriteString("here\n")
 		io.Copy(io.Discard, os.Stdin)
+	case launch:
+		if err := launchWorker(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	case report:
 		if err := reportSeen(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -48,6 +55,20 @@ func TestMain(m *testing.M) {
 	default:
 		os.Exit(m.Run())
 	}
+}
+
+func launchWorker() error {
+	self, err := proctree.Find(os.Getpid())
+	if err != nil {
+		return err
+	}
+	worker := child(hold, append([]string{"node"}, os.Args[2], "gateway")...)
+	worker.Env = append(worker.Env, proctree.MarkKey+"="+proctree.Mark{Directory: "/x", Launcher: self}.String())
+	worker.ExtraFiles, worker.Stdin, worker.Stdout = []*os.File{os.NewFile(3, "socket")}, os.Stdin, os.Stdout
+	if err := worker.Start(); err != nil {
+		return err
+	}
+	return worker.Wait()
 }
 
 func reportSeen() error {
@@ -59,7 +80,7 @@ func reportSeen() error {
 	if err != nil {
 		return err
 	}
-	byInode, unseen, err := open(inode)
+	byInode, unseen, err := open(context.Background(), []uint64{inode})
 	if err != nil {
 		return err
 	}
@@ -67,7 +88,7 @@ func reportSeen() error {
 	if err != nil {
 		return err
 	}
-	_, err = sockdiag.Descriptors(pid, nil)
+	_, err = sockdiag.Descriptors(context.Background(), pid, nil)
 	return json.NewEncoder(os.Stdout).Encode(seen{byInode[inode], unseen, InUse(context.Background(), addr), errors.Is(err, fs.ErrPermission)})
 }
 

@@ -1,14 +1,20 @@
 package holders
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
@@ -16,21 +22,27 @@ import (
 	"openclaw-gateway/listener/sockdiag"
 )
 
+// lookLimit is how long one look into the descriptors of all processes may take. A machine with thousands of processes
+// needs some 100 ms; one user alone can have millions of descriptors, which take a minute.
+const lookLimit = 2 * time.Second
+
 // open returns, for each inode, the processes that have it open, without their roles, in the order of their PIDs. Threads are not looked at: they
-// share the descriptors of their process.
+// share the descriptors of their process. Owners are the users who have made the sockets: their processes come first.
 //
 // Unseen is how many processes could not be looked into: it takes the same user and no lesser capabilities, or
-// CAP_SYS_PTRACE (proc(5), ptrace(2)). As long as it is not 0 there may be more holders than those returned. A process
+// CAP_SYS_PTRACE (proc(5), ptrace(2)); and time, see lookLimit. As long as it is not 0 there may be more holders than those returned. A process
 // in another PID namespace is neither found nor counted.
-func open(inodes ...uint64) (byInode map[uint64][]Holder, unseen int, err error) {
+func open(ctx context.Context, inodes []uint64, owners ...uint32) (byInode map[uint64][]Holder, unseen int, err error) {
 	all, err := procfs.AllProcs()
 	if err != nil {
 		return nil, 0, fmt.Errorf("list the processes: %w", err)
 	}
-	return among(all, inodes)
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	return among(ctx, all, inodes, owners...)
 }
 
-func among(processes procfs.Procs, inodes []uint64) (byInode map[uint64][]Holder, unseen int, err error) {
+func among(ctx context.Context, processes procfs.Procs, inodes []uint64, owners ...uint32) (byInode map[uint64][]Holder, unseen int, err error) {
 	byInode = make(map[uint64][]Holder, len(inodes))
 	wanted := make(map[string]uint64, len(inodes))
 	for _, inode := range inodes {
@@ -46,12 +58,12 @@ func among(processes procfs.Procs, inodes []uint64) (byInode map[uint64][]Holder
 	if len(processes) == 0 || processes[0].PID != 1 {
 		unseen++ // mounted with hidepid=, proc(5): what is hidden cannot be counted, but PID 1 always exists
 	}
-	for i, s := range lookInto(processes, wanted) {
+	for i, s := range lookInto(ctx, processes, wanted, owners) {
 		switch err := s.err; {
 		case err == nil:
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH):
 			continue // it has ended
-		case errors.Is(err, fs.ErrPermission):
+		case errors.Is(err, fs.ErrPermission), errors.Is(err, errUnseen), ctx.Err() != nil && errors.Is(err, ctx.Err()):
 			unseen++
 			continue
 		default:
@@ -74,26 +86,57 @@ type sight struct {
 	err    error
 }
 
-// lookInto looks into all processes, on all processors: nearly all of it is time in the kernel, which takes a few
-// microseconds for each descriptor.
-func lookInto(processes procfs.Procs, wanted map[string]uint64) []sight {
+var errUnseen = errors.New("there was no time to look")
+
+// besides is how many users' processes are looked into at a time.
+const besides = 64
+
+// lookInto looks into all processes: nearly all of it is time in the kernel, which takes a few microseconds for each
+// descriptor. Those of the owners and of root, whose the managers are, come first. The users are looked into side by side,
+// so that the descriptors of one take no time from the others, and those that a user makes for himself (subuid(5)), with
+// the highest numbers, last.
+func lookInto(ctx context.Context, processes procfs.Procs, wanted map[string]uint64, owners []uint32) []sight {
 	sights := make([]sight, len(processes))
-	var next atomic.Int64
-	var looking sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		looking.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(processes) {
-					return
-				}
-				s := &sights[i]
-				if s.found, s.err = sockdiag.Descriptors(processes[i].PID, wanted); s.err == nil && len(s.found) > 0 {
-					s.holder, s.err = describe(processes[i].PID)
-				}
-			}
-		})
+	first, others := map[uint32][]int{}, map[uint32][]int{}
+	for i, process := range processes {
+		sights[i].err = errUnseen
+		info, err := os.Stat(filepath.Join("/proc", strconv.Itoa(process.PID)))
+		if err != nil {
+			sights[i].err = err
+			continue
+		}
+		// Root also where the process is not dumpable, proc(5).
+		uid := info.Sys().(*syscall.Stat_t).Uid
+		if uid == 0 || slices.Contains(owners, uid) {
+			first[uid] = append(first[uid], i)
+		} else {
+			others[uid] = append(others[uid], i)
+		}
 	}
-	looking.Wait()
+	for _, users := range []map[uint32][]int{first, others} {
+		var looking sync.WaitGroup
+		places := make(chan struct{}, besides)
+		for _, uid := range slices.Sorted(maps.Keys(users)) {
+			var next atomic.Int64
+			theirs := users[uid]
+			for range min(runtime.GOMAXPROCS(0), len(theirs)) {
+				places <- struct{}{}
+				looking.Go(func() {
+					defer func() { <-places }()
+					for ctx.Err() == nil {
+						i := int(next.Add(1)) - 1
+						if i >= len(theirs) {
+							return
+						}
+						pid, s := processes[theirs[i]].PID, &sights[theirs[i]]
+						if s.found, s.err = sockdiag.Descriptors(ctx, pid, wanted); s.err == nil && len(s.found) > 0 {
+							s.holder, s.err = describe(pid)
+						}
+					}
+				})
+			}
+		}
+		looking.Wait()
+	}
 	return sights
 }

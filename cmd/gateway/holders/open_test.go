@@ -32,7 +32,7 @@ func TestOpen(t *testing.T) {
 	defer duplicate.Close()
 	cmd, end := startHolder(t, l, "gateway", "--token", "hunter2", "--port=1")
 
-	byInode, _, err := open(shared, own, 0)
+	byInode, _, err := open(t.Context(), []uint64{shared, own, 0})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,14 +59,14 @@ func TestOpen(t *testing.T) {
 		UID:     uint32(os.Geteuid()),
 		Argv:    []string{"gateway", "--token", "hunter2", "--port=1"},
 		Command: "gateway --token *** --port=1",
-		Cgroup:  got.Cgroup, InUnit: got.InUnit, UserUnit: got.UserUnit,
+		Cgroup:  got.Cgroup, InUnit: got.InUnit, Manager: got.Manager,
 	}
 	if diff := cmp.Diff(wantHolder, got, cmp.AllowUnexported(Holder{})); diff != "" {
 		t.Errorf("the child, -want +got\n%s", diff)
 	}
 
 	end()
-	byInode, _, err = open(shared)
+	byInode, _, err = open(t.Context(), []uint64{shared})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestOpenWithoutArgv(t *testing.T) {
 	inode := sockets.Inode(t, l)
 	startHolder(t, l, "")
 	l.Close()
-	byInode, _, err := open(inode)
+	byInode, _, err := open(t.Context(), []uint64{inode})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,12 +107,12 @@ func TestAmongProcessGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, before, err := among(procfs.Procs{init, self}, []uint64{inode})
+	_, before, err := among(t.Context(), procfs.Procs{init, self}, []uint64{inode})
 	if err != nil {
 		t.Fatal(err)
 	}
 	end()
-	byInode, unseen, err := among(procfs.Procs{gone, self, init}, []uint64{inode})
+	byInode, unseen, err := among(t.Context(), procfs.Procs{gone, self, init}, []uint64{inode})
 	if err != nil || unseen != before {
 		t.Errorf("got %d unseen, %v, want %d and no error", unseen, err, before)
 	}
@@ -127,7 +127,7 @@ func TestAmongHiddenProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, unseen, err := among(procfs.Procs{self}, []uint64{1}); err != nil || unseen != 1 {
+	if _, unseen, err := among(t.Context(), procfs.Procs{self}, []uint64{1}); err != nil || unseen != 1 {
 		t.Errorf("without PID 1 in the list: got %d unseen, %v, want 1", unseen, err)
 	}
 }

@@ -124,7 +124,7 @@ func (h Holder) close(by Asker) Remedy {
 	case h.RunBy.Ours:
 		return h.stop(by)
 	case h.RunBy.Unit == "":
-		return Remedy{managerOf(h).Command(by.UID, "list-sockets"), "shows which socket unit it is: stop that"}
+		return Remedy{h.Manager.Command(by.UID, "list-sockets"), "shows which socket unit it is: stop that"}
 	case h.RunBy.Enabled:
 		return Remedy{h.RunBy.command(by.UID, true), "closes it for good"}
 	default:

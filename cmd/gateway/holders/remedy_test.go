@@ -194,7 +194,8 @@ func TestContainers(t *testing.T) {
 		},
 	} {
 		h := Holder{Process: proctree.Process{PID: 1 << 30, Name: test.name}, UID: 100_000, Cgroup: test.cgroup, Role: api.RoleForeign}
-		h.InUnit, h.UserUnit = proctree.UnitOf(h.Cgroup)
+		h.InUnit, _ = proctree.UnitOf(h.Cgroup)
+		h.Manager = managerOf(h.Cgroup)
 		h.Wanted = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789")}
 		if h.RunBy.Container = contained(&h, "/"); h.RunBy.Container == nil {
 			t.Errorf("%s is in no container", test.cgroup)

@@ -3,11 +3,15 @@ package holders
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
+	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/proctree"
 )
@@ -27,38 +31,42 @@ func TestListening(t *testing.T) {
 	}
 	const entry = "/nowhere/node_modules/openclaw/dist/index.js"
 	want := map[int]api.Role{
-		os.Getpid(): api.RoleLauncher, // of the one with its mark
+		os.Getpid(): api.RoleForeign, // also where a process has its mark
 		start("node", entry, "gateway", "--port", "18789"): api.RoleOrphan,
 		start("openclaw-gateway", "", ""):                  api.RoleForeign,
 		start("/opt/openclaw-gateway", "--port", "18789"):  api.RoleForeign,
 		start("python3", "/srv/openclaw.py", "gateway"):    api.RoleForeign,
 		start("node", entry, "gateway", "status"):          api.RoleForeign,
-		start("/usr/local/bin/gateway", "run"):             api.RoleLauncher, // the same program as this one
 		start("systemd", "--user"):                         api.RoleForeign,
 	}
-	worker := start("node", entry, "gateway")
-	want[worker] = api.RoleWorker
-
-	program = filepath.Join(t.TempDir(), "node")
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(program, self, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	own := start("/usr/local/bin/gateway", "run") // the same program as this one
+	want[own] = api.RoleLauncher
+	program = copied(t, "node")
 	want[start("openclaw-gateway", "", "")] = api.RoleOrphan
-	// The worker of a launcher that lives, whatever program that is.
-	launcher, err := proctree.Find(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
+	// A launcher of another version, with its worker.
+	older := child(launch, "/usr/local/bin/gateway", "run", entry)
+	older.Path = program
+	startHolderAs(t, listener, older)
+	children, err := proctree.Descendants(older.Process.Pid)
+	if err != nil || len(children) != 1 {
+		t.Fatalf("the launcher has the children %v, %v", children, err)
 	}
-	mark = fmt.Sprintf("GATEWAY_LAUNCHER=/run/some:where:%d:%d", launcher.PID, launcher.Start)
-	want[start("node", entry, "gateway", "run")] = api.RoleWorker
-	mark = fmt.Sprintf("GATEWAY_LAUNCHER=/run/some:where:%d:%d", launcher.PID, launcher.Start+1)
-	want[start("node", entry, "gateway", "run")] = api.RoleOrphan // that one has ended
+	want[older.Process.Pid], want[children[0].PID] = api.RoleLauncher, api.RoleWorker
+	// The worker of a launcher that lives, whatever program that is; not of one that has ended, nor of who is none.
+	for _, test := range []struct {
+		pid  int
+		late uint64
+		role api.Role
+	}{{own, 0, api.RoleWorker}, {own, 1, api.RoleOrphan}, {os.Getpid(), 0, api.RoleOrphan}, {1, 0, api.RoleOrphan}} {
+		launcher, err := proctree.Find(test.pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mark = fmt.Sprintf("GATEWAY_LAUNCHER=/run/some:where:%d:%d", launcher.PID, launcher.Start+test.late)
+		want[start("node", entry, "gateway", "run")] = test.role
+	}
 
-	sockets, _, err := Known{Worker: worker}.Listening(t.Context(), address)
+	sockets, _, err := Known{}.Listening(t.Context(), address)
 	if err != nil || len(sockets) != 1 || !sockets[0].Exact {
 		t.Fatalf("%+v, %v", sockets, err)
 	}
@@ -77,31 +85,94 @@ func TestListening(t *testing.T) {
 	}
 }
 
-// TestForks: what systemd has forked and not executed has the sockets of the unit before it is in the unit's cgroup.
-func TestForks(t *testing.T) {
+// TestByHand: a launcher that was started by hand is one for its own user, and for no unit.
+func TestByHand(t *testing.T) {
 	t.Parallel()
-	holder := func(pid int, name, cgroup string) *Holder {
-		h := &Holder{Process: proctree.Process{PID: pid, Name: name}, Cgroup: cgroup}
-		h.InUnit, h.UserUnit = proctree.UnitOf(cgroup)
-		return h
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, to start a process of another user: make test")
 	}
-	const user = "/user.slice/user-1000.slice/user@1000.service"
-	system, users, shell := holder(1, "systemd", "/init.scope"), holder(7, "systemd", user+"/init.scope"), holder(8, "sh", "/init.scope")
-	for _, test := range []struct {
-		name, cgroup string
-		parent       *Holder
-		want         api.Role
-	}{
-		{"(gateway)", "/init.scope", system, api.RoleSystemd},
-		{"(gateway)", "/system.slice/openclaw-gateway.service", system, api.RoleLauncher},
-		{"(gateway)", user + "/init.scope", users, api.RoleSystemd},
-		{"(gateway)", user + "/app.slice/openclaw-gateway.service", users, api.RoleLauncher},
-		{"(nginx)", "/system.slice/nginx.service", system, ""},
-		{"gateway", "/init.scope", system, ""},
-		{"(gateway)", "/init.scope", shell, ""},
-	} {
-		if got := forks(holder(9, test.name, test.cgroup), test.parent); got != test.want {
-			t.Errorf("%s in %s, a child of %s: %q, want %q", test.name, test.cgroup, test.parent.Name, got, test.want)
+	listener, address := sockets.Server(t, "tcp4", "127.0.0.1:0")
+	launcher := child(hold, "/usr/local/bin/gateway", "run")
+	startHolderAs(t, listener, launcher)
+	theirs := child(hold, "/usr/local/bin/gateway", "run")
+	unprivileged(theirs)
+	startHolderAs(t, listener, theirs)
+	listener.Close()
+	for _, known := range []Known{{}, {Launcher: theirs.Process.Pid}, {Units: true}} {
+		want := map[int]api.Role{launcher.Process.Pid: api.RoleLauncher, theirs.Process.Pid: api.RoleForeign}
+		if known.Units {
+			want[launcher.Process.Pid] = api.RoleForeign
+		}
+		sockets, _, err := known.Listening(t.Context(), address)
+		if err != nil || len(sockets) != 1 {
+			t.Fatalf("%+v, %v", sockets, err)
+		}
+		for _, holder := range sockets[0].Holders {
+			if holder.Role != want[holder.PID] {
+				t.Errorf("knowing %+v, pid %d of uid %d is %s, want %s", known, holder.PID, holder.UID, holder.Role, want[holder.PID])
+			}
 		}
 	}
+}
+
+// TestForked: what systemd has forked and not executed is systemd, wherever it is already; not whom systemd has inherited,
+// whatever its name.
+func TestForked(t *testing.T) {
+	t.Parallel()
+	// This process stands for the manager, and its children that run the same program for those that it has not executed yet.
+	l := Known{}.newLook()
+	l.own = os.Getpid()
+	l.said[question{}] = answer{}
+	listener, _ := sockets.Server(t, "tcp4", "127.0.0.1:0")
+	child := func(program string, change func(*exec.Cmd)) Holder {
+		t.Helper()
+		cmd := child(hold, "(sleep)")
+		if program != "" {
+			cmd.Path = program
+		}
+		if change != nil {
+			change(cmd)
+		}
+		startHolderAs(t, listener, cmd)
+		h, err := describe(cmd.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	another := copied(t, "(sleep)")
+	for what, test := range map[string]struct {
+		h    Holder
+		want bool
+	}{
+		"a child":                        {child("", nil), true},
+		"a child of another program":     {child(another, nil), false},
+		"a child that is another user's": {child("", unprivileged), false},
+	} {
+		if manager, got := l.forked(t.Context(), &test.h); got != test.want || got && manager != (systemd.Manager{User: true, UID: os.Geteuid()}) {
+			t.Errorf("%s is of the manager: %t (%+v), want %t", what, got, manager, test.want)
+		}
+	}
+	h := child("", nil)
+	h.Start -= 2 * uint64(forkLimit/time.Second) * 100
+	if _, got := l.forked(t.Context(), &h); got {
+		t.Error("a child of a user's manager counts although it should have been executed long ago")
+	}
+}
+
+// copied is another file with this program.
+func copied(t *testing.T, name string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), name)
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is forked meanwhile has it open for writing, and nobody can execute it as long.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(program, self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return program
 }

@@ -42,36 +42,32 @@ func (r RunBy) command(caller int, forGood bool) string {
 
 var userManager = regexp.MustCompile(`/user@(\d+)\.service/`)
 
-// managerOf is the manager whose unit a process is in, or that it is.
-func managerOf(h Holder) systemd.Manager {
-	if match := userManager.FindStringSubmatch(h.Cgroup); match != nil {
+// managerOf is the manager in whose care a control group is, as far as its path tells.
+func managerOf(cgroup string) systemd.Manager {
+	if match := userManager.FindStringSubmatch(cgroup); match != nil {
 		if uid, err := strconv.Atoi(match[1]); err == nil {
 			return systemd.Manager{User: true, UID: uid}
 		}
 	}
-	if h.UserUnit {
-		return systemd.Manager{User: true, UID: int(h.UID)}
-	}
 	return systemd.Manager{}
 }
 
-// service says what keeps a process running that is in a service: that service, if there is nothing else in it. Who was
-// started by a cron job, a login or a supervisor of many is not kept by that.
+// service says what keeps a process running that is in a service: that service, if there is nothing else in it.
 func (l *look) service(ctx context.Context, h *Holder) RunBy {
-	if !strings.HasSuffix(h.InUnit, ".service") {
-		return RunBy{}
-	}
-	manager := managerOf(*h)
-	main := 0
-	for pid, unit := range l.mainsOf(ctx, manager).unit {
-		if unit == h.InUnit {
-			main = pid
-		}
-	}
-	if main == 0 || h.PID != main && !l.holding[main] && !alone(h.PID, main) {
+	unit, in := l.unitOf(ctx, h)
+	if !in {
 		return RunBy{} // also where the manager cannot be asked
 	}
-	return l.unit(ctx, manager, h.InUnit)
+	return l.serviceOf(ctx, h.Manager, unit, h)
+}
+
+// serviceOf is a service if a process is all that is in it, or shares with its main process what it holds. Who was started
+// by a cron job, a login or a supervisor of many is not kept by that alone.
+func (l *look) serviceOf(ctx context.Context, manager systemd.Manager, unit systemd.Service, h *Holder) RunBy {
+	if unit.Main == 0 || h.PID != unit.Main && !l.holding[unit.Main] && !alone(h.PID, unit.Main) {
+		return RunBy{}
+	}
+	return l.unit(ctx, manager, unit.Name)
 }
 
 // alone reports whether a process that descends from a service's main process is all that the service does: the main one
@@ -99,7 +95,7 @@ func alone(pid, main int) bool {
 // unit asks for what has to be known of a service to stop it.
 func (l *look) unit(ctx context.Context, manager systemd.Manager, name string) RunBy {
 	r := RunBy{Unit: name, Manager: manager, Ours: name == units.Service}
-	ctx, cancel := context.WithTimeout(ctx, managerLimit)
+	ctx, cancel := l.limited(ctx, manager)
 	defer cancel()
 	properties, err := manager.Unit(ctx, name, "UnitFileState", "TriggeredBy")
 	if err != nil {
@@ -115,17 +111,14 @@ func (l *look) unit(ctx context.Context, manager systemd.Manager, name string) R
 	return r
 }
 
-// socketUnits are the active socket units of managers, each asked once.
-type socketUnits map[systemd.Manager][]systemd.Properties
-
-// of names the unit for which a manager holds an address; the zero value where it cannot be asked, or has none.
-func (s socketUnits) of(ctx context.Context, manager systemd.Manager, address netip.AddrPort) RunBy {
-	ctx, cancel := context.WithTimeout(ctx, managerLimit)
+// socketUnit names the unit for which a manager holds an address; the zero value where it cannot be asked, or has none.
+func (l *look) socketUnit(ctx context.Context, manager systemd.Manager, address netip.AddrPort) RunBy {
+	ctx, cancel := l.limited(ctx, manager)
 	defer cancel()
-	all, asked := s[manager]
+	all, asked := l.sockets[manager]
 	if !asked {
 		all, _ = manager.Show(ctx, []string{"*.socket"}, "Id", "ActiveState", "UnitFileState", "Listen", "Triggers")
-		s[manager] = all
+		l.sockets[manager] = all
 	}
 	for _, socket := range all {
 		if socket["ActiveState"] != "active" || !slices.Contains(socket.Listen(), address) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
@@ -86,8 +87,13 @@ func (l *launcher) Restart(ctx context.Context) error {
 	return newPending(l.supervisor.Restart()).wait(ctx)
 }
 
+// listensLimit is for a worker with millions of descriptors.
+const listensLimit = time.Second
+
 // listensOn explains a worker that listens elsewhere; not knowing is no error.
 func listensOn(pid int) []netip.AddrPort {
-	addresses, _ := sockdiag.OpenBy(proctree.Tree(pid)...)
+	ctx, cancel := context.WithTimeout(context.Background(), listensLimit)
+	defer cancel()
+	addresses, _ := sockdiag.OpenBy(ctx, proctree.Tree(pid)...)
 	return addresses
 }

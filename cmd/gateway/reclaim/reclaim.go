@@ -14,6 +14,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -87,9 +88,9 @@ type Reason string
 
 // The reasons.
 const (
-	NeedsForce Reason = "needs force" // a rival or a foreign process
+	NeedsForce Reason = "needs force" // a rival, a foreign process, or another user's launcher
 	NotAllowed Reason = "not allowed" // another user's
-	Untouched  Reason = "untouched"   // never ended: PID 1, a service manager, a launcher, a worker
+	Untouched  Reason = "untouched"   // never ended: PID 1, a service manager, our launcher and its worker
 	Ancestor   Reason = "ancestor"    // it has started this very process, or is it
 	CameBack   Reason = "came back"   // it was not there before somebody else was ended
 	Survived   Reason = "survived"    // it has not ended, perhaps not even by SIGKILL
@@ -112,7 +113,8 @@ func Run(ctx context.Context, addresses []netip.AddrPort, o Options) (Result, er
 	doomed := slices.DeleteFunc(slices.Clone(before.seen), func(h holders.Holder) bool { return r.objection(h) != "" })
 	switch {
 	case len(doomed) == 0:
-		return r.result(before, before, nil), nil
+		after, err := r.await(ctx, before)
+		return r.result(before, after, nil), err
 	case o.DryRun:
 		for _, h := range doomed {
 			r.Tell(Event{Kind: Ending, Holder: h, Signal: unix.SIGTERM})
@@ -123,21 +125,24 @@ func Run(ctx context.Context, addresses []netip.AddrPort, o Options) (Result, er
 		return Result{}, err
 	}
 	after, err := r.look(ctx)
-	if err != nil {
-		return Result{}, err
+	if err == nil {
+		after, err = r.await(ctx, after)
 	}
-	return r.result(before, after, nil), nil
+	return r.result(before, after, nil), err
 }
 
 type reclaimer struct {
 	Options
 	addresses []netip.AddrPort
 	family    []int
+	// slowest is how long a look has taken at the most.
+	slowest time.Duration
 }
 
 // view is the machine at one moment.
 type view struct {
-	seen []holders.Holder
+	sockets []holders.Socket
+	seen    []holders.Holder
 	// hidden are sockets that nobody who can be seen holds.
 	hidden []holders.Socket
 	unseen int
@@ -146,20 +151,65 @@ type view struct {
 // look tells what keeps the addresses. Who ends between the look for sockets and the
 // one for processes leaves a socket that nobody holds; it is gone a moment later.
 func (r *reclaimer) look(ctx context.Context) (view, error) {
+	begin := time.Now()
 	v, err := r.glance(ctx)
+	r.slowest = max(r.slowest, time.Since(begin))
 	if err != nil || len(v.hidden) == 0 {
 		return v, err
 	}
-	first := v.hidden
-	v, err = r.glance(ctx)
-	v.hidden = slices.DeleteFunc(v.hidden, func(now holders.Socket) bool {
-		return !slices.ContainsFunc(first, func(socket holders.Socket) bool { return socket.Inode == now.Inode })
+	var still []uint64
+	for _, address := range r.addresses {
+		sockets, err := sockdiag.Blocking(address)
+		if err != nil {
+			return view{}, err
+		}
+		for _, socket := range sockets {
+			still = append(still, socket.Inode)
+		}
+	}
+	v.hidden = slices.DeleteFunc(v.hidden, func(socket holders.Socket) bool { return !slices.Contains(still, socket.Inode) })
+	return v, nil
+}
+
+// awaitLimit is how long systemd's child may hold what systemd has let go of: it is executed after 6 s at the latest, see
+// holders.Holder.
+const awaitLimit = 8 * time.Second
+
+// await waits, before a bind, until no child of a manager holds the addresses that has not been executed yet and that the
+// manager itself has closed. The kernel tells of the end of a socket; where it cannot, nothing is waited for.
+func (r *reclaimer) await(ctx context.Context, v view) (view, error) {
+	if !r.Unbound || !v.letsGo() {
+		return v, nil
+	}
+	ends, err := sockdiag.WatchEnds(r.addresses...)
+	if err != nil {
+		return v, nil
+	}
+	defer ends.Close()
+	deadline := time.Now().Add(awaitLimit)
+	if limit, ok := ctx.Deadline(); ok && limit.Add(-r.slowest).Before(deadline) {
+		deadline = limit.Add(-r.slowest)
+	}
+	for {
+		// It may have let go before the kernel was asked to tell.
+		if v, err = r.look(ctx); err != nil || !v.letsGo() {
+			return v, err
+		}
+		if told, err := ends.Next(deadline); !told || err != nil {
+			return v, err
+		}
+	}
+}
+
+// letsGo reports whether a socket is held by nobody but children of a manager that have not been executed yet.
+func (v view) letsGo() bool {
+	return slices.ContainsFunc(v.sockets, func(s holders.Socket) bool {
+		return len(s.Holders) > 0 && !slices.ContainsFunc(s.Holders, func(h holders.Holder) bool { return !h.Forked })
 	})
-	return v, err
 }
 
 func (r *reclaimer) glance(ctx context.Context) (view, error) {
-	sockets, unseen, err := holders.Known{}.Blocking(ctx, r.addresses...)
+	sockets, unseen, err := holders.Known{Units: r.Unbound}.Blocking(ctx, r.addresses...)
 	if err == nil {
 		// What could not be asked in time would be judged without an answer.
 		err = ctx.Err()
@@ -167,7 +217,7 @@ func (r *reclaimer) glance(ctx context.Context) (view, error) {
 	if err != nil {
 		return view{}, fmt.Errorf("find out who holds the addresses: %w", err)
 	}
-	v := view{unseen: unseen}
+	v := view{sockets: sockets, unseen: unseen}
 	for _, socket := range sockets {
 		if len(socket.Holders) == 0 {
 			v.hidden = append(v.hidden, socket)
@@ -191,7 +241,7 @@ func (v view) same(h holders.Holder) (holders.Holder, bool) {
 // objection is why a process may not be ended, "" if it may.
 func (r *reclaimer) objection(h holders.Holder) Reason {
 	switch {
-	case h.Role == api.RoleSystemd, h.Role == api.RoleLauncher, h.Role == api.RoleWorker, h.PID == 1, h.Name == "systemd": // whatever its role
+	case h.Role == api.RoleSystemd, h.PID == 1, h.Mine(os.Geteuid()):
 		return Untouched
 	case slices.Contains(r.family, h.PID):
 		return Ancestor
@@ -213,7 +263,7 @@ func (r *reclaimer) objection(h holders.Holder) Reason {
 // isOurs reports whether a process may hold the addresses. A manager does so for our socket unit, unless it is known to be
 // for another one.
 func isOurs(h holders.Holder) bool {
-	return h.Role == api.RoleSystemd && (h.RunBy.Unit == "" || h.RunBy.Ours) || h.Role == api.RoleLauncher || h.Role == api.RoleWorker
+	return h.Mine(os.Geteuid()) && (h.Role != api.RoleSystemd || h.RunBy.Unit == "" || h.RunBy.Ours)
 }
 
 // doomed is a holder that is being ended.
@@ -251,8 +301,13 @@ func (r *reclaimer) end(ctx context.Context, all []holders.Holder) error {
 			return err
 		}
 		deadline := time.Now().Add(step.bound)
-		if limit, ok := ctx.Deadline(); ok && limit.Before(deadline) {
-			deadline = limit
+		// There must be time for what comes after, where looks take long.
+		reserve := r.slowest
+		if step.signal == unix.SIGTERM {
+			reserve += r.slowest + min(r.Kill, defaultKill)
+		}
+		if limit, ok := ctx.Deadline(); ok && limit.Add(-reserve).Before(deadline) {
+			deadline = limit.Add(-reserve)
 		}
 		var alive []doomed
 		for i, d := range left {

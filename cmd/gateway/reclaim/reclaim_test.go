@@ -295,9 +295,9 @@ func TestForeign(t *testing.T) {
 	check(t, "in the way", result.reasons(), map[int]Reason{})
 	check(t, "ours", result.Ours, []netip.AddrPort{at})
 
-	// Before the bind the launcher is in the way too, and yet not ended.
-	result, told = reclaimed(t, at, Options{Force: true, Unbound: true})
-	check(t, "in the way before the bind", result.reasons(), map[int]Reason{launcher.Process.Pid: Untouched})
+	// Before the bind the launcher is in the way too: a unit knows none that was started by hand.
+	result, told = reclaimed(t, at, Options{Unbound: true})
+	check(t, "in the way before the bind", result.reasons(), map[int]Reason{launcher.Process.Pid: NeedsForce})
 	if len(told) > 0 || !launcher.lives(t) {
 		t.Errorf("did %v to the launcher", told)
 	}

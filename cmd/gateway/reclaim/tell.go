@@ -34,7 +34,7 @@ func (t *Teller) Event(e Event) {
 		log := t.Log.With(holderAttrs(e.Holder)...)
 		switch e.Kind {
 		case Ending:
-			log.Warn("ending a process that holds the address", "signal", signal, "why", e.Holder.Why)
+			log.Warn("ending a process that holds the address", "signal", signal, "why", e.Holder.Because())
 		case Ended:
 			log.Info("it has ended", "signal", signal, "after", say.Duration(e.After))
 		case LetGo:
@@ -45,7 +45,7 @@ func (t *Teller) Event(e Event) {
 	switch {
 	case e.Kind == Ended:
 		fmt.Fprintf(t.Out, "pid %d has ended by %s after %s\n", e.Holder.PID, signal, say.Duration(e.After))
-		if e.Holder.Role == api.RoleRival {
+		if e.Holder.Role == api.RoleRival && e.Holder.RunBy.Unit != "" {
 			fmt.Fprintf(t.Err, "gateway: %s may start it again: %s\n", e.Holder.RunBy.Unit, e.Holder.Remedy(t.By))
 		}
 	case e.Kind == LetGo:
@@ -88,9 +88,9 @@ func (t *Teller) Result(r Result) {
 func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 	switch o.Reason {
 	case NeedsForce:
-		return o.Why, o.Remedy(t.By).String()
+		return o.Because(), o.Remedy(t.By).String()
 	case NotAllowed:
-		return fmt.Sprintf("%s, and of user %s", o.Why, systemd.UserName(int(o.UID))), fmt.Sprintf("run `%s`", systemd.As(t.By.UID, 0, t.again()...))
+		return fmt.Sprintf("%s, and of user %s", o.Because(), systemd.UserName(int(o.UID))), fmt.Sprintf("run `%s`", systemd.As(t.By.UID, 0, t.again()...))
 	case Ancestor:
 		if o.PID == os.Getpid() {
 			return "it is this very process", "there is nothing to end"
@@ -114,6 +114,9 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 		switch o.Role {
 		case api.RoleSystemd:
 			reason = "a service manager is never ended"
+			if o.Forked {
+				reason = "it is a child of a service manager that has not been executed yet"
+			}
 			if o.RunBy.Unit != "" {
 				reason = fmt.Sprintf("it holds it for %s, and is never ended", o.RunBy.Unit)
 			}
@@ -136,7 +139,7 @@ func (t *Teller) again() []string {
 
 // describeAll is a process, what it holds, and why it is what it is.
 func describeAll(h holders.Holder) string {
-	return fmt.Sprintf("%s, which holds %s: %s", describeHolder(h), say.Addresses(h.Addresses), h.Why)
+	return fmt.Sprintf("%s, which holds %s: %s", describeHolder(h), say.Addresses(h.Addresses), h.Because())
 }
 
 func describeHolder(h holders.Holder) string {

@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -86,8 +87,8 @@ func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, mana
 	for _, socket := range s.Sockets {
 		inodes = append(inodes, socket.Inode)
 	}
-	known := holders.Known{Manager: manager, Launcher: s.Launcher.PID, Worker: s.Worker.PID}
-	byInode, unseen, err := known.Holders(ctx, inodes...)
+	known := holders.Known{Launcher: s.Launcher.PID}
+	byInode, unseen, err := known.Holders(ctx, inodes, slices.Collect(maps.Values(s.owners))...)
 	if err != nil {
 		return err
 	}

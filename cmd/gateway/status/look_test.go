@@ -116,7 +116,7 @@ func TestLook(t *testing.T) {
 		t.Errorf("the first is %q", s.Problems[0])
 	}
 	for _, words := range [][]string{
-		{fmt.Sprintf("%s is held by pid %d (openclaw-gateway), an orphan: ", address, orphan), "main process of no unit", "`" + holders.Me().Program + " reclaim " + address.String() + "`"},
+		{fmt.Sprintf("%s is held by pid %d (openclaw-gateway), an orphan: ", address, orphan), "no unit keeps running", "`" + holders.Me().Program + " reclaim " + address.String() + "`"},
 		{fmt.Sprintf("%s is held by pid %d (cat), a foreign process: it is no OpenClaw gateway; ", address, foreign)},
 	} {
 		for _, word := range words {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/units"
@@ -38,19 +39,29 @@ func (m Manager) Unit(ctx context.Context, name string, properties ...string) (P
 	return all[0], nil
 }
 
-// MainPIDs returns the main process of each service that has one, with its unit.
-func (m Manager) MainPIDs(ctx context.Context) (map[int]string, error) {
-	services, err := m.Show(ctx, []string{"*.service"}, "Id", "MainPID")
+// Service is what a manager says of one of its services (org.freedesktop.systemd1(5)).
+type Service struct {
+	Name   string
+	Main   int    // MainPID; 0 for none
+	Cgroup string // ControlGroup; "" for none
+}
+
+// Contains reports whether a control group is the service's, or is below it.
+func (s Service) Contains(cgroup string) bool {
+	return s.Cgroup != "" && (cgroup == s.Cgroup || strings.HasPrefix(cgroup, s.Cgroup+"/"))
+}
+
+// Services returns the services of those names; see Show.
+func (m Manager) Services(ctx context.Context, names ...string) ([]Service, error) {
+	said, err := m.Show(ctx, names, "Id", "MainPID", "ControlGroup")
 	if err != nil {
 		return nil, err
 	}
-	unit := map[int]string{}
-	for _, service := range services {
-		if pid := service.Int("MainPID"); pid > 0 {
-			unit[pid] = service["Id"]
-		}
+	services := make([]Service, len(said))
+	for i, properties := range said {
+		services[i] = Service{Name: properties["Id"], Main: properties.Int("MainPID"), Cgroup: properties["ControlGroup"]}
 	}
-	return unit, nil
+	return services, nil
 }
 
 // Command is a command line that asks this manager for something, for a person with
