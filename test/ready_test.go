@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"openclaw-gateway/test/machine"
 )
@@ -79,6 +80,43 @@ func testNeverReady(t *testing.T, here place) {
 				t.Errorf("the status is %+v, want a generation that ended because it was not ready", s)
 			}
 		})
+	}
+	t.Run("control characters", func(t *testing.T) { answersEvil(t, m) })
+}
+
+// answersEvil: what a worker answers is shown escaped, wherever it is shown.
+func answersEvil(t *testing.T, m *machine.Machine) {
+	const script = `for (const host of ['127.0.0.1', '::1']) require('net').createServer(s => {
+		s.on('error', () => {});
+		s.on('data', () => s.end(Buffer.from('HTTP/1.1 500 no\x1b]0;x\x07\x7f\u202e\u009b\t\u2028' + 'x'.repeat(10000) + '\r\n\r\n')));
+	}).listen(18789, host)`
+	install(t, m.Scope, m, worker(nodePath, "-e", script)+"  start: at-once\nready: {timeout: 2s, path: /ready}\nstop: {timeout: 1s}\nrestart: {backoff_min: 10s}\n")
+	m.Systemctl(t, "restart", service)
+	const shown = `was answered with 500 no\x1b]0;x\a\x7f\u202e\u009b\t\u2028xxx`
+	statusText(t, m.Scope, shown)
+	for _, arguments := range [][]string{
+		{gatewayPath, "status"},
+		{gatewayPath, "status", "--history"},
+		{gatewayPath, "restart"},
+		{gatewayPath, "doctor"},
+		{"systemctl", "--" + kind(m.Scope), "status", service},
+		{"journalctl", "--no-pager", "--output=cat", "--identifier=gateway"},
+		{"journalctl", "--no-pager", "--output=verbose", "--identifier=gateway"},
+	} {
+		command := m.Command(t.Context(), arguments[0], arguments[1:]...)
+		if arguments[0] == "journalctl" {
+			command = m.System().Command(t.Context(), arguments[0], arguments[1:]...)
+		}
+		var all strings.Builder
+		command.Stdout, command.Stderr = &all, &all
+		_ = command.Run() // some of them say by their exit status what is wrong
+		text := all.String()
+		if !strings.Contains(text, shown) && arguments[1] != "doctor" {
+			t.Errorf("%q lacks %s:\n%s", arguments, shown, text)
+		}
+		if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) }); i >= 0 {
+			t.Errorf("%q shows %.20q", arguments, text[i:])
+		}
 	}
 }
 

@@ -64,14 +64,17 @@ func (p prober) awaitPath(ctx context.Context, spec Spec, said func(string)) err
 		answer, err := p.exchange(ctx, http.MethodGet, target)
 		switch {
 		case err != nil:
-			return fmt.Sprintf("GET %s: %v", shown, err)
+			return fmt.Sprintf("GET %s: %.*v", shown, longestSaid, err)
 		case answer.StatusCode < 200 || answer.StatusCode >= 400:
-			return fmt.Sprintf("GET %s was answered with %s", shown, answer.Status)
+			return fmt.Sprintf("GET %s was answered with %.*s", shown, longestSaid, answer.Status)
 		default:
 			return ""
 		}
 	})
 }
+
+// longestSaid is how many characters of an answer are told: a worker may say anything.
+const longestSaid = 200
 
 // insist tries until there is nothing to complain of, or the context is done. A
 // worker that answers and is not ready yet has nothing that could be waited for,
@@ -135,7 +138,8 @@ func (p prober) exchange(ctx context.Context, method, target string) (*http.Resp
 		},
 		// A certificate for the public name does not fit 127.0.0.1, and this
 		// is the socket that the launcher itself holds; nothing secret is sent.
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: loopback(req.URL)},
+		TLSClientConfig:        &tls.Config{InsecureSkipVerify: loopback(req.URL)},
+		MaxResponseHeaderBytes: 1 << 20,
 	}
 	answer, err := transport.RoundTrip(req)
 	if err != nil {

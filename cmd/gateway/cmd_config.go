@@ -18,6 +18,7 @@ import (
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/units"
 )
 
@@ -98,7 +99,7 @@ func printCheck(out io.Writer, a api.CheckReply, t client.Target) error {
 	fmt.Fprintf(out, "saved now, for the launcher of the %s scope (pid %d):\n", t.Scope, a.PID)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, c := range a.Changes {
-		fmt.Fprintf(table, "  %s\tfrom %s\tto %s\t%s\n", c.Key, c.From, c.To, c.Effect)
+		fmt.Fprintf(table, "  %s\tfrom %s\tto %s\t%s\n", say.Printable(c.Key), say.Printable(c.From), say.Printable(c.To), say.Printable(string(c.Effect)))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -141,7 +142,7 @@ password and the query of ready.path.`,
 			}
 			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, value := range cfg.Values() {
-				fmt.Fprintf(table, "%s\t%s\t%s\n", value.Key, config.Shown(cfg, value), value.Source)
+				fmt.Fprintf(table, "%s\t%s\t%s\n", value.Key, say.Printable(config.Shown(cfg, value)), say.Printable(value.Source))
 			}
 			return table.Flush()
 		},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -50,10 +49,7 @@ What it finds:
 
 func printReport(cmd *cobra.Command, report doctor.Report, asJSON bool) error {
 	if asJSON {
-		encoder := json.NewEncoder(cmd.OutOrStdout())
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(report)
+		return say.JSON(cmd.OutOrStdout(), report, "  ")
 	}
 	_, err := fmt.Fprint(cmd.OutOrStdout(), report.Text(say.PainterFor(cmd.OutOrStdout())))
 	return err

@@ -71,7 +71,10 @@ func flood(w io.Writer, begin, again string) {
 	}
 }
 
-func whole(w io.Writer, body string) { fmt.Fprintf(w, "HTTP/1.1 200 OK\r\n\r\n%s\n", body) }
+// whole writes an answer that has an end.
+func whole(w io.Writer, body string) {
+	fmt.Fprintf(w, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s\n", len(body)+1, body)
+}
 
 // TestHostileLauncher: whoever answers on a control socket, of the same user or of one whom root asks, can make no command
 // hang, nor take the machine's memory: not when it is asked for the status, and not after a status that is a good one.
@@ -146,6 +149,18 @@ func runHostile(ctx context.Context, runtime, program string, arguments []string
 // serveHostile answers on a control socket, with a good status or not, and then as it is told.
 func serveHostile(t *testing.T, directory string, status bool, answer func(io.Writer)) {
 	t.Helper()
+	serveAnswers(t, directory, func(w io.Writer, path string) {
+		if status && path == "/status" {
+			whole(w, `{"version":"1.0","sockets":[{"address":"127.0.0.1:1","inode":1}],"worker":{"state":"ready"}}`)
+			return
+		}
+		answer(w)
+	})
+}
+
+// serveAnswers answers on a control socket, with whatever is written.
+func serveAnswers(t *testing.T, directory string, answer func(w io.Writer, path string)) {
+	t.Helper()
 	if err := os.Mkdir(directory, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -163,14 +178,11 @@ func serveHostile(t *testing.T, directory string, status bool, answer func(io.Wr
 			go func() {
 				defer conn.Close()
 				request, err := http.ReadRequest(bufio.NewReader(conn))
-				switch {
-				case err != nil:
-				case status && request.URL.Path == "/status":
-					whole(conn, `{"version":"1.0","sockets":[{"address":"127.0.0.1:1","inode":1}],"worker":{"state":"ready"}}`)
-				default:
-					answer(conn)
-					_, _ = io.Copy(io.Discard, conn) // until whoever asked has had enough
+				if err != nil {
+					return
 				}
+				answer(conn, request.URL.Path)
+				_, _ = io.Copy(io.Discard, conn) // until whoever asked has had enough
 			}()
 		}
 	}()

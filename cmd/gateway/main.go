@@ -7,13 +7,23 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"openclaw-gateway/cmd/gateway/say"
 )
 
 func main() {
-	os.Exit(execute(newRootCommand()))
+	root := newRootCommand()
+	// A shell reads these, control characters and all.
+	forShells := []string{"completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
+	if len(os.Args) < 2 || !slices.Contains(forShells, os.Args[1]) {
+		root.SetOut(say.NewWriter(os.Stdout))
+	}
+	root.SetErr(say.NewWriter(os.Stderr))
+	os.Exit(execute(root))
 }
 
 // execute runs the command line and returns the exit status.

@@ -13,6 +13,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
@@ -463,12 +464,14 @@ func TestReport(t *testing.T) {
 	facts.Scopes[0].Launcher.Worker.State, facts.Scopes[0].Launcher.Problems = "failed", []string{"first\x1b[2J", "second"}
 	report = NewReport(facts)
 	want := "error: worker-failed\n  no worker is started any more: the launcher waits for an edit of the configuration or for \"gateway restart\"\n" +
-		"      generation  1\n        problems  first�[2J\n                  second\n           scope  system\n           state  failed\n" +
+		"      generation  1\n        problems  first\\x1b[2J\n                  second\n           scope  system\n           state  failed\n" +
 		"  fix: gateway restart --system\n\nnot looked at: 2 processes of others could not be looked into\n1 finding\n"
 	if text := report.Text(false); report.Exit() != 1 || text != want {
 		t.Errorf("a finding: %d, %s", report.Exit(), text)
 	}
-	if text := report.Text(true); !strings.HasPrefix(text, "\x1b[1;31merror:\x1b[0m \x1b[1mworker-failed\x1b[0m\n") || strings.Contains(text, "\x1b[2J") {
+	var out strings.Builder
+	_, _ = say.NewWriter(&out).Write([]byte(report.Text(true)))
+	if text := out.String(); !strings.HasPrefix(text, "\x1b[1;31merror:\x1b[0m \x1b[1mworker-failed\x1b[0m\n") || strings.Contains(text, "\x1b[2J") {
 		t.Errorf("in colour: %q", text)
 	}
 }

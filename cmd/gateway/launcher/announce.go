@@ -93,16 +93,21 @@ func (a *announcer) say(change string) {
 		text += api.SaysRolledBack + a.seen.RollbackReason
 	}
 	// A line each is what the protocol is made of.
-	text = strings.ReplaceAll(text, "\n", "; ")
+	text = say.Cut(say.Printable(strings.ReplaceAll(text, "\n", "; ")), longestStatus)
 	message := change
 	if text != a.status {
 		a.status = text
-		message = strings.TrimPrefix(change+"\nSTATUS="+text, "\n")
+		// systemd takes a message apart as words, in which a backslash stands for what comes after it (252, 257).
+		message = strings.TrimPrefix(change+"\nSTATUS="+strings.ReplaceAll(text, `\`, `\\`), "\n")
 	}
 	if message != "" {
 		notify(message)
 	}
 }
+
+// longestStatus is in bytes, each of which may become two: systemd takes no message of more than 4 KiB (NOTIFY_BUFFER_MAX), and
+// READY=1 is in the same.
+const longestStatus = 1900
 
 // endStartJob ends it, if it has not ended.
 func (a *announcer) endStartJob() {

@@ -100,6 +100,20 @@ func TestAnnounce(t *testing.T) {
 	})
 }
 
+// TestAnnounceEvil: what a worker says does not reach a terminal by way of systemd, nor is a message so long that systemd does
+// not take it, READY=1 and all.
+func TestAnnounceEvil(t *testing.T) {
+	said := listenToNotify(t)
+	a := new(announcer)
+	a.observe(worker.Status{State: worker.Failed, Problem: "no\x1b]0;x\a\u202e\xff\\\nnext" + strings.Repeat("\x1b", 4000)}, nil)
+	messages := said()
+	last := messages[len(messages)-1]
+	_, text, _ := strings.Cut(last, "\nSTATUS=")
+	if len(last) >= 4096 || !strings.HasPrefix(text, `no\\x1b]0;x\\a\\u202e\\xff\\; next\\x1b\\x1b`) || !strings.HasSuffix(text, "…") {
+		t.Errorf("systemd is told %d bytes: %.100q", len(last), last)
+	}
+}
+
 // listenToNotify makes the notify socket; what it returns reads all that has
 // been said so far.
 func listenToNotify(t *testing.T) (said func() []string) {

@@ -10,6 +10,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/status"
 	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/units"
@@ -29,7 +30,7 @@ func TestWatchStatus(t *testing.T) {
 			out, shown := fixtures.Screen(t, kind == "terminal")
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
-			go func() { ended <- status.Watch(ctx, out, t.Output(), []client.Target{at}, false) }()
+			go func() { ended <- status.Watch(ctx, say.NewWriter(out), t.Output(), []client.Target{at}, false) }()
 
 			text := shown("waiting")
 			if redraws := strings.Contains(text, "\x1b[H"); redraws != (kind == "terminal") {

@@ -25,17 +25,27 @@ func New(format string, level slog.Leveler, stderr *os.File) *slog.Logger {
 			format = config.FormatJournal
 		}
 	}
+	text := say.NewWriter(stderr)
 	switch format {
 	case config.FormatJournal:
-		return slog.New(&journalHandler{level: level, fallback: slog.NewTextHandler(stderr, options)})
+		return slog.New(&journalHandler{level: level, fallback: slog.NewTextHandler(text, options)})
 	case config.FormatJSON:
-		return slog.New(slog.NewJSONHandler(stderr, options))
+		return slog.New(slog.NewJSONHandler(say.NewJSONWriter(stderr), options))
 	default:
-		if say.PainterFor(stderr) {
-			return slog.New(tint.NewTextHandler(stderr, &tint.Options{Level: level, TimeFormat: time.DateTime}))
+		if say.PainterFor(text) {
+			// Its colours are no Painter's.
+			return slog.New(tint.NewTextHandler(stderr, &tint.Options{Level: level, TimeFormat: time.DateTime, ReplaceAttr: printable}))
 		}
-		return slog.New(slog.NewTextHandler(stderr, options))
+		return slog.New(slog.NewTextHandler(text, options))
 	}
+}
+
+// printable is an attribute, or a message, without what could disturb a terminal.
+func printable(_ []string, attr slog.Attr) slog.Attr {
+	if kind := attr.Value.Kind(); attr.Key != slog.LevelKey && (kind == slog.KindString || kind == slog.KindAny) {
+		attr.Value = slog.StringValue(say.Printable(attr.Value.String()))
+	}
+	return attr
 }
 
 // journalHandler writes to the journal's own socket, so that each attribute is a
@@ -62,10 +72,10 @@ func (h *journalHandler) Handle(ctx context.Context, record slog.Record) error {
 func (h *journalHandler) entry(record slog.Record) (message string, fields map[string]string) {
 	fields = map[string]string{}
 	var text strings.Builder
-	text.WriteString(record.Message)
+	text.WriteString(say.Printable(record.Message))
 	add := func(attr slog.Attr) bool {
 		value := attr.Value.Resolve().String()
-		fields[fieldName(attr.Key)] = value
+		fields[fieldName(attr.Key)] = say.Lines(value)
 		// Also in the message, which is all that most people see.
 		if value != "" {
 			fmt.Fprintf(&text, " %s=%s", attr.Key, quote(value))
@@ -120,7 +130,7 @@ func priority(level slog.Level) journal.Priority {
 }
 
 func quote(value string) string {
-	if strings.ContainsAny(value, " \"=\n") {
+	if strings.ContainsAny(value, " \"=\n") || say.Printable(value) != value {
 		return fmt.Sprintf("%q", value)
 	}
 	return value

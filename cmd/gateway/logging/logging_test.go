@@ -2,13 +2,16 @@ package logging
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/google/go-cmp/cmp"
@@ -53,6 +56,55 @@ func TestJournalEntry(t *testing.T) {
 	}
 }
 
+// TestLogEvil: what is logged is escaped in each of the forms, in the message too, and JSON is JSON.
+func TestLogEvil(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	t.Setenv("NO_COLOR", "")
+	const evil = "no\x1b]0;x\x07\x7f\u009b\u202e\u2028"
+	for _, format := range []string{"text", "json", "terminal"} {
+		t.Run(format, func(t *testing.T) {
+			master, slave := fixtures.Terminal(t)
+			out := slave
+			if format != "terminal" {
+				var err error
+				if master, out, err = os.Pipe(); err != nil {
+					t.Fatal(err)
+				}
+				defer master.Close()
+				defer out.Close()
+			}
+			log := New(strings.Replace(format, "terminal", "text", 1), slog.LevelInfo, out)
+			log.With("with", evil).Warn(evil, "text", evil, "error", errors.New(evil), "list", []string{evil}, "bytes", []byte(evil))
+			buffer := make([]byte, 10_000)
+			n, err := master.Read(buffer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := strings.TrimRight(string(buffer[:n]), "\r\n")
+			if format == "json" && !json.Valid(buffer[:n]) {
+				t.Errorf("no JSON: %s", text)
+			}
+			// The colours of tint's, which end in m.
+			text = regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(text, "")
+			if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || strings.Count(text, "]0;x") < 4 {
+				t.Errorf("it logs %q", text)
+			}
+		})
+	}
+	message, fields := (&journalHandler{}).entry(func() slog.Record {
+		record := slog.NewRecord(time.Now(), slog.LevelWarn, evil, 0)
+		record.Add("text", evil, "error", errors.New("a\n"+evil))
+		return record
+	}())
+	const shown = `no\x1b]0;x\a\x7f\u009b\u202e\u2028`
+	if want := shown + ` text="` + shown + `" error="a\n` + shown + `"`; message != want {
+		t.Errorf("the journal has %s, want %s", message, want)
+	}
+	if fields["TEXT"] != shown || fields["ERROR"] != "a\n"+shown {
+		t.Errorf("the journal has the fields %q", fields)
+	}
+}
+
 // TestLogFormats: text has colours on a terminal only, and NO_COLOR takes them away.
 func TestLogFormats(t *testing.T) {
 	t.Setenv("TERM", "xterm")
@@ -88,7 +140,8 @@ func TestLogFormats(t *testing.T) {
 			if test.terminal {
 				out, said = terminal(t)
 			}
-			New(test.format, slog.LevelInfo, out).Warn("careful", "generation", 3)
+			log := New(test.format, slog.LevelInfo, out)
+			log.Warn("careful", "generation", 3)
 			if got := said(); !strings.Contains(got, test.want) || strings.Contains(got, test.not) {
 				t.Errorf("%q lacks %q or has %q", got, test.want, test.not)
 			}

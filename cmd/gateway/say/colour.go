@@ -3,6 +3,7 @@ package say
 import (
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,7 +21,7 @@ const (
 	Cyan   Colour = "1;36"
 )
 
-// Painter colours words, if it is true.
+// Painter colours words, if it is true, for a [Writer].
 type Painter bool
 
 // Paint returns the text in a colour.
@@ -28,7 +29,13 @@ func (p Painter) Paint(c Colour, text string) string {
 	if !p || c == "" || text == "" {
 		return text
 	}
-	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
+	return mark + "[" + string(c) + "m" + text + mark + "[0m"
+}
+
+// Redrawn is a text for a terminal that shows an earlier one: from the top, each line to its end, and the rest of the screen.
+// Clearing it first would flicker.
+func Redrawn(text string) string {
+	return mark + "[H" + strings.ReplaceAll(text, "\n", mark+"[K\n") + mark + "[J"
 }
 
 // PainterFor colours what goes to a terminal, unless NO_COLOR is set
@@ -37,9 +44,13 @@ func PainterFor(w io.Writer) Painter {
 	return Painter(IsTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
 }
 
-// IsTerminal reports whether what is written there is seen on a terminal.
+// IsTerminal reports whether what is written there, by a [Writer], is seen on a terminal.
 func IsTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
+	writer, ok := w.(*Writer)
+	if !ok {
+		return false
+	}
+	file, ok := writer.out.(*os.File)
 	if !ok {
 		return false
 	}

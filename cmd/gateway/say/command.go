@@ -1,4 +1,4 @@
-// Package say is how things are written for people: a command line, with its secrets masked.
+// Package say is how things are written for people: a command line, with its secrets masked, and nothing that disturbs a terminal.
 package say
 
 import (
@@ -66,16 +66,6 @@ func maskValues(arg string) string {
 }
 
 func harmless(r rune) bool { return unicode.IsPrint(r) && r != utf8.RuneError }
-
-// Printable takes out of a name what could disturb a terminal: its owner can choose it at will.
-func Printable(name string) string {
-	return strings.Map(func(r rune) rune {
-		if harmless(r) {
-			return r
-		}
-		return utf8.RuneError
-	}, name)
-}
 
 func quote(arg string) string {
 	if arg == "" || strings.ContainsFunc(arg, func(r rune) bool { return !harmless(r) || r == ' ' || r == '"' }) {

@@ -47,14 +47,6 @@ func TestIsSecret(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
-	for name, want := range map[string]string{"node": "node", "a\x1b[2J.service": "a�[2J.service", "\xff": "�", "größer": "größer"} {
-		if got := Printable(name); got != want {
-			t.Errorf("%q: %q, want %q", name, got, want)
-		}
-	}
-}
-
 // TestURL: neither a password nor a query is shown.
 func TestURL(t *testing.T) {
 	for target, want := range map[string]string{

@@ -35,7 +35,7 @@ func HistoryText(h api.History) string {
 			}
 		}
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%d\n", g.Generation, g.Started.Local().Format(time.DateTime), ready,
-			say.Duration(time.Duration(g.LivedMS)*time.Millisecond), end, reason, g.Strays)
+			say.Duration(time.Duration(g.LivedMS)*time.Millisecond), say.Printable(end), say.Printable(reason), g.Strays)
 	}
 	_ = table.Flush()
 	return b.String()

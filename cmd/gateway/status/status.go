@@ -3,7 +3,6 @@ package status
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -53,12 +52,10 @@ func statusText(all []View, p say.Painter) string {
 
 // printJSON prints the only value as such, several as an array; without an indent in one line.
 func printJSON[T any](w io.Writer, all []T, indent string) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", indent)
 	if len(all) == 1 {
-		return encoder.Encode(all[0])
+		return say.JSON(w, all[0], indent)
 	}
-	return encoder.Encode(all)
+	return say.JSON(w, all, indent)
 }
 
 // WriteHistory names the scopes where there are several.

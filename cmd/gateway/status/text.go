@@ -23,9 +23,9 @@ var roleColours = map[api.Role]say.Colour{api.RoleOrphan: say.Red, api.RoleRival
 func (s *View) text(p say.Painter) string {
 	var b strings.Builder
 	line := func(key, format string, values ...any) {
-		b.WriteString(p.Paint(say.Dim, fmt.Sprintf("%10s", key)) + "  " + fmt.Sprintf(format, values...) + "\n")
+		b.WriteString(p.Paint(say.Dim, fmt.Sprintf("%10s", key)) + "  " + below(fmt.Sprintf(format, values...)) + "\n")
 	}
-	b.WriteString(p.Paint(cmp.Or(moods[s.Verdict], say.Red), string(s.Verdict)) + ": " + s.headline() + "\n")
+	b.WriteString(p.Paint(cmp.Or(moods[s.Verdict], say.Red), string(s.Verdict)) + ": " + below(s.headline()) + "\n")
 	for _, problem := range s.Problems {
 		line("problem", "%s", p.Paint(say.Red, problem))
 	}
@@ -64,6 +64,9 @@ func (s *View) text(p say.Painter) string {
 	}
 	return b.String()
 }
+
+// below puts further lines of a text under its first, so that none looks like another part of the status.
+func below(text string) string { return strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", 12)) }
 
 func (s *View) addWorker(line func(key, format string, values ...any)) {
 	w := s.Worker

@@ -143,7 +143,9 @@ down: the launcher is not running
 				t.Errorf("%s exits with %d, want %d", test.verdict, exit, test.exit)
 			}
 			// Colours add nothing but themselves.
-			coloured := s.text(true)
+			var out strings.Builder
+			_, _ = say.NewWriter(&out).Write([]byte(s.text(true)))
+			coloured := out.String()
 			if !strings.HasPrefix(coloured, "\x1b[") {
 				t.Errorf("%s has no colour: %q", test.verdict, coloured)
 			}

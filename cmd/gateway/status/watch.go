@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -71,9 +70,7 @@ func Watch(ctx context.Context, w, stderr io.Writer, targets []client.Target, as
 		case screen:
 			if text := statusText(latest, say.PainterFor(w)); text != drawn {
 				drawn = text
-				// From the top, each line to its end, and the rest of the screen: without
-				// clearing it first, which flickers.
-				_, err = io.WriteString(w, "\x1b[H"+strings.ReplaceAll(text, "\n", "\x1b[K\n")+"\x1b[J")
+				_, err = io.WriteString(w, say.Redrawn(text))
 			}
 		default:
 			_, err = fmt.Fprintf(w, "%s\n%s\n", time.Now().Format(time.DateTime), statusText(latest, false))
