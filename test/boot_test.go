@@ -15,7 +15,7 @@ func TestBootWithDyingWorker(t *testing.T) {
 	t.Run("system", func(t *testing.T) {
 		m := boot(t, machine.Options{Prepare: func(m *machine.Machine) {
 			m.WriteFile(t, configPath(m.Scope), dying, 0o644)
-			m.Run(t, gatewayPath, "install", "--system", "--root", "/")
+			m.Run(t, gatewayPath, "install", "--system", "--run-as", "root", "--root", "/")
 			m.Run(t, "systemctl", "enable", socket, service)
 		}})
 		// Boot has returned: multi-user.target is reached.

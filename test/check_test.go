@@ -269,7 +269,7 @@ func TestStopTimeoutEdit(t *testing.T) { onBoth(t, testStopTimeoutEdit) }
 
 func testStopTimeoutEdit(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{Users: true})
-	t.Run("system", func(t *testing.T) { editStopTimeout(t, m, m.Scope, "--system") })
+	t.Run("system", func(t *testing.T) { editStopTimeout(t, m, m.Scope, "--system", "--run-as", "root") })
 	t.Run("run as", func(t *testing.T) {
 		m.Run(t, "useradd", "--create-home", "claw")
 		editStopTimeout(t, m, m.Scope, "--system", "--run-as", "claw")

@@ -1,7 +1,9 @@
 package test
 
 import (
+	"errors"
 	"net/http"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,7 +17,11 @@ func TestInstall(t *testing.T) { everywhere(t, testInstall) }
 func testInstall(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{})
 	s, scope := m.Scope, "--"+kind(m.Scope)
-	output := s.Run(t, gatewayPath, "install", scope)
+	as := []string{"install", scope}
+	if s.User == "" {
+		as = nobodySaid(t, s)
+	}
+	output := s.Run(t, gatewayPath, as...)
 	if !strings.Contains(output, "enable --now openclaw-gateway.socket") {
 		t.Errorf("gateway install does not say what comes next:\n%s", output)
 	}
@@ -89,6 +95,118 @@ func testInstall(t *testing.T, here place) {
 	if left := inodes(t, m); len(left) > 0 {
 		t.Errorf("somebody still listens: %v", left)
 	}
+}
+
+// nobodySaid installs without a user to run as, which is refused with two commands, and returns the one for root.
+func nobodySaid(t *testing.T, s *machine.Scope) []string {
+	t.Helper()
+	_, err := s.Output(gatewayPath, "install", "--system")
+	exit, is := errors.AsType[*exec.ExitError](err)
+	if !is || exit.ExitCode() != 64 || !strings.Contains(err.Error(), "`gateway install --system --run-as USER`") ||
+		!strings.Contains(err.Error(), "`gateway install --system --run-as root`") {
+		t.Errorf("gateway install without a user: %v", err)
+	}
+	return []string{"install", "--system", "--run-as", "root"}
+}
+
+// TestInstallRefuses: whatever others than root can replace becomes no program of root's units, and nothing is written where
+// another user leads. Each refusal names the command that helps.
+func TestInstallRefuses(t *testing.T) {
+	t.Parallel()
+	m := boot(t, machine.Options{})
+	m.Run(t, "useradd", "--create-home", "claw")
+	home := func(script string) {
+		t.Helper()
+		m.Run(t, "runuser", "-u", "claw", "--", "/bin/sh", "-euc", "cd /home/claw\n"+script)
+	}
+	const asClaw = "--run-as claw"
+	refused := func(t *testing.T, command string, words ...string) (helps string) {
+		t.Helper()
+		_, err := m.Output("/bin/sh", "-c", command)
+		for _, word := range append(words, "others than root") {
+			if err == nil || !strings.Contains(err.Error(), word) {
+				t.Errorf("%s: %v, want %q", command, err, word)
+			}
+		}
+		if m.Run(t, "/bin/sh", "-c", "ls /etc/systemd/system /etc/openclaw-gateway /etc/profile.d 2>/dev/null | grep -e gateway -e config || true") != "" {
+			t.Errorf("%s has written something", command)
+		}
+		_, helps, _ = strings.Cut(errorText(err), "run `")
+		helps, _, _ = strings.Cut(helps, "`")
+		return helps
+	}
+	gone := func() {
+		t.Helper()
+		m.Run(t, gatewayPath, "uninstall", "--system")
+		m.Run(t, "rm", "-rf", "/etc/openclaw-gateway")
+	}
+	home("mkdir bin && cp " + gatewayPath + " bin/gateway && chmod 755 bin/gateway")
+	m.Run(t, "/bin/sh", "-euc", `
+mkdir /opt/one /opt/two /opt/three /opt/four && chmod 777 /opt/two
+for folder in one two three; do cp `+gatewayPath+` /opt/$folder/gateway; done
+chown claw /opt/one/gateway
+chgrp claw /opt/three/gateway && chmod 775 /opt/three/gateway
+ln -s /home/claw/bin /opt/four/link && ln -s link/gateway /opt/four/gateway
+cp `+gatewayPath+` /opt/four/launcher
+`)
+	for name, test := range map[string]struct{ program, why string }{
+		"in a home":                  {"/home/claw/bin/gateway", "/home/claw belongs to user claw"},
+		"another's file":             {"/opt/one/gateway", "/opt/one/gateway belongs to user claw"},
+		"in a folder of everybody's": {"/opt/two/gateway", "/opt/two can be written to by everybody"},
+		"of a group":                 {"/opt/three/gateway", "/opt/three/gateway can be written to by the group claw"},
+		"through links":              {"/opt/four/gateway", "/home/claw belongs to user claw"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			helps := refused(t, test.program+" install --system --now "+asClaw, test.why, "as root")
+			// The place is a mount of the test's.
+			helps = strings.ReplaceAll(helps, gatewayPath, "/opt/four/launcher")
+			if want := "/opt/four/launcher install --system " + asClaw + " --now"; !strings.HasPrefix(helps, "install -m 755 ") || !strings.HasSuffix(helps, " && "+want) {
+				t.Fatalf("what helps is said to be %q, want a copy and %q", helps, want)
+			}
+			m.Run(t, "/bin/sh", "-c", helps)
+			if code, _ := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
+				t.Errorf("%s answered %d", ipv4, code)
+			}
+			gone()
+		})
+	}
+	t.Run("a program with a mode that is too wide", func(t *testing.T) {
+		// It is the place itself: what is wrong with it is mended.
+		m.Run(t, "chmod", "777", "/usr/local/bin")
+		helps := refused(t, "gateway install --system "+asClaw, "/usr/local/bin can be written to by everybody")
+		if want := "chmod go-w /usr/local/bin && /usr/local/bin/gateway install --system " + asClaw; helps != want {
+			t.Errorf("what helps is said to be %q, want %q", helps, want)
+		}
+		m.Run(t, "/bin/sh", "-c", helps)
+		gone()
+	})
+	t.Run("a configuration through a link", func(t *testing.T) {
+		home("ln -s /etc/profile.d here")
+		refused(t, "gateway install --system "+asClaw+" --config /home/claw/here/config.sh", "/home/claw belongs to user claw")
+		refused(t, "gateway install --system "+asClaw+" --config /home/claw/none/config.yaml", "/home/claw belongs to user claw")
+		refused(t, "gateway install --system "+asClaw+" --config /tmp/config.yaml", "/tmp can be written to by everybody")
+		// Root's own link to there is followed as far as it is root's.
+		m.Run(t, "ln", "-s", "/home/claw/here", "/opt/here")
+		refused(t, "gateway install --system "+asClaw+" --config /opt/here/config.sh", "/home/claw belongs to user claw")
+		refused(t, "gateway install --system "+asClaw+" --root / --config /home/claw/here/config.sh", "/home/claw belongs to user claw")
+	})
+	t.Run("a configuration of the user's own", func(t *testing.T) {
+		home("mkdir conf && ln -s /etc/profile.d conf/x && echo '# yaml-language-server: $schema=config.schema.json\n{}' >conf/config.yaml")
+		m.Run(t, "/bin/sh", "-c", "gateway install --system --now "+asClaw+" --config /home/claw/conf/config.yaml")
+		if code, _ := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
+			t.Errorf("%s answered %d", ipv4, code)
+		}
+		if listed := m.Run(t, "ls", "/home/claw/conf"); listed != "config.yaml\nx\n" {
+			t.Errorf("root has written beside it: %s", listed)
+		}
+		gone()
+	})
+	t.Run("units where others can put them", func(t *testing.T) {
+		m.Run(t, "chmod", "777", "/etc/systemd/system")
+		refused(t, "gateway install --system "+asClaw, "/etc/systemd/system can be written to by everybody")
+		m.Run(t, "chmod", "755", "/etc/systemd/system")
+		refused(t, "HOME=/home/claw gateway install --user", "/home/claw belongs to user claw")
+	})
 }
 
 // TestListenEdit: the launcher names the one command that an edit of listen

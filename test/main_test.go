@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,9 @@ func boot(t testing.TB, options machine.Options) *machine.Machine {
 func install(t testing.TB, s *machine.Scope, m *machine.Machine, configuration string, flags ...string) {
 	t.Helper()
 	m.As(s).WriteFile(t, configPath(s), configuration, 0o644)
+	if s.User == "" && !slices.Contains(flags, "--run-as") {
+		flags = append(flags, "--run-as", "root")
+	}
 	s.Run(t, gatewayPath, append([]string{"install", "--" + kind(s), "--now"}, flags...)...)
 }
 

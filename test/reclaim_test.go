@@ -131,7 +131,7 @@ func testReclaim(t *testing.T, here place) {
 		m.WriteFile(t, path.Join(path.Dir(path.Dir(entry)), "package.json"), fmt.Sprintf("{%q: %q}", "name", name), 0o644)
 	}
 	m.WriteFile(t, "/etc/openclaw-gateway/config.yaml", "{}\n", 0o644)
-	m.Run(t, gatewayPath, "install", "--system")
+	m.Run(t, gatewayPath, "install", "--system", "--run-as", "root")
 
 	for _, host := range []string{"0.0.0.0", "::", "::1", "127.0.0.1"} {
 		t.Run("orphan on "+host, func(t *testing.T) {

@@ -203,7 +203,7 @@ func testRemedy(t *testing.T, here place) {
 		}
 	})
 	t.Run("a launcher of a unit", func(t *testing.T) {
-		m.Run(t, gatewayPath, "install", "--system", "--now")
+		m.Run(t, gatewayPath, "install", "--system", "--run-as", "root", "--now")
 		frees(t, m.Scope, "gateway stop --system", "run")
 		m.Run(t, gatewayPath, "uninstall", "--system")
 		alice.Run(t, gatewayPath, "install", "--user", "--now")

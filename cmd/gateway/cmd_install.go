@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -19,17 +20,22 @@ func newInstallCommand(in *install.Installer) *cobra.Command {
 		Long: `Writes openclaw-gateway.socket and openclaw-gateway.service, and a configuration if there is none, with its JSON
 Schema for editors beside it, and reloads systemd. Run it again after a change of "listen" or "stop.timeout", or with a new program: it writes only what
 differs, keeps the user and the configuration of the installed service unless you name others, and leaves
-alone every unit that it has not written. It restarts nothing, except the socket when its addresses have changed;
+alone every unit that it has not written. The program has to lie where nobody but root can replace it, such as in
+/usr/local/bin, because the system's socket unit starts it as root; so has the configuration if it is to be written. It restarts nothing, except the socket when its addresses have changed;
 clients are refused while that takes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in.Out, in.Advice = cmd.OutOrStdout(), cmd.ErrOrStderr()
-			return in.Install(cmd.Context())
+			err := in.Install(cmd.Context())
+			if errors.Is(err, install.ErrUsage) {
+				return &exitStatus{status: exitUsage, err: err}
+			}
+			return err
 		},
 	}
 	installFlags(in, cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&in.RunAs, "run-as", "", "run the service as this `USER` (with --system; at first root)")
+	flags.StringVar(&in.RunAs, "run-as", "", "run the service as this `USER`, to be named at first (with --system)")
 	flags.StringVar(&in.Config, "config", "", "the configuration, written if there is none (`FILE`; at first the scope's)")
 	flags.BoolVar(&in.Now, "now", false, "enable and start the socket, and with --at-boot the service")
 	flags.BoolVar(&in.AtBoot, "at-boot", false, "enable the service too: start it at boot, not at the first connection")

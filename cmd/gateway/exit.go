@@ -2,6 +2,9 @@ package main
 
 import "fmt"
 
+// exitUsage is EX_USAGE of sysexits.h: the command line is not complete.
+const exitUsage = 64
+
 // exitStatus is an error with an exit status other than 1; err may be nil when
 // everything has been said.
 type exitStatus struct {

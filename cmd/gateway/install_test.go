@@ -55,7 +55,7 @@ func executeInstaller(t *testing.T, program string, euid int, args ...string) (o
 
 func TestInstallBelowRoot(t *testing.T) {
 	root, program := t.TempDir(), installableProgram(t)
-	out, notes, err := executeInstaller(t, program, 1000, "install", "--system", "--root", root)
+	out, notes, err := executeInstaller(t, program, 1000, "install", "--system", "--run-as", "root", "--root", root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestInstallSchema(t *testing.T) {
 	root, program := t.TempDir(), installableProgram(t)
 	install := func(words ...string) {
 		t.Helper()
-		out, notes, err := executeInstaller(t, program, 0, "install", "--system", "--root", root)
+		out, notes, err := executeInstaller(t, program, 0, "install", "--system", "--run-as", "root", "--root", root)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +215,7 @@ func TestInstallSchema(t *testing.T) {
 
 func TestInstallKeepsConfig(t *testing.T) {
 	root, program := t.TempDir(), installableProgram(t)
-	if _, _, err := executeInstaller(t, program, 0, "install", "--system", "--config", "/srv/a b/%gateway.yaml", "--root", root); err != nil {
+	if _, _, err := executeInstaller(t, program, 0, "install", "--system", "--run-as", "root", "--config", "/srv/a b/%gateway.yaml", "--root", root); err != nil {
 		t.Fatal(err)
 	}
 	out, _, err := executeInstaller(t, program, 0, "install", "--system", "--root", root)
@@ -244,7 +244,7 @@ func TestInstallRunAsBelowRoot(t *testing.T) {
 
 func TestInstallDryRun(t *testing.T) {
 	root, program := t.TempDir(), installableProgram(t)
-	dry := []string{"install", "--system", "--root", root, "--dry-run"}
+	dry := []string{"install", "--system", "--run-as", "root", "--root", root, "--dry-run"}
 	out, _, err := executeInstaller(t, program, 1000, dry...)
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +260,7 @@ func TestInstallDryRun(t *testing.T) {
 		t.Errorf("the dry run has made %v, %v", entries, err)
 	}
 
-	if _, _, err := executeInstaller(t, program, 1000, dry[:4]...); err != nil {
+	if _, _, err := executeInstaller(t, program, 1000, dry[:6]...); err != nil {
 		t.Fatal(err)
 	}
 	out, notes, err := executeInstaller(t, program, 1000, dry...)
@@ -309,6 +309,7 @@ func TestInstallRefuses(t *testing.T) {
 		config  string
 		want    string
 	}{
+		"nobody to run as":        {good, 0, "", []string{"install", "--system", "--root", "R"}, "", "`gateway install --system --run-as root` if root is meant"},
 		"no scope":                {good, 0, "", []string{"install", "--root", "R"}, "", "gateway install --system for the machine's, or gateway install --user"},
 		"both scopes":             {good, 0, "", []string{"install", "--system", "--user", "--root", "R"}, "", "say which units"},
 		"uninstall without scope": {good, 0, "", []string{"uninstall", "--root", "R"}, "", "gateway uninstall --system"},
@@ -318,12 +319,12 @@ func TestInstallRefuses(t *testing.T) {
 		"run as in user scope":    {good, 0, "", []string{"install", "--user", "--run-as", "alice", "--root", "R"}, "", "--system only"},
 		"run as nobody known":     {good, 0, "", []string{"install", "--system", "--run-as", "no-such-user", "--dry-run"}, "", "create the user first"},
 		"run as no name":          {good, 0, "", []string{"install", "--system", "--run-as", "a b", "--root", "R"}, "", "not a user name"},
-		"go run":                  {goRun + "/gateway", 0, "", []string{"install", "--system", "--root", "R"}, "", "go build -o gateway"},
-		"go run from the cache":   {cached + "/gateway", 0, "", []string{"install", "--system", "--root", "R"}, "", "go build -o gateway"},
-		"named as OpenClaw":       {openclaw, 0, "", []string{"install", "--system", "--root", "R"}, "", "rename it"},
-		"in truth named so":       {link, 0, "", []string{"install", "--system", "--root", "R"}, "", "rename it"},
-		"bad configuration":       {good, 0, "", []string{"install", "--system", "--root", "R"}, "lisen: []\n", "config.yaml:1"},
-		"an argument":             {good, 0, "", []string{"install", "--system", "--root", "R", "now"}, "", "now"},
+		"go run":                  {goRun + "/gateway", 0, "", []string{"install", "--system", "--run-as", "root", "--root", "R"}, "", "go build -o gateway"},
+		"go run from the cache":   {cached + "/gateway", 0, "", []string{"install", "--system", "--run-as", "root", "--root", "R"}, "", "go build -o gateway"},
+		"named as OpenClaw":       {openclaw, 0, "", []string{"install", "--system", "--run-as", "root", "--root", "R"}, "", "rename it"},
+		"in truth named so":       {link, 0, "", []string{"install", "--system", "--run-as", "root", "--root", "R"}, "", "rename it"},
+		"bad configuration":       {good, 0, "", []string{"install", "--system", "--run-as", "root", "--root", "R"}, "lisen: []\n", "config.yaml:1"},
+		"an argument":             {good, 0, "", []string{"install", "--system", "--run-as", "root", "--root", "R", "now"}, "", "now"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

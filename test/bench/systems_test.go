@@ -51,7 +51,7 @@ worker:
   command: [%s, %s]
   environment: ["PORT=18789", "BOOT_MS=%d"]
 `, address, nodePath, workerPath, bootMS)},
-		install: []string{gatewayPath, "install", "--system"},
+		install: []string{gatewayPath, "install", "--system", "--run-as", "root"},
 		units:   []string{launcherSocket, launcherUnit},
 		manager: launcherUnit,
 		restart: []string{gatewayPath, "restart"},

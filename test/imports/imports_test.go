@@ -34,7 +34,7 @@ var walls = []wall{
 	{"cmd/gateway/config", []string{".", "cmd/gateway/say", "cmd/gateway/read"}, "a configuration is read and judged without a machine to run it on"},
 	{"cmd/gateway/config/watch", []string{"cmd/gateway/read"}, "a file is watched whatever is in it"},
 	{"cmd/gateway/asuser", nil, "a child becomes a user before it has done anything else"},
-	{"cmd/gateway/systemd", []string{"cmd/gateway/asuser", "cmd/gateway/peer", "cmd/gateway/say", "units"}, "what a service manager says is the same for whoever asks"},
+	{"cmd/gateway/systemd", []string{"cmd/gateway/asuser", "cmd/gateway/peer", "cmd/gateway/read", "cmd/gateway/say", "units"}, "what a service manager says is the same for whoever asks"},
 	{
 		"cmd/gateway/launcher",
 		[]string{
@@ -80,7 +80,7 @@ var walls = []wall{
 	},
 	{
 		"cmd/gateway/install",
-		[]string{"cmd/gateway/say", "cmd/gateway/config", "cmd/gateway/systemd", "units"},
+		[]string{"cmd/gateway/say", "cmd/gateway/config", "cmd/gateway/read", "cmd/gateway/systemd", "units"},
 		"it writes files for a daemon that need not run",
 	},
 	{"cmd/gateway/hello", nil, "a worker knows no more of the launcher than any other"},

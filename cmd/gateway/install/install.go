@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
@@ -94,7 +95,7 @@ func (in *Installer) prepare() (to installation, err error) {
 	if to.scope, err = in.scope("install"); err != nil {
 		return to, err
 	}
-	dir, err := units.Dir(to.scope)
+	dir, err := in.unitDir(to.scope)
 	if err != nil {
 		return to, err
 	}
@@ -103,8 +104,14 @@ func (in *Installer) prepare() (to installation, err error) {
 	if err != nil {
 		return to, err
 	}
+	if err := in.saysWho(to.scope, dir); err != nil {
+		return to, err
+	}
 	in.RunAs, in.Config = cmp.Or(in.RunAs, runAs), cmp.Or(in.Config, configuration)
 	if to.account, err = in.account(to.scope); err != nil {
+		return to, err
+	}
+	if to.program, err = in.program(to.scope); err != nil {
 		return to, err
 	}
 	if to.config, err = in.configPath(to.scope); err != nil {
@@ -116,14 +123,18 @@ func (in *Installer) prepare() (to installation, err error) {
 	}
 	to.found, to.hello = found, len(settings.Worker.Command) == 0
 	content := settings.Content
+	others := in.othersOf(filepath.Dir(to.config))
 	if !found {
 		content = config.Example
+		if others != nil {
+			return to, fmt.Errorf("%s is not there, and root does not write it, because others than root decide where that is: %s %s; "+
+				"write it as that user, or leave --config away", to.config, others.At, others.Why)
+		}
 	}
-	if to.schema, err = in.planSchema(to.config, content); err != nil {
-		return to, err
-	}
-	if to.program, err = in.program(); err != nil {
-		return to, err
+	if others == nil { // root writes nothing beside another user's file
+		if to.schema, err = in.planSchema(to.config, content); err != nil {
+			return to, err
+		}
 	}
 	files, err := units.Render(units.Params{
 		Scope:      to.scope,
@@ -170,7 +181,7 @@ func (in *Installer) Uninstall(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dir, err := units.Dir(scope)
+	dir, err := in.unitDir(scope)
 	if err != nil {
 		return err
 	}
@@ -233,6 +244,62 @@ func (in *Installer) scope(verb string) (units.Scope, error) {
 	return units.System, nil
 }
 
+// ErrUsage is wrapped by the errors of whoever has not said all that there is to say.
+var ErrUsage = errors.New("not enough was said")
+
+// saysWho refuses to make the launcher root's where nobody has said so, now or when the units were written.
+func (in *Installer) saysWho(scope units.Scope, dir string) error {
+	if scope != units.System || in.RunAs != "" {
+		return nil
+	}
+	installed, err := units.Installed(in.Root, dir)
+	if err != nil || slices.Contains(installed, filepath.Join(dir, units.Service)) {
+		return nil // Plan says what is wrong
+	}
+	as := func(name string) string {
+		return systemd.As(in.EUID(), 0, in.again("gateway", name)...)
+	}
+	return fmt.Errorf("%w: without --run-as the launcher and its worker would be root: run `%s` with the user that the worker needs, "+
+		"or `%s` if root is meant", ErrUsage, as(cmp.Or(os.Getenv("SUDO_USER"), "USER")), as("root"))
+}
+
+// again is this very command line, for another program and with a user to run as.
+func (in *Installer) again(program, runAs string) []string {
+	argv := []string{program, "install", "--system", "--run-as", runAs}
+	if in.Config != "" {
+		argv = append(argv, "--config", in.Config)
+	}
+	if in.Now {
+		argv = append(argv, "--now")
+	}
+	if in.AtBoot {
+		argv = append(argv, "--at-boot")
+	}
+	return argv
+}
+
+// unitDir is where the units are, which must be a folder of root's alone for root.
+func (in *Installer) unitDir(scope units.Scope) (string, error) {
+	dir, err := units.Dir(scope)
+	if err != nil {
+		return "", err
+	}
+	if others := in.othersOf(dir); others != nil {
+		return "", fmt.Errorf("root writes no units where others than root can put other ones: %s %s", others.At, others.Why)
+	}
+	return dir, nil
+}
+
+// othersOf says who else than root can put another file at a path; nil where that does not matter, because it is not root who
+// asks, or because root writes below a root of its own, which no link leads out of.
+func (in *Installer) othersOf(path string) *read.OthersError {
+	if in.EUID() != 0 || in.Root != "" && in.Root != "/" {
+		return nil
+	}
+	others, _ := errors.AsType[*read.OthersError](read.OnlyRoots(path))
+	return others
+}
+
 // below returns where a path of the system really lies.
 func (in *Installer) below(path string) string {
 	return filepath.Join("/", in.Root, path)
@@ -241,13 +308,13 @@ func (in *Installer) below(path string) string {
 // account finds the user that the service runs as; nil if that is whoever runs the manager. Below --root the users are
 // those of another system.
 func (in *Installer) account(scope units.Scope) (*user.User, error) {
-	if in.RunAs == "" {
-		return nil, nil
-	}
-	if scope != units.System {
+	if in.RunAs != "" && scope != units.System {
 		return nil, errors.New("--run-as goes with --system only: a user's own units run as that user")
 	}
-	if in.Root != "" {
+	if in.RunAs == "root" {
+		in.RunAs = "" // as whoever runs the manager
+	}
+	if in.RunAs == "" || in.Root != "" {
 		return nil, nil
 	}
 	account, err := systemd.Account(in.RunAs)
@@ -292,8 +359,9 @@ func (in *Installer) loadConfig(path string) (settings *config.Config, found boo
 // goCache is the directory of a program in the cache of the go command: $GOCACHE/ab/abcdef…-d.
 var goCache = regexp.MustCompile(`/[0-9a-f]{2}/[0-9a-f]{64}-d/[^/]+$`)
 
-// program returns the path that goes into the units: this program, where it really lies.
-func (in *Installer) program() (string, error) {
+// program returns the path that goes into the units: this program, where it really lies. The system's socket unit runs it as
+// root: whoever can replace it would be root.
+func (in *Installer) program(scope units.Scope) (string, error) {
 	path, err := in.Executable()
 	if err != nil {
 		return "", fmt.Errorf("find this program's own file: %w", err)
@@ -306,6 +374,11 @@ func (in *Installer) program() (string, error) {
 	if goCache.MatchString(resolved) || slices.ContainsFunc(strings.Split(resolved, "/"), isGoBuild) {
 		return "", fmt.Errorf("this program lies in %s, which the go command removes: build it with \"go build -o gateway ./cmd/gateway\", move it to a lasting place such as /usr/local/bin, and run it from there",
 			filepath.Dir(resolved))
+	}
+	if others, _ := errors.AsType[*read.OthersError](read.OnlyRoots(resolved)); scope == units.System && others != nil && (in.Root == "" || in.Root == "/") {
+		steps, path := systemd.Secure(in.EUID(), resolved, others)
+		again := systemd.As(in.EUID(), 0, in.again(path, cmp.Or(in.RunAs, "root"))...)
+		return "", fmt.Errorf("%w, and the system's units start it as root: run `%s`", others, strings.Join(append(steps, again), " && "))
 	}
 	return resolved, nil
 }

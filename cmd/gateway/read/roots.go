@@ -1,0 +1,101 @@
+package read
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// OthersError says that others than root can put what they like at a path.
+type OthersError struct {
+	Path string // the one that was asked for
+	At   string // what on the way there is not only root's
+	Why  string // in words: "belongs to user claw"
+	UID  int    // that At belongs to, if not to root; then it is another user's as a whole
+}
+
+func (e *OthersError) Error() string {
+	return fmt.Sprintf("others than root can replace %s: %s %s", e.Path, e.At, e.Why)
+}
+
+// OnlyRoots fails with an [OthersError] if others than root can change what lies at an absolute path, or put something else
+// there: the file, each folder above it, and wherever a symbolic link on the way leads, have to belong to root, and nobody
+// else may write to them but root's own group. A folder such as /tmp, in which everybody can make files, is refused too.
+// Access control lists are not read; one that lets somebody else write shows in the mode as the group's right, acl(5).
+// The error wraps [fs.ErrNotExist] if something on the way is not there, below what is root's alone.
+func OnlyRoots(path string) error { return onlyOf(0, "", path) }
+
+// onlyOf is OnlyRoots for another owner, from a folder on that is not looked at itself; "" stands for above /.
+func onlyOf(owner int, base, path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("%s: the path is not absolute", path)
+	}
+	at, left := base, names(strings.TrimPrefix(path, base))
+	if base == "" {
+		left = append([]string{"/"}, left...)
+	}
+	for links := 0; len(left) > 0; {
+		next := filepath.Join(at, left[0]) // no link is in it
+		left = left[1:]
+		info, err := os.Lstat(next)
+		if err != nil {
+			return fmt.Errorf("look who can replace %s: %w", path, err)
+		}
+		if info.Mode().Type() != fs.ModeSymlink {
+			if why := othersOf(info, owner); why != "" {
+				return &OthersError{Path: path, At: next, Why: why, UID: Owner(info)}
+			}
+			at = next
+			continue
+		}
+		target, err := os.Readlink(next)
+		if links++; err == nil && links > linksLimit {
+			err = unix.ELOOP
+		}
+		if err != nil {
+			return fmt.Errorf("look who can replace %s: %w", path, err)
+		}
+		left = append(names(target), left...)
+		if filepath.IsAbs(target) {
+			at, left = "", append([]string{"/"}, left...)
+		}
+	}
+	return nil
+}
+
+// othersOf says who else than an owner can write to a file, or replace what is in a folder.
+func othersOf(info fs.FileInfo, owner int) (why string) {
+	stat, mode := info.Sys().(*syscall.Stat_t), info.Mode()
+	switch {
+	case int(stat.Uid) != owner:
+		return "belongs to user " + userOf(stat.Uid)
+	case mode&0o002 != 0:
+		return fmt.Sprintf("can be written to by everybody (mode %04o)", mode.Perm())
+	case mode&0o020 != 0 && stat.Gid != 0:
+		return fmt.Sprintf("can be written to by the group %s (mode %04o)", groupOf(stat.Gid), mode.Perm())
+	}
+	return ""
+}
+
+func userOf(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if account, err := user.LookupId(id); err == nil {
+		return account.Username
+	}
+	return id
+}
+
+func groupOf(gid uint32) string {
+	id := strconv.FormatUint(uint64(gid), 10)
+	if group, err := user.LookupGroupId(id); err == nil {
+		return group.Name
+	}
+	return id
+}
