@@ -458,8 +458,21 @@ func testDoctorUnits(t *testing.T, here place, old string) {
 		edit(t, m, servicePath, "ExecStart="+gatewayPath, "ExecStart=/opt/openclaw-start")
 		m.Systemctl(t, "daemon-reload")
 		m.Systemctl(t, "restart", service)
-		mend(t, m.Scope, finds(t, m.Scope, "launcher-name"),
-			asRoot(m.Scope, "install /opt/openclaw-start /opt/gateway")+" && /opt/"+reinstall+" && "+ctl+" restart openclaw-gateway.service")
+		mend(t, m.Scope, finds(t, m.Scope, "launcher-name"), reinstall+" && "+ctl+" restart openclaw-gateway.service")
+	})
+	t.Run("a program that others can replace", func(t *testing.T) {
+		if here.user {
+			return // it is theirs
+		}
+		m.Run(t, "/bin/sh", "-c", "install -d -o nobody /opt/theirs && cp "+gatewayPath+" /opt/theirs/gateway")
+		edit(t, m, servicePath, "ExecStart="+gatewayPath, "ExecStart=/opt/theirs/gateway")
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "restart", service)
+		f := finds(t, m.Scope, "program-replaceable")
+		if !strings.Contains(f.Summary, "/opt/theirs belongs to user nobody") {
+			t.Errorf("found %+v", f)
+		}
+		mend(t, m.Scope, f, reinstall+" && "+ctl+" restart openclaw-gateway.service")
 	})
 	t.Run("no delegation", func(t *testing.T) {
 		edit(t, m, servicePath, "Delegate=yes", "Delegate=no")
@@ -467,10 +480,10 @@ func testDoctorUnits(t *testing.T, here place, old string) {
 		m.Systemctl(t, "restart", service)
 		start(t)
 		f := finds(t, m.Scope, "no-delegated-cgroup")
-		if !strings.HasPrefix(f.Fix, reinstall+" && "+ctl+" restart openclaw-gateway.service  # ") {
-			t.Errorf("the fix is %q", f.Fix)
+		if !strings.Contains(f.Summary, "`"+ctl+" cat openclaw-gateway.service` shows") {
+			t.Errorf("found %+v", f)
 		}
-		mend(t, m.Scope, f, f.Fix)
+		mend(t, m.Scope, f, reinstall+" && "+ctl+" restart openclaw-gateway.service")
 	})
 }
 
@@ -502,13 +515,16 @@ func testDoctorWorker(t *testing.T, here place) {
 		m.WriteFile(t, configFile, configuration, 0o644)
 		_, _ = m.Output(gatewayPath, "reload")
 	}
-	// edited expects a fix that opens the file, and the words behind it.
+	// edited expects a fix that opens the file, and the words that say what for.
 	edited := func(t *testing.T, f finding, words string) {
 		t.Helper()
-		if !strings.HasPrefix(f.Fix, `"${EDITOR:-vi}" `+configFile+"  # ") || !strings.Contains(f.Fix, words) {
-			t.Errorf("the fix of %s is %q, want the configuration and %q", f.ID, f.Fix, words)
+		if f.Fix != `"${EDITOR:-vi}" `+configFile || !strings.Contains(f.Summary+fmt.Sprint(f.Evidence["mistakes"]), words) {
+			t.Errorf("the fix of %s is %q, want the configuration, and %q in %q", f.ID, f.Fix, words, f.Summary)
 		}
-		reload(t, good)
+		m.WriteFile(t, "/opt/good.yaml", good, 0o644)
+		m.WriteFile(t, "/opt/editor", "#!/bin/sh\ncat /opt/good.yaml >\"$1\"\n", 0o755)
+		m.Run(t, "/bin/sh", "-c", "EDITOR=/opt/editor && "+f.Fix)
+		_, _ = m.Output(gatewayPath, "reload")
 		silent(t, m.Scope)
 	}
 	t.Run("outside its cgroup", func(t *testing.T) {
@@ -574,11 +590,11 @@ func testDoctorWorker(t *testing.T, here place) {
 			t.Errorf("want the names of the secrets alone:\n%s", text)
 		}
 		m.Run(t, "/bin/sh", "-c", d.Findings[0].Fix)
-		secret := "chmod 600 /etc/secrets.env"
-		if here.user {
-			secret = "sudo chown alice /etc/secrets.env && sudo " + secret
+		if here.user { // root's file is not hers to change
+			edited(t, d.Findings[1], "worker.environment_file")
+		} else {
+			mend(t, m.Scope, d.Findings[1], "chmod 600 /etc/secrets.env")
 		}
-		mend(t, m.Scope, d.Findings[1], secret)
 		reload(t, good)
 	})
 
@@ -624,12 +640,84 @@ func testDoctorWorker(t *testing.T, here place) {
 	})
 }
 
+// askFor has a user ask for what is root's, in every way that root is told a command for: root's things stay as they are
+// whatever root runs, and the exit status does not tell of what is only hers.
+func askFor(t *testing.T, m *machine.Machine, alice *machine.Scope) {
+	asAlice := fmt.Sprintf("runuser --pty -u alice -- env XDG_RUNTIME_DIR=/run/user/%d ", alice.UID)
+	own, original := configPath(alice), ""
+	original = m.ReadFile(t, own)
+	write := func(content string) {
+		t.Helper()
+		m.As(alice).WriteFile(t, own, content, 0o600)
+	}
+	defer write(original)
+	m.WriteFile(t, "/opt/editor", "#!/bin/sh\necho '{}' >\"$1\"\n", 0o755)
+	edits := asAlice + `"${EDITOR:-vi}" ` + own
+	// runs pastes a fix, whatever becomes of it.
+	runs := func(fix string) { _, _ = m.Output("/bin/sh", "-c", "export EDITOR=/opt/editor && "+fix) }
+
+	t.Run("a file of root's", func(t *testing.T) {
+		m.WriteFile(t, "/etc/secrets.env", "API_TOKEN=hunter2\n", 0o644)
+		write("listen: ['127.0.0.1:18789', '[::1]:18789']\nworker: {environment_file: '/[et][tm][cp]/secrets.env'}\n")
+		f := finds(t, m.Scope, "secrets-readable")
+		if f.Fix != edits {
+			t.Errorf("the fix is %s, want %s", f.Fix, edits)
+		}
+		runs(f.Fix)
+		if now := m.Run(t, "stat", "--format=%U %a", "/etc/secrets.env"); now != "root 644\n" {
+			t.Errorf("root's file is %s now", now)
+		}
+	})
+	t.Run("a link where her file was", func(t *testing.T) {
+		m.As(alice).WriteFile(t, alice.Home()+"/x.env", "API_TOKEN=hunter2\n", 0o644)
+		alice.Run(t, "chmod", "755", alice.Home())
+		write("listen: ['127.0.0.1:18789', '[::1]:18789']\nworker: {environment_file: " + alice.Home() + "/x.env}\n")
+		f := finds(t, m.Scope, "secrets-readable")
+		if want := asAlice + "chmod 600 " + alice.Home() + "/x.env"; f.Fix != want {
+			t.Errorf("the fix is %s, want %s", f.Fix, want)
+		}
+		alice.Run(t, "ln", "-sf", "/etc/secrets.env", alice.Home()+"/x.env")
+		runs(f.Fix)
+		if now := m.Run(t, "stat", "--format=%U %a", "/etc/secrets.env"); now != "root 644\n" {
+			t.Errorf("root's file is %s now", now)
+		}
+	})
+	t.Run("the port of a service of root's", func(t *testing.T) {
+		m.WriteFile(t, "/etc/systemd/system/db.service", "[Service]\nType=notify\nNotifyAccess=all\nEnvironment=NOTIFY=1\n"+
+			"ExecStart="+nodePath+" "+strangerEntry+" gateway --port 5432\n", 0o644)
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "start", "db.service")
+		defer m.Systemctl(t, "stop", "db.service")
+		write("listen: ['127.0.0.1:18789', '[::1]:18789', '127.0.0.1:5432']\n")
+		d := without(diagnose(t, m.Scope, gatewayPath), "listen-differs")
+		f := expect(t, d, "port-held-by-foreign")
+		if f.Fix != edits || f.Severity != "warning" || f.Evidence["user"] != "alice" {
+			t.Errorf("found %+v, want a warning of hers, and the fix %s", f, edits)
+		}
+		runs(f.Fix)
+		silent(t, m.Scope)
+		if state := m.Unit(t, "db.service").ActiveState; state != "active" {
+			t.Errorf("root's service is %s", state)
+		}
+		// Without units of hers nothing is amiss that concerns the machine.
+		alice.Run(t, gatewayPath, "uninstall", "--user")
+		write("listen: ['127.0.0.1:5432']\n")
+		if d := diagnose(t, m.Scope, gatewayPath); d.ids() != "port-held-by-foreign" || d.exit != 0 || d.Findings[0].Fix != edits {
+			t.Errorf("exit status %d\n%s", d.exit, d.text())
+		}
+		write("{}\n")
+		alice.Run(t, gatewayPath, "install", "--user", "--now")
+		silent(t, m.Scope)
+	})
+}
+
 // TestDoctorScopes: the units of a user, beside those of the system.
 func TestDoctorScopes(t *testing.T) { onBoth(t, testDoctorScopes) }
 
 func testDoctorScopes(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{Users: true})
 	alice := m.AddUser(t, "alice")
+	prepare(t, m)
 	alice.Run(t, gatewayPath, "install", "--user", "--now")
 	silent(t, alice)
 	get(t, m, ipv4, "/healthz")
@@ -662,7 +750,7 @@ func testDoctorScopes(t *testing.T, here place) {
 	})
 	t.Run("both scopes", func(t *testing.T) {
 		m.WriteFile(t, configFile, "{}\n", 0o644)
-		m.Run(t, gatewayPath, "install", "--system")
+		m.Run(t, gatewayPath, "install", "--system", "--run-as", "root")
 		m.Systemctl(t, "enable", socket)
 		d := diagnose(t, m.Scope, gatewayPath)
 		expect(t, d, "two-scopes-one-port socket-not-active")
@@ -675,15 +763,34 @@ func testDoctorScopes(t *testing.T, here place) {
 			t.Errorf("for a user:\n%s", d.text())
 		}
 		silent(t, alice, "--user")
-		m.Run(t, "/bin/sh", "-c", d.Findings[0].Fix)
-		// It is installed still, and does not want the port any more.
-		m.Systemctl(t, "reset-failed", socket)
-		finds(t, m.Scope, "socket-not-enabled")
+		// Root's units do not give way to a user's: she gets another port.
+		asAlice := fmt.Sprintf("runuser --pty -u alice -- env XDG_RUNTIME_DIR=/run/user/%d ", alice.UID)
+		want := asAlice + `"${EDITOR:-vi}" ` + configPath(alice) + " && " + asAlice + "gateway install --user"
+		if d.Findings[0].Fix != want || d.Findings[0].Severity != "warning" {
+			t.Errorf("for root: %+v, want the fix %s", d.Findings[0], want)
+		}
+		m.WriteFile(t, "/opt/editor", "#!/bin/sh\necho \"$TEXT\" >\"$1\"\n", 0o755)
+		writing := func(text, fix string) {
+			m.Run(t, "/bin/sh", "-c", "export EDITOR=/opt/editor TEXT=\""+text+"\" && "+fix)
+		}
+		finds(t, m.Scope, "two-scopes-one-port socket-port-taken")
+		fix := diagnose(t, m.Scope, gatewayPath).Findings[1].Fix
+		if fix != want+" && systemctl start openclaw-gateway.socket" {
+			t.Errorf("for root the fix of the system's socket is %s", fix)
+		}
+		writing("listen: ['127.0.0.1:18790']", fix)
+		get(t, m, "127.0.0.1:18790", "/healthz")
+		serving(t, alice, 1)
+		silent(t, m.Scope)
+		get(t, m, ipv4, "/healthz")
 		m.Run(t, gatewayPath, "uninstall", "--system")
+		writing("{}", want)
+		get(t, m, ipv4, "/healthz")
+		serving(t, alice, 1)
 		silent(t, m.Scope)
 	})
+	t.Run("what a user asks for", func(t *testing.T) { askFor(t, m, alice) })
 	t.Run("OpenClaw's own unit", func(t *testing.T) {
-		prepare(t, m)
 		alice.Run(t, "/bin/sh", "-c", "cat > ~/.config/systemd/user/claw.service <<'END'\n[Service]\nType=notify\nNotifyAccess=all\n"+
 			"Environment=NOTIFY=1 OPENCLAW_SERVICE_MARKER=openclaw\nExecStart="+claw+"\n[Install]\nWantedBy=default.target\nEND")
 		alice.Systemctl(t, "daemon-reload")

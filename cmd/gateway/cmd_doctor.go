@@ -26,7 +26,8 @@ each finding what it saw and a command that mends it. It changes nothing, and ne
 service manager; otherwise those of the system and your own.
 
 Exit status: 0 nothing was found; 1 something was; 2 nothing was, and something could not be looked at. What could not
-be looked at is listed.
+be looked at is listed. That another user asks for an address that somebody else has is a warning of that user's, and does
+not count. A command for another user's scope runs as that user, and none for root acts on a user's path or process.
 
 What it finds:
 ` + kinds.String(),

@@ -13,6 +13,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
@@ -114,7 +115,7 @@ func taken(f *Facts, holder holders.Holder) {
 
 func userUnits(f *Facts, state string) *Scope {
 	own := f.Scopes[0]
-	own.Name, own.Manager, own.User = units.User, systemd.Manager{User: true, UID: os.Geteuid()}, "alice"
+	own.Name, own.Manager, own.User = units.User, systemd.Manager{User: true, UID: f.UID}, "alice"
 	own.Socket.ActiveState, own.Socket.Path = state, "/home/alice/.config/systemd/user/"+units.Socket
 	own.Service.ActiveState, own.Service.MainPID = "inactive", 0
 	own.Launcher, own.Answer, own.Worker = nil, Absent, Worker{}
@@ -197,7 +198,7 @@ var situations = []situation{
 	{"openclaw-unit-enabled", "claw.service", "systemctl stop claw.service", func(f *Facts) {
 		f.Scopes[0].OpenClaw = []Unit{{Name: "claw.service", FileState: "transient", MainPID: 7}}
 	}},
-	{"openclaw-unit-enabled", units.Service, "systemctl disable --now openclaw-gateway.service && mv /x/openclaw-gateway.service /x/openclaw-gateway.service.bak && gateway install --now --system", func(f *Facts) {
+	{"openclaw-unit-enabled", units.Service, "systemctl disable --now openclaw-gateway.service && mv /x/openclaw-gateway.service /x/openclaw-gateway.service.bak && gateway install --system --now --run-as root", func(f *Facts) {
 		closed(f, "active", "success")
 		f.Scopes[0].Service = Unit{Name: units.Service, LoadState: "loaded", FileState: "disabled", Path: "/x/openclaw-gateway.service"}
 		f.Scopes[0].OpenClaw = []Unit{f.Scopes[0].Service}
@@ -208,7 +209,7 @@ var situations = []situation{
 	{"socket-not-enabled", "is masked", "systemctl unmask openclaw-gateway.socket && systemctl enable --now openclaw-gateway.socket", func(f *Facts) {
 		f.Scopes[0].Socket.FileState, f.Scopes[0].Socket.LoadState = "masked", "masked"
 	}},
-	{"socket-not-enabled", "is missing", "gateway install --now --system", func(f *Facts) { f.Scopes[0].Socket = Unit{LoadState: "not-found"} }},
+	{"socket-not-enabled", "is missing", "gateway install --system --now", func(f *Facts) { f.Scopes[0].Socket = Unit{LoadState: "not-found"} }},
 	{"socket-not-active", "is stopped", "systemctl start openclaw-gateway.socket", func(f *Facts) { closed(f, "inactive", "success") }},
 	{"socket-port-taken", "the port is held by pid 4711 (orphan)", "gateway reclaim 127.0.0.1:18789 && systemctl start openclaw-gateway.socket", func(f *Facts) {
 		closed(f, "failed", "resources")
@@ -226,7 +227,7 @@ var situations = []situation{
 	{"socket-port-taken", "the port is held by openclaw-gateway.socket of user alice", "systemctl disable --now openclaw-gateway.socket openclaw-gateway.service", func(f *Facts) {
 		closed(f, "failed", "resources")
 		userUnits(f, "active")
-		taken(f, holders.Holder{Process: proctree.Process{PID: 8}, UID: uint32(os.Geteuid()), Role: api.RoleLauncher})
+		taken(f, holders.Holder{Process: proctree.Process{PID: 8}, UID: uint32(f.UID), Role: api.RoleLauncher})
 	}},
 	{"socket-port-taken", "nobody holds them any more", "systemctl start openclaw-gateway.socket", func(f *Facts) { closed(f, "failed", "resources") }},
 	{"socket-start-limit", "openclaw-gateway.socket of the system scope was started too often", "systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket", func(f *Facts) {
@@ -239,13 +240,13 @@ var situations = []situation{
 		closed(f, "failed", "trigger-limit-hit")
 	}},
 	{"socket-failed", "(timeout)", "systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket", func(f *Facts) { closed(f, "failed", "timeout") }},
-	{"socket-failed", "(bad-setting)", "gateway install --now --system", func(f *Facts) { closed(f, "inactive", "success").Socket.LoadState = "bad-setting" }},
+	{"socket-failed", "(bad-setting)", "gateway install --system --now", func(f *Facts) { closed(f, "inactive", "success").Socket.LoadState = "bad-setting" }},
 	{"address-not-open", "nobody listens on [::1]:18789", "systemctl restart openclaw-gateway.socket", func(f *Facts) { f.Sockets = f.Sockets[:1] }},
 	{"service-failed", "ends as soon as systemd starts it: its program cannot be executed, /usr/local/bin/gateway", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
 		service := &closed(f, "active", "success").Service
 		service.ActiveState, service.SubState, service.ExitStatus = "activating", "auto-restart", 203
 	}},
-	{"service-failed", "has failed, and its unit file is gone", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
+	{"service-failed", "has failed, and its unit file is gone", "gateway install --system --run-as root && systemctl restart openclaw-gateway.service", func(f *Facts) {
 		closed(f, "active", "success")
 		f.Scopes[0].Service = Unit{Name: units.Service, LoadState: "not-found", ActiveState: "failed", SubState: "failed", ExitStatus: 203}
 	}},
@@ -278,16 +279,34 @@ var situations = []situation{
 	{"launcher-version", "version 0.9", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
 		f.Scopes[0].Launcher.Version, f.Scopes[0].Service.Argv[0] = "0.9", "/opt/gateway"
 	}},
-	{"launcher-name", "is named openclaw-start", "install /opt/openclaw-start /opt/gateway && /opt/gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
+	{"launcher-name", "is named openclaw-start", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
 		f.Scopes[0].Service.Argv[0] = "/opt/openclaw-start"
 	}},
-	{"launcher-name", "command line looks like", "systemctl edit --full openclaw-gateway.service  # no argument of ExecStart may be OpenClaw's entry file", func(f *Facts) {
+	{"launcher-name", "is named openclaw-start", "install -m 755 /opt/openclaw-start /usr/local/bin/gateway && /usr/local/bin/gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
+		f.Scopes[0].Service.Argv[0], f.Program, f.Executable = "/opt/openclaw-start", "/opt/openclaw-start", "/opt/openclaw-start"
+	}},
+	{"program-replaceable", "others than root can replace /home/claw/gateway: /home/claw belongs to user claw: openclaw-gateway.socket of the system scope starts it as root", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
+		f.Scopes[0].Replaceable = &read.OthersError{Path: "/home/claw/gateway", At: "/home/claw", Why: "belongs to user claw", UID: 1000}
+	}},
+	{"program-replaceable", "", "install -m 755 /home/claw/gateway /usr/local/bin/gateway && /usr/local/bin/gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
+		f.Scopes[0].Replaceable = &read.OthersError{Path: "/home/claw/gateway", At: "/home/claw", UID: 1000}
+		f.Replaceable, f.Executable, f.Program = f.Scopes[0].Replaceable, "/home/claw/gateway", "/home/claw/gateway"
+	}},
+	{"program-replaceable", "everybody", "chmod go-w /usr/local/bin && /usr/local/bin/gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
+		f.Scopes[0].Replaceable = &read.OthersError{Path: "/usr/local/bin/gateway", At: "/usr/local/bin", Why: "can be written to by everybody"}
+		f.Replaceable = f.Scopes[0].Replaceable
+	}},
+	{"program-replaceable", "", "sudo chown root: /usr/local/bin/gateway && sudo chmod go-w /usr/local/bin/gateway && sudo /usr/local/bin/gateway install --system && sudo systemctl restart openclaw-gateway.service", func(f *Facts) {
+		f.Scopes[0].Replaceable = &read.OthersError{Path: "/usr/local/bin/gateway", At: "/usr/local/bin/gateway", UID: 1000}
+		f.Replaceable, f.UID = f.Scopes[0].Replaceable, 1000
+	}},
+	{"launcher-name", "command line looks like", "systemctl edit --full openclaw-gateway.service", func(f *Facts) {
 		f.Scopes[0].Service.Argv = []string{"/usr/local/bin/gateway", "gateway", "/x/dist/index.js"}
 	}},
 	{"no-delegated-cgroup", "may not make control groups", "", func(f *Facts) { f.Scopes[0].Service.Delegate = false }},
 	{"no-delegated-cgroup", "may not make control groups", "", func(f *Facts) { f.Scopes[0].Worker.Cgroup = f.Scopes[0].Service.Cgroup }},
 	{"worker-outside-cgroup", "pid 101, has left", "gateway restart --system", func(f *Facts) { f.Scopes[0].Worker.Cgroup = "/user.slice" }},
-	{"worker-other-port", "worker.command (config.yaml:2) makes OpenClaw listen on port 9999", `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml  # worker.command (config.yaml:2): port 18789 instead of 9999`, func(f *Facts) {
+	{"worker-other-port", "worker.command (config.yaml:2) makes OpenClaw listen on port 9999, and listen has 127.0.0.1:18789 and [::1]:18789: write port 18789 instead of 9999 there", `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`, func(f *Facts) {
 		f.Scopes[0].Config.Loaded.Worker.Command[5] = "9999"
 	}},
 	{"worker-other-port", "worker.environment makes OpenClaw listen on port 9999", "", func(f *Facts) {
@@ -306,7 +325,7 @@ var situations = []situation{
 		f.Scopes[0].Launcher.Worker.State = "failed"
 		f.Scopes[0].Launcher.Worker.LastExit = &api.Exit{Generation: 3, Code: 78, Reason: "crash"}
 	}},
-	{"worker-restarting", "waits before it starts the next one", "gateway logs --system  # says why; then: gateway restart --system", func(f *Facts) {
+	{"worker-restarting", "waits before it starts the next one: the journal says why; when that is mended, `gateway restart --system`", "gateway logs --system", func(f *Facts) {
 		f.Scopes[0].Launcher.Worker.State = "backoff"
 	}},
 	{"worker-program-missing", "is not there", "", func(f *Facts) { f.Scopes[0].Config.Missing = "/usr/bin/node is not there" }},
@@ -337,8 +356,8 @@ var situations = []situation{
 	}},
 	{"systemd-too-old", "systemd is version 249", "", func(f *Facts) { f.Systemd = 249 }},
 	{"kernel-too-old", "Linux 5.10.0 lacks cgroup.kill", "", func(f *Facts) { f.Kernel, f.KernelLacks = "5.10.0", []string{cgroupKill} }},
-	{"kernel-too-old", "seccomp", `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml  # worker.handoff: auto`, func(f *Facts) {
-		f.KernelLacks = []string{seccompNotify}
+	{"kernel-too-old", "seccomp", `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`, func(f *Facts) {
+		f.KernelLacks, f.Scopes[0].Config.Loaded.Worker.Handoff = []string{seccompNotify}, config.HandoffIntercept
 	}},
 }
 

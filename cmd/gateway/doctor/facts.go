@@ -9,6 +9,7 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
@@ -18,7 +19,9 @@ import (
 type Facts struct {
 	holders.Asker
 	Executable string // the file of this program
-	Version    string // of this program
+	// Replaceable says who else than root can replace that file; nil: nobody.
+	Replaceable *read.OthersError
+	Version     string // of this program
 
 	Scopes  []Scope
 	Wanted  []netip.AddrPort // what listen and the socket units name
@@ -45,8 +48,10 @@ type Scope struct {
 	Manager systemd.Manager
 
 	Socket, Service Unit
-	OpenClaw        []Unit // services that start OpenClaw without the launcher
-	Sockets         []Unit // all socket units, with their addresses
+	// Replaceable says who else than root can replace the program that the system's service names; nil: nobody.
+	Replaceable *read.OthersError
+	OpenClaw    []Unit // services that start OpenClaw without the launcher
+	Sockets     []Unit // all socket units, with their addresses
 
 	Config   Config
 	Listener Listener // who has the control socket; zero when Absent or refused
@@ -66,6 +71,9 @@ func (s *Scope) Installed() bool {
 func (s *Scope) answers() bool    { return s.Launcher != nil }
 func (s *Scope) hasFile() bool    { return s.Config.Path != "" }
 func (s *Scope) configured() bool { return s.Config.Loaded != nil }
+func (s *Scope) intercepts() bool {
+	return s.configured() && s.Config.Loaded.Worker.Handoff == config.HandoffIntercept
+}
 
 // Unit is what a manager says of a unit: org.freedesktop.systemd1(5).
 type Unit struct {
@@ -114,7 +122,9 @@ func (u *Unit) runsLauncher() bool {
 
 // Config is the configuration file of a scope.
 type Config struct {
-	Path     string         // "" where there is none
+	Path string // "" where there is none
+	// Others says who else than root can change the system's, or put another file in its place; nil: nobody.
+	Others   *read.OthersError
 	Loaded   *config.Config // nil where it is wrong or could not be read
 	Mistakes []string       // each with its line
 
@@ -131,6 +141,8 @@ type Exposed struct {
 	Mode  fs.FileMode
 	Names []string // of the secrets
 	Owner int      // uid
+	// Others says who else than root can change it, or put another file in its place; nil: nobody.
+	Others *read.OthersError
 }
 
 // Node is the Node.js that runs OpenClaw.
@@ -164,6 +176,23 @@ type Worker struct {
 	// Elsewhere is where it listens besides the held addresses, as far as that can be
 	// seen, when it takes long to start.
 	Elsewhere []netip.AddrPort
+}
+
+// theirs reports whether a scope is another user's than the caller's: only root sees such.
+func (f *Facts) theirs(s *Scope) bool { return s.Name == units.User && s.Manager.UID != f.UID }
+
+// author is the user whose word the configuration of a scope is; -1 where that is not known.
+func (s *Scope) author() int {
+	switch {
+	case s.Name == units.User:
+		return s.Manager.UID
+	case s.Config.Others == nil:
+		return 0
+	case s.Config.Others.UID > 0:
+		return s.Config.Others.UID
+	default: // root's file, and others can put another one there
+		return -1
+	}
 }
 
 // which returns the scopes of which is is true.

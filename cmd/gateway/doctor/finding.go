@@ -17,9 +17,13 @@ type Finding struct {
 	Severity Severity       `json:"severity"`
 	Summary  string         `json:"summary"`
 	Evidence map[string]any `json:"evidence"`
-	// Fix is a command to run; where a person has to choose, it opens the file with
-	// the choice in a comment behind it.
+	// Fix is a command to run; where a person has to choose, it opens the file. It is never followed by a comment, which zsh
+	// would execute, and in another user's scope it runs as that user.
 	Fix string `json:"fix"`
+
+	// theirs says that it is no more than what another user's configuration asks for: nothing of the machine's is wrong, and it is a
+	// warning whatever its kind.
+	theirs bool
 }
 
 // Kind is a kind of findings.
@@ -41,7 +45,7 @@ var Kinds = []Kind{
 	{"openclaw-unit-enabled", Error, "OpenClaw's own unit, under any name, is still enabled or running", openclawUnit},
 	{"socket-not-enabled", Warning, "the socket is not opened at boot", each((*Scope).Installed, socketNotEnabled)},
 	{"socket-not-active", Warning, "the socket is enabled and not open", each((*Scope).Installed, socketNotActive)},
-	{"socket-port-taken", Error, "the socket has failed because the port was taken (Result=resources)", failed(socketPortTaken)},
+	{"socket-port-taken", Error, "the socket has failed because the port was taken (Result=resources)", each((*Scope).Installed, socketPortTaken)},
 	{"socket-start-limit", Error, "the socket has failed at systemd's start limit, its own or the service's", failed(socketStartLimit)},
 	{"socket-trigger-limit", Error, "the socket has failed at systemd's trigger limit", failed(socketTriggerLimit)},
 	{"socket-failed", Error, "the socket has failed for another reason, or its unit cannot be loaded", socketFailed},
@@ -52,6 +56,7 @@ var Kinds = []Kind{
 	{"main-pid-not-launcher", Error, "the main process of the service is not the launcher that answers", each((*Scope).Installed, mainPIDNotLauncher)},
 	{"launcher-not-answering", Error, "the launcher runs and does not answer, or hangs", each((*Scope).Installed, launcherNotAnswering)},
 	{"launcher-version", Warning, "the launcher that runs is of another version than this program", each((*Scope).answers, launcherVersion)},
+	{"program-replaceable", Error, "others than root can replace the program that the system's units start as root", each((*Scope).Installed, programReplaceable)},
 	{"launcher-name", Error, "a second OpenClaw would kill the launcher for its name or its command line", each((*Scope).Installed, launcherName)},
 	{"no-delegated-cgroup", Error, "the service has no control group of its own to put generations in", each((*Scope).Installed, noDelegation)},
 	{"worker-outside-cgroup", Error, "the worker is not in the control group of its unit", each((*Scope).Installed, workerOutside)},
@@ -104,7 +109,9 @@ func Examine(facts *Facts) []Finding {
 	findings := []Finding{}
 	for _, kind := range Kinds {
 		for _, finding := range kind.check(facts) {
-			finding.ID, finding.Severity = kind.ID, kind.Severity
+			if finding.ID, finding.Severity = kind.ID, kind.Severity; finding.theirs {
+				finding.Severity = Warning
+			}
 			findings = append(findings, finding)
 		}
 	}

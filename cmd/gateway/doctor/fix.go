@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -37,14 +38,46 @@ func (f *Facts) gateway(s *Scope, arguments ...string) string {
 	return s.Manager.As(f.UID, slices.Concat([]string{f.Program}, arguments, []string{"--" + string(s.Name)})...)
 }
 
-// edit opens the configuration; what has to be changed there stands behind it.
-func (f *Facts) edit(s *Scope, what string) string {
-	command := `"${EDITOR:-vi}" ` + say.Shell(s.Config.Path)
-	if f.UID != 0 && (s.Name == units.System || s.Manager.UID != f.UID) {
-		command = say.Shell("sudoedit", s.Config.Path)
+// install writes the units of a scope with a program, and in system scope says who they run as where no unit of ours does.
+func (f *Facts) install(s *Scope, program string, options ...string) string {
+	openclaws := slices.ContainsFunc(s.OpenClaw, func(u Unit) bool { return u.Name == units.Service })
+	if s.Name == units.System && (openclaws || !s.Service.exists()) {
+		owner := 0
+		if s.Config.Others != nil {
+			owner = s.Config.Others.UID
+		}
+		options = append(options, "--run-as", cmp.Or(s.Service.User, systemd.UserName(owner)))
 	}
-	// In one line: what comes after it would be a command.
-	return command + "  # " + strings.Join(strings.Fields(what), " ")
+	return s.Manager.As(f.UID, slices.Concat([]string{program, "install", "--" + string(s.Name)}, options)...)
+}
+
+// reinstall has the units of a scope run this program, or a copy of it where others can replace it or OpenClaw would kill it.
+func (f *Facts) reinstall(s *Scope) string {
+	program, restart := f.Program, f.systemctl(s.Manager, "restart", units.Service)
+	var steps []string
+	switch {
+	case s.Name == units.System && (f.Replaceable != nil || misnamed(f.Executable)), misnamed(f.Executable) && f.UID == 0:
+		steps, program = systemd.Secure(f.UID, f.Executable, f.Replaceable)
+	case misnamed(f.Executable):
+		program = filepath.Join(filepath.Dir(f.Executable), "gateway")
+		steps = append(steps, say.Shell("install", "-m", "755", f.Executable, program))
+	}
+	return then(append(steps, f.install(s, program), restart)...)
+}
+
+// edit opens the configuration, as the user whose it is; what has to be changed there stands in the sentence.
+func (f *Facts) edit(s *Scope) string {
+	editor := `"${EDITOR:-vi}" ` + say.Shell(s.Config.Path)
+	switch author := s.author(); {
+	case author == f.UID:
+		return editor
+	case author > 0:
+		return systemd.As(f.UID, author) + " " + editor
+	case author == 0:
+		return say.Shell("sudoedit", s.Config.Path)
+	default:
+		return f.systemctl(s.Manager, "cat", units.Service)
+	}
 }
 
 // line says where in the configuration a key stands, for a person who edits it.

@@ -71,6 +71,7 @@ func Gather(ctx context.Context, options Options) *Facts {
 	options.control = api.Control
 	g := &gatherer{Options: options, facts: &Facts{Asker: holders.Me(), Executable: holders.Executable(), Version: api.ProgramVersion()}}
 	f := g.facts
+	f.Replaceable = othersOf(f.Executable)
 	f.Scopes = g.scopes()
 	booted := systemd.Booted()
 	switch {
@@ -97,14 +98,17 @@ func Gather(ctx context.Context, options Options) *Facts {
 
 	g.keepRelevant()
 	g.ports(ctx)
-	intercepts := func(s *Scope) bool {
-		return s.configured() && s.Config.Loaded.Worker.Handoff == config.HandoffIntercept
-	}
-	if len(f.which(intercepts)) > 0 && !hasSeccompNotify() {
+	if len(f.which((*Scope).intercepts)) > 0 && !hasSeccompNotify() {
 		f.KernelLacks = append(f.KernelLacks, seccompNotify)
 	}
 	slices.SortFunc(f.Unknown, func(a, b Unknown) int { return cmp.Compare(a.What, b.What) })
 	return f
+}
+
+// othersOf says who else than root can replace a file; nil where that is nobody, or cannot be told.
+func othersOf(path string) *read.OthersError {
+	others, _ := errors.AsType[*read.OthersError](read.OnlyRoots(path))
+	return others
 }
 
 // look asks the manager and the launcher of a scope, at the same time.
@@ -274,6 +278,9 @@ func (g *gatherer) configuration(ctx context.Context, s *Scope) {
 	if c.Path == "" {
 		return
 	}
+	if s.Name == units.System {
+		c.Others = othersOf(c.Path)
+	}
 	loaded, err := config.Load(c.Path, s.owners()...)
 	var mistakes config.Errors
 	switch {
@@ -304,7 +311,8 @@ func configPath(s *Scope) string {
 			}
 		}
 	}
-	if s.Launcher != nil && s.Launcher.Config.Path != "" {
+	// Of a launcher of another user's it is that user's word.
+	if s.Launcher != nil && s.Launcher.Config.Path != "" && (s.Name == units.User || s.Listener.UID == 0 || s.Listener.UID == os.Geteuid()) {
 		return s.Launcher.Config.Path
 	}
 	if s.Name == units.User && s.Manager.UID != os.Geteuid() {
@@ -343,12 +351,7 @@ func (g *gatherer) ports(ctx context.Context) {
 			wanted = append(wanted, s.Config.Loaded.Listen...)
 		}
 		if s.Launcher != nil {
-			for _, socket := range s.Launcher.Sockets {
-				// One that is no address is no answer of a launcher's.
-				if address, err := netip.ParseAddrPort(socket.Address); err == nil {
-					wanted = append(wanted, address)
-				}
-			}
+			wanted = append(wanted, addressesOf(s.Launcher)...)
 		}
 		for _, address := range wanted {
 			if !slices.Contains(f.Wanted, address) {

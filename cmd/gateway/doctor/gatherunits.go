@@ -54,6 +54,9 @@ func (g *gatherer) units(ctx context.Context, s *Scope) {
 		default:
 			if unit.Name == units.Service {
 				s.Service = unit
+				if s.Name == units.System && unit.runsLauncher() {
+					s.Replaceable = othersOf(unit.Argv[0])
+				}
 			}
 			known := slices.ContainsFunc(s.OpenClaw, func(other Unit) bool { return other.Name == unit.Name })
 			if startsOpenClaw(unit) && !known {

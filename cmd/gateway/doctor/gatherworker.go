@@ -15,6 +15,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -75,7 +76,7 @@ func (g *gatherer) expose(s *Scope, path string, variables []string) {
 		}
 	}
 	s.Config.Exposed = append(s.Config.Exposed, Exposed{
-		Path: resolved, Mode: info.Mode(), Names: names, Owner: int(info.Sys().(*syscall.Stat_t).Uid),
+		Path: resolved, Mode: info.Mode(), Names: names, Owner: read.Owner(info), Others: othersOf(resolved),
 	})
 }
 

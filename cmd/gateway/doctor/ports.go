@@ -13,9 +13,9 @@ import (
 	"openclaw-gateway/units"
 )
 
-// held returns the processes with that role, each once.
+// held returns the processes with that role, each once, that have what root's word or the caller's asks for.
 func (f *Facts) held(role api.Role) []holders.Holder {
-	return slices.DeleteFunc(holders.Each(f.Sockets), func(h holders.Holder) bool { return h.Role != role || f.isMain(h) })
+	return slices.DeleteFunc(holders.Each(f.sockets()), func(h holders.Holder) bool { return h.Role != role || f.isMain(h) })
 }
 
 // isMain reports whether a holder is the main process of our own service, which got
@@ -46,7 +46,7 @@ func heldBy(role api.Role) func(*Facts) []Finding {
 		for _, h := range f.held(role) {
 			findings = append(findings, f.heldByHolder(h))
 		}
-		return findings
+		return append(findings, f.wished(role)...)
 	}
 }
 
@@ -70,7 +70,7 @@ func heldByForeign(f *Facts) []Finding {
 	for _, o := range f.otherUnits() {
 		findings = append(findings, o.Finding)
 	}
-	return findings
+	return append(findings, f.wished(api.RoleSystemd)...)
 }
 
 // otherUnit is a socket unit that is not ours and has the port.
@@ -99,7 +99,7 @@ func (f *Facts) otherUnits() []otherUnit {
 			others = append(others, f.otherUnit(h, address, unit, summary))
 		}
 	}
-	for _, socket := range f.Sockets {
+	for _, socket := range f.sockets() {
 		if s, unit := f.unseenUnit(socket); unit != nil {
 			h := holders.Holder{UID: socket.UID, Role: api.RoleSystemd, RunBy: holders.RunBy{Manager: s.Manager}}
 			summary := fmt.Sprintf("%s is held by systemd for another socket unit, %s", socket.Address, s.ofScope(unit.Name))
@@ -152,7 +152,7 @@ func (f *Facts) unseenUnit(socket holders.Socket) (*Scope, *Unit) {
 
 func heldByUnseen(f *Facts) []Finding {
 	var findings []Finding
-	for _, socket := range f.Sockets {
+	for _, socket := range f.sockets() {
 		if _, unit := f.unseenUnit(socket); unit != nil || !f.unseen(socket) {
 			continue
 		}
@@ -165,7 +165,7 @@ func heldByUnseen(f *Facts) []Finding {
 			Evidence: map[string]any{"addresses": []string{socket.Address.String()}, "inode": socket.Inode, "user": systemd.UserName(int(socket.UID))},
 		})
 	}
-	return findings
+	return append(findings, f.wished(holders.Unseen)...)
 }
 
 func twoScopes(f *Facts) []Finding {
@@ -182,16 +182,20 @@ func twoScopes(f *Facts) []Finding {
 			if len(both) == 0 {
 				continue
 			}
-			// The one that has the port stays, or else the first, which is the system's.
-			loser := other
-			if other.Socket.active() && !one.Socket.active() {
-				loser = one
-			}
-			findings = append(findings, Finding{
+			finding := Finding{
 				Summary:  fmt.Sprintf("%s and %s want %s, and only one can have it", one.ofScope(units.Socket), other.ofScope(units.Socket), say.List(both)),
 				Evidence: map[string]any{"addresses": both, "one": one.Socket.evidence(), "other": other.Socket.evidence()},
-				Fix:      f.disable(loser),
-			})
+			}
+			// The one that has the port stays, or else the first, which is the system's; but no user takes it from root's.
+			loser := other
+			if other.Socket.active() && !one.Socket.active() && f.theirs(one) == f.theirs(other) {
+				loser = one
+			}
+			if finding.Fix = f.disable(loser); f.theirs(loser) {
+				finding.theirs, finding.Fix = true, f.move(loser)
+				finding.Summary += fmt.Sprintf(": name another port in %s of user %s", loser.line("listen"), loser.User)
+			}
+			findings = append(findings, finding)
 		}
 	}
 	return findings
@@ -213,11 +217,15 @@ func openclawUnit(f *Facts) []Finding {
 	var findings []Finding
 	for i := range f.Scopes {
 		s := &f.Scopes[i]
+		wanted := f.granted()
+		if f.theirs(s) {
+			wanted = f.Wanted // it is this user's in any case
+		}
 		for _, unit := range s.OpenClaw {
 			// Of the service's name, it is what our own socket would start.
 			triggered := unit.Name == units.Service && s.Socket.exists()
 			// With a port of its own, as another profile has, it is nobody's rival.
-			elsewhere := unit.Port != 0 && !slices.ContainsFunc(f.Wanted, func(a netip.AddrPort) bool { return int(a.Port()) == unit.Port })
+			elsewhere := unit.Port != 0 && !slices.ContainsFunc(wanted, func(a netip.AddrPort) bool { return int(a.Port()) == unit.Port })
 			if !triggered && (elsewhere || !unit.enabled() && !unit.running()) {
 				continue
 			}
@@ -226,7 +234,7 @@ func openclawUnit(f *Facts) []Finding {
 			case triggered:
 				// "gateway install" leaves alone what it has not written.
 				move := s.Manager.As(f.UID, "mv", unit.Path, unit.Path+".bak")
-				fix = then(fix, move, f.gateway(s, "install", "--now"))
+				fix = then(fix, move, f.install(s, f.Program, "--now"))
 			case slices.Contains([]string{"transient", "static", "generated"}, unit.FileState): // none can be disabled
 				fix = f.systemctl(s.Manager, "stop", unit.Name)
 			}

@@ -2,9 +2,11 @@ package doctor
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/units"
 )
 
@@ -16,9 +18,10 @@ func systemdOld(f *Facts) []Finding {
 		return nil
 	}
 	return []Finding{{
-		Summary:  fmt.Sprintf("systemd is version %d, and the units need %d", f.Systemd, oldestSystemd),
+		Summary: fmt.Sprintf("systemd is version %d, and the units need %d, as Debian 12, Ubuntu 22.10, RHEL 9.2 and later have: "+
+			"until then the launcher can be run by hand", f.Systemd, oldestSystemd),
 		Evidence: map[string]any{"version": f.Systemd, "needs": oldestSystemd},
-		Fix:      fmt.Sprintf("%s run  # without systemd, until the system has %d: Debian 12, Ubuntu 22.10, RHEL 9.2 or later", f.Program, oldestSystemd),
+		Fix:      say.Shell(f.Program, "run"),
 	}}
 }
 
@@ -26,17 +29,22 @@ func kernelOld(f *Facts) []Finding {
 	if len(f.KernelLacks) == 0 {
 		return nil
 	}
-	finding := Finding{
-		Summary:  fmt.Sprintf("Linux %s lacks %s", f.Kernel, strings.Join(f.KernelLacks, ", ")),
-		Evidence: map[string]any{"release": f.Kernel, "lacks": f.KernelLacks},
-		Fix:      "uname -r  # boot Linux 5.14 or later, with cgroup2: Debian 12, Ubuntu 22.04, RHEL 9 or later have it",
+	summary := fmt.Sprintf("Linux %s lacks %s", f.Kernel, strings.Join(f.KernelLacks, ", "))
+	evidence := map[string]any{"release": f.Kernel, "lacks": f.KernelLacks}
+	if len(f.KernelLacks) > 1 || f.KernelLacks[0] != seccompNotify {
+		return []Finding{{
+			Summary:  summary + ": boot Linux 5.14 or later, with cgroup2, as Debian 12, Ubuntu 22.04, RHEL 9 and later have it",
+			Evidence: evidence, Fix: "uname -r",
+		}}
 	}
-	if len(f.KernelLacks) == 1 && f.KernelLacks[0] == seccompNotify {
-		for _, s := range f.which((*Scope).configured) {
-			finding.Fix = f.edit(s, s.line("worker.handoff")+": auto")
-		}
+	var findings []Finding
+	for _, s := range f.which((*Scope).intercepts) {
+		findings = append(findings, Finding{
+			Summary:  summary + ": make " + s.line("worker.handoff") + " auto",
+			Evidence: s.evidence(maps.Clone(evidence)), Fix: f.edit(s), theirs: f.theirs(s),
+		})
 	}
-	return []Finding{finding}
+	return findings
 }
 
 func backlogSmall(f *Facts, s *Scope) *Finding {
@@ -67,11 +75,16 @@ func somaxconnSmall(f *Facts, s *Scope) *Finding {
 	if f.Somaxconn == 0 || s.Socket.Backlog <= f.Somaxconn {
 		return nil
 	}
-	return &Finding{
+	finding := &Finding{
 		Summary:  fmt.Sprintf("the kernel lets only %d clients wait, and %s says %d", f.Somaxconn, s.ofScope(units.Socket), s.Socket.Backlog),
 		Evidence: map[string]any{"somaxconn": f.Somaxconn, "unit": s.Socket.Backlog},
 		Fix:      f.asRoot("sysctl", "-w", fmt.Sprintf("net.core.somaxconn=%d", s.Socket.Backlog)),
 	}
+	if f.theirs(s) { // who may ask for any number
+		finding.Fix, finding.theirs = f.systemctl(s.Manager, "edit", units.Socket), true
+		finding.Summary += ": Backlog= can say less"
+	}
+	return finding
 }
 
 func noLinger(f *Facts, s *Scope) *Finding {

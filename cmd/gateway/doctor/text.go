@@ -31,10 +31,11 @@ func NewReport(facts *Facts) Report {
 }
 
 // Exit is the exit status: 0 nothing was found, 1 something was, 2 nothing was, and
-// what ought to be looked at could not be.
+// what ought to be looked at could not be. What another user merely asks for does not count: everybody could have root's
+// doctor fail by it.
 func (r Report) Exit() int {
 	switch {
-	case len(r.Findings) > 0:
+	case slices.ContainsFunc(r.Findings, func(f Finding) bool { return !f.theirs }):
 		return 1
 	case r.essential:
 		return 2
@@ -80,8 +81,10 @@ func (r Report) Text(p say.Painter) string {
 		fmt.Fprintf(&b, "not looked at: %s\n", say.Printable(unknown))
 	}
 	switch {
-	case len(r.Findings) > 0:
+	case len(r.Findings) > 0 && r.Exit() == 1:
 		fmt.Fprintf(&b, "%s\n", say.Count(len(r.Findings), "finding"))
+	case len(r.Findings) > 0:
+		fmt.Fprintf(&b, "%s, and nothing of the machine's: another user asks for what they cannot have\n", say.Count(len(r.Findings), "finding"))
 	case r.essential:
 		fmt.Fprintf(&b, "nothing found, as far as could be looked: %s\n", r.looked)
 	default:

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/units"
@@ -25,7 +26,7 @@ func socketNotEnabled(f *Facts, s *Scope) *Finding {
 	switch {
 	case !s.Socket.exists():
 		finding.Summary = fmt.Sprintf("%s is missing: the service gets no sockets from systemd", s.ofScope(units.Socket))
-		finding.Fix = f.gateway(s, "install", "--now")
+		finding.Fix = f.install(s, f.Program, "--now")
 	case s.Socket.LoadState == "masked":
 		finding.Fix = then(f.systemctl(s.Manager, "unmask", units.Socket), finding.Fix)
 	}
@@ -56,27 +57,63 @@ func (f *Facts) resetAndStart(s *Scope, reset ...string) string {
 	return then(f.systemctl(s.Manager, append([]string{"reset-failed"}, reset...)...), f.systemctl(s.Manager, "start", units.Socket))
 }
 
-func socketPortTaken(f *Facts, s *Scope) (summary, fix string) {
-	if s.Socket.Result != resultResources {
-		return "", ""
+func socketPortTaken(f *Facts, s *Scope) *Finding {
+	if s.Socket.ActiveState != "failed" || s.Socket.Result != resultResources {
+		return nil
 	}
 	var steps, who []string
 	inTheWay := func(a netip.AddrPort) bool { return slices.ContainsFunc(s.Socket.Listen, overlaps(a)) }
-	summary = s.ofScope(units.Socket) + " could not bind its addresses"
+	summary := s.ofScope(units.Socket) + " could not bind its addresses"
+	finding := func(fix string) *Finding {
+		return &Finding{Summary: summary, Evidence: map[string]any{"result": s.Socket.Result}, Fix: fix}
+	}
+	// wish is for another user's unit: it gives way.
+	wish := func() *Finding {
+		summary += fmt.Sprintf(", which another has: name another port in %s", s.line("listen"))
+		wish := finding(then(f.move(s), f.systemctl(s.Manager, "start", units.Socket)))
+		wish.theirs = true
+		return wish
+	}
 	for i := range f.Scopes {
-		// As two-scopes-one-port says: who has the port serves, and nothing of it is to be killed.
-		if o := &f.Scopes[i]; o.Manager != s.Manager && o.Socket.active() && slices.ContainsFunc(o.Socket.Listen, inTheWay) {
-			return summary + "; the port is held by " + o.ofScope(units.Socket), f.disable(s)
+		o := &f.Scopes[i]
+		if o.Manager == s.Manager || !o.Socket.active() || !slices.ContainsFunc(o.Socket.Listen, inTheWay) {
+			continue
+		}
+		if f.theirs(s) {
+			return wish()
+		}
+		summary += "; the port is held by " + o.ofScope(units.Socket)
+		switch {
+		case f.theirs(o):
+			summary += ": name another port there"
+			return finding(then(f.move(o), f.systemctl(s.Manager, "start", units.Socket)))
+		default:
+			// As two-scopes-one-port says: who has the port serves, and nothing of it is to be killed.
+			return finding(f.disable(s))
+		}
+	}
+	sockets, own := f.sockets(), wishOf(s)
+	if f.theirs(s) {
+		sockets = f.Sockets
+		another := func(h holders.Holder) bool {
+			return slices.ContainsFunc(h.Addresses, inTheWay) && !own.holds(h) && !f.isMain(h) && !f.isUnit(h)
+		}
+		if slices.ContainsFunc(holders.Each(sockets), another) {
+			return wish()
 		}
 	}
 	for _, role := range []api.Role{api.RoleOrphan, api.RoleRival, api.RoleForeign, api.RoleLauncher, api.RoleWorker} {
-		for _, h := range f.held(role) {
-			if !slices.ContainsFunc(h.Addresses, inTheWay) {
+		for _, h := range holders.Each(sockets) {
+			if h.Role != role || f.isMain(h) || !slices.ContainsFunc(h.Addresses, inTheWay) {
 				continue
 			}
 			who = append(who, fmt.Sprintf("pid %d (%s)", h.PID, h.Role))
+			step := h.Remedy(f.Asker).Command
+			if f.theirs(s) {
+				step = f.remedy(h, own.uid)
+			}
 			// A launcher takes its worker along.
-			if step := h.Remedy(f.Asker).Command; role != api.RoleWorker && !slices.Contains(steps, step) {
+			if role != api.RoleWorker && !slices.Contains(steps, step) {
 				steps = append(steps, step)
 			}
 		}
@@ -95,7 +132,7 @@ func socketPortTaken(f *Facts, s *Scope) (summary, fix string) {
 	} else {
 		summary += ": clients are refused; nobody holds them any more that can be seen"
 	}
-	return summary, then(append(steps, f.systemctl(s.Manager, "start", units.Socket))...)
+	return finding(then(append(steps, f.systemctl(s.Manager, "start", units.Socket))...))
 }
 
 func socketStartLimit(f *Facts, s *Scope) (summary, fix string) {
@@ -133,7 +170,7 @@ func socketNotLoaded(f *Facts, s *Scope) *Finding {
 	return &Finding{
 		Summary:  fmt.Sprintf("systemd cannot load %s (%s)", s.ofScope(units.Socket), s.Socket.LoadState),
 		Evidence: map[string]any{"load_state": s.Socket.LoadState, "file": s.Socket.Path},
-		Fix:      f.gateway(s, "install", "--now"),
+		Fix:      f.install(s, f.Program, "--now"),
 	}
 }
 
@@ -166,17 +203,17 @@ func serviceFailed(f *Facts, s *Scope) *Finding {
 	}
 	if service.SubState == "auto-restart" {
 		finding.Summary = fmt.Sprintf("the launcher of %s ends as soon as systemd starts it", s.ofScope(units.Service))
-		finding.Fix = f.gateway(s, "logs") + "  # says why"
+		finding.Fix = f.gateway(s, "logs") // says why
 	}
 	// What systemd says when there is no such program (EXIT_EXEC, systemd.exec(5)).
 	if service.ExitStatus == 203 && len(service.Argv) > 0 {
 		finding.Summary += ": its program cannot be executed, " + service.Argv[0]
-		finding.Fix = then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service))
+		finding.Fix = f.reinstall(s)
 	}
 	// systemd keeps what has failed, also without its file.
 	if !service.exists() {
 		finding.Summary += ", and its unit file is gone"
-		finding.Fix = then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service))
+		finding.Fix = f.reinstall(s)
 	}
 	return &finding
 }
@@ -201,7 +238,7 @@ func listenDiffers(f *Facts, s *Scope) *Finding {
 		Evidence: map[string]any{
 			"listen": say.Addresses(s.Config.Loaded.Listen), "socket": say.Addresses(s.Socket.Listen), "config": s.Config.Path,
 		},
-		Fix: f.gateway(s, "install"),
+		Fix: f.install(s, f.Program),
 	}
 }
 
@@ -230,7 +267,7 @@ func mainPIDNotLauncher(f *Facts, s *Scope) *Finding {
 		Summary: fmt.Sprintf("the main process of %s is %d, and the launcher that answers is %d: systemd watches and restarts the wrong one",
 			s.ofScope(units.Service), s.Service.MainPID, answers),
 		Evidence: map[string]any{"main_pid": s.Service.MainPID, "launcher_pid": answers, "exec_start": say.CommandLine(s.Service.Argv)},
-		Fix:      then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service)),
+		Fix:      f.reinstall(s),
 	}
 	if s.Launcher.Launcher.Holder == api.FromItself {
 		finding.Summary = fmt.Sprintf("a launcher was started by hand, pid %d, and keeps the one of %s from starting", answers, s.ofScope(units.Service))
@@ -274,15 +311,15 @@ func launcherVersion(f *Facts, s *Scope) *Finding {
 	if s.Launcher.Version == f.Version {
 		return nil
 	}
-	fix := f.systemctl(s.Manager, "restart", units.Service)
+	fix, byHand := f.systemctl(s.Manager, "restart", units.Service), ""
 	switch {
 	case s.Launcher.Launcher.Holder == api.FromItself:
-		fix = f.kill(s.Listener) + fmt.Sprintf("  # then start it again with: %s run", f.Program)
+		fix, byHand = f.kill(s.Listener), "; it was started by hand, and has to be so again"
 	case len(s.Service.Argv) > 0 && s.Service.Argv[0] != f.Executable:
-		fix = then(f.gateway(s, "install"), fix)
+		fix = f.reinstall(s)
 	}
 	return &Finding{
-		Summary:  fmt.Sprintf("the launcher that runs is version %s, this program is %s", s.Launcher.Version, f.Version),
+		Summary:  fmt.Sprintf("the launcher that runs is version %s, this program is %s%s", s.Launcher.Version, f.Version, byHand),
 		Evidence: map[string]any{"launcher": s.Launcher.Version, "program": f.Version, "pid": s.Launcher.Launcher.PID},
 		Fix:      fix,
 	}
@@ -296,20 +333,33 @@ func launcherName(f *Facts, s *Scope) *Finding {
 	if !openclaw.Kills(filepath.Base(path), s.Service.Argv) {
 		return nil
 	}
-	better := filepath.Join(filepath.Dir(path), "gateway")
-	if strings.Contains(strings.ToLower(filepath.Base(path)), "openclaw") {
+	if misnamed(path) {
 		return &Finding{
 			Summary: fmt.Sprintf("the launcher's program is named %s: a second OpenClaw takes a listening process with openclaw in its name "+
 				"for a stale gateway and kills it", filepath.Base(path)),
 			Evidence: map[string]any{"program": path, "exec_start": say.CommandLine(s.Service.Argv)},
-			Fix: then(f.asRoot("install", path, better), s.Manager.As(f.UID, better, "install", "--"+string(s.Name)),
-				f.systemctl(s.Manager, "restart", units.Service)),
+			Fix:      f.reinstall(s),
 		}
 	}
 	return &Finding{
-		Summary:  "the launcher's command line looks like that of OpenClaw: a second OpenClaw takes it for a stale gateway and kills it",
+		Summary: "the launcher's command line looks like that of OpenClaw: a second OpenClaw takes it for a stale gateway and kills it; " +
+			"no argument of ExecStart= may be OpenClaw's entry file",
 		Evidence: map[string]any{"exec_start": say.CommandLine(s.Service.Argv)},
-		Fix:      f.systemctl(s.Manager, "edit", "--full", units.Service) + "  # no argument of ExecStart may be OpenClaw's entry file",
+		Fix:      f.systemctl(s.Manager, "edit", "--full", units.Service),
+	}
+}
+
+// misnamed reports whether a second OpenClaw would kill a launcher for the name of its program.
+func misnamed(path string) bool { return openclaw.Kills(filepath.Base(path), nil) }
+
+func programReplaceable(f *Facts, s *Scope) *Finding {
+	if s.Replaceable == nil {
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("%v: %s starts it as root", s.Replaceable, s.ofScope(units.Socket)),
+		Evidence: map[string]any{"program": s.Replaceable.Path, "at": s.Replaceable.At},
+		Fix:      f.reinstall(s),
 	}
 }
 
@@ -319,9 +369,9 @@ func noDelegation(f *Facts, s *Scope) *Finding {
 		return nil
 	}
 	return &Finding{
-		Summary:  s.ofScope(units.Service) + " may not make control groups: what a generation leaves is found by descent only",
+		Summary: fmt.Sprintf("%s may not make control groups: what a generation leaves is found by descent only; "+
+			"if the command does not help, a drop-in says Delegate=no, which `%s` shows", s.ofScope(units.Service), f.systemctl(s.Manager, "cat", units.Service)),
 		Evidence: map[string]any{"delegate": s.Service.Delegate, "worker_cgroup": s.Worker.Cgroup},
-		Fix: then(f.gateway(s, "install"), f.systemctl(s.Manager, "restart", units.Service)) +
-			"  # if it stays, a drop-in says Delegate=no: " + f.systemctl(s.Manager, "cat", units.Service),
+		Fix:      f.reinstall(s),
 	}
 }

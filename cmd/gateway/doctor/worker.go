@@ -73,9 +73,10 @@ func workerOtherPort(f *Facts, s *Scope) *Finding {
 			key = "worker.command"
 		}
 		return &Finding{
-			Summary:  fmt.Sprintf("%s makes OpenClaw listen on port %d, and listen has %s", s.line(key), port, say.Addresses(listen)),
+			Summary: fmt.Sprintf("%s makes OpenClaw listen on port %d, and listen has %s: write port %d instead of %d there",
+				s.line(key), port, say.Addresses(listen), listen[0].Port(), port),
 			Evidence: map[string]any{"port": port, "listen": say.Addresses(listen), "config": s.Config.Path},
-			Fix:      f.edit(s, fmt.Sprintf("%s: port %d instead of %d", s.line(key), listen[0].Port(), port)),
+			Fix:      f.edit(s),
 		}
 	}
 	if len(s.Worker.Elsewhere) == 0 || s.Launcher == nil {
@@ -83,9 +84,10 @@ func workerOtherPort(f *Facts, s *Scope) *Finding {
 	}
 	other := say.Addresses(s.Worker.Elsewhere)
 	return &Finding{
-		Summary:  fmt.Sprintf("the worker, pid %d, listens on %s and does not answer on %s", s.Launcher.Worker.PID, other, say.Addresses(listen)),
+		Summary: fmt.Sprintf("the worker, pid %d, listens on %s and does not answer on %s: make it listen there by %s",
+			s.Launcher.Worker.PID, other, say.Addresses(listen), s.line("worker.command")),
 		Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "listens_on": other, "listen": say.Addresses(listen)},
-		Fix:      f.edit(s, fmt.Sprintf("%s: make it listen on %s", s.line("worker.command"), say.Addresses(listen))),
+		Fix:      f.edit(s),
 	}
 }
 
@@ -107,10 +109,10 @@ func workerClash(f *Facts, s *Scope) *Finding {
 			continue
 		}
 		return &Finding{
-			Summary:  fmt.Sprintf("with --bind %s OpenClaw binds %s, which overlaps %s of listen and is not equal to it", bind, address, held),
+			Summary: fmt.Sprintf("with --bind %s OpenClaw binds %s, which overlaps %s of listen and is not equal to it: make it %s in %s, "+
+				"and run \"gateway install\" then; or change --bind in %s", bind, address, held, address, s.line("listen"), s.line("worker.command")),
 			Evidence: map[string]any{"binds": address.String(), "held": held.String(), "config": s.Config.Path},
-			Fix: f.edit(s, fmt.Sprintf("%s: make it %s, and run \"gateway install\" then; or change --bind in %s",
-				s.line("listen"), address, s.line("worker.command"))),
+			Fix:      f.edit(s),
 		}
 	}
 	return nil
@@ -148,9 +150,10 @@ func workerRestarting(f *Facts, s *Scope) *Finding {
 		return nil
 	}
 	return &Finding{
-		Summary:  "the worker has failed, and the launcher waits before it starts the next one",
+		Summary: fmt.Sprintf("the worker has failed, and the launcher waits before it starts the next one: the journal says why; "+
+			"when that is mended, `%s` starts it at once", f.gateway(s, "restart")),
 		Evidence: said(s.Launcher),
-		Fix:      f.gateway(s, "logs") + "  # says why; then: " + f.gateway(s, "restart"),
+		Fix:      f.gateway(s, "logs"),
 	}
 }
 
@@ -159,9 +162,9 @@ func programMissing(f *Facts, s *Scope) *Finding {
 		return nil
 	}
 	return &Finding{
-		Summary:  s.Config.Missing,
+		Summary:  fmt.Sprintf("%s: %s needs the whole path of a program that is there", s.Config.Missing, s.line("worker.command")),
 		Evidence: map[string]any{"command": s.Config.Loaded.Worker.Command[0], "config": s.Config.Path},
-		Fix:      f.edit(s, s.line("worker.command")+": the whole path of a program that is there"),
+		Fix:      f.edit(s),
 	}
 }
 
@@ -176,9 +179,10 @@ func nodeTooOld(f *Facts, s *Scope) *Finding {
 		return nil
 	}
 	return &Finding{
-		Summary:  fmt.Sprintf("%s is Node.js %s, and OpenClaw %s needs %s", node.Program, node.Version, node.OpenClaw, node.Range),
+		Summary: fmt.Sprintf("%s is Node.js %s, and OpenClaw %s needs %s: name such a one in %s", node.Program, node.Version, node.OpenClaw,
+			node.Range, s.line("worker.command")),
 		Evidence: map[string]any{"node": node.Program, "version": node.Version, "needs": node.Range, "openclaw": node.OpenClaw},
-		Fix:      f.edit(s, fmt.Sprintf("%s: a Node.js %s", s.line("worker.command"), node.Range)),
+		Fix:      f.edit(s),
 	}
 }
 
@@ -190,7 +194,7 @@ func configInvalid(f *Facts, s *Scope) *Finding {
 	finding := Finding{
 		Summary:  fmt.Sprintf("%s has %s", s.Config.Path, say.Count(len(mistakes), "mistake")),
 		Evidence: map[string]any{"mistakes": mistakes},
-		Fix:      f.edit(s, mistakes[0]),
+		Fix:      f.edit(s),
 	}
 	if s.Launcher != nil {
 		finding.Evidence["worker"] = s.Launcher.Worker.State
@@ -206,9 +210,10 @@ func configRejected(f *Facts, s *Scope) *Finding {
 		return nil
 	}
 	return &Finding{
-		Summary:  "the configuration as it is was not applied; the last one that worked is in use",
+		Summary: fmt.Sprintf("the configuration as it is was not applied; the last one that worked is in use: an edit is applied at once, "+
+			"and `%s` tries the file again as it is", f.gateway(s, "reload")),
 		Evidence: map[string]any{"reason": s.Launcher.Config.Error, "config": s.Launcher.Config.Path, "worker": s.Launcher.Worker.State},
-		Fix:      f.edit(s, "then it is applied at once; "+f.gateway(s, "reload")+" tries the file again as it is"),
+		Fix:      f.edit(s),
 	}
 }
 
@@ -216,15 +221,21 @@ func secretsReadable(f *Facts) []Finding {
 	var findings []Finding
 	for _, s := range f.which((*Scope).hasFile) {
 		for _, file := range s.Config.Exposed {
-			var fix string
-			// The service has to read it still.
-			if reader := s.reader(); reader >= 0 && reader != file.Owner && reader != 0 {
+			summary, fix := fmt.Sprintf("%s can be read by every user, and holds what looks like secrets", file.Path), ""
+			switch reader := s.reader(); {
+			case file.Owner == reader && reader > 0:
+				fix = systemd.As(f.UID, reader, "chmod", "600", file.Path)
+			case file.Owner != 0 || file.Others != nil || s.author() != 0:
+				// Nobody but its owner may change it, and whose word names it is not the owner.
+				summary += fmt.Sprintf("; it is user %s's: name another one in %s", systemd.UserName(file.Owner), s.line("worker.environment_file"))
+				fix = f.edit(s)
+			case reader > 0: // the service has to read it still
 				fix = then(f.asRoot("chown", systemd.UserName(reader), file.Path), f.asRoot("chmod", "600", file.Path))
-			} else {
-				fix = f.AsOwner(file.Owner, "chmod", "600", file.Path)
+			default:
+				fix = f.asRoot("chmod", "600", file.Path)
 			}
 			findings = append(findings, Finding{
-				Summary:  fmt.Sprintf("%s can be read by every user, and holds what looks like secrets", file.Path),
+				Summary:  summary,
 				Evidence: s.evidence(map[string]any{"mode": fmt.Sprintf("%04o", file.Mode.Perm()), "names": file.Names, "owner": systemd.UserName(file.Owner)}),
 				Fix:      fix,
 			})
