@@ -1,29 +1,17 @@
-// Package say is how things are written for people: a command line, with its secrets masked, and nothing that disturbs a terminal.
 package say
 
 import (
-	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-const (
-	secretName  = `[\w.-]*(?:token|passw|passphrase|secret|api[_-]?key|credential)[\w.-]*`
-	longCommand = 200 // characters: what a person still reads in a line of `gateway status`
-)
+// longCommand is in characters: what a person still reads in a line of `gateway status`.
+const longCommand = 200
 
-var (
-	secretWord = regexp.MustCompile(`(?i)^` + secretName + `$`)
-	secretFlag = regexp.MustCompile(`(?i)^--?` + secretName + `$`)
-	// A shell's -c has flags within one argument, and a process that sets its title leaves all of them in one.
-	secretValue = regexp.MustCompile(`(?i)(` + secretName + `=|--?` + secretName + `\s+)("[^"]*"|'[^']*'|\S+)`)
-)
-
-// IsSecret reports whether the name of a variable looks like that of a secret.
-func IsSecret(name string) bool { return secretWord.MatchString(name) }
+// longArgument is in bytes: of a longer one no more is looked at.
+const longArgument = 4 << 10
 
 // CommandLine joins argv for people, with secrets masked.
 func CommandLine(argv []string) string {
@@ -40,15 +28,22 @@ func Command(name string, argv []string) string {
 	if strings.Join(argv, "") == "" {
 		return quote("[" + name + "]")
 	}
-	words := make([]string, len(argv))
-	masked := false
-	for i, arg := range argv {
-		if masked && !strings.HasPrefix(arg, "--") {
-			words[i], masked = "***", false
-			continue
+	var words []string
+	masked, length := false, 0
+	for _, arg := range argv {
+		if length > longCommand {
+			break // of megabytes of them
 		}
-		masked = secretFlag.MatchString(arg)
-		words[i] = quote(maskValues(arg))
+		arg = Cut(arg, longArgument)
+		word := hidden
+		if masked && !strings.HasPrefix(arg, "--") {
+			// Authorization:, Bearer, and only then the secret.
+			masked = scheme.MatchString(arg)
+		} else {
+			masked = masks(arg)
+			word = quote(maskValues(arg))
+		}
+		words, length = append(words, word), length+utf8.RuneCountInString(word)+1
 	}
 	joined := strings.Join(words, " ")
 	if utf8.RuneCountInString(joined) > longCommand {
@@ -57,29 +52,11 @@ func Command(name string, argv []string) string {
 	return joined
 }
 
-func maskValues(arg string) string {
-	// `--token=two words` is one argument, so all that follows is its value.
-	if name, _, ok := strings.Cut(arg, "="); ok && secretFlag.MatchString(name) {
-		return name + "=***"
-	}
-	return secretValue.ReplaceAllString(arg, "${1}***")
-}
-
-func harmless(r rune) bool { return unicode.IsPrint(r) && r != utf8.RuneError }
+func printable(r rune) bool { return unicode.IsPrint(r) && r != utf8.RuneError }
 
 func quote(arg string) string {
-	if arg == "" || strings.ContainsFunc(arg, func(r rune) bool { return !harmless(r) || r == ' ' || r == '"' }) {
+	if arg == "" || strings.ContainsFunc(arg, func(r rune) bool { return !printable(r) || r == ' ' || r == '"' }) {
 		return strconv.Quote(arg)
 	}
 	return arg
-}
-
-// URL is a URL without what may be a secret in it: a password, or the query.
-func URL(target string) string {
-	u, err := url.Parse(target)
-	if err != nil {
-		return target
-	}
-	u.RawQuery = ""
-	return u.Redacted()
 }

@@ -80,6 +80,7 @@ func FuzzSay(f *testing.F) {
 		wantPrintable(t, Command(a, []string{b, a}), "")
 		wantPrintable(t, Command(a, nil), "")
 		wantPrintable(t, CommandLine([]string{a, b}), "")
+		wantPrintable(t, Printable(URL(a)), "")
 		for _, w := range []func(*bytes.Buffer) *Writer{
 			func(out *bytes.Buffer) *Writer { return NewWriter(out) },
 			func(out *bytes.Buffer) *Writer { return NewJSONWriter(out) },

@@ -29,7 +29,7 @@ func shellWord(word string) string {
 	if plainWord.MatchString(word) {
 		return word
 	}
-	if strings.ContainsFunc(word, func(r rune) bool { return !harmless(r) }) {
+	if strings.ContainsFunc(word, func(r rune) bool { return !printable(r) }) {
 		return escapedWord(word)
 	}
 	if !strings.ContainsAny(word, `\'`) {

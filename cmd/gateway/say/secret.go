@@ -1,0 +1,184 @@
+package say
+
+import (
+	"encoding/base64"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// hidden stands where something is not shown.
+const hidden = "***"
+
+var (
+	// A word of a name: apiKey and API_KEY have two.
+	nameWord = regexp.MustCompile(`[A-Z]?[a-z0-9]+|[A-Z0-9]+`)
+	// Names of secrets have this anywhere, but for those of harmless.
+	secretPart = regexp.MustCompile(`(?i)token|passw|passphrase|passcode|secret|api[._-]?key|credential`)
+	harmless   = regexp.MustCompile(`(?i)tokeni[sz]|^-*(max|min|num|n)[._-]?(\w+[._-])?tokens$`)
+	// Or they end in one of these words, the longer of which are written as one: AUTHKEY.
+	secretEnd  = []string{"pass", "key", "auth", "authorization", "bearer", "cookie", "creds", "cred", "jwt", "otp"}
+	secretTail = regexp.MustCompile(`(api|access|private|auth|master|signing|encryption|ssh|secret)keys?$|[^m]pass$`)
+	otherTail  = []string{"bypass", "trespass", "overpass", "underpass", "surpass"}
+	// What comes before such a word can say that it is none.
+	otherBefore = []string{"public", "pub", "no", "skip", "disable", "without"}
+)
+
+// IsSecret reports whether the name of a variable or of an option looks like that of a secret.
+func IsSecret(name string) bool {
+	if harmless.MatchString(name) {
+		return false
+	}
+	if secretPart.MatchString(name) {
+		return true
+	}
+	words := nameWord.FindAllString(name, -1)
+	if len(words) == 0 {
+		return false
+	}
+	last, before := strings.ToLower(words[len(words)-1]), strings.ToLower(strings.Join(words[max(0, len(words)-2):len(words)-1], ""))
+	switch {
+	case slices.Contains(otherBefore, before) || slices.Contains(otherTail, last):
+		return false
+	case last == "pwd": // the working directory, as a variable of its own
+		return before != "" && before != "old" || strings.HasPrefix(name, "-")
+	case last == "keys":
+		return secretTail.MatchString(before + last)
+	}
+	return slices.Contains(secretEnd, last) || secretTail.MatchString(last)
+}
+
+var (
+	urlScheme = regexp.MustCompile(`(?i)[a-z][a-z0-9+.-]*://`)
+	webScheme = regexp.MustCompile(`(?i)(https?|wss?|ftp)://$`)
+	bearer    = regexp.MustCompile(`(?i)\b(bearer\s+)[^\s"']+`)
+	basic     = regexp.MustCompile(`(?i)\b(basic\s+)([a-z0-9+/_-]+)=*`)
+	// The scheme, without its credentials.
+	scheme = regexp.MustCompile(`(?i)(?:^|[\s:])(?:bearer|basic)$`)
+	// A shell's -c has options within one argument, and a process that sets its title leaves all of them in one.
+	named  = regexp.MustCompile(`(?:^|[\s"'(=;])(--?[\w.-]*\w)\s+|([\w.-]*\w)["']?(\s*:\s*|=)`)
+	quoted = regexp.MustCompile(`^(?:"[^"]*"?|'[^']*'?)`)
+	spaced = regexp.MustCompile(`^[^\s]+`)
+	line   = regexp.MustCompile(`^[^\n]+`)
+	// A header of HTTP, or a member of JSON.
+	inSingle = regexp.MustCompile(`^[^'\n]+`)
+	inDouble = regexp.MustCompile(`^[^"\n]+`)
+	whole    = regexp.MustCompile(`(?s)^.+`)
+	option   = regexp.MustCompile(`^(--?[\w.-]*\w|[\w.-]*\w:)$`)
+)
+
+// masks reports whether it is the next argument that is to be masked.
+func masks(arg string) bool {
+	return option.MatchString(arg) && IsSecret(strings.TrimSuffix(arg, ":")) || scheme.MatchString(arg)
+}
+
+// maskValues hides what is a secret in an argument: what stands behind a name of one, what shows who somebody is in HTTP, and
+// the user of a URL.
+func maskValues(arg string) string {
+	arg = maskUsers(arg)
+	arg = bearer.ReplaceAllString(arg, "${1}"+hidden)
+	arg = basic.ReplaceAllStringFunc(arg, func(said string) string {
+		parts := basic.FindStringSubmatch(said)
+		// RFC 7617: base64 of a name, a colon and a password.
+		for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			if plain, _ := encoding.DecodeString(parts[2]); strings.Contains(string(plain), ":") {
+				return parts[1] + hidden
+			}
+		}
+		return said
+	})
+	var b strings.Builder
+	for begin := true; ; begin = false {
+		at := named.FindStringSubmatchIndex(arg)
+		if at == nil {
+			return b.String() + arg
+		}
+		name, value := "", spaced
+		switch {
+		case at[2] >= 0:
+			name = arg[at[2]:at[3]]
+		case arg[at[6]:at[7]] == "=":
+			name = arg[at[4]:at[5]]
+			if begin && at[0] == 0 {
+				value = whole // `--token=two words` is one argument
+			}
+		default:
+			name, value = arg[at[4]:at[5]], line
+			if before := arg[:at[4]]; strings.HasSuffix(before, "'") {
+				value = inSingle
+			} else if strings.HasSuffix(before, `"`) {
+				value = inDouble
+			}
+		}
+		host := strings.HasSuffix(arg[:at[0]], "//")
+		b.WriteString(arg[:at[1]])
+		arg = arg[at[1]:]
+		if host || !IsSecret(name) || at[2] >= 0 && strings.HasPrefix(arg, "--") {
+			continue
+		}
+		rest := quoted.FindString(arg)
+		if rest == "" || value == whole {
+			rest = value.FindString(arg)
+		}
+		if rest != "" {
+			b.WriteString(hidden)
+			arg = arg[len(rest):]
+		}
+	}
+}
+
+// maskUsers hides the user of each URL, who for a web server often is a token, and for ssh a name.
+func maskUsers(text string) string {
+	var b strings.Builder
+	for {
+		at := urlScheme.FindStringIndex(text)
+		if at == nil {
+			return b.String() + text
+		}
+		scheme := text[at[0]:at[1]]
+		b.WriteString(text[:at[1]])
+		text = text[at[1]:]
+		rest := text
+		if i := strings.IndexAny(rest, " \t\r\n\"'<>"); i >= 0 {
+			rest = rest[:i]
+		}
+		if user := userOf(rest); user != "" && (strings.Contains(user, ":") || webScheme.MatchString(scheme)) {
+			b.WriteString(hidden)
+			text = text[len(user):]
+		}
+	}
+}
+
+// userOf is the user, with the password, of a URL without its scheme.
+func userOf(rest string) string {
+	authority := rest
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority = rest[:i]
+	}
+	if at := strings.LastIndex(authority, "@"); at >= 0 {
+		return rest[:at]
+	}
+	_, port, found := strings.Cut(authority, ":")
+	if !found || strings.HasPrefix(authority, "[") || strings.Trim(port, "0123456789") == "" {
+		return ""
+	}
+	if at := strings.LastIndex(rest, "@"); at >= 0 {
+		return rest[:at] // a password with a slash in it
+	}
+	if strings.HasSuffix(rest, "…") {
+		return rest // its end was cut off
+	}
+	return ""
+}
+
+// URL is a URL without what may be a secret in it: a password, or the query.
+func URL(target string) string {
+	u, err := url.Parse(target)
+	if err != nil {
+		target, _, _ = strings.Cut(target, "?")
+		return maskValues(target)
+	}
+	u.RawQuery = ""
+	return u.Redacted()
+}
