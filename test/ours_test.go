@@ -206,6 +206,24 @@ mkdir -p $cgroup && echo $$ >$cgroup/cgroup.procs && cd /opt/claims && exec "$@"
 			m.Systemctl(t, "stop", socket)
 			m.Systemctl(t, "start", socket)
 		})
+		t.Run("of busy units", func(t *testing.T) {
+			m.WriteFile(t, runPath(m.Scope, "busy@.service"),
+				"[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/true\nRestart=always\nRestartSec=1ms\n", 0o644)
+			m.Systemctl(t, "daemon-reload")
+			busy := []string{"busy@1.service", "busy@2.service", "busy@3.service", "busy@4.service"}
+			m.Systemctl(t, append([]string{"start"}, busy...)...)
+			t.Cleanup(func() { m.Systemctl(t, append([]string{"stop"}, busy...)...) })
+			for look := range 100 {
+				s := gatewayStatus(t, m.Scope)
+				for _, socket := range s.Sockets {
+					for _, holder := range socket.Holders {
+						if holder.Role != "systemd" {
+							t.Fatalf("look %d: pid %d is %s: %q", look, holder.PID, holder.Role, s.Problems)
+						}
+					}
+				}
+			}
+		})
 		m.Systemctl(t, "disable", "--now", socket)
 	})
 }

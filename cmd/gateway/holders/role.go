@@ -2,11 +2,15 @@ package holders
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/openclaw"
@@ -142,12 +146,41 @@ func (l *look) holders(ctx context.Context, inodes []uint64, owners []uint32) (b
 			l.holding[h.PID] = true
 		}
 	}
-	for _, having := range byInode {
-		for i := range having {
-			l.decide(ctx, &having[i])
+	for inode, having := range byInode {
+		var staying []Holder
+		for _, h := range having {
+			if l.decide(ctx, &h); l.stays(ctx, &h, inode) {
+				staying = append(staying, h)
+			}
 		}
+		byInode[inode] = staying
 	}
 	return byInode, unseen, err
+}
+
+// stays reports whether a process still holds a socket now that it was decided that it should not. A manager's child holds
+// it until it is executed or ends, and who looks at it in that very moment sees somebody else: it is decided anew what that is.
+func (l *look) stays(ctx context.Context, h *Holder, inode uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	link := fmt.Sprintf("socket:[%d]", inode)
+	for again := 0; again < 2 && slices.Contains(api.Intruders, h.Role); again++ {
+		now, err := describe(h.PID)
+		if err != nil || now.Start != h.Start {
+			return false
+		}
+		held, err := sockdiag.Descriptors(ctx, h.PID, map[string]uint64{link: inode})
+		switch {
+		case err == nil && len(held) == 0, errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH):
+			return false
+		case slices.Equal(now.Argv, h.Argv) && now.Name == h.Name:
+			return true
+		}
+		delete(l.known, h.PID)
+		*h = now
+		l.decide(ctx, h)
+	}
+	return true
 }
 
 // decide says what a process is to us.
