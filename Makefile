@@ -93,8 +93,9 @@ $(DEBIAN13_COMPLETE): | packages
 test: root packages check openclaw $(OLD_OPENCLAW)/complete $(DEBIAN13_COMPLETE) ## test everything, on a real systemd and with the real OpenClaw (needs root)
 	@export NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) OLD_OPENCLAW_ENTRY=$(OLD_OPENCLAW_ENTRY) DEBIAN13_ROOT=$(DEBIAN13)/root; \
 		more=$$(($$(nproc) + 1)); \
+		export SCORES=$$(mktemp); trap 'rm -f "$$SCORES"' EXIT; \
 		go test -race -count=1 -timeout 20m -p $$more -exec "'$(CURDIR)/test/loopback.sh'" ./worker $$(go list ./... | grep -v -e /test$$ -e /worker$$) && \
-		go test -count=1 -timeout 40m -parallel $$more ./test
+		go test -count=1 -timeout 40m -parallel $$more ./test && cat "$$SCORES"
 
 .PHONY: bench
 bench: root packages peers ## measure everything beside what others use, and write docs/bench.md and docs/bench.svg (needs root)

@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"path/filepath"
@@ -44,27 +45,67 @@ func TestOpenClaw(t *testing.T) {
 		t.Run(claw.version, func(t *testing.T) {
 			// …/node_modules/openclaw/dist/index.js
 			modules := filepath.Dir(filepath.Dir(filepath.Dir(required(t, claw.entry))))
-			m := claw.here.boot(t, machine.Options{Users: true, Binds: map[string]string{"/opt/openclaw/node_modules": modules}})
+			present := filepath.Dir(filepath.Dir(filepath.Dir(required(t, openClaws[0].entry))))
+			m := claw.here.boot(t, machine.Options{Users: true, Binds: map[string]string{
+				"/opt/openclaw/node_modules": modules, "/opt/present/node_modules": present,
+			}})
 			if !claw.here.user {
 				m.Run(t, "useradd", "--create-home", "claw")
 			}
-			configuration := `
+			configuration := openClawConfiguration("/opt/openclaw", claw.probe)
+			install(t, m.Scope, m, configuration, claw.flags...)
+			testOpenClaw(t, m, claw.restart, claw.handoff, claw.ways, configuration)
+			if journal := m.Journal(t, service); !strings.Contains(journal, claw.budget) {
+				t.Errorf("no %q: OpenClaw does not know how long it may take to stop\n%s", claw.budget, journal)
+			}
+			t.Run("hardened", func(t *testing.T) { testHardenedOpenClaw(t, m) })
+		})
+	}
+}
+
+// openClawConfiguration runs the OpenClaw in that folder.
+func openClawConfiguration(folder, probe string, environment ...string) string {
+	return `
 worker:
-  command: [/usr/local/bin/node, /opt/openclaw/node_modules/openclaw/dist/index.js,
+  command: [/usr/local/bin/node, ` + folder + `/node_modules/openclaw/dist/index.js,
     gateway, run, --port, "18789", --bind, loopback, --allow-unconfigured]
   environment:
     - OPENCLAW_SUPERVISOR_MODE=external
     - OPENCLAW_SERVICE_REPAIR_POLICY=external
     - OPENCLAW_GATEWAY_PORT=18789
     - OPENCLAW_GATEWAY_TOKEN=a-token-that-is-long-enough-for-a-test
-ready:
-  path: ` + claw.probe + "\n"
-			install(t, m.Scope, m, configuration, claw.flags...)
-			testOpenClaw(t, m, claw.restart, claw.handoff, claw.ways, configuration)
-			if journal := m.Journal(t, service); !strings.Contains(journal, claw.budget) {
-				t.Errorf("no %q: OpenClaw does not know how long it may take to stop\n%s", claw.budget, journal)
-			}
-		})
+` + strings.Join(environment, "") + `ready:
+  path: ` + probe + "\n"
+}
+
+// testHardenedOpenClaw has the present OpenClaw serve a page and restart in all of the sandbox that there is.
+func testHardenedOpenClaw(t *testing.T, m *machine.Machine) {
+	m.Systemctl(t, "stop", service)
+	home := "/home/claw"
+	if m.User != "" {
+		home = m.Home()
+	}
+	m.WriteFile(t, configPath(m.Scope), openClawConfiguration("/opt/present", openClaws[0].probe,
+		"    - OPENCLAW_STATE_DIR="+home+"/.openclaw-present\n"), 0o600)
+	if m.User == "" {
+		m.Run(t, "chown", "claw:", configPath(m.Scope))
+	}
+	m.Run(t, gatewayPath, "install", "--"+kind(m.Scope), "--hardened")
+	for generation := 1; generation <= 2; generation++ {
+		if code, body := get(t, m, ipv4, "/"); code != http.StatusOK || !strings.Contains(body, "<html") {
+			t.Fatalf("the page of generation %d: %d %s", generation, code, body)
+		}
+		serving(t, m.Scope, generation)
+		s := gatewayStatus(t, m.Scope)
+		if privileges := m.Run(t, "grep", "NoNewPrivs", fmt.Sprintf("/proc/%d/status", s.Worker.PID)); !strings.Contains(privileges, "1") || s.Verdict != "ok" {
+			t.Errorf("%s: the status is %+v", privileges, s)
+		}
+		m.Run(t, gatewayPath, "restart")
+	}
+	silent(t, m.Scope)
+	stopped(t, m, func() { m.Systemctl(t, "stop", service) })
+	if journal := m.Journal(t, service); strings.Contains(journal, "EROFS") || strings.Contains(journal, "EPERM") {
+		t.Errorf("OpenClaw was forbidden something:\n%s", journal)
 	}
 }
 

@@ -5,33 +5,39 @@ import (
 	"strings"
 )
 
-// Chosen returns the user and the configuration that our service in dir below root (see [OpenDir]) was rendered with,
-// each empty if it was not given or if there is no service: so that whoever renders it again can keep them. It fails if
-// the service is not ours ([ErrForeign]).
-func Chosen(root, dir string) (runAs, config string, err error) {
+// Choice is what whoever installs the units can choose, and who renders them again can keep.
+type Choice struct {
+	RunAs    string // empty: root, or in a user's scope that user
+	Config   string // empty: the scope's default
+	Hardened bool
+}
+
+// Chosen returns what our service in dir below root (see [OpenDir]) was rendered with; nothing if there is no service. It
+// fails if the service is not ours ([ErrForeign]).
+func Chosen(root, dir string) (Choice, error) {
 	texts, err := read(root, dir, Service)
 	if err != nil {
-		return "", "", err
+		return Choice{}, err
 	}
-	runAs, config = ChosenIn(texts[Service])
-	return runAs, config, nil
+	return ChosenIn(texts[Service]), nil
 }
 
 // ChosenIn is [Chosen] for the text of a service; of one that is not ours it returns nothing.
-func ChosenIn(text []byte) (runAs, config string) {
+func ChosenIn(text []byte) (chosen Choice) {
 	if !bytes.HasPrefix(text, []byte(marker)) {
-		return "", ""
+		return chosen
 	}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSuffix(line, "\n")
 		if name, ok := strings.CutPrefix(line, "User="); ok {
-			runAs = name
+			chosen.RunAs = name
 		}
 		if command, ok := strings.CutPrefix(line, "ExecStart="); ok {
 			if _, path, ok := strings.Cut(command, " run --config "); ok {
-				config = unquoteArgument(path)
+				chosen.Config = unquoteArgument(path)
 			}
 		}
+		chosen.Hardened = chosen.Hardened || line == hardenedLine
 	}
-	return runAs, config
+	return chosen
 }

@@ -101,13 +101,13 @@ func TestChosen(t *testing.T) {
 	for name, params := range cases {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
-			if runAs, config, err := Chosen(root, unitDir); runAs != "" || config != "" || err != nil {
-				t.Errorf("before the installation: %q, %q, %v", runAs, config, err)
+			if chosen, err := Chosen(root, unitDir); chosen != (Choice{}) || err != nil {
+				t.Errorf("before the installation: %+v, %v", chosen, err)
 			}
 			apply(t, root, plan(t, root, params))
-			runAs, config, err := Chosen(root, unitDir)
-			if runAs != params.RunAs || config != params.Config || err != nil {
-				t.Errorf("%q, %q, %v; want %q, %q", runAs, config, err, params.RunAs, params.Config)
+			chosen, err := Chosen(root, unitDir)
+			if want := (Choice{params.RunAs, params.Config, params.Hardened}); chosen != want || err != nil {
+				t.Errorf("%+v, %v; want %+v", chosen, err, want)
 			}
 		})
 	}
@@ -182,7 +182,7 @@ func TestForeign(t *testing.T) {
 			}
 			_, planErr := Plan(root, unitDir, files)
 			_, removeErr := Remove(root, unitDir)
-			_, _, chosenErr := Chosen(root, unitDir)
+			_, chosenErr := Chosen(root, unitDir)
 			for verb, err := range map[string]error{
 				"plan":                        planErr,
 				"apply a plan made before it": Apply(root, early[1:]),

@@ -32,6 +32,9 @@ type Params struct {
 	RunAs       string           // user name or uid, in system scope only; empty: root
 	Listen      []netip.AddrPort // one ListenStream each, at least one
 	StopTimeout time.Duration    // how long the worker has to stop; the unit's limit is 3 s more
+	Hardened    bool             // with all that a worker such as OpenClaw can bear, which ends sudo
+	Home        string           // of the service's user, for a hardened one in system scope
+	Writable    []string         // where besides a hardened worker may write; absolute
 }
 
 // A File is a unit file: its name, which is [Socket] or [Service], and its text.
@@ -48,11 +51,21 @@ func Render(p Params) ([]File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("render the units: %w", err)
 	}
+	service, err := sandbox(p)
+	if err != nil {
+		return nil, fmt.Errorf("render %s: %w", Service, err)
+	}
 	var files []File
 	for _, name := range []string{Socket, Service} {
 		template, err := templates.ReadFile(name + ".tmpl")
 		if err != nil {
 			return nil, fmt.Errorf("render %s: %w", name, err)
+		}
+		switch {
+		case name == Service:
+			values["SANDBOX"] = service
+		case p.Scope == System:
+			values["SANDBOX"] = socketSandbox
 		}
 		// Not text/template, which calls methods by their names: the linker then keeps every method of all that the program
 		// is made of, and the launcher takes far more memory.
@@ -83,7 +96,7 @@ After=network-online.target`
 
 // values are what stands for each ${KEY} of the templates. Every string is quoted for the place where it stands.
 func values(p Params) (map[string]string, error) {
-	v := map[string]string{"MARKER": marker, "SCOPE": string(p.Scope), "NETWORK": "", "STATE": "", "CONFIG": "", "USER": ""}
+	v := map[string]string{"MARKER": marker, "SCOPE": string(p.Scope), "NETWORK": "", "STATE": "", "CONFIG": "", "USER": "", "SANDBOX": ""}
 	switch p.Scope {
 	case System:
 		v["SYSTEMCTL"], v["TARGET"], v["NETWORK"] = "systemctl", "multi-user.target", systemNetwork

@@ -33,6 +33,13 @@ var cases = map[string]Params{
 	"user": {
 		Scope: User, Executable: "/home/alice/bin/gateway", Listen: loopback, StopTimeout: 25 * time.Second,
 	},
+	"system-hardened": {
+		Scope: System, Executable: "/usr/local/bin/gateway", RunAs: "daemon", Listen: loopback, StopTimeout: 327 * time.Second,
+		Hardened: true, Home: `/var/lib/100 %h "a";`, Writable: []string{"/srv/app", "/tmp/", "/"},
+	},
+	"user-hardened": {
+		Scope: User, Executable: "/home/alice/bin/gateway", Listen: loopback, StopTimeout: 25 * time.Second, Hardened: true,
+	},
 	"addresses": {
 		Scope: System, Executable: "/usr/local/bin/gateway", StopTimeout: 1500 * time.Millisecond,
 		Listen: []netip.AddrPort{
@@ -150,6 +157,10 @@ func TestRenderRefuses(t *testing.T) {
 		"twice the same":             {func(p *Params) { p.Listen = addresses("[::1]:1", "[::1]:1") }, "twice"},
 		"IPv4 in IPv6":               {func(p *Params) { p.Listen = addresses("[::ffff:127.0.0.1]:1") }, "write it as 127.0.0.1:1"},
 		"with a zone":                {func(p *Params) { p.Listen = addresses("[fe80::1%a\nb]:1") }, "listen on [::]:1"},
+		"hardened, nobody's home":    {func(p *Params) { p.Hardened = true }, "home directory"},
+		"line break in home":         {func(p *Params) { p.Hardened, p.Home = true, "/home/a\nUser=root" }, "cannot hold"},
+		"relative home":              {func(p *Params) { p.Hardened, p.Home = true, "home/a" }, "not absolute"},
+		"relative place to write":    {func(p *Params) { p.Hardened, p.Home, p.Writable = true, "/root", []string{"srv"} }, "not absolute"},
 		"negative stop timeout":      {func(p *Params) { p.StopTimeout = -time.Second }, "negative"},
 	}
 	for name, test := range tests {

@@ -219,8 +219,8 @@ func sameFile(a, b string) bool {
 // or would read.
 func installedConfig(scope units.Scope) string {
 	if dir, err := units.Dir(scope); err == nil {
-		if _, path, err := units.Chosen("", dir); err == nil && path != "" {
-			return path
+		if chosen, err := units.Chosen("", dir); err == nil && chosen.Config != "" {
+			return chosen.Config
 		}
 	}
 	return config.DefaultPath(scope == units.User)

@@ -14,18 +14,22 @@ func newInstaller() *install.Installer {
 }
 
 func newInstallCommand(in *install.Installer) *cobra.Command {
+	var hardened bool
 	cmd := &cobra.Command{
 		Use:   "install --system [--run-as USER] | --user",
 		Short: "write the systemd units, and a configuration if there is none",
 		Long: `Writes openclaw-gateway.socket and openclaw-gateway.service, and a configuration if there is none, with its JSON
 Schema for editors beside it, and reloads systemd. Run it again after a change of "listen" or "stop.timeout", or with a new program: it writes only what
-differs, keeps the user and the configuration of the installed service unless you name others, and leaves
+differs, keeps the user, the configuration and the hardening of the installed service unless you say otherwise, and leaves
 alone every unit that it has not written. The program has to lie where nobody but root can replace it, such as in
 /usr/local/bin, because the system's socket unit starts it as root; so has the configuration if it is to be written. It restarts nothing, except the socket when its addresses have changed;
 clients are refused while that takes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in.Out, in.Advice = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			if cmd.Flags().Changed("hardened") {
+				in.Hardened = &hardened
+			}
 			err := in.Install(cmd.Context())
 			if errors.Is(err, install.ErrUsage) {
 				return &exitStatus{status: exitUsage, err: err}
@@ -39,6 +43,7 @@ clients are refused while that takes.`,
 	flags.StringVar(&in.Config, "config", "", "the configuration, written if there is none (`FILE`; at first the scope's)")
 	flags.BoolVar(&in.Now, "now", false, "enable and start the socket, and with --at-boot the service")
 	flags.BoolVar(&in.AtBoot, "at-boot", false, "enable the service too: start it at boot, not at the first connection")
+	flags.BoolVar(&hardened, "hardened", false, "a sandbox as narrow as OpenClaw can bear: no sudo, no writes outside of the home directory")
 	flags.BoolVar(&in.DryRun, "dry-run", false, "print the differences and change nothing")
 	return cmd
 }

@@ -242,6 +242,53 @@ func TestInstallRunAsBelowRoot(t *testing.T) {
 	}
 }
 
+// TestInstallHardened: what was chosen stays until it is taken back, and is said only when it changes.
+func TestInstallHardened(t *testing.T) {
+	root, program := t.TempDir(), installableProgram(t)
+	directory := filepath.Join(root, "etc/openclaw-gateway")
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(directory, "config.yaml"), []byte("worker: {directory: '/srv/a b'}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const paths = `ReadWritePaths=-/tmp -/var/tmp -/root "-/srv/a b"`
+	for _, step := range []struct {
+		flags    []string
+		hardened bool
+		notes    []string
+	}{
+		{[]string{"--run-as", "root"}, false, nil},
+		{[]string{"--hardened=false"}, false, nil},
+		{[]string{"--hardened"}, true, []string{"sudo", "take it back with: gateway install --system --hardened=false\n"}},
+		{nil, true, nil},
+		{[]string{"--hardened"}, true, nil},
+		{[]string{"--hardened=false"}, false, []string{"no longer hardened"}},
+		{nil, false, nil},
+	} {
+		_, notes, err := executeInstaller(t, program, 0, append([]string{"install", "--system", "--root", root}, step.flags...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unit := readBelow(t, root, systemService)
+		if strings.Contains(unit, "\nNoNewPrivileges=yes\n") != step.hardened || strings.Contains(unit, "\n"+paths+"\n") != step.hardened {
+			t.Errorf("%v: %s", step.flags, unit)
+		}
+		for _, note := range step.notes {
+			if !strings.Contains(notes, note) {
+				t.Errorf("%v: %q is not said: %s", step.flags, note, notes)
+			}
+		}
+		if len(step.notes) == 0 && strings.Contains(notes, "hardened") && !strings.Contains(notes, "@@") {
+			t.Errorf("%v: said without need: %s", step.flags, notes)
+		}
+	}
+	_, _, err := executeInstaller(t, program, 0, "install", "--system", "--run-as", "alice", "--hardened", "--root", root)
+	if err == nil || !strings.Contains(err.Error(), "home directory of the user alice") {
+		t.Errorf("hardened for a user whom nobody knows: %v", err)
+	}
+}
+
 func TestInstallDryRun(t *testing.T) {
 	root, program := t.TempDir(), installableProgram(t)
 	dry := []string{"install", "--system", "--run-as", "root", "--root", root, "--dry-run"}

@@ -306,7 +306,7 @@ func (g *gatherer) configuration(ctx context.Context, s *Scope) {
 func configPath(s *Scope) string {
 	if s.Service.Path != "" {
 		if text, _, err := read.File(s.Service.Path, read.UnitLimit, s.owners()...); err == nil {
-			if _, path := units.ChosenIn(text); path != "" {
+			if path := units.ChosenIn(text).Config; path != "" {
 				return path
 			}
 		}

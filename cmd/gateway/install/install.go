@@ -36,6 +36,7 @@ type Installer struct {
 	Config       string
 	Root         string
 	Now, AtBoot  bool
+	Hardened     *bool // nil: as the installed service is
 	DryRun       bool
 
 	Out, Advice io.Writer // results, and everything else
@@ -51,6 +52,8 @@ type installation struct {
 	hello   bool          // it names no command
 	schema  *units.Change // nil: none goes with the configuration
 	changes []units.Change
+
+	hardened, wasHardened bool // the service, and the installed one
 }
 
 // Install writes the units of a scope, and a configuration if there is none.
@@ -59,6 +62,7 @@ func (in *Installer) Install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	in.noteHardening(to)
 	if in.DryRun {
 		return in.printDiffs(to)
 	}
@@ -100,14 +104,18 @@ func (in *Installer) prepare() (to installation, err error) {
 		return to, err
 	}
 	// To run it again must not turn the service into root's, nor to another configuration.
-	runAs, configuration, err := units.Chosen(in.Root, dir)
+	installed, err := units.Chosen(in.Root, dir)
 	if err != nil {
 		return to, err
 	}
 	if err := in.saysWho(to.scope, dir); err != nil {
 		return to, err
 	}
-	in.RunAs, in.Config = cmp.Or(in.RunAs, runAs), cmp.Or(in.Config, configuration)
+	in.RunAs, in.Config = cmp.Or(in.RunAs, installed.RunAs), cmp.Or(in.Config, installed.Config)
+	to.hardened, to.wasHardened = installed.Hardened, installed.Hardened
+	if in.Hardened != nil {
+		to.hardened = *in.Hardened
+	}
 	if to.account, err = in.account(to.scope); err != nil {
 		return to, err
 	}
@@ -136,7 +144,7 @@ func (in *Installer) prepare() (to installation, err error) {
 			return to, err
 		}
 	}
-	files, err := units.Render(units.Params{
+	params := units.Params{
 		Scope:      to.scope,
 		Executable: to.program,
 		// Always by name: a launcher that runs as somebody would prefer a configuration in that user's home.
@@ -144,7 +152,17 @@ func (in *Installer) prepare() (to installation, err error) {
 		RunAs:       in.RunAs,
 		Listen:      settings.Listen,
 		StopTimeout: settings.Stop.Timeout,
-	})
+		Hardened:    to.hardened,
+	}
+	if to.hardened {
+		if params.Home, err = in.home(to); err != nil {
+			return to, err
+		}
+		if settings.Worker.Directory != "" {
+			params.Writable = []string{settings.Worker.Directory}
+		}
+	}
+	files, err := units.Render(params)
 	if err != nil {
 		return to, err
 	}
@@ -192,10 +210,7 @@ func (in *Installer) Uninstall(ctx context.Context) error {
 		}
 		return foreign
 	}
-	_, configuration, err := units.Chosen(in.Root, dir)
-	if err != nil {
-		configuration = "" // the service is foreign and stays; Remove says so
-	}
+	chosen, _ := units.Chosen(in.Root, dir) // nothing of a service that is foreign: it stays, and Remove says so
 	if in.Root == "" {
 		// Only what is ours: a foreign service of that name goes on running.
 		args := []string{"disable", "--now"}
@@ -215,7 +230,7 @@ func (in *Installer) Uninstall(ctx context.Context) error {
 			removeErr = errors.Join(removeErr, err)
 		}
 	}
-	fmt.Fprintf(in.Advice, "the configuration stays: %s\n", in.below(cmp.Or(configuration, config.DefaultPath(scope == units.User))))
+	fmt.Fprintf(in.Advice, "the configuration stays: %s\n", in.below(cmp.Or(chosen.Config, config.DefaultPath(scope == units.User))))
 	return removeErr
 }
 
@@ -268,6 +283,9 @@ func (in *Installer) again(program, runAs string) []string {
 	argv := []string{program, "install", "--system", "--run-as", runAs}
 	if in.Config != "" {
 		argv = append(argv, "--config", in.Config)
+	}
+	if in.Hardened != nil {
+		argv = append(argv, fmt.Sprintf("--hardened=%t", *in.Hardened))
 	}
 	if in.Now {
 		argv = append(argv, "--now")
@@ -322,6 +340,37 @@ func (in *Installer) account(scope units.Scope) (*user.User, error) {
 		return nil, fmt.Errorf("--run-as %s: %w; create the user first, or name another", in.RunAs, err)
 	}
 	return account, nil
+}
+
+// home is where a hardened worker in system scope may write.
+func (in *Installer) home(to installation) (string, error) {
+	switch {
+	case to.scope == units.User:
+		return "", nil // its manager knows
+	case to.account != nil:
+		return to.account.HomeDir, nil
+	case in.RunAs != "" && in.RunAs != "root":
+		return "", fmt.Errorf("--hardened lets the worker write to the home directory of the user %s, which nobody knows here: run it on the system itself, without --root", in.RunAs)
+	default:
+		return "/root", nil
+	}
+}
+
+// noteHardening says what a change of --hardened costs, or gives back.
+func (in *Installer) noteHardening(to installation) {
+	again := "gateway install --" + string(to.scope) + " --hardened"
+	switch {
+	case to.hardened && !to.wasHardened:
+		fmt.Fprintf(in.Advice, `hardened: from its next start on, the worker and all that it starts
+  - get no rights by sudo, su or another setuid program
+  - write to the home directory of their user, worker.directory, /tmp and /var/tmp alone, readable for that user alone
+  - see no other users' processes, and no memory or load of the machine: ps, free, uptime
+  - use no devices but terminals, and no containers, mounts or ptrace of their own
+take it back with: %s=false
+`, again)
+	case !to.hardened && to.wasHardened:
+		fmt.Fprintf(in.Advice, "no longer hardened, from the next start on; again with: %s\n", again)
+	}
 }
 
 func (in *Installer) configPath(scope units.Scope) (string, error) {
