@@ -10,11 +10,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/client"
+	"openclaw-gateway/cmd/gateway/doctor"
+	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/status"
+	"openclaw-gateway/units"
 
 	"golang.org/x/sys/unix"
 )
@@ -119,7 +127,7 @@ func TestNothingRaw(t *testing.T) {
 			}
 			_ = cmd.Run()
 			all := out.String() + err.String()
-			if !utf8.ValidString(all) || strings.ContainsFunc(all, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+			if !isPrintable(all) {
 				t.Errorf("gateway %q printed\n%q", arguments, all)
 			}
 			if strings.Contains(strings.Join(arguments, " "), "--json") && !json.Valid(out.Bytes()) && !strings.Contains(strings.Join(arguments, " "), "--watch") {
@@ -178,7 +186,7 @@ func heldByEvil(t *testing.T) string {
 }
 
 // evilAnswers are those of a launcher in each of whose texts there is something evil.
-func evilAnswers(t *testing.T, address string) map[string]string {
+func evilAnswers(t testing.TB, address string) map[string]string {
 	t.Helper()
 	text, err := json.Marshal(strings.ToValidUTF8(evil, "") + "\nverdict: ok\f\v")
 	if err != nil {
@@ -197,4 +205,53 @@ func evilAnswers(t *testing.T, address string) map[string]string {
 		"/check": fill(`{"rejected":"","changes":[{"key":EVIL,"from":EVIL,"to":EVIL,"effect":EVIL}],"outcome":EVIL,"in_use":EVIL}`),
 		"error":  fill(`{"error":EVIL}`),
 	}
+}
+
+// FuzzAnswerShown: whatever a launcher answers, nothing panics that shows it, and what comes out is printable and JSON is JSON.
+func FuzzAnswerShown(f *testing.F) {
+	for _, answer := range evilAnswers(f, "127.0.0.1:1") {
+		f.Add([]byte(answer))
+	}
+	f.Add([]byte(`{"worker":{"since":"9999-12-31T23:59:59-23:59","ready_after_ms":-1},"sockets":[{"connections":-5}]}`))
+	f.Add([]byte(`{"generations":[{"lived_ms":-9223372036854775808,"ready_after_ms":9223372036854775807,"strays":-1}]}`))
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		var s api.Status
+		var h api.History
+		var c api.CheckReply
+		if json.Unmarshal(answer, &s) != nil && json.Unmarshal(answer, &h) != nil && json.Unmarshal(answer, &c) != nil {
+			return
+		}
+		for i := range s.Sockets {
+			s.Sockets[i].Holders = nil // which the kernel tells
+		}
+		views := []status.View{{Status: s}}
+		report := doctor.NewReport(&doctor.Facts{Scopes: []doctor.Scope{{Name: units.User, Launcher: &s, Answer: doctor.Answered}}})
+		for name, show := range map[string]func(io.Writer) error{
+			"status":       func(w io.Writer) error { return status.Print(w, views, false) },
+			"status JSON":  func(w io.Writer) error { return status.Print(w, views, true) },
+			"history":      func(w io.Writer) error { return status.WriteHistory(w, []api.History{h, h}, true, false) },
+			"history JSON": func(w io.Writer) error { return status.WriteHistory(w, []api.History{h}, false, true) },
+			"check":        func(w io.Writer) error { return printCheck(w, c, client.Target{}) },
+			"doctor": func(w io.Writer) error {
+				_, err := io.WriteString(w, report.Text(true))
+				return err
+			},
+			"doctor JSON": func(w io.Writer) error { return say.JSON(w, report, "  ") },
+		} {
+			var out bytes.Buffer
+			if err := show(say.NewWriter(&out)); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			// The colours are our own.
+			text := regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(out.String(), "")
+			if !isPrintable(text) || strings.HasSuffix(name, "JSON") && !json.Valid(out.Bytes()) {
+				t.Errorf("%s shows %q", name, text)
+			}
+		}
+	})
+}
+
+// isPrintable reports whether a text may be shown on a terminal.
+func isPrintable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) })
 }
