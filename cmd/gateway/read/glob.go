@@ -20,12 +20,14 @@ const globLimit = 10_000
 func IsPattern(path string) bool { return strings.ContainsAny(path, `*?[\`) }
 
 // Glob is [filepath.Glob] for an absolute pattern, within bounds: it fails when it would have to look at more than 10,000
-// names. Folders that are not there or may not be read hold nothing; root does not follow others' links to one.
+// names. Folders that are not there or may not be read hold nothing, nor for root does a link of another user's that it has
+// come across; one that the pattern names is an error.
 func Glob(pattern string) ([]string, error) {
 	if _, err := filepath.Match(pattern, ""); err != nil {
 		return nil, fmt.Errorf("%s: %w", pattern, err)
 	}
 	found, left := []string{"/"}, globLimit
+	across := false // found by a wildcard
 	for _, name := range names(pattern) {
 		if len(name) > unix.NAME_MAX {
 			return nil, fmt.Errorf("%.20s…: a name in the pattern is longer than %d bytes", pattern, unix.NAME_MAX)
@@ -33,6 +35,9 @@ func Glob(pattern string) ([]string, error) {
 		var next []string
 		for _, folder := range found {
 			matches, err := matching(folder, name, &left)
+			if across && errors.Is(err, ErrLink) {
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -41,7 +46,7 @@ func Glob(pattern string) ([]string, error) {
 			}
 			next = append(next, matches...)
 		}
-		found = next
+		found, across = next, IsPattern(name)
 	}
 	return found, nil
 }

@@ -300,12 +300,15 @@ func TestGlob(t *testing.T) {
 	give(t, folder+"/here")
 	must(t, os.Mkdir(folder+"/closed", 0o700))
 	must(t, unix.Mkfifo(folder+"/pipe", 0o644))
-	for _, pattern := range []string{"*.env", "?.env", "d", "none", "*", "none/*", "pipe/*", `\[x\].env`, "[!a].env", "*/*.env", "closed/*"} {
+	for _, pattern := range []string{"*.env", "?.env", "d", "none", "*", "none/*", "pipe/*", `\[x\].env`, "[!a].env", "*/*.env", "here/*.env", "closed/*"} {
 		for _, root := range []bool{true, false} {
 			compare := func() {
 				got, err := Glob(folder + "/" + pattern)
 				want, _ := filepath.Glob(folder + "/" + pattern)
 				if root && pattern == "*/*.env" {
+					want = nil // into none of others' links
+				}
+				if root && pattern == "here/*.env" {
 					if !errors.Is(err, ErrLink) {
 						t.Errorf("%s: root has looked into another's link: %q, %v", pattern, got, err)
 					}
