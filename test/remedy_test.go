@@ -15,7 +15,10 @@ import (
 const taker = `
 import os, signal, socket, sys
 if "LISTEN_FDS" not in os.environ:
-    taken = socket.create_server(("127.0.0.1", 18789))
+    taken = [socket.create_server(("127.0.0.1", 18789))]
+    for other in sys.argv[1:]:
+        host, port = other.split(":")
+        taken.append(socket.create_server((host, int(port))))
 if "NOTIFY_SOCKET" in os.environ:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.connect(os.environ["NOTIFY_SOCKET"])
@@ -145,6 +148,27 @@ func testRemedy(t *testing.T, here place) {
 			frees(t, m.Scope, asAlice+"systemctl --user stop x.service", everybody...)
 		})
 	}
+	t.Run("foreign that serves more than the port", func(t *testing.T) {
+		unit(t, m.Scope, "x.service", service(stranger+" 0.0.0.0:80", ""))
+		m.Systemctl(t, "start", "x.service")
+		// What frees the port is for its administrator to write: no command of ours stops what serves others.
+		command, all := "systemctl status x.service", "systemctl stop x.service"
+		for name, said := range told(m.Scope) {
+			if !strings.Contains(said, "`"+command+"`") || !strings.Contains(said, "which serves 0.0.0.0:80 as well: take "+ipv4) || !strings.Contains(said, "`"+all+"`") {
+				t.Errorf("%s does not say %s, and why:\n%s", name, command, said)
+			}
+		}
+		m.Run(t, "/bin/sh", "-c", command)
+		if len(inodes(t, m)) == 0 {
+			t.Error("it has ended")
+		}
+		m.Run(t, "/bin/sh", "-c", all)
+		detached(t, m, stranger+" 0.0.0.0:80")
+		if said := told(m.Scope)["status"]; !strings.Contains(said, "ends it, and with it what it serves on 0.0.0.0:80") {
+			t.Errorf("status does not say what ends with it:\n%s", said)
+		}
+		frees(t, m.Scope, "gateway reclaim --force "+ipv4, everybody...)
+	})
 	t.Run("foreign that a socket starts", func(t *testing.T) {
 		unit(t, m.Scope, "x.service", service(stranger, ""))
 		unit(t, m.Scope, "x.socket", "[Socket]\nListenStream=127.0.0.1:18789\n[Install]\nWantedBy=sockets.target\n")

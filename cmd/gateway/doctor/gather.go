@@ -392,7 +392,11 @@ func (g *gatherer) otherNetwork(s *Scope) bool {
 	if elsewhere, err := proctree.Elsewhere(pid, "net"); err != nil || !elsewhere {
 		return false
 	}
-	g.unknown("the launcher, pid %d, is in another network namespace, whose sockets are not seen from here: %s",
-		pid, say.Shell("nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", pid), g.facts.Program, "doctor"))
+	hint := ""
+	if !g.facts.theirs(s) {
+		hint = ": " + say.Shell("nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", pid), g.facts.Program, "doctor")
+	}
+	g.unknown("the launcher of %s, pid %d, is in another network namespace, whose sockets are not seen from here%s",
+		s.ofScope(units.Service), pid, hint)
 	return true
 }

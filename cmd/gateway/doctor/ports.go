@@ -51,9 +51,11 @@ func heldBy(role api.Role) func(*Facts) []Finding {
 }
 
 func (f *Facts) heldByHolder(h holders.Holder) Finding {
+	remedy := h.Remedy(f.Asker)
 	return Finding{
-		Summary:  fmt.Sprintf("%s %s held by pid %d: %s", say.Addresses(h.Addresses), say.Are(len(h.Addresses)), h.PID, h.Because()),
-		Evidence: holding(h), Fix: h.Remedy(f.Asker).Command,
+		Summary: fmt.Sprintf("%s %s held by pid %d: %s; the command %s",
+			say.Addresses(h.Addresses), say.Are(len(h.Addresses)), h.PID, h.Because(), remedy.Does),
+		Evidence: holding(h), Fix: remedy.Command,
 	}
 }
 
@@ -118,14 +120,15 @@ func (f *Facts) otherUnit(h holders.Holder, address netip.AddrPort, unit *Unit, 
 	h.Addresses = []netip.AddrPort{address}
 	other := otherUnit{address: address}
 	if unit != nil {
-		other.name, h.RunBy.Unit, h.RunBy.Enabled = unit.Name, unit.Name, unit.FileState == "enabled"
+		other.name, h.RunBy.Unit, h.RunBy.Enabled, h.RunBy.Besides = unit.Name, unit.Name, unit.FileState == "enabled", unit.Listen
 		for _, started := range holders.Each(f.Sockets) {
 			if slices.Contains(started.RunBy.With, unit.Name) {
 				h.RunBy.With = append(h.RunBy.With, started.RunBy.Unit)
 			}
 		}
 	}
-	other.Finding = Finding{Summary: summary, Evidence: holding(h), Fix: h.Remedy(f.Asker).Command}
+	remedy := h.Remedy(f.Asker)
+	other.Finding = Finding{Summary: summary + "; the command " + remedy.Does, Evidence: holding(h), Fix: remedy.Command}
 	return other
 }
 

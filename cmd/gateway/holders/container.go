@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -28,18 +29,32 @@ var containers = []struct {
 	{"machine", regexp.MustCompile(`/(?:machine-|systemd-nspawn@)([^/]+)\.(?:scope|service)`)},
 }
 
+// publishers are the programs by which an engine has a port for its containers.
+var publishers = map[string]string{
+	"docker-proxy": "docker", "rootlesskit": "docker",
+	"rootlessport": "podman", "rootlessport-ch": "podman", "slirp4netns": "podman", "pasta": "podman", "pasta.avx2": "podman",
+}
+
 // contained returns the container of a process: by its cgroup, which everybody may read, or its PID namespace; nil for none.
 // Own is the cgroup of whoever asks: what is in the same container is in none, as seen from there.
 func contained(h *Holder, own string) *Container {
+	cgroup := h.Cgroup
+	if !h.Manager.User { // whose user names it for themselves
+		cgroup = rootsPart(cgroup)
+	}
 	for _, c := range containers {
-		match := c.cgroup.FindStringSubmatch(h.Cgroup)
+		match := c.cgroup.FindStringSubmatch(cgroup)
 		if match != nil && !slices.Equal(match, c.cgroup.FindStringSubmatch(own)) {
 			return &Container{Engine: c.engine, Name: match[1]}
 		}
 	}
-	// rootlesskit is what a rootless Docker publishes ports by.
-	if h.InUnit == "docker.service" && slices.Contains([]string{"docker-proxy", "dockerd", "rootlesskit"}, h.Name) {
-		return &Container{Engine: "docker"}
+	// By these an engine publishes ports, in whatever unit it is: rootlesskit a rootless Docker, the others a rootless Podman.
+	engine := publishers[h.Name]
+	if h.Name == "dockerd" && h.InUnit == "docker.service" {
+		engine = "docker"
+	}
+	if engine != "" && (h.Manager.User || h.UID == 0 || engine == "podman") {
+		return &Container{Engine: engine}
 	}
 	// One that may not be asked counts as one that is not in another.
 	if elsewhere, err := proctree.Elsewhere(h.PID, "pid"); err == nil && elsewhere {
@@ -87,6 +102,8 @@ func (c *Container) remedy(h Holder, by Asker) Remedy {
 		return Remedy{as(append(docker, "stop", c.Name)...), stops}
 	case c.Engine == "qemu":
 		return Remedy{as("virsh", "shutdown", strings.ReplaceAll(c.Name, `\x2d`, "-")), "shuts its virtual machine down"}
+	case c.Engine == "podman" && c.Name == "":
+		return Remedy{systemd.As(by.UID, int(h.UID), "podman", "ps"), "shows which container publishes it: stop that with podman stop"}
 	case c.Engine == "podman":
 		return Remedy{as("podman", "stop", c.Name), stops}
 	case c.Engine == "lxc":

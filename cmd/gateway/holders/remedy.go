@@ -94,12 +94,24 @@ func (h Holder) end(by Asker) Remedy {
 		return h.RunBy.Container.remedy(h, by)
 	case h.RunBy.Unit == "":
 		// And not kill(1): it proves that the process is still there and still the one, holds the address, and has ended.
-		return Remedy{h.reclaim(by, "--force"), "ends it"}
+		return Remedy{h.reclaim(by, "--force"), "ends it" + h.alsoServes(", and with it what it serves on ", "")}
 	case h.Role == api.RoleRival && h.RunBy.Enabled:
 		return Remedy{h.RunBy.command(by.UID, true), "ends it for good"}
+	case h.Role == api.RoleForeign && len(h.others()) > 0:
+		return Remedy{h.RunBy.Manager.Command(by.UID, "status", h.RunBy.Unit), fmt.Sprintf("shows it%s: take %s out of its configuration; `%s` would stop all of it",
+			h.alsoServes(", which serves ", " as well"), say.Addresses(h.Addresses), h.RunBy.command(by.UID, false))}
 	default:
 		return Remedy{h.RunBy.command(by.UID, false), "stops it"}
 	}
+}
+
+// alsoServes says what would be stopped with the port, in words around it; "" where that is nothing.
+func (h Holder) alsoServes(before, after string) string {
+	others := h.others()
+	if len(others) == 0 {
+		return ""
+	}
+	return before + say.Addresses(others) + after
 }
 
 // stop is the remedy for a launcher, which takes its worker along.
@@ -125,6 +137,9 @@ func (h Holder) close(by Asker) Remedy {
 		return h.stop(by)
 	case h.RunBy.Unit == "":
 		return Remedy{h.Manager.Command(by.UID, "list-sockets"), "shows which socket unit it is: stop that"}
+	case len(h.others()) > 0:
+		return Remedy{h.RunBy.Manager.Command(by.UID, "cat", h.RunBy.Unit), fmt.Sprintf("shows it%s: take %s out of it; `%s` would close all of it",
+			h.alsoServes(", which listens on ", " as well"), say.Addresses(h.Addresses), h.RunBy.command(by.UID, h.RunBy.Enabled))}
 	case h.RunBy.Enabled:
 		return Remedy{h.RunBy.command(by.UID, true), "closes it for good"}
 	default:

@@ -151,12 +151,30 @@ func TestRemedyWith(t *testing.T) {
 		"`systemctl disable --now x.socket x.service` closes it for good":                {Role: api.RoleSystemd, RunBy: RunBy{Unit: "x.socket", With: []string{"x.service"}, Enabled: true}},
 		"`systemctl stop 'a;id>pwn;.service'` stops it":                                  {Role: api.RoleRival, RunBy: RunBy{Unit: "a;id>pwn;.service"}},
 		"`gateway stop --system` stops the launcher and its worker, and closes the port": {Role: api.RoleSystemd, RunBy: RunBy{Unit: "openclaw-gateway.socket", Ours: true, Enabled: true}},
+		"`systemctl status nginx.service` shows it, which serves 0.0.0.0:80 as well: take 127.0.0.1:18789 out of its configuration; `systemctl stop nginx.service` would stop all of it": {
+			Role: api.RoleForeign, RunBy: RunBy{Unit: "nginx.service", Enabled: true, Besides: addrs("0.0.0.0:80", "[::1]:18789", "127.0.0.1:40000")},
+		},
+		"`gateway reclaim --force 127.0.0.1:18789` ends it, and with it what it serves on 0.0.0.0:80": {
+			Role: api.RoleForeign, RunBy: RunBy{Besides: addrs("0.0.0.0:80", "127.0.0.1:18789")},
+		},
+		"`systemctl cat x.socket` shows it, which listens on 0.0.0.0:80 as well: take 127.0.0.1:18789 out of it; `systemctl disable --now x.socket` would close all of it": {
+			Role: api.RoleSystemd, RunBy: RunBy{Unit: "x.socket", Enabled: true, Besides: addrs("0.0.0.0:80", "127.0.0.1:18789")},
+		},
+		"`systemctl stop -- -x.service` stops it": {Role: api.RoleForeign, RunBy: RunBy{Unit: "-x.service"}},
 	} {
-		h.Wanted = wanted
+		h.Wanted, h.Addresses = wanted, wanted
 		if got := h.Remedy(Asker{Program: "gateway"}).String(); got != want {
 			t.Errorf("%s of %+v: %s, want %s", h.Role, h.RunBy, got, want)
 		}
 	}
+}
+
+func addrs(texts ...string) []netip.AddrPort {
+	var addresses []netip.AddrPort
+	for _, text := range texts {
+		addresses = append(addresses, netip.MustParseAddrPort(text))
+	}
+	return addresses
 }
 
 // TestContainers: the engines name the cgroups of their containers so that each can be told, and stopped by its own command.
@@ -185,6 +203,15 @@ func TestContainers(t *testing.T) {
 			"sh -c 'docker stop $(docker ps --quiet --filter publish=18789)'",
 		},
 		{
+			"/system.slice/snap.docker.dockerd.service", "docker-proxy", "sudo sh -c 'docker stop $(docker ps --quiet --filter publish=18789)'",
+			"sh -c 'docker stop $(docker ps --quiet --filter publish=18789)'",
+		},
+		{"/user.slice/user-4000000.slice/session-3.scope", "pasta", "podman ps", "runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 podman ps"},
+		{
+			"/user.slice/user-4000000.slice/user@4000000.service/machine-db.scope", "node", "machinectl poweroff db",
+			"runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 machinectl poweroff db",
+		},
+		{
 			"/user.slice/user-4000000.slice/user@4000000.service/app.slice/docker.service", "rootlesskit",
 			"sh -c 'docker --host unix:///run/user/4000000/docker.sock stop $(docker --host unix:///run/user/4000000/docker.sock ps --quiet --filter publish=18789)'",
 			"runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 sh -c 'docker --host unix:///run/user/4000000/docker.sock stop $(docker --host unix:///run/user/4000000/docker.sock ps --quiet --filter publish=18789)'",
@@ -193,7 +220,8 @@ func TestContainers(t *testing.T) {
 			`/machine.slice/machine-qemu\x2d3\x2dmy\x2dvm.scope/libvirt/emulator`, "qemu-system-x86", "sudo virsh shutdown my-vm", "virsh shutdown my-vm",
 		},
 	} {
-		h := Holder{Process: proctree.Process{PID: 1 << 30, Name: test.name}, UID: 100_000, Cgroup: test.cgroup, Role: api.RoleForeign}
+		owner := map[string]uint32{"docker-proxy": 0, "pasta": uid, "node": 100_000}[test.name]
+		h := Holder{Process: proctree.Process{PID: 1 << 30, Name: test.name}, UID: owner, Cgroup: test.cgroup, Role: api.RoleForeign}
 		h.InUnit, _ = proctree.UnitOf(h.Cgroup)
 		h.Manager = managerOf(h.Cgroup)
 		h.Wanted = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789")}
@@ -206,6 +234,26 @@ func TestContainers(t *testing.T) {
 		}
 		if got := h.Remedy(Asker{}).Command; got != test.other {
 			t.Errorf("in %s, for root: %s, want %s", test.cgroup, got, test.other)
+		}
+	}
+	// What is below a unit, its user has named.
+	for cgroup, name := range map[string]string{
+		"/system.slice/bob.service/docker-" + id + ".scope": "node", "/system.slice/bob.service/docker/" + id: "node",
+		"/system.slice/bob.service/lxc.payload.db": "node", "/system.slice/bob.service/machine-db.scope": "node",
+		`/system.slice/bob.service/machine-qemu\x2d3\x2ddb.scope`: "node", "/system.slice/bob.service/docker.service": "docker-proxy",
+	} {
+		h := Holder{Process: proctree.Process{PID: 1 << 30, Name: name}, UID: uid, Cgroup: cgroup, Manager: managerOf(cgroup)}
+		if c := contained(&h, "/"); c != nil {
+			t.Errorf("%s is in %+v", cgroup, c)
+		}
+	}
+	for cgroup, want := range map[string]systemd.Manager{
+		"/user.slice/user-1.slice/user@1.service/app.slice/x.service": {User: true, UID: 1},
+		"/system.slice/bob.service/user@0.service/x.service":          {},
+		"/user.slice/user-1.slice/user@1.service/user@0.service/x":    {User: true, UID: 1},
+	} {
+		if got := managerOf(cgroup); got != want {
+			t.Errorf("%s is in the care of %+v, want %+v", cgroup, got, want)
 		}
 	}
 	for _, cgroup := range []string{"/system.slice/docker.service", "/system.slice/x.service", "/user.slice/user-1.slice/session-3.scope", "/docker/x"} {

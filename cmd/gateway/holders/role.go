@@ -210,6 +210,9 @@ func (l *look) decide(ctx context.Context, h *Holder) {
 	default:
 		l.decideGateway(ctx, h)
 	}
+	if h.Role == api.RoleForeign {
+		h.RunBy.Besides = serves(ctx, h)
+	}
 	l.known[h.PID] = *h
 }
 
@@ -230,7 +233,8 @@ func (l *look) decideGateway(ctx context.Context, h *Holder) {
 			h.Why = fmt.Sprintf("it is an OpenClaw gateway that %s keeps running", say.Printable(unit.Name))
 			return
 		}
-		if l.ask(ctx, question{of: manager, all: true}).err != nil && manager == h.Manager && strings.HasSuffix(h.InUnit, ".service") {
+		if l.ask(ctx, question{of: manager, all: true}).err != nil && manager == h.Manager && strings.HasSuffix(h.InUnit, ".service") &&
+			(manager.User || strings.Contains(rootsPart(h.Cgroup), "/"+h.InUnit)) {
 			h.Role, h.RunBy = api.RoleRival, l.unit(ctx, manager, h.InUnit)
 			h.Why = fmt.Sprintf("it is an OpenClaw gateway in %s, and whether that keeps it running could not be asked", h.InUnit)
 			return

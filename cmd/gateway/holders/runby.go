@@ -7,10 +7,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker/proctree"
 )
@@ -29,6 +31,9 @@ type RunBy struct {
 	Ours bool
 	// Container is the container that it is in; nil for none.
 	Container *Container
+	// Besides is where else it serves, or a socket unit listens: what would be stopped with it.
+	Besides []netip.AddrPort
+	Main    int // the unit's main process; 0 where that is not known
 }
 
 // command stops the unit, for good where that is asked for.
@@ -37,14 +42,31 @@ func (r RunBy) command(caller int, forGood bool) string {
 	if forGood {
 		verb = []string{"disable", "--now"}
 	}
-	return r.Manager.Command(caller, slices.Concat(verb, []string{r.Unit}, r.With)...)
+	names := append([]string{r.Unit}, r.With...)
+	if slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "-") }) {
+		verb = append(verb, "--")
+	}
+	return r.Manager.Command(caller, append(verb, names...)...)
 }
 
-var userManager = regexp.MustCompile(`/user@(\d+)\.service/`)
+// What is below a unit, whoever has been given that (Delegate=, systemd.resource-control(5)) names at will: only what stands
+// above the first one, and that one itself, root has named.
+var (
+	firstUnit   = regexp.MustCompile(`^.*?/[^/]+\.(?:service|scope)(?:/|$)`)
+	userManager = regexp.MustCompile(`/user@(\d+)\.service/$`)
+)
+
+// rootsPart is as much of a control group's path as root has named.
+func rootsPart(cgroup string) string {
+	if part := firstUnit.FindString(cgroup); part != "" {
+		return part
+	}
+	return cgroup
+}
 
 // managerOf is the manager in whose care a control group is, as far as its path tells.
 func managerOf(cgroup string) systemd.Manager {
-	if match := userManager.FindStringSubmatch(cgroup); match != nil {
+	if match := userManager.FindStringSubmatch(rootsPart(cgroup)); match != nil {
 		if uid, err := strconv.Atoi(match[1]); err == nil {
 			return systemd.Manager{User: true, UID: uid}
 		}
@@ -67,7 +89,39 @@ func (l *look) serviceOf(ctx context.Context, manager systemd.Manager, unit syst
 	if unit.Main == 0 || h.PID != unit.Main && !l.holding[unit.Main] && !alone(h.PID, unit.Main) {
 		return RunBy{}
 	}
-	return l.unit(ctx, manager, unit.Name)
+	r := l.unit(ctx, manager, unit.Name)
+	r.Main = unit.Main
+	return r
+}
+
+// servesLimit is for a look at the descriptors of the processes of a service, which may have millions.
+const servesLimit = time.Second
+
+// serves returns where a foreign process listens, or the service that it is in.
+func serves(ctx context.Context, h *Holder) []netip.AddrPort {
+	pids := []int{h.PID}
+	if h.RunBy.Main != 0 {
+		pids = proctree.Tree(h.RunBy.Main)
+	}
+	ctx, cancel := context.WithTimeout(ctx, servesLimit)
+	defer cancel()
+	addresses, _ := sockdiag.OpenBy(ctx, pids...)
+	return addresses
+}
+
+// ephemeral is the first port that the kernel gives to those who ask for none (ip_local_port_range, ip(7)).
+const ephemeral = 32768
+
+// others are where a holder serves besides: on other ports, because another address of the same one goes with it.
+func (h Holder) others() []netip.AddrPort {
+	var others []netip.AddrPort
+	for _, address := range h.RunBy.Besides {
+		same := func(a netip.AddrPort) bool { return a.Port() == address.Port() }
+		if address.Port() < ephemeral && !slices.ContainsFunc(h.Addresses, same) && !slices.ContainsFunc(h.Wanted, same) && !slices.Contains(others, address) {
+			others = append(others, address)
+		}
+	}
+	return others
 }
 
 // alone reports whether a process that descends from a service's main process is all that the service does: the main one
@@ -124,7 +178,7 @@ func (l *look) socketUnit(ctx context.Context, manager systemd.Manager, address 
 		if socket["ActiveState"] != "active" || !slices.Contains(socket.Listen(), address) {
 			continue
 		}
-		r := RunBy{Unit: socket["Id"], Manager: manager, Enabled: socket["UnitFileState"] == "enabled", Ours: socket["Id"] == units.Socket}
+		r := RunBy{Unit: socket["Id"], Manager: manager, Enabled: socket["UnitFileState"] == "enabled", Ours: socket["Id"] == units.Socket, Besides: socket.Listen()}
 		for service := range strings.FieldsSeq(socket["Triggers"]) {
 			if state, err := manager.Unit(ctx, service, "ActiveState"); err == nil && state["ActiveState"] != "inactive" {
 				r.With = append(r.With, service)
