@@ -135,10 +135,7 @@ func testHardening(t *testing.T, here place) {
 	kill(t, m, gatewayStatus(t, m.Scope).Worker.PID)
 	serving(t, m.Scope, s.Worker.Generation+2)
 	silent(t, m.Scope)
-	if !here.user || !namespaces {
-		// In a user namespace nobody is root, not even for the control socket.
-		silent(t, root.Scope)
-	}
+	silent(t, root.Scope)
 	if s := gatewayStatus(t, m.Scope); s.Verdict != "ok" || len(s.Problems) > 0 {
 		t.Errorf("the status is %+v", s)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -144,9 +145,11 @@ func (c *control) Close() {
 // permit lets the launcher's own user and root in: the mode of the socket says
 // the same, but a mode can be changed.
 func permit(next http.Handler) http.Handler {
+	uidMap, _ := os.ReadFile("/proc/self/uid_map")
+	root := rootHere(string(uidMap))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		peer, known := r.Context().Value(peerKey{}).(*unix.Ucred)
-		if !known || (peer.Uid != 0 && int(peer.Uid) != os.Geteuid()) {
+		if !known || (peer.Uid != root && int(peer.Uid) != os.Geteuid()) {
 			reply(w, http.StatusForbidden, api.Reply{Error: "only the launcher's own user and root may use the control socket"})
 			return
 		}
@@ -159,4 +162,20 @@ func reply(w http.ResponseWriter, status int, body any) {
 	w.WriteHeader(status)
 	// A client that has gone needs no answer.
 	_ = json.NewEncoder(w).Encode(body)
+}
+
+// rootHere returns the uid that root has in the user namespace with that map of uids (user_namespaces(7)). Where root is not
+// in it, as in that of a user's hardened service, it is everybody's who is not: the kernel's default for the sysctl
+// kernel.overflowuid. There the mode of the directory is what keeps the others out.
+func rootHere(uidMap string) uint32 {
+	const nobody = 65534
+	for line := range strings.Lines(uidMap) {
+		if fields := strings.Fields(line); len(fields) > 0 && fields[0] == "0" {
+			return 0
+		}
+	}
+	if uidMap == "" {
+		return 0 // without user namespaces
+	}
+	return nobody
 }
