@@ -18,6 +18,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/peer"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -89,7 +90,7 @@ func (c *control) serve(l verbs) {
 		defer cancel()
 		defer context.AfterFunc(watching, cancel)()
 		w.Header().Set("Content-Type", "application/x-ndjson")
-		lines, flush := json.NewEncoder(w), http.NewResponseController(w)
+		lines, flush := json.NewEncoder(say.NewJSONWriter(w)), http.NewResponseController(w)
 		l.Watch(ctx, func(s api.Status) error { return errors.Join(lines.Encode(s), flush.Flush()) })
 	})
 	verb := func(name string, do func(context.Context) error) {
@@ -161,7 +162,7 @@ func reply(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	// A client that has gone needs no answer.
-	_ = json.NewEncoder(w).Encode(body)
+	_ = say.JSON(w, body, "")
 }
 
 // rootHere returns the uid that root has in the user namespace with that map of uids (user_namespaces(7)). Where root is not

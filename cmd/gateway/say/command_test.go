@@ -43,6 +43,7 @@ func TestURL(t *testing.T) {
 		"/ready?token=x":                      "/ready",
 		"https://alice:secret@host.example/p": "https://alice:xxxxx@host.example/p",
 		"http://[::1]:80/":                    "http://[::1]:80/",
+		"https://hush@host/p":                 "https://xxxxx@host/p",
 		"http://no host/":                     "http://no host/",
 		"http://u:hush@no host/%?k=hush":      "http://***@no host/%",
 	} {

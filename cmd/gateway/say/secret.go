@@ -12,14 +12,14 @@ import (
 const hidden = "***"
 
 var (
-	// A word of a name: apiKey and API_KEY have two.
-	nameWord = regexp.MustCompile(`[A-Z]?[a-z0-9]+|[A-Z0-9]+`)
+	// Where a word of a name ends: apiKey, HTTPAuth.
+	camel = regexp.MustCompile(`([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])`)
 	// Names of secrets have this anywhere, but for those of harmless.
 	secretPart = regexp.MustCompile(`(?i)token|passw|passphrase|passcode|secret|api[._-]?key|credential`)
 	harmless   = regexp.MustCompile(`(?i)tokeni[sz]|^-*(max|min|num|n)[._-]?(\w+[._-])?tokens$`)
 	// Or they end in one of these words, the longer of which are written as one: AUTHKEY.
-	secretEnd  = []string{"pass", "key", "auth", "authorization", "bearer", "cookie", "creds", "cred", "jwt", "otp"}
-	secretTail = regexp.MustCompile(`(api|access|private|auth|master|signing|encryption|ssh|secret)keys?$|[^m]pass$`)
+	secretEnd  = []string{"pass", "key", "auth", "authorization", "bearer", "cookie", "oauth", "creds", "cred", "jwt", "otp", "psk"}
+	secretTail = regexp.MustCompile(`(api|access|private|auth|master|signing|encryption|ssh|secret|pass|license)keys?$|[^m]pass$`)
 	otherTail  = []string{"bypass", "trespass", "overpass", "underpass", "surpass"}
 	// What comes before such a word can say that it is none.
 	otherBefore = []string{"public", "pub", "no", "skip", "disable", "without"}
@@ -33,11 +33,11 @@ func IsSecret(name string) bool {
 	if secretPart.MatchString(name) {
 		return true
 	}
-	words := nameWord.FindAllString(name, -1)
+	words := strings.FieldsFunc(strings.ToLower(camel.ReplaceAllString(name, "$1$3 $2$4")), func(r rune) bool { return r < '0' || '9' < r && r < 'a' || r > 'z' })
 	if len(words) == 0 {
 		return false
 	}
-	last, before := strings.ToLower(words[len(words)-1]), strings.ToLower(strings.Join(words[max(0, len(words)-2):len(words)-1], ""))
+	before, last := strings.Join(words[max(0, len(words)-2):len(words)-1], ""), words[len(words)-1]
 	switch {
 	case slices.Contains(otherBefore, before) || slices.Contains(otherTail, last):
 		return false
@@ -180,5 +180,8 @@ func URL(target string) string {
 		return maskValues(target)
 	}
 	u.RawQuery = ""
+	if _, password := u.User.Password(); u.User != nil && !password {
+		u.User = url.User("xxxxx") // a token
+	}
 	return u.Redacted()
 }
