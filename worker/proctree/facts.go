@@ -3,6 +3,7 @@ package proctree
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"iter"
 	"os"
 	"path/filepath"
@@ -42,9 +43,27 @@ func UID(pid int) (uint32, error) {
 	return uint32(status.UIDs[1]), nil
 }
 
-// Argv is as the process gives it, and may hold secrets; nil where it has ended or erased it.
+// What is read of what a process was started with, in bytes. The arguments are for telling what it is; of both together
+// execve(2) takes 2 MiB under the usual limit of the stack. There is no end to them otherwise: a process may point the
+// kernel at any of its memory instead (PR_SET_MM_MAP in PR_SET_MM(2const), for which it needs no privilege).
+const (
+	argvLimit    = 128 << 10
+	environLimit = 2 << 20
+)
+
+func head(pid int, name string, limit int64) ([]byte, error) {
+	content, err := os.Open(file(pid, name))
+	if err != nil {
+		return nil, err
+	}
+	defer content.Close()
+	return io.ReadAll(io.LimitReader(content, limit))
+}
+
+// Argv is as the process gives it, and may hold secrets; nil where it has ended or erased it. Of a longer one than 128 KiB it
+// is the beginning.
 func Argv(pid int) []string {
-	content, err := os.ReadFile(file(pid, "cmdline"))
+	content, err := head(pid, "cmdline", argvLimit)
 	if err != nil || len(content) == 0 {
 		return nil
 	}
@@ -128,10 +147,14 @@ func Descends(pid, from int) bool {
 	return false
 }
 
+// Environ returns the environment with which a process was started, entries that end with NUL; of a longer one than 2 MiB the
+// beginning.
+func Environ(pid int) ([]byte, error) { return head(pid, "environ", environLimit) }
+
 // Variable returns a variable with which a process was started. One that may not
 // be looked into has none.
 func Variable(pid int, key string) (value string, ok bool) {
-	environ, err := os.ReadFile(file(pid, "environ"))
+	environ, err := Environ(pid)
 	if err != nil {
 		return "", false
 	}

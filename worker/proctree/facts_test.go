@@ -1,6 +1,9 @@
 package proctree
 
 import (
+	"io"
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/prometheus/procfs"
@@ -47,5 +50,29 @@ func TestUnitOf(t *testing.T) {
 		if unit, user := UnitOf(tc.path); unit != tc.unit || user != tc.user {
 			t.Errorf("%s: got %q, %t, want %q, %t", tc.path, unit, user, tc.unit, tc.user)
 		}
+	}
+}
+
+// TestNoEndOfArguments: however much a process says it was started with, it takes no more than a bound to read it.
+func TestNoEndOfArguments(t *testing.T) {
+	t.Parallel()
+	const size = 256 << 20
+	pid := run(t, start("huge", strconv.Itoa(size)), 1)
+	shown, err := os.Open(file(pid, "cmdline"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shown.Close()
+	if n, err := io.CopyN(io.Discard, shown, 4<<20); n != 4<<20 {
+		t.Fatalf("the kernel shows %d bytes, %v: the test has lost its subject", n, err)
+	}
+	if argv := Argv(pid); len(argv) > argvLimit {
+		t.Errorf("%d arguments", len(argv))
+	}
+	if environ, err := Environ(pid); err != nil || len(environ) != 2<<20 {
+		t.Errorf("an environment of %d bytes, %v", len(environ), err)
+	}
+	if value, found := Variable(pid, "KEY"); found {
+		t.Errorf("a variable that is not there: %q", value)
 	}
 }

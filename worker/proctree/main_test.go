@@ -1,6 +1,7 @@
 package proctree
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,7 +9,9 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -72,6 +75,9 @@ func TestMain(m *testing.M) {
 		if err = errors.Join(err, Kill(processes)); err == nil {
 			return
 		}
+	case "huge": // with arguments and an environment of so many bytes
+		size, _ := strconv.Atoi(argument(0))
+		err = pretend(size)
 	case "fail":
 		os.Exit(1)
 	}
@@ -88,4 +94,38 @@ func start(program string, arguments ...string) *exec.Cmd {
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	return cmd
+}
+
+// pretend has the kernel show so many bytes of this process's memory as its arguments, and as its environment.
+func pretend(size int) error {
+	memory, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return err
+	}
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return err
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	field := func(n int) uint64 { // as proc(5) counts them
+		number, parsing := strconv.ParseUint(fields[n-3], 10, 64)
+		err = errors.Join(err, parsing)
+		return number
+	}
+	brk, _, _ := unix.Syscall(unix.SYS_BRK, 0, 0, 0)
+	begin := uint64(uintptr(unsafe.Pointer(&memory[0])))
+	end := begin + uint64(size)
+	prctlMap := struct { // struct prctl_mm_map, linux/prctl.h
+		startCode, endCode, startData, endData, startBrk, brk, startStack, argStart, argEnd, envStart, envEnd, auxv uint64
+		auxvSize, exe                                                                                               uint32
+	}{field(26), field(27), field(45), field(46), field(47), uint64(brk), field(28), begin, end, begin, end, 0, 0, ^uint32(0)}
+	if err != nil {
+		return err
+	}
+	_, _, errno := unix.Syscall6(unix.SYS_PRCTL, unix.PR_SET_MM, unix.PR_SET_MM_MAP,
+		uintptr(unsafe.Pointer(&prctlMap)), unsafe.Sizeof(prctlMap), 0, 0)
+	if errno != 0 {
+		return os.NewSyscallError("prctl", errno)
+	}
+	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -20,6 +19,7 @@ import (
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/proctree"
 )
 
 // exposed looks whether others can read the files with secrets.
@@ -97,7 +97,7 @@ func (g *gatherer) program(ctx context.Context, s *Scope) {
 	}
 	environ := append([]string{path}, spec.Environment...)
 	// The launcher's own variables come first; what is not the caller's cannot be read.
-	if content, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(s.Service.MainPID), "environ")); err == nil {
+	if content, err := proctree.Environ(s.Service.MainPID); err == nil {
 		environ = append(strings.Split(string(content), "\x00"), spec.Environment...)
 	}
 	directory := spec.Directory
