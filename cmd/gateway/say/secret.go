@@ -58,14 +58,7 @@ var (
 	scheme = regexp.MustCompile(`(?i)(?:^|[\s:])(?:bearer|basic)$`)
 	// A shell's -c has options within one argument, and a process that sets its title leaves all of them in one.
 	named  = regexp.MustCompile(`(?:^|[\s"'(=;])(--?[\w.-]*\w)\s+|([\w.-]*\w)["']?(\s*:\s*|=)`)
-	quoted = regexp.MustCompile(`^(?:"[^"]*"?|'[^']*'?)`)
-	spaced = regexp.MustCompile(`^[^\s]+`)
-	line   = regexp.MustCompile(`^[^\n]+`)
-	// A header of HTTP, or a member of JSON.
-	inSingle = regexp.MustCompile(`^[^'\n]+`)
-	inDouble = regexp.MustCompile(`^[^"\n]+`)
-	whole    = regexp.MustCompile(`(?s)^.+`)
-	option   = regexp.MustCompile(`^(--?[\w.-]*\w|[\w.-]*\w:)$`)
+	option = regexp.MustCompile(`^(--?[\w.-]*\w|[\w.-]*\w:)$`)
 )
 
 // masks reports whether it is the next argument that is to be masked.
@@ -94,38 +87,47 @@ func maskValues(arg string) string {
 		if at == nil {
 			return b.String() + arg
 		}
-		name, value := "", spaced
+		before, until := arg[:at[0]], " \t\r\n"
+		var name string
 		switch {
 		case at[2] >= 0:
 			name = arg[at[2]:at[3]]
 		case arg[at[6]:at[7]] == "=":
 			name = arg[at[4]:at[5]]
-			if begin && at[0] == 0 {
-				value = whole // `--token=two words` is one argument
+			if begin && before == "" {
+				until = "" // `--token=two words` is one argument
 			}
-		default:
-			name, value = arg[at[4]:at[5]], line
-			if before := arg[:at[4]]; strings.HasSuffix(before, "'") {
-				value = inSingle
-			} else if strings.HasSuffix(before, `"`) {
-				value = inDouble
+		default: // a header of HTTP, or a member of JSON
+			name, until = arg[at[4]:at[5]], "\n"
+			if before != "" && strings.ContainsAny(before[len(before)-1:], `"'`) {
+				until += before[len(before)-1:]
 			}
 		}
-		host := strings.HasSuffix(arg[:at[0]], "//")
 		b.WriteString(arg[:at[1]])
 		arg = arg[at[1]:]
-		if host || !IsSecret(name) || at[2] >= 0 && strings.HasPrefix(arg, "--") {
+		// A host has a port.
+		if strings.HasSuffix(before, "//") || !IsSecret(name) || at[2] >= 0 && strings.HasPrefix(arg, "--") {
 			continue
 		}
-		rest := quoted.FindString(arg)
-		if rest == "" || value == whole {
-			rest = value.FindString(arg)
-		}
-		if rest != "" {
+		if value := valueOf(arg, until); value != "" {
 			b.WriteString(hidden)
-			arg = arg[len(rest):]
+			arg = arg[len(value):]
 		}
 	}
+}
+
+// valueOf is what an argument begins with, in quotes or until one of the characters; "" for none of them is all of it.
+func valueOf(arg, until string) string {
+	if arg != "" && until != "" && strings.ContainsRune(`"'`, rune(arg[0])) {
+		if i := strings.IndexByte(arg[1:], arg[0]); i >= 0 {
+			return arg[:i+2]
+		}
+		return arg
+	}
+	if i := strings.IndexAny(arg, until); i >= 0 {
+		return arg[:i]
+	}
+	return arg
 }
 
 // maskUsers hides the user of each URL, who for a web server often is a token, and for ssh a name.
