@@ -50,7 +50,7 @@ KeyringMode=private
 PrivateIPC=yes
 # What the worker mounts is seen by the worker alone.
 PrivateMounts=yes
-# Other users' processes cannot be seen, and of /proc only the processes: ps, free and uptime do not work.
+# Other users' processes cannot be seen, and of /proc only the processes: free and uptime fail, and Node's os.cpus() is empty.
 ProtectProc=invisible
 ProcSubset=pid
 # No devices but null, zero, full, random, urandom, tty and terminals.

@@ -364,7 +364,7 @@ func (in *Installer) noteHardening(to installation) {
 		fmt.Fprintf(in.Advice, `hardened: from its next start on, the worker and all that it starts
   - get no rights by sudo, su or another setuid program
   - write to the home directory of their user, worker.directory, /tmp and /var/tmp alone, readable for that user alone
-  - see no other users' processes, and no memory or load of the machine: ps, free, uptime
+  - see no other users' processes, and no memory, load or processors of the machine (free, uptime, os.cpus of Node.js)
   - use no devices but terminals, and no containers, mounts or ptrace of their own
 take it back with: %s=false
 `, again)
