@@ -234,7 +234,7 @@ func (l *look) decideGateway(ctx context.Context, h *Holder) {
 			return
 		}
 		if l.ask(ctx, question{of: manager, all: true}).err != nil && manager == h.Manager && strings.HasSuffix(h.InUnit, ".service") &&
-			(manager.User || strings.Contains(rootsPart(h.Cgroup), "/"+h.InUnit)) {
+			(manager.User || strings.HasSuffix(strings.TrimSuffix(rootsPart(h.Cgroup), "/"), "/"+h.InUnit)) {
 			h.Role, h.RunBy = api.RoleRival, l.unit(ctx, manager, h.InUnit)
 			h.Why = fmt.Sprintf("it is an OpenClaw gateway in %s, and whether that keeps it running could not be asked", h.InUnit)
 			return

@@ -52,7 +52,7 @@ func (r RunBy) command(caller int, forGood bool) string {
 // What is below a unit, whoever has been given that (Delegate=, systemd.resource-control(5)) names at will: only what stands
 // above the first one, and that one itself, root has named.
 var (
-	firstUnit   = regexp.MustCompile(`^.*?/[^/]+\.(?:service|scope)(?:/|$)`)
+	firstUnit   = regexp.MustCompile(`(?s)^.*?/[^/]+\.(?:service|scope)(?:/|$)`)
 	userManager = regexp.MustCompile(`/user@(\d+)\.service/$`)
 )
 

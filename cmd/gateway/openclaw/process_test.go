@@ -8,6 +8,42 @@ import (
 	"testing"
 )
 
+// FuzzInvocation: whatever a process makes its command line, a gateway is one that runs OpenClaw's entry file or its command
+// with "gateway", or calls itself by the title; which file that is, is an argument as it stands there.
+func FuzzInvocation(f *testing.F) {
+	for _, line := range []string{
+		"node /x/openclaw/dist/index.js gateway", "openclaw-gateway", "openclaw-gateway  ", "bun run openclaw.mjs gateway run", "node -r x -- /a/dist/entry.js --profile p gateway -x",
+		"node --title openclaw-gateway dist/index.js gateway", "", " ", "node", "node --", "node -e x dist/index.js gateway", "-", "gateway gateway", "openclaw --profile",
+		"openclaw --log-level gateway", "node run run run dist/index.js gateway \xff", "/dist/index.js gateway", "dist/index.js/ gateway",
+	} {
+		f.Add(line)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		argv := strings.Split(line, " ")
+		entry, ok := invocation(argv)
+		_, _ = Starts(argv), Kills(argv[0], argv)
+		switch {
+		case !ok:
+		case entry == "":
+			if argv[0] != title || strings.Join(argv[1:], "") != "" {
+				t.Errorf("%q passes for a gateway by its title", argv)
+			}
+		default:
+			at := slices.Index(argv, entry)
+			if at < 0 || !isEntry(entry) || !slices.Contains(argv[at+1:], "gateway") {
+				t.Errorf("%q passes for a gateway by %q", argv, entry)
+			}
+			if program := filepath.Base(argv[0]); at > 0 && !runtime.MatchString(program) {
+				t.Errorf("%q passes for a gateway, and %q runs no JavaScript", argv, program)
+			}
+		}
+		// One that has ended: what cannot be looked at is gone by its path alone.
+		if IsGateway(1<<30, argv) && !ok {
+			t.Errorf("%q is a gateway only when it is asked about a process", argv)
+		}
+	})
+}
+
 func TestInvocation(t *testing.T) {
 	t.Parallel()
 	const entry = "/home/claw/.npm-global/lib/node_modules/openclaw/dist/index.js"
