@@ -30,8 +30,8 @@ type control struct {
 	socket net.Listener
 }
 
-// questionLimit is in bytes, and above what a configuration needs by far.
-const questionLimit = 8 << 20
+// questionLimit is in bytes: the largest configuration that is read (8 MiB), in JSON.
+const questionLimit = 12 << 20
 
 type peerKey struct{}
 
