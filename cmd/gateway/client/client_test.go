@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/test/fixtures"
@@ -141,6 +144,30 @@ func TestStranger(t *testing.T) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// TestHangingDirectory: a user's file system that does not answer costs no more than the bound.
+func TestHangingDirectory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, to mount: make test")
+	}
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no FUSE here: %v", err)
+	}
+	defer fuse.Close() // which ends whoever still waits
+	directory := t.TempDir()
+	if err := unix.Mount("hangs", directory, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse.Fd())); err != nil {
+		t.Skipf("no FUSE here: %v", err)
+	}
+	defer func() { _ = unix.Unmount(directory, unix.MNT_DETACH) }()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*AnswerLimit)
+	defer cancel()
+	for _, scope := range []units.Scope{units.User, units.System} {
+		if _, err := (Target{Scope: scope, Control: filepath.Join(directory, api.ControlSocket)}).Reach(ctx); !errors.Is(err, ErrSilent) || ctx.Err() != nil {
+			t.Errorf("in %s scope: %v", scope, err)
+		}
 	}
 }
 

@@ -38,11 +38,27 @@ type Launcher struct {
 // Reach connects to the control socket, and proves before a byte is sent that its directory, and whoever listens there, is of
 // the user whose launcher is meant. The error is one of this package's, with the way out.
 func (t Target) Reach(ctx context.Context) (*Launcher, error) {
-	l, err := t.reach(ctx)
-	if err != nil {
-		return nil, t.Unanswered(err)
+	// To look at a directory takes as long as its user's file system wants (FUSE), whatever the context says.
+	ctx, cancel := context.WithTimeout(ctx, AnswerLimit)
+	defer cancel()
+	type reached struct {
+		l   *Launcher
+		err error
 	}
-	return l, nil
+	looked := make(chan reached, 1)
+	go func() {
+		l, err := t.reach(ctx)
+		looked <- reached{l, err}
+	}()
+	select {
+	case r := <-looked:
+		if r.err != nil {
+			return nil, t.Unanswered(r.err)
+		}
+		return r.l, nil
+	case <-ctx.Done():
+		return nil, t.Unanswered(ctx.Err())
+	}
 }
 
 func (t Target) reach(ctx context.Context) (*Launcher, error) {
