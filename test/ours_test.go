@@ -1,12 +1,14 @@
 package test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"openclaw-gateway/test/machine"
 )
@@ -52,6 +54,21 @@ while True:
     threading.Thread(target=answer, args=(control.accept()[0],)).start()
 `
 
+// crowd opens as many descriptors as it is told, in as many processes.
+const crowd = `
+import os, resource, signal, sys
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+for _ in range(int(sys.argv[1])):
+    os.dup(0)
+for _ in range(int(sys.argv[2])):
+    if os.fork() == 0:
+        break
+else:
+    print("listening", flush=True)
+signal.pause()
+`
+
 // TestOurs: ours is what systemd says, and nobody passes for it by what it says of itself. Whom systemd knows is not taken
 // for a stranger either.
 func TestOurs(t *testing.T) { onBoth(t, testOurs) }
@@ -67,7 +84,7 @@ func testOurs(t *testing.T, here place) {
 	m.WriteFile(t, fakeEntry, takerOpenClaw, 0o644)
 	m.WriteFile(t, path.Join(path.Dir(path.Dir(fakeEntry)), "package.json"), `{"name": "openclaw"}`, 0o644)
 	m.WriteFile(t, configPath(m.Scope), "{}\n", 0o644)
-	m.Run(t, gatewayPath, "install", "--system")
+	m.Run(t, gatewayPath, "install", "--system", "--run-as", "root")
 
 	// run starts a unit of a user's manager that says when it is ready.
 	run := func(t *testing.T, s *machine.Scope, unit, command string, properties ...string) {
@@ -146,18 +163,29 @@ mkdir -p $cgroup && echo $$ >$cgroup/cgroup.procs && cd /opt/claims && exec "$@"
 
 	t.Run("rivals and orphans", func(t *testing.T) {
 		claw := nodePath + " " + fakeEntry + " gateway --port 18789"
+		m.WriteFile(t, "/opt/god.sh", fmt.Sprintf(`mkfifo /tmp/god && { setsid sh -c 'echo $$ >/tmp/god.pid; %s & wait' >/tmp/god & read line </tmp/god; rm /tmp/god; }; true`, claw), 0o644)
 		for _, s := range []*machine.Scope{m.Scope, alice} {
+			m.WriteFile(t, "/opt/scope.sh", fmt.Sprintf("env -u NOTIFY_SOCKET systemd-run %s --scope --quiet %s | { read line; systemd-notify --ready; cat; }",
+				strings.Join(flagsOf(s), " "), claw), 0o644)
 			for _, test := range []struct {
 				name, command, role string
 				properties          []string
 			}{
 				{"behind a shell", claw + " & wait", "rival", nil},
 				{"behind two", "sh -c '" + claw + " & wait' & wait", "rival", nil},
+				{"below a daemon", ". /opt/god.sh", "rival", []string{"Type=forking", "PIDFile=/tmp/god.pid", "NotifyAccess=none"}},
 				{"reparented", "(setsid " + claw + " &); sleep infinity", "orphan", nil},
+				// As a login leaves the service that has let it in.
+				{"in a scope of its own", ". /opt/scope.sh", "orphan", nil},
 			} {
 				t.Run(test.name+" of "+scopeName(s), func(t *testing.T) {
 					run(t, s, "wrapped", test.command, test.properties...)
 					pid := onlyHolder(t, m, ipv4)
+					t.Cleanup(func() {
+						if alive(t, m, pid) {
+							kill(t, m, pid)
+						}
+					})
 					output, err := m.Output(gatewayPath, "reclaim", "--dry-run")
 					if said := output + errorText(err); !strings.Contains(said, fmt.Sprintf("%s pid %d ", test.role, pid)) || (err == nil) != (test.role == "orphan") {
 						t.Errorf("want that pid %d is %s: %s", pid, test.role, said)
@@ -169,61 +197,99 @@ mkdir -p $cgroup && echo $$ >$cgroup/cgroup.procs && cd /opt/claims && exec "$@"
 
 	// While a job is under way, systemd holds back the program of such a unit for up to 5 s (Type=idle, systemd.service(5)).
 	// Until 252 the child that waits has everything open that the manager had.
-	t.Run("between fork and exec", func(t *testing.T) {
-		m.WriteFile(t, runPath(m.Scope, "slow.service"), "[Service]\nType=oneshot\nExecStart=/bin/sleep 60\n", 0o644)
-		m.WriteFile(t, runPath(m.Scope, "idle.service"), "[Service]\nType=idle\nExecStart=/bin/sleep infinity\n", 0o644)
-		m.Systemctl(t, "daemon-reload")
-		m.Systemctl(t, "enable", "--now", socket)
-		// forked starts such a unit and returns its process before it is executed.
-		forked := func(t *testing.T) int {
-			t.Helper()
-			m.Systemctl(t, "start", "--no-block", "slow.service")
-			m.Systemctl(t, "start", "--no-block", "idle.service")
-			pid := m.WaitUnit(t, "idle.service", bound, func(u machine.Unit) bool { return u.MainPID != 0 }).MainPID
-			if having := holding(t, m, inodes(t, m)[ipv4]); here.root == "" && len(having) != 2 {
-				t.Errorf("%s is held by %v: the test has lost its subject", ipv4, having)
-			}
-			return pid
-		}
-		end := func(t *testing.T) { m.Systemctl(t, "stop", "slow.service", "idle.service") }
-		t.Run("is the manager", func(t *testing.T) {
-			t.Cleanup(func() { end(t) })
-			pid := forked(t)
-			for _, holder := range gatewayStatus(t, m.Scope).Sockets[0].Holders {
-				if holder.Role != "systemd" {
-					t.Errorf("pid %d is %s", holder.PID, holder.Role)
+	alice.Run(t, gatewayPath, "install", "--user")
+	for _, s := range []*machine.Scope{m.Scope, alice} {
+		t.Run("between fork and exec of "+scopeName(s), func(t *testing.T) {
+			m.WriteFile(t, runPath(s, "slow.service"), "[Service]\nType=oneshot\nExecStart=/bin/sleep 60\n", 0o644)
+			m.WriteFile(t, runPath(s, "idle.service"), "[Service]\nType=idle\nExecStart=/bin/sleep infinity\n", 0o644)
+			s.Systemctl(t, "daemon-reload")
+			s.Systemctl(t, "enable", "--now", socket)
+			t.Cleanup(func() { s.Systemctl(t, "disable", "--now", socket, service) })
+			// forked starts such a unit and returns its process before it is executed.
+			forked := func(t *testing.T) int {
+				t.Helper()
+				s.Systemctl(t, "start", "--no-block", "slow.service")
+				s.Systemctl(t, "start", "--no-block", "idle.service")
+				t.Cleanup(func() { s.Systemctl(t, "stop", "slow.service", "idle.service") })
+				pid := s.WaitUnit(t, "idle.service", bound, func(u machine.Unit) bool { return u.MainPID != 0 }).MainPID
+				if having := holding(t, m, inodes(t, m)[ipv4]); here.root == "" && len(having) != 2 {
+					t.Errorf("%s is held by %v: the test has lost its subject", ipv4, having)
 				}
+				return pid
 			}
-			silent(t, m.Scope)
-			m.Run(t, gatewayPath, "reclaim", "--force")
-			if !alive(t, m, pid) {
-				t.Errorf("gateway reclaim --force has ended systemd's child, pid %d", pid)
+			t.Run("is the manager", func(t *testing.T) {
+				pid := forked(t)
+				for _, asking := range []*machine.Scope{m.Scope, s} {
+					if d := diagnose(t, asking, gatewayPath); strings.Contains(d.text(), "port-held") {
+						t.Errorf("gateway doctor of %s:\n%s", scopeName(asking), d.text())
+					}
+					var exit int // to root, a user's manager is in the way
+					if asking != s {
+						exit = 1
+					}
+					if code := exitCode(t, asking.Command(t.Context(), gatewayPath, "reclaim", "--force", ipv4)); code != exit || !alive(t, m, pid) {
+						t.Errorf("gateway reclaim --force of %s ends with %d, and pid %d lives: %t", scopeName(asking), code, pid, alive(t, m, pid))
+					}
+				}
+				text, _ := printedStatus(t, s, "--"+kind(s))
+				if strings.Contains(text, "foreign") {
+					t.Errorf("gateway status:\n%s", text)
+				}
+			})
+			t.Run("lets go", func(t *testing.T) {
+				forked(t)
+				if s == m.Scope {
+					s.Systemctl(t, "stop", socket)
+				} else {
+					s.Run(t, gatewayPath, "stop", "--user") // which looks whether the port is closed
+				}
+				s.Systemctl(t, "start", socket)
+			})
+			if s != m.Scope {
+				return // to alice, status shows both scopes
 			}
-		})
-		t.Run("lets go before the bind", func(t *testing.T) {
-			t.Cleanup(func() { end(t) })
-			forked(t)
-			m.Systemctl(t, "stop", socket)
-			m.Systemctl(t, "start", socket)
-		})
-		t.Run("of busy units", func(t *testing.T) {
-			m.WriteFile(t, runPath(m.Scope, "busy@.service"),
-				"[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/true\nRestart=always\nRestartSec=1ms\n", 0o644)
-			m.Systemctl(t, "daemon-reload")
-			busy := []string{"busy@1.service", "busy@2.service", "busy@3.service", "busy@4.service"}
-			m.Systemctl(t, append([]string{"start"}, busy...)...)
-			t.Cleanup(func() { m.Systemctl(t, append([]string{"stop"}, busy...)...) })
-			for look := range 100 {
-				s := gatewayStatus(t, m.Scope)
-				for _, socket := range s.Sockets {
-					for _, holder := range socket.Holders {
-						if holder.Role != "systemd" {
-							t.Fatalf("look %d: pid %d is %s: %q", look, holder.PID, holder.Role, s.Problems)
+			t.Run("of busy units", func(t *testing.T) {
+				m.WriteFile(t, runPath(s, "busy@.service"),
+					"[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/true\nRestart=always\nRestartSec=1ms\n", 0o644)
+				s.Systemctl(t, "daemon-reload")
+				busy := []string{"busy@1.service", "busy@2.service"}
+				s.Systemctl(t, append([]string{"start"}, busy...)...)
+				t.Cleanup(func() { s.Systemctl(t, append([]string{"stop"}, busy...)...) })
+				for look := range 30 {
+					status := gatewayStatus(t, s)
+					for _, socket := range status.Sockets {
+						for _, holder := range socket.Holders {
+							if holder.Role != "systemd" {
+								t.Fatalf("look %d: pid %d is %s: %q", look, holder.PID, holder.Role, status.Problems)
+							}
 						}
 					}
 				}
-			}
+			})
 		})
-		m.Systemctl(t, "disable", "--now", socket)
+	}
+
+	if here.root != "" {
+		return // what follows is the kernel's
+	}
+	t.Run("a crowd of descriptors", func(t *testing.T) {
+		m.WriteFile(t, "/opt/crowd.py", crowd, 0o644)
+		detached(t, m.As(alice), nodePath+" "+fakeEntry+" gateway --port 18789")
+		orphan := onlyHolder(t, m, ipv4)
+		// Some 2 million; root's doctor, status and reclaim took half a minute.
+		detached(t, m.As(mallory), "/usr/bin/python3 /opt/crowd.py 19000 100")
+		t.Cleanup(func() { m.Run(t, "pkill", "-KILL", "--uid", "mallory", "--full", "/opt/crowd.py") })
+		for _, command := range [][]string{{"status", "--system"}, {"doctor", "--system"}, {"reclaim", "--dry-run", ipv4}} {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			output, err := m.Command(ctx, gatewayPath, command...).CombinedOutput()
+			if !strings.Contains(string(output), fmt.Sprintf("pid %d", orphan)) || ctx.Err() != nil {
+				t.Errorf("gateway %v: %v, %v\n%s", command, err, ctx.Err(), output)
+			}
+			cancel()
+		}
+		m.Systemctl(t, "start", socket)
+		if alive(t, m, orphan) {
+			t.Errorf("the orphan, pid %d, lives", orphan)
+		}
 	})
 }

@@ -92,6 +92,15 @@ alone leaves the port open, and the next client starts everything again.`,
 				if err != nil {
 					return err
 				}
+				if len(left) == 0 || !left[0].Exact {
+					continue
+				}
+				if err := holders.AwaitForked(ctx, address); err != nil {
+					return err
+				}
+				if left, err = sockdiag.Listening(address); err != nil {
+					return err
+				}
 				if len(left) > 0 && left[0].Exact {
 					return fmt.Errorf("stopped, but %s is not free: %s", address, holders.InUse(ctx, address))
 				}

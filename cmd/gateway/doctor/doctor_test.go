@@ -509,3 +509,36 @@ func TestReadme(t *testing.T) {
 		t.Errorf("README.md has another table, want\n%s", table.String())
 	}
 }
+
+// TestByHand: a launcher that another user has started by hand is nobody's business, unless it has a port of ours.
+func TestByHand(t *testing.T) {
+	t.Parallel()
+	const uid = other
+	for port, want := range map[uint16]int{18789: 1, 18790: 0} {
+		facts := healthy(t)
+		address := netip.AddrPortFrom(ipv4.Addr(), port)
+		facts.Wanted = append(facts.Wanted, address)
+		facts.Scopes = append(facts.Scopes, Scope{
+			Name: units.User, Manager: systemd.Manager{User: true, UID: uid}, User: "mallory", Answer: Answered,
+			Launcher: &api.Status{Version: facts.Version, Sockets: []api.Socket{{Address: address.String()}}}, Listener: Listener{PID: 500, UID: uid},
+		})
+		theirs := holders.Holder{Process: proctree.Process{PID: 500}, UID: uid, Role: api.RoleForeign, Why: "it is a launcher"}
+		facts.Sockets = append(facts.Sockets, holders.Socket{
+			Socket: sockdiag.Socket{Address: address, Inode: 9}, Holders: []holders.Holder{theirs}, Wanted: []netip.AddrPort{address},
+		})
+		if found := heldByForeign(facts); len(found) != want {
+			t.Errorf("on port %d: %+v, want %d", port, found, want)
+		}
+	}
+}
+
+// TestLauncherOfAnother: a launcher that another user's manager calls one has no right to an address of ours.
+func TestLauncherOfAnother(t *testing.T) {
+	t.Parallel()
+	facts := healthy(t)
+	add(facts, holders.Holder{Process: proctree.Process{PID: 5}, UID: other, Role: api.RoleLauncher, Manager: systemd.Manager{User: true, UID: other}}, 1)
+	found := heldByForeign(facts)
+	if len(found) != 1 || found[0].Evidence["pid"] != 5 || !strings.Contains(found[0].Summary, "it is the launcher of user 4000000") {
+		t.Errorf("found %+v", found)
+	}
+}

@@ -362,8 +362,9 @@ func (g *gatherer) ports(ctx context.Context) {
 			known.Launcher = s.Listener.PID
 		}
 	}
-	if len(f.Wanted) == 0 {
-		f.Wanted = config.Default().Listen
+	// Whatever others want, an installation would want these.
+	if len(f.granted()) == 0 {
+		f.Wanted = append(f.Wanted, without(config.Default().Listen, f.Wanted)...)
 	}
 	ctx, cancel := context.WithTimeout(ctx, managerLimit)
 	defer cancel()

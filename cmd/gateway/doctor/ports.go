@@ -23,8 +23,7 @@ func (f *Facts) held(role api.Role) []holders.Holder {
 // service of another user may be called so without being one.
 func (f *Facts) isMain(h holders.Holder) bool {
 	return slices.ContainsFunc(f.which((*Scope).Installed), func(s *Scope) bool {
-		mine := !s.Manager.User || s.Manager.UID == f.UID
-		return mine && s.Service.exists() && s.Service.MainPID == h.PID && h.Role == api.RoleForeign
+		return !f.theirs(s) && s.Service.exists() && s.Service.MainPID == h.PID && h.Role == api.RoleForeign
 	})
 }
 

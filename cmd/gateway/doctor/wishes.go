@@ -45,6 +45,11 @@ func (f *Facts) wishes() []wish {
 	return slices.DeleteFunc(all, func(w wish) bool { return len(w.addresses) == 0 })
 }
 
+// launches reports whether a holder is the launcher that this user has started by hand, or its worker.
+func (w wish) launches(h holders.Holder) bool {
+	return w.by.answers() && w.uid == int(h.UID) && (h.PID == w.by.Listener.PID || h.PPID == w.by.Listener.PID)
+}
+
 // addressesOf are those on which a launcher says that it listens.
 func addressesOf(l *api.Status) []netip.AddrPort {
 	var addresses []netip.AddrPort
@@ -92,7 +97,7 @@ func (f *Facts) wished(role api.Role) []Finding {
 	var findings []Finding
 	for _, w := range f.wishes() {
 		for _, h := range holders.Each(wanting(f.Sockets, w.addresses)) {
-			if h.Role != role || f.isMain(h) || f.isUnit(h) {
+			if h.Role != role || f.isMain(h) || f.isUnit(h) || w.launches(h) {
 				continue
 			}
 			finding := Finding{Evidence: w.by.evidence(holding(h))}

@@ -83,6 +83,9 @@ func (h Holder) remedyHere(by Asker) string {
 	if h.PID == os.Getpid() {
 		return "name the address only once, and not beside a wildcard"
 	}
+	if h.Forked {
+		return "it lets go by itself within some seconds, try again then"
+	}
 	return h.Remedy(by).String()
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -255,49 +254,6 @@ func sameFile(pid, other int) bool {
 	}
 	two, err := os.Stat(fmt.Sprintf("/proc/%d/exe", other))
 	return err == nil && os.SameFile(one, two)
-}
-
-// forkLimit is how long a user's manager's child may take until it is executed: with Type=idle, systemd waits for up to 5 s
-// and 1 s more (IDLE_TIMEOUT_USEC and IDLE_TIMEOUT2_USEC in src/core/execute.c of 252). Who is older passes for one.
-const forkLimit = 10 * time.Second
-
-// forked returns the manager of which a process is a child that has not been executed yet. It is the manager: up to systemd
-// 252 it has everything open that the manager had, and since 254 what its unit is given, in the executor.
-func (l *look) forked(ctx context.Context, h *Holder) (systemd.Manager, bool) {
-	parent, err := describe(h.PPID)
-	if err != nil {
-		return systemd.Manager{}, false
-	}
-	manager, is := l.manages(ctx, &parent)
-	switch {
-	case !is || h.UID != parent.UID:
-		return manager, false
-	case manager.User && time.Since(h.Since()) > forkLimit:
-		return manager, false
-	case sameFile(h.PID, parent.PID):
-		return manager, true
-	}
-	executor := filepath.Join(filepath.Dir(executable(parent.PID)), "systemd-executor")
-	return manager, executable(h.PID) == executor
-}
-
-func (l *look) isForked(ctx context.Context, pid int) bool {
-	h, err := describe(pid)
-	if err != nil {
-		return false
-	}
-	// The main process of a unit has become the unit's user before it is executed.
-	if parent, err := proctree.UID(h.PPID); err == nil {
-		h.UID = parent
-	}
-	_, is := l.forked(ctx, &h)
-	return is
-}
-
-// executable is the path of a process's program, also after an update of its package.
-func executable(pid int) string {
-	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	return strings.TrimSuffix(path, " (deleted)")
 }
 
 // keeper returns the service that keeps a process running, in the words of a manager: the one whose main process it is, or

@@ -207,6 +207,9 @@ func (l *look) decide(ctx context.Context, h *Holder) {
 		h.RunBy.Container = container
 	case !openclaw.IsGateway(h.PID, h.Argv):
 		h.Role, h.Why, h.RunBy = api.RoleForeign, "it is no OpenClaw gateway", l.service(ctx, h)
+		if runs(h.PID) && sameFile(h.PID, os.Getpid()) {
+			h.Why = "it is a launcher that user " + systemd.UserName(int(h.UID)) + " has started by hand"
+		}
 	default:
 		l.decideGateway(ctx, h)
 	}

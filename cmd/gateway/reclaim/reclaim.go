@@ -141,8 +141,7 @@ type reclaimer struct {
 
 // view is the machine at one moment.
 type view struct {
-	sockets []holders.Socket
-	seen    []holders.Holder
+	seen []holders.Holder
 	// hidden are sockets that nobody who can be seen holds.
 	hidden []holders.Socket
 	unseen int
@@ -171,41 +170,21 @@ func (r *reclaimer) look(ctx context.Context) (view, error) {
 	return v, nil
 }
 
-// awaitLimit is how long systemd's child may hold what systemd has let go of: it is executed after 6 s at the latest, see
-// holders.Holder.
-const awaitLimit = 8 * time.Second
-
-// await waits, before a bind, until no child of a manager holds the addresses that has not been executed yet and that the
-// manager itself has closed. The kernel tells of the end of a socket; where it cannot, nothing is waited for.
+// await waits, before a bind, until systemd's children have let go, which it has forked and not executed yet.
 func (r *reclaimer) await(ctx context.Context, v view) (view, error) {
-	if !r.Unbound || !v.letsGo() {
+	if !r.Unbound || !slices.ContainsFunc(v.seen, func(h holders.Holder) bool { return h.Forked }) {
 		return v, nil
 	}
-	ends, err := sockdiag.WatchEnds(r.addresses...)
-	if err != nil {
-		return v, nil
+	waiting := ctx
+	if limit, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		waiting, cancel = context.WithDeadline(ctx, limit.Add(-r.slowest))
+		defer cancel()
 	}
-	defer ends.Close()
-	deadline := time.Now().Add(awaitLimit)
-	if limit, ok := ctx.Deadline(); ok && limit.Add(-r.slowest).Before(deadline) {
-		deadline = limit.Add(-r.slowest)
+	if err := holders.AwaitForked(waiting, r.addresses...); err != nil {
+		return v, err
 	}
-	for {
-		// It may have let go before the kernel was asked to tell.
-		if v, err = r.look(ctx); err != nil || !v.letsGo() {
-			return v, err
-		}
-		if told, err := ends.Next(deadline); !told || err != nil {
-			return v, err
-		}
-	}
-}
-
-// letsGo reports whether a socket is held by nobody but children of a manager that have not been executed yet.
-func (v view) letsGo() bool {
-	return slices.ContainsFunc(v.sockets, func(s holders.Socket) bool {
-		return len(s.Holders) > 0 && !slices.ContainsFunc(s.Holders, func(h holders.Holder) bool { return !h.Forked })
-	})
+	return r.look(ctx)
 }
 
 func (r *reclaimer) glance(ctx context.Context) (view, error) {
@@ -217,7 +196,7 @@ func (r *reclaimer) glance(ctx context.Context) (view, error) {
 	if err != nil {
 		return view{}, fmt.Errorf("find out who holds the addresses: %w", err)
 	}
-	v := view{sockets: sockets, unseen: unseen}
+	v := view{unseen: unseen}
 	for _, socket := range sockets {
 		if len(socket.Holders) == 0 {
 			v.hidden = append(v.hidden, socket)

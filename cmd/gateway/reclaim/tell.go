@@ -113,10 +113,10 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 	default:
 		switch o.Role {
 		case api.RoleSystemd:
-			reason = "a service manager is never ended"
 			if o.Forked {
-				reason = "it is a child of a service manager that has not been executed yet"
+				return "it is a child of a service manager that has not been executed yet", "it lets go by itself within some seconds, run this again then"
 			}
+			reason = "a service manager is never ended"
 			if o.RunBy.Unit != "" {
 				reason = fmt.Sprintf("it holds it for %s, and is never ended", o.RunBy.Unit)
 			}
