@@ -49,7 +49,7 @@ func testHardening(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{})
 	root := m.As(m.System())
 	root.WriteFile(t, "/etc/sudoers.d/test", "ALL ALL=(ALL) NOPASSWD: ALL\n", 0o440)
-	root.Run(t, "mkdir", "-p", "/srv")
+	root.Run(t, "mkdir", "-p", "/srv", "/run/user/4711")
 	root.Run(t, "chmod", "1777", "/srv", "/tmp")
 	scope, flags, home := "--"+kind(m.Scope), []string(nil), ""
 	if !here.user {
@@ -111,6 +111,7 @@ func testHardening(t *testing.T, here place) {
 	// In a user's scope 252 does nothing of what needs a mount namespace, and no systemd mounts another /proc.
 	namespaces := !here.user || here.root != ""
 	can(!namespaces, outside)
+	can(here.user, "test -d /run/user/4711")
 	can(here.user, sees)
 
 	// The launcher's own: the worker's cgroup, strays, an edit, a crash, its control socket for its user and for root.

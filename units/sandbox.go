@@ -90,6 +90,8 @@ SystemCallArchitectures=native`
 
 	// In a user's scope these fail with 218/CAPABILITIES.
 	hardenedSystemSandbox = `
+# Its user's own service manager, and a rootless Docker, would run for it whatever it asks for, outside of all this.
+InaccessiblePaths=-/run/user
 # No capabilities, no kernel modules, no kernel log, no clock, a /dev without hardware.
 CapabilityBoundingSet=
 ProtectKernelModules=yes
