@@ -27,7 +27,8 @@ func (e *OthersError) Error() string {
 
 // OnlyRoots fails with an [OthersError] if others than root can change what lies at an absolute path, or put something else
 // there: the file, each folder above it, and wherever a symbolic link on the way leads, have to belong to root, and nobody
-// else may write to them but root's own group. A folder such as /tmp, in which everybody can make files, is refused too.
+// else may write to them but root's own group. In a sticky folder such as /tmp or /nix/store nobody else can replace what is
+// root's; what is not there yet anybody can make.
 // Access control lists are not read; one that lets somebody else write shows in the mode as the group's right, acl(5).
 // The error wraps [fs.ErrNotExist] if something on the way is not there, below what is root's alone.
 func OnlyRoots(path string) error { return onlyOf(0, "", path) }
@@ -41,17 +42,28 @@ func onlyOf(owner int, base, path string) error {
 	if base == "" {
 		left = append([]string{"/"}, left...)
 	}
+	var sticky *OthersError // the folder in which the next name is, where others can make names
 	for links := 0; len(left) > 0; {
 		next := filepath.Join(at, left[0]) // no link is in it
 		left = left[1:]
 		info, err := os.Lstat(next)
+		if err != nil && sticky != nil {
+			return sticky
+		}
 		if err != nil {
 			return fmt.Errorf("look who can replace %s: %w", path, err)
 		}
-		if info.Mode().Type() != fs.ModeSymlink {
-			if why := othersOf(info, owner); why != "" {
-				return &OthersError{Path: path, At: next, Why: why, UID: Owner(info)}
+		link := info.Mode().Type() == fs.ModeSymlink
+		if why := othersOf(info, owner); why != "" && (!link || sticky != nil && Owner(info) != owner) {
+			others := &OthersError{Path: path, At: next, Why: why, UID: Owner(info)}
+			if !info.IsDir() || info.Mode()&fs.ModeSticky == 0 || Owner(info) != owner || len(left) == 0 {
+				return others
 			}
+			at, sticky = next, others
+			continue
+		}
+		sticky = nil
+		if !link {
 			at = next
 			continue
 		}

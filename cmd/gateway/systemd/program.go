@@ -1,6 +1,11 @@
 package systemd
 
-import "openclaw-gateway/cmd/gateway/read"
+import (
+	"path/filepath"
+	"slices"
+
+	"openclaw-gateway/cmd/gateway/read"
+)
 
 // programPlace is where root's programs are that no package brings.
 const programPlace = "/usr/local/bin/gateway"
@@ -14,5 +19,15 @@ func Secure(caller int, program string, others *read.OthersError) (commands []st
 	case others.UID != 0:
 		commands = append(commands, As(caller, 0, "chown", "root:", others.At))
 	}
-	return append(commands, As(caller, 0, "chmod", "go-w", others.At)), programPlace
+	// And the folders below, which may have the same mode: on an older Debian all of /usr/local is the group staff's.
+	chmod := []string{"chmod", "go-w"}
+	for at := program; ; at = filepath.Dir(at) {
+		if at != program || others.At == program {
+			chmod = slices.Insert(chmod, 2, at)
+		}
+		if at == others.At || at == "/" {
+			break
+		}
+	}
+	return append(commands, As(caller, 0, chmod...)), programPlace
 }
