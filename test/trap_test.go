@@ -74,7 +74,16 @@ func testTraps(t *testing.T, here place) {
 		}
 	}
 
-	const pipe, link, device = "is a named pipe", "", "is a device"
+	// Links are nobody's mistake: their user follows them.
+	alice.Run(t, "/bin/sh", "-c", fmt.Sprintf("mkdir ~/dotfiles && mv %s ~/dotfiles && ln -s ~/dotfiles/config.yaml %s", config, config))
+	if d := diagnose(t, m.System(), gatewayPath); strings.Contains(d.ids(), "config-invalid") || !strings.Contains(strings.Join(d.Unknown, "\n"), config) {
+		t.Errorf("of a configuration that is a link root's doctor says\n%s", d.text())
+	}
+	if d := diagnose(t, alice, gatewayPath); strings.Contains(d.ids(), "config-invalid") || strings.Contains(strings.Join(d.Unknown, "\n"), config) {
+		t.Errorf("of a configuration that is a link its user's doctor says\n%s", d.text())
+	}
+
+	const pipe, link = "is a named pipe", ""
 	for kind, want := range map[string]string{
 		"kmsg": link, "zero": link, "shadow": link, "pipe": pipe, "held": pipe, "sparse": "is bigger than", "folder": "is a directory", "socket": "is a socket",
 		"brackets": "more than 50000 lines, keys and entries", "bracket": "not valid YAML", "entries": "more than 50000 lines, keys and entries",

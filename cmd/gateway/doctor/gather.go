@@ -52,6 +52,8 @@ type gatherer struct {
 	facts *Facts
 	mu    sync.Mutex
 	tasks sync.WaitGroup
+
+	loading sync.Mutex
 }
 
 // unknown takes note of something that ought to be known.
@@ -281,7 +283,13 @@ func (g *gatherer) configuration(ctx context.Context, s *Scope) {
 	if s.Name == units.System {
 		c.Others = othersOf(c.Path)
 	}
+	// One after the other: a user can have one take 60 MiB.
+	g.loading.Lock()
 	loaded, err := config.Load(c.Path, s.owners()...)
+	if loaded != nil {
+		loaded.Content = nil
+	}
+	g.loading.Unlock()
 	var mistakes config.Errors
 	switch {
 	case err == nil:
@@ -293,6 +301,8 @@ func (g *gatherer) configuration(ctx context.Context, s *Scope) {
 		return
 	case errors.Is(err, os.ErrPermission):
 		g.unknown("%s could not be read: run this as its user or with sudo", c.Path)
+	case errors.Is(err, read.ErrLink), errors.Is(err, read.ErrOwner):
+		g.unknown("%v: run this as the user whose it is", err)
 	default:
 		c.Mistakes = []string{err.Error()}
 	}

@@ -41,7 +41,7 @@ func File(path string, limit int64, owners ...int) ([]byte, fs.FileInfo, error) 
 	case info.Size() > limit:
 		return nil, nil, tooBig(path, limit)
 	case len(owners) > 0 && owner != 0 && !slices.Contains(owners, owner):
-		return nil, nil, fmt.Errorf("%s belongs to uid %d and is not read: it should be of uid %d", path, owner, owners[0])
+		return nil, nil, fmt.Errorf("%s belongs to uid %d and %w: it should be of uid %d", path, owner, ErrOwner, owners[0])
 	}
 	if err := onDisk(found, path); err != nil {
 		return nil, nil, err

@@ -14,8 +14,12 @@ import (
 // linksLimit is how many symbolic links the kernel follows, path_resolution(7).
 const linksLimit = 40
 
-// ErrLink is wrapped by the error about a link that root does not follow.
-var ErrLink = errors.New("root does not follow it: name the file itself")
+// Why root does not read what its user would: wrapped by the error about a link that root does not follow, and by that about
+// a file that is not of the owner that it should have.
+var (
+	ErrLink  = errors.New("root does not follow it: name the file itself")
+	ErrOwner = errors.New("is not read")
+)
 
 // locate opens what is at path with O_PATH, which neither reads nor wakes anything, and looks what it is.
 func locate(path string) (*os.File, fs.FileInfo, error) {
