@@ -109,9 +109,9 @@ func (h Holder) named() string {
 
 // UnseenNote says that there may be more holders than those that are seen.
 func UnseenNote(unseen int, by Asker) string {
-	who := "as root (sudo)"
+	note := say.Count(unseen, "process") + " could not be looked into, so somebody else may hold the port too: "
 	if by.UID == 0 {
-		who = "with CAP_SYS_PTRACE, and where /proc is mounted without hidepid=,"
+		return note + "it takes CAP_SYS_PTRACE, a /proc without hidepid=, and no user with millions of open files"
 	}
-	return fmt.Sprintf("%s could not be looked into, so somebody else may hold the port too: run this %s to see all", say.Count(unseen, "process"), who)
+	return note + "run this as root (sudo) to see all"
 }

@@ -120,9 +120,12 @@ func (l *look) manages(ctx context.Context, h *Holder) (systemd.Manager, bool) {
 	if h.PID == l.own && int(h.UID) == own.UID {
 		return own, true
 	}
-	users, _ := l.users(ctx)
-	uid := int(h.UID)
-	return systemd.Manager{User: true, UID: uid}, users[uid].Main == h.PID
+	users, known := l.users(ctx)
+	theirs := systemd.Manager{User: true, UID: int(h.UID)}
+	if !known && systemd.Booted() && h.Name == "systemd" && sameFile(h.PID, 1) {
+		return theirs, true // nobody is ended whom the system's manager might know
+	}
+	return theirs, users[theirs.UID].Main == h.PID
 }
 
 // asked are the managers whose word on a process counts: the system's, and that of its user.

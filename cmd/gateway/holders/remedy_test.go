@@ -61,6 +61,10 @@ var remedies = map[api.Role]map[string][3]string{
 			"systemctl --user disable --now x.service",
 			"sudo runuser --pty -u 4000000 -- env XDG_RUNTIME_DIR=/run/user/4000000 systemctl --user disable --now x.service",
 		},
+		byNothing: { // of a supervisor of many
+			"gateway reclaim --force 127.0.0.1:18789 '[::1]:18789'", "gateway reclaim --force 127.0.0.1:18789 '[::1]:18789'",
+			"sudo gateway reclaim --force 127.0.0.1:18789 '[::1]:18789'",
+		},
 		byTransient: {"systemctl stop x.service", "sudo systemctl stop x.service", "sudo systemctl stop x.service"},
 	},
 	api.RoleForeign: {
@@ -93,7 +97,7 @@ var impossible = map[api.Role]map[string]string{
 		bySystem: "whom a unit keeps running is a rival", byUser: "whom a unit keeps running is a rival",
 		byTransient: "whom a unit keeps running is a rival", byContainer: "whoever runs the container starts it again: it is foreign",
 	},
-	api.RoleRival: {byContainer: "it is foreign: the unit is the container's", byNothing: "it is an orphan"},
+	api.RoleRival: {byContainer: "it is foreign: the unit is the container's"},
 	Unseen: {
 		bySystem: "what cannot be seen is in no unit", byUser: "what cannot be seen is in no unit",
 		byTransient: "what cannot be seen is in no unit", byContainer: "that it is in one cannot be told from here",
