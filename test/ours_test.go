@@ -155,6 +155,9 @@ mkdir -p $cgroup && echo $$ >$cgroup/cgroup.procs && cd /opt/claims && exec "$@"
 			if text := diagnose(t, m.Scope, gatewayPath).text(); os.Getenv("DBG") != "" || !strings.Contains(text, "port-held-by-foreign") || !strings.Contains(text, strconv.Itoa(pid)) {
 				t.Errorf("gateway doctor does not find pid %d:\n%s", pid, text)
 			}
+			if text, exit := printedStatus(t, m.Scope, "--system"); exit == 0 || !strings.Contains(text, fmt.Sprintf("pid %d", pid)) {
+				t.Errorf("gateway status does not find pid %d: exit status %d\n%s", pid, exit, text)
+			}
 			if output, err := m.Output(gatewayPath, "reclaim", "--force"); err != nil || alive(t, m, pid) {
 				t.Errorf("gateway reclaim --force: %v\n%s", err, output)
 			}
