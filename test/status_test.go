@@ -487,6 +487,8 @@ func testStatusWatch(t *testing.T, here place) {
 	see("another launcher", func(s status) bool { return s.Verdict == "ok" && s.Launcher.PID != first && s.Worker.Generation == 1 })
 	second := launcher
 	kill(t, m, second)
+	// Its worker, which dies with it, could answer a client until then.
+	see("its end", func(s status) bool { return s.Verdict != "ok" })
 	get(t, m, ipv4, "/healthz")
 	see("a third launcher", func(s status) bool { return s.Verdict == "ok" && s.Launcher.PID != second })
 	m.Run(t, gatewayPath, "stop")
