@@ -121,6 +121,9 @@ func prepare(t testing.TB, m *machine.Machine) {
 	m.WriteFile(t, filepath.Dir(filepath.Dir(clawEntry))+"/package.json",
 		`{"name": "openclaw", "version": "2026.9.6", "engines": {"node": ">=24.16.0 <25 || >=26.1.0"}}`, 0o644)
 	m.WriteFile(t, strangerEntry, string(script), 0o644)
+	// Beside nodePath, as a release of Node.js has it.
+	m.WriteFile(t, "/usr/local/include/node/node_version.h",
+		"#define NODE_MAJOR_VERSION 24\n#define NODE_MINOR_VERSION 21\n#define NODE_PATCH_VERSION 0\n", 0o644)
 	for name, entry := range map[string]string{"claw": clawEntry, "stranger": strangerEntry} {
 		m.WriteFile(t, unitPath(m.Scope, name+".service"), "[Service]\nType=notify\nNotifyAccess=all\nEnvironment=NOTIFY=1\n"+
 			"ExecStart="+nodePath+" "+entry+" gateway --port 18789\n[Install]\nWantedBy=default.target\n", 0o644)

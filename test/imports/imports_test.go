@@ -66,7 +66,7 @@ var walls = []wall{
 		"cmd/gateway/doctor",
 		[]string{
 			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/holders", "cmd/gateway/openclaw", "cmd/gateway/systemd",
-			"cmd/gateway/config", "cmd/gateway/read", "units", "listener/sockdiag", "worker/proctree", "worker/handoff",
+			"cmd/gateway/asuser", "cmd/gateway/config", "cmd/gateway/read", "units", "listener/sockdiag", "worker/proctree", "worker/handoff",
 		},
 		"a tool asks the daemon and the kernel, and never calls the daemon",
 	},

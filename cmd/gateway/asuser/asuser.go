@@ -28,6 +28,9 @@ const (
 type Question[Q, A any] struct {
 	Name  string // a word
 	Limit time.Duration
+	// Memory is how many bytes the child may map beyond what the runtime has at its start, which is 72 MiB, 64 of heap among
+	// them (RLIMIT_DATA, measured with Go 1.26). The runtime maps its heap in pieces of 64 MiB (heapArenaBytes).
+	Memory uint64
 }
 
 // Answer is called by an init function, with what answers the question as that user. In a child that has been asked this
@@ -38,13 +41,13 @@ func (q Question[Q, A]) Answer(function func(context.Context, Q) (A, error)) {
 	}
 }
 
-// Ask has the question answered by a child with that uid and gid, and no other group. The answer is that user's word: it has
+// Ask has the question answered by a child with that uid and those gids. The answer is that user's word: it has
 // the right shape and a bounded size, and nothing else is certain. It takes root, and CAP_SYS_ADMIN for the PID namespace.
 // After the limit, the context's end or more than 1 MiB the child is killed.
 func (q Question[Q, A]) Ask(ctx context.Context, credential *syscall.Credential, question Q) (A, error) {
 	var answer A
 	limit, start := waiting.limit(q.Limit), time.Now()
-	output, err := ask(ctx, limit, credential, q.Name, question)
+	output, err := ask(ctx, limit, credential, []string{q.Name, limit.String(), fmt.Sprint(q.Memory)}, question)
 	waiting.took(time.Since(start), limit)
 	if err != nil {
 		return answer, fmt.Errorf("ask as uid %d: %w", credential.Uid, err)
@@ -81,10 +84,11 @@ func decode(text []byte, into any) error {
 var (
 	errSilent   = errors.New("no answer in time")
 	errTooLarge = errors.New("the answer is larger than 1 MiB")
+	errTooMuch  = errors.New("what is there takes more memory than it may")
 )
 
 // ask starts the child and returns what it has written, when it has ended.
-func ask(ctx context.Context, limit time.Duration, credential *syscall.Credential, name string, question any) ([]byte, error) {
+func ask(ctx context.Context, limit time.Duration, credential *syscall.Credential, arguments []string, question any) ([]byte, error) {
 	input, err := json.Marshal(question)
 	if err != nil {
 		return nil, err
@@ -100,25 +104,33 @@ func ask(ctx context.Context, limit time.Duration, credential *syscall.Credentia
 	defer cancelTimeout()
 
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{"gateway", role, fmt.Sprint(credential.Uid), fmt.Sprint(credential.Gid), name, limit.String()}
+	gids := []string{fmt.Sprint(credential.Gid)}
+	for _, gid := range credential.Groups {
+		gids = append(gids, fmt.Sprint(gid))
+	}
+	cmd.Args = append([]string{"gateway", role, fmt.Sprint(credential.Uid), strings.Join(gids, ",")}, arguments...)
 	cmd.Env, cmd.Dir = []string{}, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID}
 	// Whoever got hold of an end of a pipe, and keeps it, keeps nobody waiting.
 	cmd.WaitDelay = 200 * time.Millisecond
 	output := &bounded{most: mostBytes, full: func() { cancel(errTooLarge) }}
-	said := &bounded{most: mostStderr, full: func() { cancel(errTooLarge) }}
+	said := &bounded{most: mostStderr, full: func() {}}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), output, said
 	err = cmd.Run()
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, cause
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %q", err, strings.TrimSpace(string(said.kept)))
+		if strings.Contains(string(said.kept), "out of memory") {
+			return nil, errTooMuch
+		}
+		why, _, _ := strings.Cut(string(said.kept), "\n")
+		return nil, fmt.Errorf("%w: %q", err, why)
 	}
 	return output.kept, nil
 }
 
-// bounded keeps what is written, up to a size.
+// bounded keeps what is written, up to a size, and says when there is more.
 type bounded struct {
 	kept []byte
 	most int
@@ -126,11 +138,11 @@ type bounded struct {
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if len(b.kept)+len(p) > b.most {
+	fits := min(len(p), b.most-len(b.kept))
+	if fits < len(p) {
 		b.full()
-		return 0, errTooLarge
 	}
-	b.kept = append(b.kept, p...)
+	b.kept = append(b.kept, p[:fits]...)
 	return len(p), nil
 }
 

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// somebody is a uid and gid that nobody has.
-var somebody = &syscall.Credential{Uid: 4_000_000, Gid: 4_000_001}
+// somebody is a uid and gids that nobody has.
+var somebody = &syscall.Credential{Uid: 4_000_000, Gid: 4_000_001, Groups: []uint32{4_000_002}}
 
 // facts is what a child says of itself.
 type facts struct {
@@ -34,8 +34,8 @@ type facts struct {
 }
 
 var (
-	self = Question[string, facts]{Name: "test-self", Limit: 20 * time.Second}
-	acts = Question[string, string]{Name: "test-acts", Limit: time.Second}
+	self = Question[string, facts]{Name: "test-self", Limit: 20 * time.Second, Memory: 24 << 20}
+	acts = Question[string, string]{Name: "test-acts", Limit: time.Second, Memory: 24 << 20}
 )
 
 func init() {
@@ -116,14 +116,8 @@ func act(ctx context.Context, what string) (string, error) {
 		fmt.Println(`{"answer":` + strings.Repeat("[", 1<<19))
 		syscall.Exit(0)
 	case "memory":
-		var all [][]byte
-		for {
-			page := make([]byte, 1<<20)
-			for i := range page {
-				page[i] = 1
-			}
-			all = append(all, page)
-			_ = all
+		for all := []byte("x"); ; {
+			all = append(all, all...)
 		}
 	}
 	return what, nil
@@ -150,7 +144,7 @@ func TestChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "4000000 4000000 4000001 4000001[4000001]"; got.IDs != want {
+	if want := "4000000 4000000 4000001 4000001[4000001 4000002]"; got.IDs != want {
 		t.Errorf("the child is %s, want %s", got.IDs, want)
 	}
 	for key, want := range map[string]string{
@@ -208,17 +202,13 @@ func TestAnswers(t *testing.T) {
 		{"garbage", "the answer is none"},
 		{"nested", "the answer is none"},
 		{"many", "more than 20000 values"},
-		{"memory", ""},
+		{"memory", "ask as uid 4000000"}, // and why, in words of the runtime or of the race detector
 	} {
 		waiting = patience{}
 		start := time.Now()
 		answer, err := acts.Ask(t.Context(), somebody, test.what)
 		took := time.Since(start)
 		switch {
-		case test.what == "memory":
-			if err == nil {
-				t.Error("a child may take all the memory there is")
-			}
 		case test.want == "":
 			if err != nil || answer == "" {
 				t.Errorf("%s: %q, %v", test.what, answer, err)
@@ -236,7 +226,7 @@ func TestAnswers(t *testing.T) {
 func TestUnprivileged(t *testing.T) {
 	needsRoot(t)
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{"gateway", role, "0", "0", acts.Name, "1s"}
+	cmd.Args = []string{"gateway", role, "0", "0", acts.Name, "1s", "0"}
 	cmd.Stdin = strings.NewReader(`"a word"`)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: somebody}
 	output, err := cmd.CombinedOutput()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 	"unsafe"
@@ -16,15 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// role is the first argument of a child; its uid, its gid, the name of the question and the time for it follow.
+// role is the first argument of a child; its uid, its gids, the primary one first, the name of the question, the time and the
+// memory for it follow.
 const role = "as-user"
 
 // What a child may have. Beside them root gives up on it after a while.
 const (
 	processorTime = 5        // seconds (RLIMIT_CPU)
 	openFiles     = 16       // RLIMIT_NOFILE
-	memory        = 48 << 20 // bytes, near which the garbage collector saves memory rather than time
-	moreData      = 64 << 20 // bytes, beyond what the runtime has at its start; RLIMIT_DATA
+	collected     = 48 << 20 // bytes, near which the garbage collector saves memory rather than time
 )
 
 // asked is the name of the question that this process is there to answer; "" in all others. limit is when root gives up.
@@ -35,14 +36,18 @@ var (
 
 // In the initialisation of this package, that is before everything that has something to do with a user.
 func init() {
-	if len(os.Args) != 6 || os.Args[1] != role {
+	if len(os.Args) != 7 || os.Args[1] != role {
 		return
 	}
-	uid, uidErr := strconv.ParseUint(os.Args[2], 10, 31)
-	gid, gidErr := strconv.ParseUint(os.Args[3], 10, 31)
-	err := errors.Join(uidErr, gidErr)
-	if err == nil {
-		err = become(int(uid), int(gid))
+	uid, err := strconv.ParseUint(os.Args[2], 10, 31)
+	var gids []int
+	for gid := range strings.SplitSeq(os.Args[3], ",") {
+		gid, wrong := strconv.ParseUint(gid, 10, 31)
+		gids, err = append(gids, int(gid)), errors.Join(err, wrong)
+	}
+	memory, wrong := strconv.ParseUint(os.Args[6], 10, 32)
+	if err = errors.Join(err, wrong); err == nil {
+		err = become(int(uid), gids, memory)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "become uid %s: %v\n", os.Args[2], err)
@@ -53,13 +58,14 @@ func init() {
 }
 
 // become turns root's process into one of a user that this user cannot trace.
-func become(uid, gid int) error {
+func become(uid int, gids []int, memory uint64) error {
 	data, err := mapped()
 	if err != nil {
 		return err
 	}
 	// From here on the kernel lets nobody but root trace it: setresuid(2) makes it undumpable (fs.suid_dumpable=0 and 2).
-	if err := errors.Join(syscall.Setgroups([]int{gid}), syscall.Setresgid(gid, gid, gid), syscall.Setresuid(uid, uid, uid)); err != nil {
+	gid := gids[0]
+	if err := errors.Join(syscall.Setgroups(gids), syscall.Setresgid(gid, gid, gid), syscall.Setresuid(uid, uid, uid)); err != nil {
 		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
@@ -72,9 +78,9 @@ func become(uid, gid int) error {
 	if err := executeNothing(); err != nil {
 		return fmt.Errorf("forbid itself to execute programs: %w", err)
 	}
-	debug.SetMemoryLimit(memory)
+	debug.SetMemoryLimit(collected)
 	for resource, limit := range map[int]uint64{
-		unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: 0, unix.RLIMIT_CPU: processorTime, unix.RLIMIT_NOFILE: openFiles, unix.RLIMIT_DATA: data + moreData,
+		unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: 0, unix.RLIMIT_CPU: processorTime, unix.RLIMIT_NOFILE: openFiles, unix.RLIMIT_DATA: data + memory,
 	} {
 		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
 			return fmt.Errorf("set limit %d: %w", resource, err)

@@ -13,7 +13,7 @@
 //
 // A question is a type of its own, with a name:
 //
-//	var listing = asuser.Question[request, reply]{Name: "listing", Limit: time.Second}
+//	var listing = asuser.Question[request, reply]{Name: "listing", Limit: time.Second, Memory: 24 << 20}
 //
 //	func init() { listing.Answer(list) }
 //

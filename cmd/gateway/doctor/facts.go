@@ -58,9 +58,16 @@ type Scope struct {
 	Answer   Answer
 	Launcher *api.Status // what it says of itself; nil unless Answered
 	Worker   Worker
-	User     string // of a user's manager
+	User     string  // of a user's manager
+	Reader   *Reader // whose launcher it is, where the look is taken as that user
 	// SessionsOnly says that a user's manager ends with the last session.
 	SessionsOnly bool
+}
+
+// Reader is the user that reads a scope's configuration.
+type Reader struct {
+	UID  int
+	Home string
 }
 
 // Installed reports whether there are units of ours.
@@ -148,7 +155,7 @@ type Exposed struct {
 // Node is the Node.js that runs OpenClaw.
 type Node struct {
 	Program  string
-	Version  string // as it says: v24.21.0
+	Version  string // 24.21.0; "" where what lies beside the program does not tell
 	Range    string // what OpenClaw's package.json asks for: >=24.16.0 <25
 	OpenClaw string // version
 }

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,8 +30,7 @@ import (
 )
 
 const (
-	// answerLimit is how long the launcher may take for an answer, and node for its
-	// version: both need milliseconds.
+	// answerLimit is how long the launcher may take for an answer: it needs milliseconds.
 	answerLimit = 3 * time.Second
 	// managerLimit is for a manager, on a machine that is busy.
 	managerLimit = 20 * time.Second
@@ -92,7 +90,7 @@ func Gather(ctx context.Context, options Options) *Facts {
 				g.look(ctx, s, booted) // the service may have been restarted between the two questions
 			}
 			// Where units and launcher tell which one they use.
-			g.configuration(ctx, s)
+			g.as(ctx, s, configurationStep)
 		})
 	}
 	g.tasks.Go(g.kernel)
@@ -118,7 +116,7 @@ func (g *gatherer) look(ctx context.Context, s *Scope, booted bool) {
 	*s = Scope{Name: s.Name, Manager: s.Manager, User: s.User}
 	var both sync.WaitGroup
 	if booted {
-		both.Go(func() { g.units(ctx, s) })
+		both.Go(func() { g.as(ctx, s, unitsStep) })
 	}
 	both.Go(func() { g.launcher(ctx, s) })
 	both.Wait()
@@ -141,9 +139,10 @@ func (g *gatherer) scopes() []Scope {
 	if own != 0 || g.User || g.System {
 		return scopes
 	}
-	others, _ := filepath.Glob("/run/user/*/systemd/private")
-	for _, path := range others {
-		uid, err := strconv.Atoi(strings.Split(path, "/")[3])
+	// Whether they have a manager is seen as that user: what is in these folders is that user's.
+	others, _ := os.ReadDir("/run/user")
+	for _, folder := range others {
+		uid, err := strconv.Atoi(folder.Name())
 		if err == nil && uid != own {
 			scopes = append(scopes, userScope(uid))
 		}
@@ -274,7 +273,7 @@ func elsewhere(ctx context.Context, l *api.Status) []netip.AddrPort {
 }
 
 // configuration reads the file of a scope, and looks at what it names.
-func (g *gatherer) configuration(ctx context.Context, s *Scope) {
+func (g *gatherer) configuration(s *Scope) {
 	c := &s.Config
 	c.Path = configPath(s)
 	if c.Path == "" {
@@ -310,7 +309,7 @@ func (g *gatherer) configuration(ctx context.Context, s *Scope) {
 		return
 	}
 	g.exposed(s)
-	g.program(ctx, s)
+	g.program(s)
 }
 
 func configPath(s *Scope) string {
@@ -324,13 +323,6 @@ func configPath(s *Scope) string {
 	// Of a launcher of another user's it is that user's word.
 	if s.Launcher != nil && s.Launcher.Config.Path != "" && (s.Name == units.User || s.Listener.UID == 0 || s.Listener.UID == os.Geteuid()) {
 		return s.Launcher.Config.Path
-	}
-	if s.Name == units.User && s.Manager.UID != os.Geteuid() {
-		home := homeOf(s.Manager.UID)
-		if home == "" {
-			return ""
-		}
-		return filepath.Join(home, ".config/openclaw-gateway/config.yaml")
 	}
 	return config.DefaultPath(s.Name == units.User)
 }

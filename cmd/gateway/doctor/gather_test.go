@@ -291,24 +291,29 @@ func TestStopHelper(t *testing.T) {
 	}
 }
 
-// TestProgram: the worker's program is found as the launcher finds it, and Node.js is
-// asked for its version only where it runs OpenClaw.
+// TestProgram: the worker's program is found as the launcher finds it, the version of Node.js only where it runs OpenClaw,
+// and no program is executed.
 func TestProgram(t *testing.T) {
 	folder := t.TempDir()
-	node := filepath.Join(folder, "node")
-	if err := os.WriteFile(node, []byte("#!/bin/sh\necho v24.21.0\n"), 0o755); err != nil {
-		t.Fatal(err)
+	bin, executed := filepath.Join(folder, "bin"), filepath.Join(folder, "executed")
+	node, header := filepath.Join(bin, "node"), filepath.Join(folder, "include/node/node_version.h")
+	for path, content := range map[string]string{
+		node: "#!/bin/sh\ntouch " + executed + "\n", header: "#define NODE_MAJOR_VERSION 24\n#define NODE_MINOR_VERSION 21\n#define NODE_PATCH_VERSION 0\n",
+	} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o755)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	claw := entry(t)
 	look := func(command ...string) (Config, []Unknown) {
 		s := &Scope{Name: units.User, Manager: systemd.Manager{User: true, UID: os.Geteuid()}, Config: Config{Loaded: config.Default()}}
 		s.Config.Loaded.Worker.Command = command
-		s.Config.Loaded.Worker.Environment = []string{"PATH=" + folder}
+		s.Config.Loaded.Worker.Environment = []string{"PATH=" + bin}
 		g := &gatherer{facts: &Facts{}}
-		g.program(t.Context(), s)
+		g.program(s)
 		return s.Config, g.facts.Unknown
 	}
-	if c, unknown := look("node", claw, "gateway"); c.Node.Version != "v24.21.0" || c.Node.Program != node || len(unknown) > 0 {
+	if c, unknown := look("node", claw, "gateway"); c.Node.Version != "24.21.0" || c.Node.Program != node || len(unknown) > 0 {
 		t.Errorf("OpenClaw: %+v, %v", c.Node, unknown)
 	}
 	if c, unknown := look("node", "server.js"); c.Node.Version != "" || c.Missing != "" || len(unknown) > 0 {
@@ -320,10 +325,13 @@ func TestProgram(t *testing.T) {
 	if c, _ := look("node", "/gone/node_modules/openclaw/dist/index.js", "gateway"); !strings.Contains(c.Missing, "/gone") {
 		t.Errorf("an entry file that is not there: %q", c.Missing)
 	}
-	if err := os.WriteFile(node, []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+	if err := os.Remove(header); err != nil {
 		t.Fatal(err)
 	}
-	if c, unknown := look("node", claw, "gateway"); c.Node.Version != "" || len(unknown) != 1 {
-		t.Errorf("a broken Node.js: %+v, %v", c.Node, unknown)
+	if c, unknown := look("node", claw, "gateway"); c.Node.Version != "" || len(unknown) != 1 || unknown[0].Essential {
+		t.Errorf("a Node.js of an unknown version: %+v, %v", c.Node, unknown)
+	}
+	if _, err := os.Stat(executed); err == nil {
+		t.Error("the program was executed")
 	}
 }

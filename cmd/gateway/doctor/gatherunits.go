@@ -104,7 +104,7 @@ func candidates(s *Scope) (names []string, err error) {
 				directories = append(directories, own)
 			}
 		}
-		if home := homeOf(s.Manager.UID); home != "" {
+		if home := s.home(); home != "" {
 			directories = append(directories, filepath.Join(home, ".config/systemd/user"), filepath.Join(home, ".local/share/systemd/user"))
 		}
 	}
@@ -157,6 +157,14 @@ func candidates(s *Scope) (names []string, err error) {
 
 // unitBytesLimit is what the unit files of a scope may have together: a machine with hundreds has some 200 KiB.
 const unitBytesLimit = 32 << 20
+
+// home is where the launcher's user is at home; "" where that is not known.
+func (s *Scope) home() string {
+	if s.Reader != nil {
+		return s.Reader.Home
+	}
+	return homeOf(s.reader())
+}
 
 func homeOf(uid int) string {
 	account, err := systemd.Account(strconv.Itoa(uid))

@@ -1,22 +1,18 @@
 package doctor
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
-	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/proctree"
@@ -36,7 +32,7 @@ func (g *gatherer) exposed(s *Scope) {
 	if err == nil {
 		entries, err = config.ReadEnvironmentFile(file, slog.New(slog.DiscardHandler), s.owners()...)
 	}
-	if errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != s.reader() {
 		return // as it should be
 	}
 	if err != nil {
@@ -83,17 +79,17 @@ func (g *gatherer) expose(s *Scope, path string, variables []string) {
 // systemPath is the PATH that systemd gives a service (systemd.exec(5)).
 const systemPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// program looks for the worker's program, and asks Node.js for its version where it
-// runs OpenClaw.
-func (g *gatherer) program(ctx context.Context, s *Scope) {
+// program looks for the worker's program, and for the version of Node.js where that runs OpenClaw. It executes none: whoever
+// may edit the configuration chooses it.
+func (g *gatherer) program(s *Scope) {
 	c := &s.Config
 	spec := c.Loaded.Worker
 	if len(spec.Command) == 0 {
 		return // the built-in server
 	}
 	path := systemPath
-	if s.Name == units.User || !s.Installed() {
-		path = "PATH=" + os.Getenv("PATH")
+	if own := os.Getenv("PATH"); own != "" && (s.Name == units.User || !s.Installed()) {
+		path = "PATH=" + own
 	}
 	environ := append([]string{path}, spec.Environment...)
 	// The launcher's own variables come first; what is not the caller's cannot be read.
@@ -102,9 +98,7 @@ func (g *gatherer) program(ctx context.Context, s *Scope) {
 	}
 	directory := spec.Directory
 	if directory == "" {
-		if uid := s.reader(); uid >= 0 {
-			directory = homeOf(uid)
-		}
+		directory = s.home()
 	}
 	found, err := handoff.Lookup(spec.Command[0], directory, environ)
 	switch {
@@ -142,40 +136,8 @@ func (g *gatherer) program(ctx context.Context, s *Scope) {
 		g.unknown("which Node.js OpenClaw needs is not known: %v", err)
 		return
 	}
-	version, err := nodeVersion(ctx, found, s.reader())
-	if err != nil {
-		g.unknown("the version of Node.js is not known: %v", err)
-		return
+	c.Node = Node{Program: found, Version: openclaw.NodeVersion(found), Range: pkg.Engines.Node, OpenClaw: pkg.Version}
+	if c.Node.Version == "" {
+		g.addUnknown(false, "whether %s is a Node.js that OpenClaw %s runs on is not known: no file beside it tells its version", found, pkg.Version)
 	}
-	c.Node = Node{Program: found, Version: version, Range: pkg.Engines.Node, OpenClaw: pkg.Version}
-}
-
-// nodeVersion runs the program as the user that the worker has, who may be the one
-// who has put it there: root must not run what is another user's.
-func nodeVersion(ctx context.Context, program string, uid int) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerLimit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "--version")
-	cmd.Env, cmd.Dir = []string{systemPath}, "/"
-	if os.Geteuid() == 0 && uid != 0 {
-		if uid < 0 {
-			return "", fmt.Errorf("the user of the service is not there, so %s is not run", program)
-		}
-		credential, err := systemd.Credential(uid)
-		if err != nil {
-			return "", err
-		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
-	}
-	// A descendant that keeps the output open would keep this waiting.
-	cmd.WaitDelay = answerLimit
-	output, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s --version: %w", program, err)
-	}
-	version := strings.TrimSpace(string(output))
-	if !strings.HasPrefix(version, "v") || len(version) > 64 {
-		return "", fmt.Errorf("%s --version says no version", program)
-	}
-	return version, nil
 }

@@ -246,6 +246,9 @@ func secretsReadable(f *Facts) []Finding {
 
 // reader is the uid that the launcher of a scope has, -1 where it is not known.
 func (s *Scope) reader() int {
+	if s.Reader != nil {
+		return s.Reader.UID
+	}
 	if s.Name == units.User {
 		return s.Manager.UID
 	}

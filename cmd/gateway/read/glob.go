@@ -88,8 +88,8 @@ func matching(folder, pattern string, left *int) ([]string, error) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			return nil, err
+		if err != nil { // as of /proc/PID/map_files, which may be opened and not be read
+			return nil, unlessAbsent(err)
 		}
 	}
 	slices.Sort(matches)

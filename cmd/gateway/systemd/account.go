@@ -51,8 +51,7 @@ func Account(key string) (*user.User, error) {
 	return &user.User{Username: fields[0], Uid: fields[2], Gid: fields[3], Name: fields[4], HomeDir: fields[5]}, nil
 }
 
-// Credential is what a process of a user has: the uid, its primary group, and no
-// other groups.
+// Credential is what a process of a user has: the uid, its primary group, and those of /etc/group.
 func Credential(uid int) (*syscall.Credential, error) {
 	account, err := Account(strconv.Itoa(uid))
 	if err != nil {
@@ -62,7 +61,14 @@ func Credential(uid int) (*syscall.Credential, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the group of uid %d: %w", uid, err)
 	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+	credential := &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	ids, _ := account.GroupIds() // without them the user may do less
+	for _, id := range ids {
+		if gid, err := strconv.ParseUint(id, 10, 32); err == nil {
+			credential.Groups = append(credential.Groups, uint32(gid))
+		}
+	}
+	return credential, nil
 }
 
 // UserName is the name for a uid, or the number where there is none.

@@ -41,7 +41,7 @@ type request struct {
 
 // asOther is root's question to the manager of another user, which answers nobody else (it hangs up with EPERM, measured
 // with 252).
-var asOther = asuser.Question[request, []Properties]{Name: "systemd.show", Limit: 2 * time.Second}
+var asOther = asuser.Question[request, []Properties]{Name: "systemd.show", Limit: 1500 * time.Millisecond, Memory: 24 << 20}
 
 func init() {
 	asOther.Answer(func(ctx context.Context, r request) ([]Properties, error) {
