@@ -86,6 +86,9 @@ func (l *look) service(ctx context.Context, h *Holder) RunBy {
 // serviceOf is a service if a process is all that is in it, or shares with its main process what it holds. Who was started
 // by a cron job, a login or a supervisor of many is not kept by that alone.
 func (l *look) serviceOf(ctx context.Context, manager systemd.Manager, unit systemd.Service, h *Holder) RunBy {
+	if strings.HasPrefix(unit.Name, "user@") { // all that a user runs
+		return RunBy{}
+	}
 	if unit.Main == 0 || h.PID != unit.Main && !l.holding[unit.Main] && !alone(h.PID, unit.Main) {
 		return RunBy{}
 	}
