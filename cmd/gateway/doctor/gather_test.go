@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -208,12 +209,14 @@ func TestLauncherClaims(t *testing.T) {
 	}
 	listening.(*net.UnixListener).SetUnlinkOnClose(false)
 	server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `{"launcher":{"pid":1,"holder":"self"}}`)
+		_, _ = fmt.Fprintf(w, `{"launcher":{"pid":1,"holder":"self"},"worker":{"pid":%d}}`, os.Getppid())
 	})}
 	go func() { _ = server.Serve(listening) }()
 	defer server.Close()
 	if s, unknown := launcherAt(t, path); s.Launcher == nil || s.Launcher.Launcher.PID != os.Getpid() || len(unknown) > 0 {
 		t.Errorf("one that says that it is pid 1: %+v, %v", s, unknown)
+	} else if s.Launcher.Worker.PID != 0 || s.Worker.Cgroup != "" {
+		t.Errorf("a process that does not descend from it is its worker: %+v", s.Worker)
 	}
 	t.Run("another user", func(t *testing.T) {
 		fixtures.As(t, 65534, func() { err = unix.Listen(socket, 8) }) // whose it is from now on
