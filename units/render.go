@@ -24,6 +24,9 @@ const marker = `# Written by "gateway install"`
 // itself 5 s before the unit's TimeoutStopSec, so it is ready before its own timeout has passed.
 const stopMargin = 3 * time.Second
 
+// NeededStopLimit is the TimeoutStopSec that a worker with this stop.timeout needs, and that [Render] writes.
+func NeededStopLimit(stopTimeout time.Duration) time.Duration { return stopTimeout + stopMargin }
+
 // Params is what the units depend on.
 type Params struct {
 	Scope       Scope

@@ -8,6 +8,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
 
@@ -33,7 +34,7 @@ func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []
 	needed := units.NeededStopLimit(cfg.Stop.Timeout)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	granted, err := units.StopLimit(ctx, h.scope())
+	granted, err := systemd.Of(h.scope()).StopLimit(ctx)
 	if err != nil {
 		h.log.Debug("cannot compare stop.timeout with the unit", "error", err)
 		return drifts, err
