@@ -24,6 +24,10 @@ const (
 	mostStderr = 4 << 10
 )
 
+// children are those that there are: each may need as much memory as its question allows, and a machine can have hundreds of
+// users.
+var children = make(chan struct{}, 8)
+
 // Question is what root can have answered about a user.
 type Question[Q, A any] struct {
 	Name  string // a word
@@ -46,6 +50,12 @@ func (q Question[Q, A]) Answer(function func(context.Context, Q) (A, error)) {
 // After the limit, the context's end or more than 1 MiB the child is killed.
 func (q Question[Q, A]) Ask(ctx context.Context, credential *syscall.Credential, question Q) (A, error) {
 	var answer A
+	select {
+	case children <- struct{}{}:
+		defer func() { <-children }()
+	case <-ctx.Done():
+		return answer, ctx.Err()
+	}
 	limit, start := waiting.limit(q.Limit), time.Now()
 	output, err := ask(ctx, limit, credential, []string{q.Name, limit.String(), fmt.Sprint(q.Memory)}, question)
 	waiting.took(time.Since(start), limit)

@@ -35,7 +35,7 @@ type facts struct {
 
 var (
 	self = Question[string, facts]{Name: "test-self", Limit: 20 * time.Second, Memory: 24 << 20}
-	acts = Question[string, string]{Name: "test-acts", Limit: time.Second, Memory: 24 << 20}
+	acts = Question[string, string]{Name: "test-acts", Limit: 2 * time.Second, Memory: 24 << 20}
 )
 
 func init() {

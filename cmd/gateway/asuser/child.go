@@ -63,6 +63,10 @@ func become(uid int, gids []int, memory uint64) error {
 	if err != nil {
 		return err
 	}
+	// SECBIT_NO_SETUID_FIXUP and SECBIT_KEEP_CAPS: it would keep root's capabilities (capabilities(7)).
+	if bits, err := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0); err != nil || bits&(1<<2|1<<4) != 0 {
+		return errors.Join(fmt.Errorf("capabilities would be kept: securebits are %#x", bits), err)
+	}
 	// From here on the kernel lets nobody but root trace it: setresuid(2) makes it undumpable (fs.suid_dumpable=0 and 2).
 	gid := gids[0]
 	if err := errors.Join(syscall.Setgroups(gids), syscall.Setresgid(gid, gid, gid), syscall.Setresuid(uid, uid, uid)); err != nil {
@@ -113,9 +117,12 @@ func executeNothing() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&filter)))
-	if errno != 0 {
+	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&filter)))
+	switch {
+	case errno != 0:
 		return errno
+	case thread != 0:
+		return fmt.Errorf("thread %d has another filter", thread)
 	}
 	return nil
 }
