@@ -54,13 +54,15 @@ while True:
     threading.Thread(target=answer, args=(control.accept()[0],)).start()
 `
 
-// crowd opens as many descriptors as it is told, in as many processes.
+// crowd opens as many descriptors as it is told, in as many processes, and listens on the port behind all of them if told so.
 const crowd = `
-import os, resource, signal, sys
+import os, resource, signal, socket, sys
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 for _ in range(int(sys.argv[1])):
     os.dup(0)
+if len(sys.argv) > 3:
+    taken = socket.create_server(("127.0.0.1", 18789))
 for _ in range(int(sys.argv[2])):
     if os.fork() == 0:
         break
@@ -277,22 +279,32 @@ mkdir -p $cgroup && echo $$ >$cgroup/cgroup.procs && cd /opt/claims && exec "$@"
 	}
 	t.Run("a crowd of descriptors", func(t *testing.T) {
 		m.WriteFile(t, "/opt/crowd.py", crowd, 0o644)
+		crowded := func(more string) {
+			// Some 2 million; root's doctor, status and reclaim took half a minute.
+			detached(t, m.As(mallory), "/usr/bin/python3 /opt/crowd.py 19000 100"+more)
+			t.Cleanup(func() { _, _ = m.Output("pkill", "-KILL", "--uid", "mallory", "--full", "/opt/crowd.py") })
+		}
+		inTime := func(words string) {
+			t.Helper()
+			for _, command := range [][]string{{"status", "--system"}, {"doctor", "--system"}, {"reclaim", "--dry-run", ipv4}} {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				output, err := m.Command(ctx, gatewayPath, command...).CombinedOutput()
+				if !strings.Contains(string(output), words) || ctx.Err() != nil {
+					t.Errorf("gateway %v: %v, %v\n%s", command, err, ctx.Err(), output)
+				}
+				cancel()
+			}
+		}
 		detached(t, m.As(alice), nodePath+" "+fakeEntry+" gateway --port 18789")
 		orphan := onlyHolder(t, m, ipv4)
-		// Some 2 million; root's doctor, status and reclaim took half a minute.
-		detached(t, m.As(mallory), "/usr/bin/python3 /opt/crowd.py 19000 100")
-		t.Cleanup(func() { m.Run(t, "pkill", "-KILL", "--uid", "mallory", "--full", "/opt/crowd.py") })
-		for _, command := range [][]string{{"status", "--system"}, {"doctor", "--system"}, {"reclaim", "--dry-run", ipv4}} {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			output, err := m.Command(ctx, gatewayPath, command...).CombinedOutput()
-			if !strings.Contains(string(output), fmt.Sprintf("pid %d", orphan)) || ctx.Err() != nil {
-				t.Errorf("gateway %v: %v, %v\n%s", command, err, ctx.Err(), output)
-			}
-			cancel()
-		}
+		crowded("")
+		inTime(fmt.Sprintf("pid %d", orphan))
 		m.Systemctl(t, "start", socket)
 		if alive(t, m, orphan) {
 			t.Errorf("the orphan, pid %d, lives", orphan)
 		}
+		m.Systemctl(t, "stop", socket)
+		crowded(" and listens")
+		inTime("user mallory")
 	})
 }

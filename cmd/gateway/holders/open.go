@@ -22,9 +22,13 @@ import (
 	"openclaw-gateway/listener/sockdiag"
 )
 
-// lookLimit is how long one look into the descriptors of all processes may take. A machine with thousands of processes
-// needs some 100 ms; one user alone can have millions of descriptors, which take a minute.
-const lookLimit = 2 * time.Second
+const (
+	// lookLimit is how long one look into the descriptors of all processes may take. A machine with thousands of processes
+	// needs some 100 ms; one user alone can have millions of descriptors, which take a minute.
+	lookLimit = 1500 * time.Millisecond
+	// closerLimit is the same for all that is looked at once more of those who have been found, together.
+	closerLimit = 500 * time.Millisecond
+)
 
 // open returns, for each inode, the processes that have it open, without their roles, in the order of their PIDs. Threads are not looked at: they
 // share the descriptors of their process. Owners are the users who have made the sockets: their processes come first.

@@ -37,6 +37,7 @@ type look struct {
 	holding map[int]bool // the pids of all holders
 	own     int          // pid of the caller's own manager, -1 before it is asked for
 	others  time.Time    // when other users' managers have had their time; zero before they are asked
+	closing time.Time    // when those who have been found are looked at no more; zero before they are
 }
 
 // question is what a manager is asked: for ours alone, or for all of its services.
@@ -60,6 +61,14 @@ func (l *look) limited(ctx context.Context, of systemd.Manager) (context.Context
 		l.others = time.Now().Add(othersLimit)
 	}
 	return context.WithDeadline(ctx, l.others)
+}
+
+// closer gives a second look at a holder the time that is left for all of them.
+func (l *look) closer(ctx context.Context) (context.Context, context.CancelFunc) {
+	if l.closing.IsZero() {
+		l.closing = time.Now().Add(closerLimit)
+	}
+	return context.WithDeadline(ctx, l.closing)
 }
 
 func (l *look) ask(ctx context.Context, q question) answer {

@@ -161,7 +161,7 @@ func (l *look) holders(ctx context.Context, inodes []uint64, owners []uint32) (b
 // stays reports whether a process still holds a socket now that it was decided that it should not. A manager's child holds
 // it until it is executed or ends, and who looks at it in that very moment sees somebody else: it is decided anew what that is.
 func (l *look) stays(ctx context.Context, h *Holder, inode uint64) bool {
-	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	ctx, cancel := l.closer(ctx)
 	defer cancel()
 	link := fmt.Sprintf("socket:[%d]", inode)
 	for again := 0; again < 2 && slices.Contains(api.Intruders, h.Role); again++ {
@@ -214,7 +214,7 @@ func (l *look) decide(ctx context.Context, h *Holder) {
 		l.decideGateway(ctx, h)
 	}
 	if h.Role == api.RoleForeign {
-		h.RunBy.Besides = serves(ctx, h)
+		h.RunBy.Besides = l.serves(ctx, h)
 	}
 	l.known[h.PID] = *h
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -97,16 +96,13 @@ func (l *look) serviceOf(ctx context.Context, manager systemd.Manager, unit syst
 	return r
 }
 
-// servesLimit is for a look at the descriptors of the processes of a service, which may have millions.
-const servesLimit = time.Second
-
 // serves returns where a foreign process listens, or the service that it is in.
-func serves(ctx context.Context, h *Holder) []netip.AddrPort {
+func (l *look) serves(ctx context.Context, h *Holder) []netip.AddrPort {
 	pids := []int{h.PID}
 	if h.RunBy.Main != 0 {
 		pids = proctree.Tree(h.RunBy.Main)
 	}
-	ctx, cancel := context.WithTimeout(ctx, servesLimit)
+	ctx, cancel := l.closer(ctx)
 	defer cancel()
 	addresses, _ := sockdiag.OpenBy(ctx, pids...)
 	return addresses
