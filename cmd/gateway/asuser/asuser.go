@@ -56,9 +56,9 @@ func (q Question[Q, A]) Ask(ctx context.Context, credential *syscall.Credential,
 	case <-ctx.Done():
 		return answer, ctx.Err()
 	}
-	limit, start := waiting.limit(q.Limit), time.Now()
+	limit, start := waiting.limit(credential.Uid, q.Limit), time.Now()
 	output, err := ask(ctx, limit, credential, []string{q.Name, limit.String(), fmt.Sprint(q.Memory)}, question)
-	waiting.took(time.Since(start), limit)
+	waiting.took(credential.Uid, time.Since(start), limit)
 	if err != nil {
 		return answer, fmt.Errorf("ask as uid %d: %w", credential.Uid, err)
 	}
@@ -156,33 +156,40 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// patience is how long this process waits for users. After each that has kept it waiting the next one has half the time:
-// however many there are, all of them together cost little more than twice what one does.
+// patience is how long this process waits for users. After each that has kept it waiting the next one has half the time, and
+// so has a user for each time: however many there are, all of them together cost little more than twice what one does, and one
+// alone takes no more than half of the others' time.
 type patience struct {
-	mu    sync.Mutex
-	tried int       // by users who were slow
-	last  time.Time // when
+	mu   sync.Mutex
+	slow map[uint32]int // how often a user was
+	last time.Time      // when
 }
 
 var waiting patience
 
 const forgiven = 30 * time.Second
 
-// limit returns how long the next user may take.
-func (p *patience) limit(full time.Duration) time.Duration {
+// limit returns how long a user may take.
+func (p *patience) limit(uid uint32, full time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if time.Since(p.last) > forgiven {
-		p.tried = 0
+		p.slow = nil
 	}
-	return full >> min(p.tried, 6)
+	halved := max(p.slow[uid]-1, 0) + len(p.slow)
+	return full >> min(halved, 6)
 }
 
-// took takes note of how long one took who had that limit.
-func (p *patience) took(d, limit time.Duration) {
+// took takes note of how long a user took who had that limit.
+func (p *patience) took(uid uint32, d, limit time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if d > limit/4 {
-		p.tried, p.last = p.tried+1, time.Now()
+	if d <= limit/4 {
+		return
 	}
+	if p.slow == nil {
+		p.slow = map[uint32]int{}
+	}
+	p.slow[uid]++
+	p.last = time.Now()
 }

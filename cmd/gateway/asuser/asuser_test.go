@@ -240,16 +240,31 @@ func TestPatience(t *testing.T) {
 	t.Parallel()
 	var p patience
 	var all time.Duration
-	for range 20 {
-		limit := p.limit(time.Second)
-		p.took(limit, limit)
+	for uid := range uint32(20) {
+		limit := p.limit(uid, time.Second)
+		p.took(uid, limit, limit)
 		all += limit
 	}
 	if all > 2300*time.Millisecond {
 		t.Errorf("twenty users cost %v", all)
 	}
 	p.last = p.last.Add(-forgiven)
-	if limit := p.limit(time.Second); limit != time.Second {
+	if limit := p.limit(1, time.Second); limit != time.Second {
 		t.Errorf("long after it is %v", limit)
+	}
+}
+
+// TestPatienceOfOne: a user who says nothing, however often, takes no more than half of the time that the others have.
+func TestPatienceOfOne(t *testing.T) {
+	t.Parallel()
+	var p patience
+	var all time.Duration
+	for range 20 {
+		limit := p.limit(1, time.Second)
+		p.took(1, limit, limit)
+		all += limit
+	}
+	if limit := p.limit(2, time.Second); limit < time.Second/2 || all > 2600*time.Millisecond {
+		t.Errorf("another has %v, and all that one's answers cost %v", limit, all)
 	}
 }
