@@ -2,12 +2,14 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/asuser"
+	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker/proctree"
@@ -129,7 +131,21 @@ func (g *gatherer) as(ctx context.Context, s *Scope, what step) {
 		if s.Name == units.System && s.Config.Path != "" {
 			s.Config.Others = othersOf(s.Config.Path)
 		}
+		for i := range s.Config.Exposed {
+			s.Config.Exposed[i].confirm()
+		}
 	}
+}
+
+// confirm has root look for itself who can replace a file: whose it is, a file system of the user's own (FUSE) has perhaps
+// told the child, and by the time of a command something else is there.
+func (e *Exposed) confirm() {
+	err := read.OnlyRoots(e.Path)
+	others, known := errors.AsType[*read.OthersError](err)
+	if err != nil && !known {
+		others = &read.OthersError{Path: e.Path, At: e.Path, Why: err.Error()}
+	}
+	e.Others = others
 }
 
 func (g *gatherer) ask(ctx context.Context, q question) (answer, error) {

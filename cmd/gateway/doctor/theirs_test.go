@@ -259,3 +259,21 @@ func TestSecretsOfOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestSecretsOfNobody: a child may have been told that a file is root's by a file system of its user's own, which is gone by
+// the time that root would change it.
+func TestSecretsOfNobody(t *testing.T) {
+	facts := healthy(t)
+	facts.Scopes[0].Service.User = "nobody"
+	for path, fix := range map[string]string{
+		"/none/of/root/x": `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`,
+		"/etc/passwd":     "chown nobody /etc/passwd && chmod 600 /etc/passwd",
+	} {
+		file := Exposed{Path: path}
+		file.confirm()
+		facts.Scopes[0].Config.Exposed = []Exposed{file}
+		if findings := secretsReadable(facts); len(findings) != 1 || findings[0].Fix != fix {
+			t.Errorf("%s: %+v, want %s", path, findings, fix)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package read
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -30,8 +31,15 @@ func (e *OthersError) Error() string {
 // else may write to them but root's own group. In a sticky folder such as /tmp or /nix/store nobody else can replace what is
 // root's; what is not there yet anybody can make.
 // Access control lists are not read; one that lets somebody else write shows in the mode as the group's right, acl(5).
-// The error wraps [fs.ErrNotExist] if something on the way is not there, below what is root's alone.
-func OnlyRoots(path string) error { return onlyOf(0, "", path) }
+// The error wraps [fs.ErrNotExist] if something on the way is not there, below what is root's alone. What root cannot look at
+// otherwise is not root's: a file system of a user's own (FUSE) answers that user alone, and can be gone in a moment.
+func OnlyRoots(path string) error {
+	err := onlyOf(0, "", path)
+	if _, others := errors.AsType[*OthersError](err); err == nil || others || errors.Is(err, fs.ErrNotExist) || os.Geteuid() != 0 || !filepath.IsAbs(path) {
+		return err
+	}
+	return &OthersError{Path: path, At: path, Why: fmt.Sprintf("cannot be looked at by root (%v)", err)}
+}
 
 // onlyOf is OnlyRoots for another owner, from a folder on that is not looked at itself; "" stands for above /.
 func onlyOf(owner int, base, path string) error {

@@ -95,6 +95,10 @@ func TestOnlyRoots(t *testing.T) {
 	if err := OnlyRoots("relative"); err == nil {
 		t.Error("a relative path")
 	}
+	// Root is refused a look by a file system of a user's own; a name that is too long fails at the same place.
+	if _, refused := errors.AsType[*OthersError](OnlyRoots("/" + strings.Repeat("x", 300) + "/file")); refused != (owner == 0) {
+		t.Errorf("what cannot be looked at: %t", refused)
+	}
 	if err := OnlyRoots("/bin/sh"); err != nil {
 		t.Errorf("/bin/sh: %v", err)
 	}
