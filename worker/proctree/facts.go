@@ -3,7 +3,6 @@ package proctree
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"iter"
 	"os"
 	"path/filepath"
@@ -51,16 +50,8 @@ const (
 	environLimit = 2 << 20
 )
 
-func head(pid int, name string, limit int64) ([]byte, error) {
-	content, err := os.Open(file(pid, name))
-	if err != nil {
-		return nil, err
-	}
-	defer content.Close()
-	return io.ReadAll(io.LimitReader(content, limit))
-}
-
-// Argv is as the process gives it, and may hold secrets; nil where it has ended or erased it. Of a longer one than 128 KiB it
+// Argv is as the process gives it, and may hold secrets; nil where it has ended or erased it, or where
+// the kernel does not answer. Of a longer one than 128 KiB it
 // is the beginning.
 func Argv(pid int) []string {
 	content, err := head(pid, "cmdline", argvLimit)
