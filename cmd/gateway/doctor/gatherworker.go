@@ -55,7 +55,7 @@ func (g *gatherer) expose(s *Scope, path string, variables []string) {
 	if len(names) == 0 {
 		return
 	}
-	resolved, err := filepath.EvalSymlinks(path)
+	resolved, err := read.Resolve(path)
 	if err != nil {
 		return // Load has read it: it has just been replaced
 	}
@@ -125,7 +125,7 @@ func (g *gatherer) program(s *Scope) {
 		entry = filepath.Join(directory, entry)
 	}
 	if err == nil {
-		entry, err = filepath.EvalSymlinks(entry)
+		entry, err = read.Resolve(entry)
 	}
 	if err != nil {
 		c.Missing = fmt.Sprintf("OpenClaw's entry file in worker.command cannot be opened: %v", err)

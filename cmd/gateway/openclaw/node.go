@@ -11,7 +11,7 @@ import (
 // NodeVersion is the version of a Node.js, such as 24.21.0, as far as what lies beside the program tells it; "" where nothing
 // does. The program is not executed: who looks may be root, and the program anybody's.
 func NodeVersion(program string) string {
-	if resolved, err := filepath.EvalSymlinks(program); err == nil {
+	if resolved, err := read.Resolve(program); err == nil {
 		program = resolved
 	}
 	folder := filepath.Dir(program)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"openclaw-gateway/cmd/gateway/read"
 )
 
 // IsGateway reports whether a process is an OpenClaw gateway that serves, going by
@@ -160,7 +162,7 @@ func ours(pid int, entry string) bool {
 // can be looked at.
 func belongs(path string, look bool) bool {
 	if look {
-		if resolved, err := filepath.EvalSymlinks(path); err == nil {
+		if resolved, err := read.Resolve(path); err == nil {
 			path = resolved
 		}
 		if pkg, err := ReadPackage(path); err == nil {

@@ -91,6 +91,17 @@ func ofRoot(info fs.FileInfo) bool {
 	return Owner(info) == 0 && (info.Mode()&0o022 == 0 || info.Mode()&fs.ModeSticky != 0)
 }
 
+// Resolve is [filepath.EvalSymlinks] by the kernel, which follows 40 links and not 255: with those a path that somebody else has chosen
+// takes a minute.
+func Resolve(path string) (string, error) {
+	file, _, err := open(unix.AT_FDCWD, path, path, 0)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+}
+
 // open opens a name in a directory with O_PATH. What is wrong is told of the whole path.
 func open(directory int, name, path string, flags int) (*os.File, fs.FileInfo, error) {
 	var fd int

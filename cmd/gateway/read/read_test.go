@@ -354,3 +354,34 @@ func TestGlob(t *testing.T) {
 		t.Errorf("a hundred folders of 100: %v", err)
 	}
 }
+
+// TestResolve: a path that takes a minute name by name, because each of its links goes in and out of a deep folder again and again.
+func TestResolve(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	deep := filepath.Join(base, strings.Repeat("d/", 1000))
+	if err := os.MkdirAll(filepath.Join(deep, "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	link := func(name, target string) {
+		t.Helper()
+		if err := os.Symlink(target, filepath.Join(deep, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const links = 200
+	for i := range links {
+		link(fmt.Sprint("link", i), strings.Repeat("x/../", 800)+fmt.Sprint("link", i+1))
+	}
+	link(fmt.Sprint("link", links), "x")
+	for from, want := range map[int]string{0: "", links - 30: filepath.Join(deep, "x")} {
+		start := time.Now()
+		got, err := Resolve(filepath.Join(deep, fmt.Sprint("link", from)))
+		if (err == nil) != (want != "") || got != want {
+			t.Errorf("from link %d: %.50s, %v", from, got, err)
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("from link %d: took %v", from, took)
+		}
+	}
+}
