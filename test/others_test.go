@@ -45,6 +45,19 @@ print(json.dumps({"Seconds": time.monotonic() - start, "Exit": os.waitstatus_to_
     "KiB": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss}))
 `
 
+// many is a service with 500 processes that have the port, which its main process does not have.
+const many = `
+import os, signal, socket
+if os.fork() == 0:
+    listener = socket.create_server(("127.0.0.1", 18789))
+    for _ in range(500):
+        if os.fork() == 0:
+            signal.pause()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+signal.pause()
+`
+
 const (
 	mostSeconds = 5
 	mostKiB     = 100 << 10
@@ -131,6 +144,15 @@ func testOthers(t *testing.T, here place) {
 		}
 	})
 
+	t.Run("many holders", func(t *testing.T) {
+		m.WriteFile(t, "/opt/many.py", many, 0o644)
+		m.WriteFile(t, unitPath(mallory, "many.service"), "[Service]\nType=notify\nNotifyAccess=all\nExecStart=/usr/bin/python3 /opt/many.py\n", 0o644)
+		mallory.Systemctl(t, "daemon-reload")
+		mallory.Systemctl(t, "start", "many.service")
+		root(t, "it is no OpenClaw gateway", "reclaim", "--dry-run", ipv4)
+		root(t, "many.py", "doctor")
+		mallory.Systemctl(t, "stop", "many.service")
+	})
 	mallory.Systemctl(t, "start", "claw.service")
 	runtime := mallory.RuntimeDir() + "/systemd/"
 	m.Run(t, "mv", runtime+"private", runtime+"moved")

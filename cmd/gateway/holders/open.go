@@ -1,6 +1,7 @@
 package holders
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -143,4 +144,38 @@ func lookInto(ctx context.Context, processes procfs.Procs, wanted map[string]uin
 		looking.Wait()
 	}
 	return sights
+}
+
+const (
+	// decideLimit is how long it may take to say what the processes of one user are: thousands can have one socket open.
+	decideLimit = 750 * time.Millisecond
+	// decideAllLimit is the same for all users but root together.
+	decideAllLimit = 2 * time.Second
+)
+
+// decideAll says what holders are, and returns those for whom there was no time. Those of root come first, then the users by
+// number, so that those that a user makes for himself come last.
+func (l *look) decideAll(ctx context.Context, byInode map[uint64][]Holder) (undecided map[int]bool) {
+	all := map[int]Holder{}
+	for _, having := range byInode {
+		for _, h := range having {
+			all[h.PID] = h
+		}
+	}
+	undecided = map[int]bool{}
+	for _, h := range slices.SortedFunc(maps.Values(all), func(a, b Holder) int {
+		return cmp.Or(cmp.Compare(a.UID, b.UID), cmp.Compare(a.PID, b.PID))
+	}) {
+		if h.UID != 0 && (l.spent[h.UID] >= decideLimit || l.spentAll >= decideAllLimit) {
+			undecided[h.PID] = true
+			continue
+		}
+		start := time.Now()
+		l.decide(ctx, &h)
+		if took := time.Since(start); h.UID != 0 {
+			l.spent[h.UID] += took
+			l.spentAll += took
+		}
+	}
+	return undecided
 }

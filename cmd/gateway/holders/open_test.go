@@ -220,3 +220,33 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("of no process: %v", err)
 	}
 }
+
+// TestManyHolders: of a user with more processes than can be judged in time the rest is unseen, and the others are judged.
+func TestManyHolders(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	l, _ := sockets.Server(t, "tcp4", "127.0.0.1:0")
+	inode := sockets.Inode(t, l)
+	cmd := child(hold, "gateway")
+	unprivileged(cmd)
+	startHolderAs(t, l, cmd)
+	for name, test := range map[string]struct {
+		before func(*look)
+		want   []int
+	}{
+		"there is time":       {func(*look) {}, []int{os.Getpid(), cmd.Process.Pid}},
+		"the user had theirs": {func(look *look) { look.spent[nobody] = decideLimit }, []int{os.Getpid()}},
+		"all users had":       {func(look *look) { look.spentAll = decideAllLimit }, []int{os.Getpid()}},
+	} {
+		look := Known{}.newLook()
+		test.before(look)
+		byInode, unseen, err := look.holders(t.Context(), []uint64{inode}, nil)
+		if diff := cmp.Diff(test.want, pids(byInode)[inode]); diff != "" || err != nil {
+			t.Errorf("%s: %v, -want +got\n%s", name, err, diff)
+		}
+		if left := 2 - len(test.want); unseen < left {
+			t.Errorf("%s: %d are unseen", name, unseen)
+		}
+	}
+}

@@ -31,13 +31,15 @@ const (
 // look remembers what it has asked, for as long as one look at the machine takes.
 type look struct {
 	Known
-	known   map[int]Holder
-	said    map[question]answer
-	sockets map[systemd.Manager][]systemd.Properties
-	holding map[int]bool // the pids of all holders
-	own     int          // pid of the caller's own manager, -1 before it is asked for
-	others  time.Time    // when other users' managers have had their time; zero before they are asked
-	closing time.Time    // when those who have been found are looked at no more; zero before they are
+	known    map[int]Holder
+	said     map[question]answer
+	sockets  map[systemd.Manager][]systemd.Properties
+	holding  map[int]bool             // the pids of all holders
+	own      int                      // pid of the caller's own manager, -1 before it is asked for
+	others   time.Time                // when other users' managers have had their time; zero before they are asked
+	spent    map[uint32]time.Duration // on deciding what the processes of a user are
+	spentAll time.Duration            // the same of all users but root
+	closing  time.Time                // when those who have been found are looked at no more; zero before they are
 }
 
 // question is what a manager is asked: for ours alone, or for all of its services.

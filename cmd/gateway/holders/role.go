@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -135,7 +136,7 @@ func (k Known) Holders(ctx context.Context, inodes []uint64, owners ...uint32) (
 func (k Known) newLook() *look {
 	return &look{
 		Known: k, known: map[int]Holder{}, said: map[question]answer{}, sockets: map[systemd.Manager][]systemd.Properties{},
-		holding: map[int]bool{}, own: -1,
+		holding: map[int]bool{}, own: -1, spent: map[uint32]time.Duration{},
 	}
 }
 
@@ -146,16 +147,20 @@ func (l *look) holders(ctx context.Context, inodes []uint64, owners []uint32) (b
 			l.holding[h.PID] = true
 		}
 	}
+	undecided := l.decideAll(ctx, byInode)
 	for inode, having := range byInode {
 		var staying []Holder
 		for _, h := range having {
+			if undecided[h.PID] {
+				continue
+			}
 			if l.decide(ctx, &h); l.stays(ctx, &h, inode) {
 				staying = append(staying, h)
 			}
 		}
 		byInode[inode] = staying
 	}
-	return byInode, unseen, err
+	return byInode, unseen + len(undecided), err
 }
 
 // stays reports whether a process still holds a socket now that it was decided that it should not. A manager's child holds
