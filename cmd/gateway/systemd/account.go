@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -71,11 +73,32 @@ func Credential(uid int) (*syscall.Credential, error) {
 	return credential, nil
 }
 
-// UserName is the name for a uid, or the number where there is none.
+// strangersLimit is how long all uids together may take that have no name: a user can have 65,536 of them (subuid(5)), and
+// getent is a process for each.
+const strangersLimit = time.Second
+
+var (
+	names     sync.Map     // uid: string
+	strangers atomic.Int64 // nanoseconds
+)
+
+// UserName is the name for a uid, or the number where there is none, or no time to ask for it.
 func UserName(uid int) string {
-	id := strconv.Itoa(uid)
-	if account, err := Account(id); err == nil {
+	if name, known := names.Load(uid); known {
+		return name.(string)
+	}
+	id, find, start := strconv.Itoa(uid), Account, time.Now()
+	late := strangers.Load() > int64(strangersLimit)
+	if late {
+		find = user.LookupId // in /etc/passwd
+	}
+	account, err := find(id)
+	switch {
+	case err == nil:
+		names.Store(uid, account.Username)
 		return account.Username
+	case !late:
+		strangers.Add(int64(time.Since(start)))
 	}
 	return id
 }
