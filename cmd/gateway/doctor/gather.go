@@ -143,9 +143,15 @@ func (g *gatherer) scopes() []Scope {
 	others, _ := os.ReadDir("/run/user")
 	for _, folder := range others {
 		uid, err := strconv.Atoi(folder.Name())
-		if err == nil && uid != own {
-			scopes = append(scopes, userScope(uid))
+		if err != nil || uid == own {
+			continue
 		}
+		if _, err := systemd.Account(folder.Name()); err != nil {
+			// What somebody has left who is nobody any more, as a rule.
+			g.addUnknown(false, "the scope of uid %d was not looked at: %v", uid, err)
+			continue
+		}
+		scopes = append(scopes, userScope(uid))
 	}
 	return scopes
 }
