@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/proctree"
 )
@@ -247,6 +248,20 @@ func TestManyHolders(t *testing.T) {
 		}
 		if left := 2 - len(test.want); unseen < left {
 			t.Errorf("%s: %d are unseen", name, unseen)
+		}
+	}
+}
+
+// TestStaysWithoutTime: when the time for a second look is up, none is taken.
+func TestStaysWithoutTime(t *testing.T) {
+	gone := Holder{Process: proctree.Process{PID: 1 << 29}, Role: api.RoleForeign}
+	for late, want := range map[bool]bool{false: false, true: true} {
+		look := Known{}.newLook()
+		if late {
+			look.closing = time.Now().Add(-time.Second)
+		}
+		if got := look.stays(t.Context(), &gone, 1); got != want {
+			t.Errorf("late %t: %t", late, got)
 		}
 	}
 }

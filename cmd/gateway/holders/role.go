@@ -100,17 +100,19 @@ func (l *look) held(
 ) (sockets []Socket, unseen int, err error) {
 	var inodes []uint64
 	var owners []uint32
+	known := map[uint64]int{} // where an inode is among them
 	for _, address := range addresses {
 		found, err := find(address)
 		if err != nil {
 			return nil, 0, err
 		}
 		for _, socket := range found {
-			if i := slices.Index(inodes, socket.Inode); i >= 0 {
+			if i, again := known[socket.Inode]; again {
 				sockets[i].Exact = sockets[i].Exact || socket.Exact
 				sockets[i].Wanted = append(sockets[i].Wanted, address)
 				continue
 			}
+			known[socket.Inode] = len(inodes)
 			inodes, owners = append(inodes, socket.Inode), append(owners, socket.UID)
 			sockets = append(sockets, Socket{Socket: socket, Wanted: []netip.AddrPort{address}})
 		}
@@ -169,7 +171,8 @@ func (l *look) stays(ctx context.Context, h *Holder, inode uint64) bool {
 	ctx, cancel := l.closer(ctx)
 	defer cancel()
 	link := fmt.Sprintf("socket:[%d]", inode)
-	for again := 0; again < 2 && slices.Contains(api.Intruders, h.Role); again++ {
+	// When time is up, each look would cost its share still: one process can have 65,536 sockets on a port (SO_REUSEPORT).
+	for again := 0; again < 2 && ctx.Err() == nil && slices.Contains(api.Intruders, h.Role); again++ {
 		now, err := describe(h.PID)
 		if err != nil || now.Start != h.Start {
 			return false
