@@ -126,7 +126,14 @@ func ask(ctx context.Context, limit time.Duration, credential *syscall.Credentia
 	output := &bounded{most: mostBytes, full: func() { cancel(errTooLarge) }}
 	said := &bounded{most: mostStderr, full: func() {}}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), output, said
-	err = cmd.Run()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Run() }()
+	select {
+	case err = <-ended:
+	case <-time.After(limit + 2*cmd.WaitDelay):
+		// Not even SIGKILL ends one that waits for an answer of a file system that is its user's own (FUSE).
+		return nil, errSilent
+	}
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, cause
 	}

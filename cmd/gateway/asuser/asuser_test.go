@@ -106,6 +106,9 @@ func act(ctx context.Context, what string) (string, error) {
 	case "more":
 		fmt.Println(`{"answer":"x"} {"answer":"y"}`)
 		syscall.Exit(0)
+	case "read":
+		_, err := os.ReadFile(silentMount + "/file")
+		return "", err
 	case "garbage":
 		fmt.Println("\x00\xff[")
 		syscall.Exit(0)
