@@ -37,11 +37,7 @@ func (sockets Set) AwaitIdle(ctx context.Context, idle time.Duration, own []neti
 
 func (sockets Set) awaitIdle(ctx context.Context, idle time.Duration, own []netip.AddrPort) error {
 	last := time.Now() // at which a client was connected, as far as is known
-	watched := make([]sockdiag.Socket, 0, len(sockets))
-	for _, socket := range sockets {
-		watched = append(watched, sockdiag.Socket{Address: socket.Address, Inode: socket.Inode})
-	}
-	clients, err := sockdiag.WatchClients(watched)
+	clients, err := sockdiag.WatchClients(sockets.named())
 	if err != nil {
 		return err
 	}

@@ -103,6 +103,30 @@ func (k *keyWalk) while(t *testing.T, path string, do func()) {
 	do()
 }
 
+// whileStopped stops the worker as Ctrl-Z does, lets a client wait for it, and lets it go on.
+func (k *keyWalk) whileStopped(t *testing.T, do func(*waiting)) {
+	t.Helper()
+	stopProcess(t, k.Machine, k.after.Worker.PID)
+	// It may have been ended.
+	defer k.Run(t, "sh", "-c", fmt.Sprintf("kill -CONT %d 2>/dev/null || true", k.after.Worker.PID))
+	do(waitingClient(t, k.Machine, ipv4))
+}
+
+// hangs expects that the worker is said to hang, because of a sign.
+func (k *keyWalk) hangs(t *testing.T, by string) {
+	t.Helper()
+	statusText(t, k.Scope, fmt.Sprintf("generation %d hangs", k.after.Worker.Generation))
+	if s := gatewayStatus(t, k.Scope); s.Verdict != "hung" || s.Worker.Hung == nil || s.Worker.Hung.By != by {
+		t.Errorf("the status is %s, %+v, want hung by %s", s.Verdict, s.Worker.Hung, by)
+	}
+}
+
+// awaitJournal waits for words in the journal.
+func (k *keyWalk) awaitJournal(t *testing.T, words string) {
+	t.Helper()
+	k.System().Run(t, "sh", "-c", "journalctl --follow --no-tail --output=cat --after-cursor='"+k.cursor+"' | grep --quiet --max-count=1 -F '"+words+"'")
+}
+
 // exit makes the worker end with a code.
 func (k *keyWalk) exit(t *testing.T, code int) {
 	t.Helper()
@@ -218,6 +242,66 @@ var keyEdits = map[string]keyEdit{
 					t.Errorf("gateway restart: %v", err)
 				}
 			})
+		},
+	},
+	"alive.queue": {
+		value: "1s", effect: atOnce, from: "30s", to: "1s",
+		proof: func(t *testing.T, k *keyWalk) {
+			k.whileStopped(t, func(*waiting) { k.hangs(t, "queue") })
+			serving(t, k.Scope, 1)
+		},
+	},
+	"alive.path": {
+		before: settings{"alive.interval": "100ms", "alive.timeout": "1s", "alive.failures": 1},
+		value:  "/alive?token=hush", effect: atOnce, from: `"\"\""`, to: "/alive",
+		proof: func(t *testing.T, k *keyWalk) {
+			k.whileStopped(t, func(*waiting) { k.hangs(t, "probe") })
+			serving(t, k.Scope, 1)
+			k.wantJournal(t, true, "worker: request /alive?token=hush")
+		},
+	},
+	"alive.interval": {
+		before: settings{"alive.path": "/alive"},
+		value:  "100ms", effect: atOnce, from: "30s", to: "100ms",
+		proof: func(t *testing.T, k *keyWalk) { k.awaitJournal(t, "worker: request /alive") },
+	},
+	"alive.timeout": {
+		before: settings{"alive.path": "/alive", "alive.interval": "100ms", "alive.failures": 1, "alive.timeout": "1h"},
+		value:  "1s", effect: atOnce, from: "1h", to: "1s",
+		proof: func(t *testing.T, k *keyWalk) { k.whileStopped(t, func(*waiting) { k.hangs(t, "probe") }) },
+	},
+	"alive.failures": {
+		before: settings{"alive.path": "/alive", "alive.interval": "100ms", "alive.timeout": "1s", "alive.failures": 1000},
+		value:  2, effect: atOnce, from: "1000", to: "2",
+		proof: func(t *testing.T, k *keyWalk) { k.whileStopped(t, func(*waiting) { k.hangs(t, "probe") }) },
+	},
+	"alive.watchdog": {
+		value: "2s", effect: nextGeneration, from: "0s", to: "2s",
+		proof: func(t *testing.T, k *keyWalk) {
+			if got := k.environment(t)["WATCHDOG_USEC"]; got != "2000000" {
+				t.Errorf("WATCHDOG_USEC is %q", got)
+			}
+			k.hangs(t, "watchdog") // it never says WATCHDOG=1
+		},
+	},
+	"alive.restart": {
+		before: settings{"alive.queue": "1s", "worker.command": []string{nodePath, "-e", drains}},
+		value:  true, effect: atOnce, from: "false", to: "true",
+		proof: func(t *testing.T, k *keyWalk) {
+			k.whileStopped(t, func(client *waiting) {
+				serving(t, k.Scope, k.after.Worker.Generation+1)
+				client.wantServed(t)
+			})
+		},
+	},
+	"alive.stop_timeout": {
+		before: settings{"alive.queue": "1s", "alive.restart": true, "stop.timeout": "1h"},
+		value:  "500ms", effect: atOnce, from: "10s", to: "500ms",
+		proof: func(t *testing.T, k *keyWalk) {
+			k.while(t, "/tmp/deaf", func() {
+				k.whileStopped(t, func(*waiting) { serving(t, k.Scope, k.after.Worker.Generation+1) })
+			})
+			k.wantJournal(t, true, "stop_timeout=500ms")
 		},
 	},
 	"stop.signal": {

@@ -96,6 +96,7 @@ type status struct {
 		Inode   uint64
 		Backlog int
 		Queued  int
+		Waiting float64 `json:"waiting_s"`
 		Holders []struct {
 			PID  int
 			Role string
@@ -106,7 +107,12 @@ type status struct {
 		PID        int
 		Generation int
 		Handoff    string
-		LastExit   *struct {
+		Hung       *struct {
+			Since   time.Time
+			By      string
+			Address string
+		}
+		LastExit *struct {
 			Generation int
 			Code       int
 			Signal     string

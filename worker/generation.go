@@ -65,8 +65,10 @@ type generation struct {
 
 	unwatch  func()        // ends the wait for the last client to leave
 	idleStop time.Duration // for how long nobody may be connected; 0: endless
-	why      Reason        // why it was told to end
-	detail   string
+	aliveness
+	stopLimit time.Duration // from the stop signal to SIGKILL
+	why       Reason        // why it was told to end
+	detail    string
 }
 
 // newGeneration returns a generation that has not been started.
@@ -74,7 +76,7 @@ func newGeneration(number int, spec Spec, around surroundings, tell func(event))
 	g := &generation{
 		surroundings: around, number: number, spec: spec, tell: tell, started: time.Now(), timer: time.NewTimer(0),
 		listening: map[netip.AddrPort]bool{}, adopted: make(chan struct{}), executed: make(chan struct{}),
-		own: new(ownConnections), endProbes: func() {}, unwatch: func() {},
+		own: new(ownConnections), endProbes: func() {}, unwatch: func() {}, aliveness: aliveness{cease: func() {}, beats: make(chan bool, 1)},
 	}
 	g.enter(starting, spec.ReadyTimeout)
 	return g
@@ -83,6 +85,7 @@ func newGeneration(number int, spec Spec, around surroundings, tell func(event))
 // enter changes the state; after limit, if it is not 0, timeUp comes.
 func (g *generation) enter(stage stage, limit time.Duration) {
 	g.watchIdle(0)
+	g.watchAlive(Alive{})
 	g.stage, g.since = stage, time.Now()
 	g.setLimit(limit)
 }
@@ -235,21 +238,30 @@ func (g *generation) stopForGood(e event) {
 func (g *generation) stop(why Reason, detail string) {
 	g.why, g.detail = why, detail
 	g.cancel()
-	g.enter(stopping, g.spec.StopTimeout)
+	limit := g.spec.StopTimeout
+	if len(g.hung) > 0 {
+		limit = min(limit, g.alive.StopTimeout)
+	}
+	g.stopLimit = limit
+	g.enter(stopping, limit)
 	signal := g.spec.StopSignal
 	select {
 	case <-g.executed:
 	default:
 		// Still the shim, which has nothing to put in order and might swallow
-		// another signal.
-		signal = unix.SIGKILL
+		// another signal; but for one that was ready already, faster than it was heard of.
+		if g.readyAfter == 0 {
+			signal = unix.SIGKILL
+		}
 	}
 	g.options.Log.Info("stopping the worker", g.told("reason", why, "signal", signalName(signal))...)
 	g.signal(signal)
+	// One that was stopped, as by Ctrl-Z, takes it only when it goes on; systemd.kill(5) does the same.
+	g.signal(unix.SIGCONT)
 }
 
 func (g *generation) kill(event) {
-	g.options.Log.Warn("the worker has not ended in its time, killing it", g.told("stop_timeout", g.spec.StopTimeout)...)
+	g.options.Log.Warn("the worker has not ended in its time, killing it", g.told("stop_timeout", g.stopLimit)...)
 	g.signal(unix.SIGKILL)
 }
 

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -43,20 +42,22 @@ func newNotifySocket(directory string, generation int) (*notifySocket, error) {
 	return n, nil
 }
 
-// watch calls ready when the process or one that descends from it says READY=1,
+// watch calls said with each line that the process or one that descends from it says,
 // until the socket is closed. It reads on for as long as there is a worker: a
 // sender blocks when a few messages stand unread (net.unix.max_dgram_qlen), and
 // systemd-notify(1) waits until its last one, BARRIER=1, has been taken.
-func (n *notifySocket) watch(pid int, ready func()) {
+func (n *notifySocket) watch(pid int, said func(line string)) {
 	message, control := make([]byte, 4096), make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	for {
 		size, controlSize, _, _, err := n.conn.ReadMsgUnix(message, control)
 		if err != nil {
 			return
 		}
-		says := slices.Contains(strings.Split(string(message[:size]), "\n"), "READY=1")
-		if says && descends(senderOf(control[:controlSize]), pid) {
-			ready()
+		if !descends(senderOf(control[:controlSize]), pid) {
+			continue
+		}
+		for line := range strings.SplitSeq(string(message[:size]), "\n") {
+			said(line)
 		}
 	}
 }

@@ -83,7 +83,11 @@ func TestStrangerNotifies(t *testing.T) {
 	said, ended := make(chan struct{}, 10), make(chan struct{})
 	go func() {
 		defer close(ended)
-		socket.watch(child.Process.Pid, func() { said <- struct{}{} })
+		socket.watch(child.Process.Pid, func(line string) {
+			if line == "READY=1" {
+				said <- struct{}{}
+			}
+		})
 	}()
 	select {
 	case <-said:

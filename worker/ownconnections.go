@@ -23,6 +23,14 @@ func (o *ownConnections) add(conn net.Conn) {
 	o.open = conn
 }
 
+// replace is add for one that comes after all others were answered or given up.
+func (o *ownConnections) replace(conn net.Conn) {
+	o.mu.Lock()
+	o.conns = nil
+	o.mu.Unlock()
+	o.add(conn)
+}
+
 // answered says that all of them have left the queue.
 func (o *ownConnections) answered() {
 	o.mu.Lock()

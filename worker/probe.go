@@ -60,17 +60,20 @@ func (p prober) awaitAnswers(ctx context.Context, spec Spec, said func(string)) 
 // called with what came instead.
 func (p prober) awaitPath(ctx context.Context, spec Spec, said func(string)) error {
 	target, shown := readyURL(spec, spec.ReadyPath), readyURL(spec, cmp.Or(spec.ReadyShown, spec.ReadyPath))
-	return insist(ctx, said, func() string {
-		answer, err := p.exchange(ctx, http.MethodGet, target)
-		switch {
-		case err != nil:
-			return fmt.Sprintf("GET %s: %.*v", shown, longestSaid, err)
-		case answer.StatusCode < 200 || answer.StatusCode >= 400:
-			return fmt.Sprintf("GET %s was answered with %.*s", shown, longestSaid, answer.Status)
-		default:
-			return ""
-		}
-	})
+	return insist(ctx, said, func() string { return p.ask(ctx, target, shown) })
+}
+
+// ask says what is wrong with the answer to GET; "" if it is 2xx or 3xx.
+func (p prober) ask(ctx context.Context, target, shown string) (complaint string) {
+	answer, err := p.exchange(ctx, http.MethodGet, target)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("GET %s: %.*v", shown, longestSaid, err)
+	case answer.StatusCode < 200 || answer.StatusCode >= 400:
+		return fmt.Sprintf("GET %s was answered with %.*s", shown, longestSaid, answer.Status)
+	default:
+		return ""
+	}
 }
 
 // longestSaid is how many characters of an answer are told: a worker may say anything.

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/test/sockets"
@@ -149,6 +150,18 @@ func prepare(o options) error {
 		if _, err := os.ReadFile(path); err != nil {
 			return err
 		}
+	}
+	// beat=yes says WATCHDOG=1 as often as sd_watchdog_enabled(3) asks for it.
+	if o["beat"] != "" {
+		every, err := daemon.SdWatchdogEnabled(false)
+		if err != nil || every == 0 {
+			return fmt.Errorf("no watchdog was promised: %w", err)
+		}
+		go func() {
+			for range time.Tick(every / 2) {
+				_ = notify("WATCHDOG=" + o["beat"])
+			}
+		}()
 	}
 	switch o["notify"] {
 	case "":

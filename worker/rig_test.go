@@ -314,6 +314,8 @@ type testQueues struct {
 	// wait, and whose connections not to count. nil: it fails.
 	idle  chan struct{}
 	asked chan idleAsked
+	// stalls is where AwaitStall hears of a client that waits too long, and reliefs AwaitRelief that none does. nil: it fails.
+	stalls, reliefs chan netip.AddrPort
 
 	mu                sync.Mutex
 	restored, listens int
@@ -368,6 +370,27 @@ func (q *testQueues) AwaitIdle(ctx context.Context, idle time.Duration, own []ne
 	q.asked <- idleAsked{idle, own}
 	select {
 	case <-q.idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (q *testQueues) AwaitStall(ctx context.Context, limit time.Duration) (netip.AddrPort, time.Time, error) {
+	if q.stalls == nil {
+		return netip.AddrPort{}, time.Time{}, errors.New("nothing can be seen")
+	}
+	select {
+	case address := <-q.stalls:
+		return address, time.Now().Add(-limit), nil
+	case <-ctx.Done():
+		return netip.AddrPort{}, time.Time{}, ctx.Err()
+	}
+}
+
+func (q *testQueues) AwaitRelief(ctx context.Context, _ time.Duration) error {
+	select {
+	case <-q.reliefs:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

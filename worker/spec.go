@@ -43,6 +43,9 @@ type Spec struct {
 	StopSignal  syscall.Signal // sent to the worker's main process
 	StopTimeout time.Duration  // from the signal to SIGKILL
 
+	// Alive is how a worker that is ready is seen to hang.
+	Alive Alive
+
 	// IdleStop is how long no client may have been connected before a worker that
 	// is ready is stopped; 0: it is left alone.
 	IdleStop time.Duration
@@ -64,6 +67,10 @@ type Queues interface {
 	// or when that cannot be seen. Connections from own addresses, which are the
 	// launcher's own and were given up by it, do not count.
 	AwaitIdle(ctx context.Context, idle time.Duration, own []netip.AddrPort) error
+	// AwaitStall returns on which socket a client has stood unaccepted for so long, and since when, and an error when the
+	// context is done or when that cannot be seen. AwaitRelief returns nil when no such client is left.
+	AwaitStall(ctx context.Context, limit time.Duration) (address netip.AddrPort, since time.Time, err error)
+	AwaitRelief(ctx context.Context, limit time.Duration) error
 	// Queued returns how many clients wait to be accepted.
 	Queued() (int, error)
 	// Unaccepted reports whether a connection to this machine has not been accepted
@@ -77,6 +84,22 @@ type Queues interface {
 	// Discard takes the launcher's own connection out of the queue of a socket,
 	// named by its client's address, unless others wait there too.
 	Discard(socket, client netip.AddrPort) error
+}
+
+// Alive says when a worker that is ready counts as hung, and what follows.
+type Alive struct {
+	Queue time.Duration // a client has stood unaccepted for so long; 0: not looked at
+
+	Path     string        // asked for as Spec.ReadyPath is; "": no request is made
+	Shown    string        // the same as the log and the status may show it
+	Interval time.Duration // between two requests
+	Timeout  time.Duration // for the answer
+	Failures int           // in a row
+
+	Watchdog time.Duration // the worker was promised as WATCHDOG_USEC that it is missed after so long without WATCHDOG=1; 0: it was not
+
+	Restart     bool          // it is replaced
+	StopTimeout time.Duration // of a hung one, from the signal to SIGKILL
 }
 
 // Backoff says how long to wait before the next generation.

@@ -71,7 +71,8 @@ func (b *birth) findProgram() error {
 }
 
 func (b *birth) openNotify() (err error) {
-	if b.spec.Probe != ProbeAuto && b.spec.Probe != ProbeNotify {
+	says := b.spec.Probe == ProbeAuto || b.spec.Probe == ProbeNotify
+	if !says && b.spec.Alive.Watchdog == 0 {
 		return nil
 	}
 	if b.notify, err = newNotifySocket(b.options.Directory, b.number); err != nil {
@@ -79,6 +80,10 @@ func (b *birth) openNotify() (err error) {
 	}
 	b.undo = append(b.undo, b.notify.Close)
 	b.marks = append(b.marks, "NOTIFY_SOCKET="+b.notify.path)
+	if promised := b.spec.Alive.Watchdog; promised > 0 {
+		// Without WATCHDOG_PID it is for whichever process of the worker cares, sd_watchdog_enabled(3).
+		b.marks = append(b.marks, fmt.Sprintf("WATCHDOG_USEC=%d", promised.Microseconds()))
+	}
 	return nil
 }
 
@@ -164,7 +169,7 @@ func (b *birth) follow() {
 		b.readReports()
 	}()
 	if b.notify != nil {
-		go b.notify.watch(b.process.Pid, func() { b.send(event{kind: becameReady}) })
+		go b.notify.watch(b.process.Pid, b.hear)
 		context.AfterFunc(ctx, func() { _ = b.notify.Close() })
 	}
 	var probes context.Context
@@ -196,6 +201,21 @@ func (b *birth) follow() {
 	}()
 }
 
+// hear takes what the worker says to its NOTIFY_SOCKET.
+func (g *generation) hear(line string) {
+	switch line {
+	case "READY=1":
+		if g.spec.Probe == ProbeAuto || g.spec.Probe == ProbeNotify {
+			g.send(event{kind: becameReady})
+		}
+	case "WATCHDOG=1", "WATCHDOG=trigger":
+		select {
+		case g.beats <- line == "WATCHDOG=trigger":
+		default: // one is on its way
+		}
+	}
+}
+
 func (g *generation) readReports() {
 	reports := g.handoff.Reports()
 	for reports != nil {
@@ -211,6 +231,13 @@ func (g *generation) readReports() {
 	}
 }
 
+func (g *generation) prober() prober {
+	return prober{
+		answerTimeout: cmp.Or(g.options.answerTimeout, defaultAnswerTimeout), unaccepted: g.spec.Queues.Unaccepted,
+		connected: g.own.add, answered: g.own.answered,
+	}
+}
+
 // probe waits, in the way that ready.probe asks for, until the worker is ready.
 // READY=1 of the worker is awaited elsewhere, at the same time.
 func (g *generation) probe(ctx context.Context) {
@@ -218,10 +245,7 @@ func (g *generation) probe(ctx context.Context) {
 		return
 	}
 	said := func(text string) { g.send(event{kind: probed, text: text}) }
-	probes := prober{
-		answerTimeout: cmp.Or(g.options.answerTimeout, defaultAnswerTimeout), unaccepted: g.spec.Queues.Unaccepted,
-		connected: g.own.add, answered: g.own.answered,
-	}
+	probes := g.prober()
 	path := g.spec.Probe == ProbeHTTP || (g.spec.Probe == ProbeAuto && g.spec.ReadyPath != "")
 	tells := g.handoff.Reports() != nil
 	if tells {

@@ -39,6 +39,7 @@ const (
 	ReasonRestart Reason = "restart" // somebody asked, or the worker itself by exit code 0
 	ReasonUnready Reason = "unready" // it did not become ready, or could not stay so
 	ReasonIdle    Reason = "idle"    // nobody was connected for long enough
+	ReasonHung    Reason = "hung"    // it was ready and did not serve (Alive.Restart)
 	ReasonStop    Reason = "stop"    // the launcher ends
 )
 
@@ -79,6 +80,7 @@ type Status struct {
 	Restarts   int
 	Failures   int // generations in a row that failed
 	LastExit   *Exit
+	Hung       *Hung     // in Ready, why it does not serve all the same; nil when it does
 	Ending     Reason    // in Stopping, why; "" otherwise
 	NextStart  time.Time // in BackingOff; zero otherwise
 	Problem    string    // what is wrong, in a sentence; "" when nothing is

@@ -39,7 +39,7 @@ func (s *Supervisor) afterEnd(e event) {
 		s.start(event{})
 	case exit.Reason == ReasonIdle:
 		s.afterIdle()
-	case exit.Reason == ReasonRestart && s.failures < promptRestarts:
+	case (exit.Reason == ReasonRestart || exit.Reason == ReasonHung) && s.failures < promptRestarts:
 		s.failures++
 		s.start(event{})
 	case exit.Reason == ReasonUnready:
@@ -81,6 +81,7 @@ func (s *Supervisor) promote(event) {
 	s.good = &good
 	g.setLimit(s.spec.Backoff.ResetAfter)
 	g.watchIdle(s.spec.IdleStop)
+	g.watchAlive(s.spec.Alive)
 	if s.spec.Backoff.ResetAfter == 0 {
 		s.resetFailures(event{})
 	}

@@ -269,6 +269,7 @@ func (s *Supervisor) apply(r request) (restart bool) {
 		s.updateDesk()
 		if s.serving != nil {
 			s.serving.watchIdle(s.spec.IdleStop)
+			s.serving.watchAlive(s.spec.Alive)
 		}
 	}
 	s.reply(r.reply, nil)
@@ -310,6 +311,9 @@ func (s *Supervisor) observe() {
 		switch g.stage {
 		case ready:
 			status.ReadyAfter = g.readyAfter
+			if len(g.hung) > 0 {
+				status.Hung = g.hung[0]
+			}
 		case stopping:
 			status.Ending = g.why
 		}

@@ -12,6 +12,7 @@ type event struct {
 	reason     Reason // of stopAsked and restartAsked
 	err        error
 	text       string
+	hung       Hung // of hangs and relieved
 	adopted    bool // becameReady because it listens, not because it said so
 }
 
@@ -27,6 +28,8 @@ const (
 	becameReady       // the generation serves
 	cannotServe       // the generation must be replaced
 	idled             // no client has been connected for long enough
+	hangs             // the worker does not serve, as far as one of the signs of alive shows
+	relieved          // that sign has gone
 	reported          // the handoff tells what the worker listens on
 	probed            // a probe was answered with something else than ready
 	arrived           // the worker waits at the gate of its handoff
@@ -114,6 +117,8 @@ func init() {
 			reported:    (*generation).takeReport,
 			timeUp:      (*generation).pass,
 			idled:       (*generation).stopIdle,
+			hangs:       (*generation).takeHang,
+			relieved:    (*generation).takeRelief,
 			cannotServe: (*generation).stopUnready,
 			stopAsked:   (*generation).stopAsked,
 			ended:       (*generation).end,

@@ -28,7 +28,7 @@ func TestTable(t *testing.T) {
 		atGate      = "nothing can be asked of a worker that has no sockets yet"
 		nothing     = "nothing is left of the generation"
 	)
-	ofGenerations := []kind{becameReady, cannotServe, idled, reported, probed, arrived, letIn, ended}
+	ofGenerations := []kind{becameReady, cannotServe, idled, hangs, relieved, reported, probed, arrived, letIn, ended}
 	withoutOne := func(reasons map[kind]string) map[kind]string {
 		for _, event := range ofGenerations {
 			reasons[event] = noGeneration
@@ -54,15 +54,15 @@ func TestTable(t *testing.T) {
 
 	supervisor := map[phase]map[kind]string{
 		waiting:    withoutOne(map[kind]string{hurryAsked: before, timeUp: noTimer}),
-		running:    {clientWaits: notWaiting, idled: itsOwn, probed: itsOwn, arrived: itsOwn, letIn: itsOwn},
+		running:    {clientWaits: notWaiting, idled: itsOwn, hangs: itsOwn, relieved: itsOwn, probed: itsOwn, arrived: itsOwn, letIn: itsOwn},
 		backingOff: withoutOne(map[kind]string{clientWaits: notWaiting, hurryAsked: before}),
 		failed:     withoutOne(map[kind]string{clientWaits: notWaiting, hurryAsked: before, timeUp: noTimer}),
 		stopped:    all(over),
 	}
 	generation := map[stage]map[kind]string{
-		starting: {clientWaits: supervisors, restartAsked: supervisors, hurryAsked: before, idled: notReady, letIn: noGate},
+		starting: {clientWaits: supervisors, restartAsked: supervisors, hurryAsked: before, idled: notReady, hangs: notReady, relieved: notReady, letIn: noGate},
 		parked: {
-			clientWaits: supervisors, restartAsked: supervisors, hurryAsked: before, timeUp: noTimer, idled: notReady,
+			clientWaits: supervisors, restartAsked: supervisors, hurryAsked: before, timeUp: noTimer, idled: notReady, hangs: notReady, relieved: notReady,
 			becameReady: atGate, probed: atGate, arrived: "it is there",
 		},
 		ready: {
@@ -70,7 +70,7 @@ func TestTable(t *testing.T) {
 			arrived: past, letIn: past,
 		},
 		stopping: {
-			clientWaits: supervisors, restartAsked: supervisors, becameReady: tooLate, cannotServe: tooLate, idled: tooLate,
+			clientWaits: supervisors, restartAsked: supervisors, becameReady: tooLate, cannotServe: tooLate, idled: tooLate, hangs: tooLate, relieved: tooLate,
 			reported: tooLate, probed: tooLate, arrived: tooLate, letIn: tooLate,
 		},
 		gone: all(nothing),

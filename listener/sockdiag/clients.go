@@ -31,11 +31,10 @@ func WatchClients(sockets []Socket) (*Clients, error) {
 	}
 	for _, socket := range sockets {
 		if !slices.ContainsFunc(listening, func(e entry) bool { return e.Inode == socket.Inode }) {
-			return nil, fmt.Errorf("nobody is seen to listen on %s: does the socket belong to another network namespace (PrivateNetwork=)?",
-				socket.Address)
+			return nil, unheard(socket)
 		}
 	}
-	c.Ends, err = watchEnds(c.ports())
+	c.Ends, err = watchEnds(portsOfSockets(c.sockets))
 	return c, err
 }
 
@@ -89,9 +88,9 @@ func (c *Clients) watches(e entry) bool {
 // find returns the sockets in one of the states on the watched ports.
 func (c *Clients) find(states uint32) ([]entry, error) {
 	var all []entry
-	for _, port := range c.ports() {
+	for _, port := range portsOfSockets(c.sockets) {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			entries, err := sockDiag(family, states, port)
+			entries, err := sockDiag(family, states, port, 0)
 			if err != nil {
 				return nil, err
 			}
@@ -101,10 +100,16 @@ func (c *Clients) find(states uint32) ([]entry, error) {
 	return all, nil
 }
 
-func (c *Clients) ports() []uint16 {
+// portsOfSockets returns the ports of sockets, each once.
+func portsOfSockets(sockets []Socket) []uint16 {
 	var addresses []netip.AddrPort
-	for _, socket := range c.sockets {
+	for _, socket := range sockets {
 		addresses = append(addresses, socket.Address)
 	}
 	return portsOf(addresses)
+}
+
+// unheard says of a socket that the kernel does not tell of it here.
+func unheard(socket Socket) error {
+	return fmt.Errorf("nobody is seen to listen on %s: does the socket belong to another network namespace (PrivateNetwork=)?", socket.Address)
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -48,19 +49,22 @@ const (
 	tcpClosing       = 11
 	tcpBoundInactive = 13 // bound and no more, since Linux 6.7
 
-	skV6Only = 11 // INET_DIAG_SKV6ONLY of linux/inet_diag.h, an attribute of one byte
+	// Attributes of linux/inet_diag.h.
+	diagInfo = 2  // INET_DIAG_INFO, a struct tcp_info; comes if it is asked for
+	skV6Only = 11 // INET_DIAG_SKV6ONLY, one byte
 )
 
 // sockDiag asks the kernel, with sock_diag(7), for the TCP sockets of one address family whose local port and state are
-// those wanted. The bits of states are 1<<state. The answer covers the network namespace of the calling thread.
-func sockDiag(family uint8, states uint32, port uint16) ([]entry, error) {
+// those wanted. The bits of states are 1<<state, those of extensions 1<<(attribute-1). The answer covers the network
+// namespace of the calling thread.
+func sockDiag(family uint8, states uint32, port uint16, extensions uint8) ([]entry, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, fmt.Errorf("open a sock_diag socket: %w", err)
 	}
 	defer unix.Close(fd)
 
-	request := inetDiagRequest{Family: family, Protocol: unix.IPPROTO_TCP, States: states}
+	request := inetDiagRequest{Family: family, Protocol: unix.IPPROTO_TCP, Extensions: extensions, States: states}
 	binary.BigEndian.PutUint16(request.ID.SourcePort[:], port)
 	request.Header.Type, request.Header.Flags = unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST|unix.NLM_F_DUMP
 	request.Header.Len = uint32(binary.Size(request))
@@ -139,14 +143,22 @@ func parseInetDiag(data []byte) (entry, error) {
 		if length < unix.SizeofNlAttr || length > len(rest) {
 			break
 		}
-		if binary.NativeEndian.Uint16(rest[2:]) == skV6Only && length > unix.SizeofNlAttr {
-			e.v6only = rest[unix.SizeofNlAttr] != 0
+		switch value := rest[unix.SizeofNlAttr:length]; binary.NativeEndian.Uint16(rest[2:]) {
+		case skV6Only:
+			e.v6only = len(value) > 0 && value[0] != 0
+		case diagInfo:
+			if len(value) >= lastDataSent+4 {
+				e.silent = time.Duration(binary.NativeEndian.Uint32(value[lastDataSent:])) * time.Millisecond
+			}
 		}
 		aligned := (length + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1)
 		rest = rest[min(aligned, len(rest)):]
 	}
 	return e, nil
 }
+
+// lastDataSent is where a struct tcp_info has tcpi_last_data_sent, in milliseconds.
+const lastDataSent = int(unsafe.Offsetof(unix.TCPInfo{}.Last_data_sent))
 
 func diagAddress(family uint8, address [16]byte, port [2]byte) netip.AddrPort {
 	ip := netip.AddrFrom16(address)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,6 +35,7 @@ type entry struct {
 	v6only bool // IPV6_V6ONLY, see ipv6(7)
 	state  uint8
 	remote netip.AddrPort // the other end of a connection; an IPv4-mapped address as the IPv4 address that it is
+	silent time.Duration  // since this end has sent data, or since the handshake if it never has; 0 unless it was asked for
 	cookie uint64         // the kernel's name for the socket, which no other ever gets; 0 where it has no sock_diag
 }
 
@@ -105,7 +107,7 @@ func findOn(states uint32, port uint16) ([]entry, error) {
 func find(states uint32, port uint16) ([]entry, error) {
 	var all []entry
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		entries, err := sockDiag(family, states, port)
+		entries, err := sockDiag(family, states, port, 0)
 		if err != nil {
 			var second error
 			if entries, second = netTCP(family, states, port); second != nil {

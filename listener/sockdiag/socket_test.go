@@ -189,7 +189,7 @@ func TestSourcesAgree(t *testing.T) {
 	dial(t, netip.AddrPortFrom(netip.MustParseAddr("::1"), addr.Port()))
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		for _, state := range []uint32{tcpListen, tcpEstablished} {
-			diag, err := sockDiag(family, 1<<state, addr.Port())
+			diag, err := sockDiag(family, 1<<state, addr.Port(), 0)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -22,4 +22,12 @@ type Life struct {
 	Reason       string     `json:"reason"`
 	Detail       string     `json:"detail"`
 	Strays       int        `json:"strays"`
+	// Hung is when it did not serve although it was ready, the last ten times.
+	Hung []HungTime `json:"hung"`
+}
+
+// HungTime is a time in which a worker was ready and did not serve.
+type HungTime struct {
+	Hung
+	Until *time.Time `json:"until"` // null while it lasts
 }

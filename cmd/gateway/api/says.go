@@ -9,6 +9,7 @@ const (
 	SaysWaiting    = "waiting for the "
 	SaysStarting   = "generation %d is starting (pid %d)"
 	SaysStopping   = "generation %d is stopping (pid %d)"
+	SaysHung       = "generation %d hangs (pid %d)"
 	SaysRejected   = "; the edited configuration was rejected: "
 	SaysRolledBack = "; the edited configuration was rolled back: "
 )
@@ -16,11 +17,14 @@ const (
 // SaysOnItsWay reports whether that is what STATUS= begins with: a generation
 // comes or goes.
 func SaysOnItsWay(status string) bool {
-	for _, phrase := range []string{SaysStarting, SaysStopping} {
-		var generation, pid int
-		if n, _ := fmt.Sscanf(status, phrase, &generation, &pid); n == 2 {
-			return true
-		}
-	}
-	return false
+	return begins(status, SaysStarting) || begins(status, SaysStopping)
+}
+
+// SaysHangs reports whether STATUS= says that the worker does not serve although it is ready.
+func SaysHangs(status string) bool { return begins(status, SaysHung) }
+
+func begins(status, phrase string) bool {
+	var generation, pid int
+	n, _ := fmt.Sscanf(status, phrase, &generation, &pid)
+	return n == 2
 }

@@ -31,6 +31,7 @@ const (
 	VerdictOK       Verdict = "ok"       // the worker serves
 	VerdictWaiting  Verdict = "waiting"  // the first client will start the worker
 	VerdictStarting Verdict = "starting" // a worker is on its way
+	VerdictHung     Verdict = "hung"     // the worker was ready, and does not serve
 	VerdictDegraded Verdict = "degraded" // no worker serves, or something else is wrong
 	VerdictOrphan   Verdict = "orphan"   // an OpenClaw gateway that nobody supervises holds an address
 	VerdictRival    Verdict = "rival"    // an OpenClaw gateway of another unit holds an address
@@ -69,9 +70,12 @@ type Socket struct {
 	// Connections counts the established ones of the address, those in the queue
 	// included; null where they cannot be counted. Sockets that share an address
 	// (SO_REUSEPORT) share the count.
-	Connections *int     `json:"connections"`
-	Queued      int      `json:"queued"`
-	Holders     []Holder `json:"holders"`
+	Connections *int `json:"connections"`
+	Queued      int  `json:"queued"`
+	// WaitingS is for how many seconds the oldest client in the queue has waited to be accepted; 0 where none waits, or
+	// where that cannot be seen.
+	WaitingS float64  `json:"waiting_s"`
+	Holders  []Holder `json:"holders"`
 }
 
 // Holder is a process that has a socket open.
@@ -107,6 +111,15 @@ type Worker struct {
 	Restarts     int        `json:"restarts"`
 	LastExit     *Exit      `json:"last_exit"`
 	NextStart    *time.Time `json:"next_start"`
+	// Hung is why it does not serve although it is ready; null when it does.
+	Hung *Hung `json:"hung"`
+}
+
+// Hung is a worker that is ready and does not serve.
+type Hung struct {
+	Since   time.Time `json:"since"`
+	By      string    `json:"by"`      // how that is seen: queue, probe or watchdog
+	Address string    `json:"address"` // where a client waits in the queue; "" where it is seen otherwise
 }
 
 // Exit is the end of the last generation.
@@ -132,6 +145,9 @@ func (s *Status) SetVerdict() {
 	switch s.Worker.State {
 	case StateReady:
 		s.Verdict = VerdictOK
+		if s.Worker.Hung != nil {
+			s.Verdict = VerdictHung
+		}
 	case StateWaiting:
 		s.Verdict = VerdictWaiting
 	case StateStarting, StateStopping:
@@ -139,7 +155,7 @@ func (s *Status) SetVerdict() {
 	default:
 		s.Verdict = VerdictDegraded
 	}
-	if len(s.Problems) > 0 && s.Verdict != VerdictStarting {
+	if len(s.Problems) > 0 && s.Verdict != VerdictStarting && s.Verdict != VerdictHung {
 		s.Verdict = VerdictDegraded
 	}
 	s.SetVerdictOfHolders()
@@ -180,7 +196,7 @@ func (s *Status) ExitStatus() int {
 func (s Status) WithoutCounts() Status {
 	s.Sockets = slices.Clone(s.Sockets)
 	for i := range s.Sockets {
-		s.Sockets[i].Connections, s.Sockets[i].Queued = nil, 0
+		s.Sockets[i].Connections, s.Sockets[i].Queued, s.Sockets[i].WaitingS = nil, 0, 0
 	}
 	return s
 }

@@ -21,6 +21,7 @@ type Config struct {
 	Listen    []netip.AddrPort `mapstructure:"listen"`
 	Worker    Worker           `mapstructure:"worker"`
 	Ready     Ready            `mapstructure:"ready"`
+	Alive     Alive            `mapstructure:"alive"`
 	Stop      Stop             `mapstructure:"stop"`
 	Restart   Restart          `mapstructure:"restart"`
 	FrontDesk bool             `mapstructure:"front_desk"`
@@ -51,6 +52,18 @@ type Ready struct {
 	Probe   string        `mapstructure:"probe"` // ProbeAuto and so on
 	Path    string        `mapstructure:"path"`  // begins with "/", or is an http or https URL
 	Timeout time.Duration `mapstructure:"timeout"`
+}
+
+// Alive says when a generation that is ready counts as hung, and what follows.
+type Alive struct {
+	Queue       time.Duration `mapstructure:"queue"` // 0: not looked at
+	Path        string        `mapstructure:"path"`  // as Ready.Path; empty: no request is made
+	Interval    time.Duration `mapstructure:"interval"`
+	Timeout     time.Duration `mapstructure:"timeout"`
+	Failures    int           `mapstructure:"failures"`
+	Watchdog    time.Duration `mapstructure:"watchdog"` // 0: not promised
+	Restart     bool          `mapstructure:"restart"`
+	StopTimeout time.Duration `mapstructure:"stop_timeout"`
 }
 
 // Stop says how a generation is ended.
@@ -116,7 +129,10 @@ func Default() *Config {
 			Start:       StartOnDemand,
 		},
 		Ready: Ready{Probe: ProbeAuto, Timeout: 5 * time.Minute},
-		Stop:  Stop{Signal: unix.SIGTERM, Timeout: 327 * time.Second},
+		Alive: Alive{
+			Queue: 30 * time.Second, Interval: 30 * time.Second, Timeout: 10 * time.Second, Failures: 3, StopTimeout: 10 * time.Second,
+		},
+		Stop: Stop{Signal: unix.SIGTERM, Timeout: 327 * time.Second},
 		Restart: Restart{
 			Mode:           ModeExclusive,
 			BackoffMin:     time.Second,
@@ -149,6 +165,14 @@ func (c *Config) fields() []field {
 		{"ready.probe", &c.Ready.Probe},
 		{"ready.path", &c.Ready.Path},
 		{"ready.timeout", &c.Ready.Timeout},
+		{"alive.queue", &c.Alive.Queue},
+		{"alive.path", &c.Alive.Path},
+		{"alive.interval", &c.Alive.Interval},
+		{"alive.timeout", &c.Alive.Timeout},
+		{"alive.failures", &c.Alive.Failures},
+		{"alive.watchdog", &c.Alive.Watchdog},
+		{"alive.restart", &c.Alive.Restart},
+		{"alive.stop_timeout", &c.Alive.StopTimeout},
 		{"stop.signal", &c.Stop.Signal},
 		{"stop.timeout", &c.Stop.Timeout},
 		{"restart.mode", &c.Restart.Mode},
@@ -208,6 +232,8 @@ func plain(pointer any) any {
 	case *slog.Level:
 		return strings.ToLower(p.String())
 	case *bool:
+		return *p
+	case *int:
 		return *p
 	case *string:
 		return *p

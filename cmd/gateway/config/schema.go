@@ -121,8 +121,13 @@ var more = map[string]func(*schema){
 	"worker.directory":         func(s *schema) { s.Pattern = `^(/[\s\S]*)?$` },
 	"worker.environment":       func(s *schema) { s.Items = environmentEntry() },
 	"worker.environment_file":  func(s *schema) { s.Pattern = `^(-?/[\s\S]*)?$` },
-	"ready.path":               func(s *schema) { s.Pattern = `^(/|/[^/\s]\S*|https?://[^/\s]\S*)?$` },
+	"ready.path":               path,
 	"ready.timeout":            positive,
+	"alive.path":               path,
+	"alive.interval":           positive,
+	"alive.timeout":            positive,
+	"alive.failures":           func(s *schema) { s.Minimum = 1 },
+	"alive.stop_timeout":       positive,
 	"stop.timeout":             positive,
 	"restart.backoff_min":      positive,
 	"restart.backoff_max":      positive,
@@ -130,6 +135,8 @@ var more = map[string]func(*schema){
 }
 
 func positive(s *schema) { s.AllOf = []*schema{{Pattern: `[1-9]`}} }
+
+func path(s *schema) { s.Pattern = `^(/|/[^/\s]\S*|https?://[^/\s]\S*)?$` }
 
 func environmentEntry() *schema {
 	names := append(slices.Clone(reservedNames), "WATCHDOG_[^=]*")
@@ -151,6 +158,8 @@ func schemaOf(f field) *schema {
 		s = list(&schema{Type: "integer"})
 	case *bool:
 		s.Type = "boolean"
+	case *int:
+		s.Type = "integer"
 	case *time.Duration:
 		s.Pattern = durationPattern
 	case *syscall.Signal:

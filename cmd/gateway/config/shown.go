@@ -19,6 +19,8 @@ func Shown(cfg *Config, value Value) string {
 		text = say.CommandLine(cfg.Worker.Command)
 	case "ready.path":
 		text = say.URL(cfg.Ready.Path)
+	case "alive.path":
+		text = say.URL(cfg.Alive.Path)
 	}
 	return cmp.Or(text, `""`)
 }

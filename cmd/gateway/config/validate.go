@@ -21,8 +21,17 @@ func (l *loader) validate() {
 	l.check("worker.handoff", l.checkHandoff)
 	l.checkChoice("worker.start", c.Worker.Start)
 	l.checkChoice("ready.probe", c.Ready.Probe)
-	l.check("ready.path", l.checkReadyPath)
+	l.check("ready.path", func(key string) { l.checkPath(key, c.Ready.Path) })
 	l.checkPositive("ready.timeout", c.Ready.Timeout)
+	l.check("alive.path", func(key string) { l.checkPath(key, c.Alive.Path) })
+	l.checkPositive("alive.interval", c.Alive.Interval)
+	l.checkPositive("alive.timeout", c.Alive.Timeout)
+	l.check("alive.failures", func(key string) {
+		if c.Alive.Failures < 1 {
+			l.report(key, "must be at least 1")
+		}
+	})
+	l.checkPositive("alive.stop_timeout", c.Alive.StopTimeout)
 	l.checkPositive("stop.timeout", c.Stop.Timeout)
 	l.checkChoice("restart.mode", c.Restart.Mode)
 	l.checkPositive("restart.backoff_min", c.Restart.BackoffMin)
@@ -145,8 +154,7 @@ func (l *loader) checkHandoff(key string) {
 	}
 }
 
-func (l *loader) checkReadyPath(key string) {
-	path := l.config.Ready.Path
+func (l *loader) checkPath(key, path string) {
 	if path == "" {
 		return
 	}
@@ -178,6 +186,9 @@ func (l *loader) checkCombinations() {
 	c := l.config
 	if l.ok("ready.probe", "ready.path") && c.Ready.Probe == ProbeHTTP && c.Ready.Path == "" {
 		l.report("ready.probe", "http needs ready.path, such as /startupz")
+	}
+	if l.ok("alive.path", "worker.idle_stop") && c.Alive.Path != "" && c.Worker.IdleStop != 0 {
+		l.report("alive.path", "a request each alive.interval is a client: worker.idle_stop would never stop the worker. Leave out one of the two")
 	}
 	if l.ok("worker.command", "worker.handoff") && len(c.Worker.Command) == 0 && c.Worker.Handoff == HandoffPreload {
 		l.report("worker.handoff", "preload is for Node.js, and without worker.command the built-in hello server runs: "+

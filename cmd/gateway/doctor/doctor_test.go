@@ -328,6 +328,12 @@ var situations = []situation{
 	{"worker-restarting", "waits before it starts the next one: the journal says why; when that is mended, `gateway restart --system`", "gateway logs --system", func(f *Facts) {
 		f.Scopes[0].Launcher.Worker.State = "backoff"
 	}},
+	{"worker-hung", "the worker, pid 200, does not serve: it hangs, or is full", "gateway restart --system", func(f *Facts) {
+		f.Scopes[0].Launcher.Worker.PID, f.Scopes[0].Launcher.Worker.Hung = 200, &api.Hung{By: "queue"}
+	}},
+	{"worker-hung", "was stopped by a signal", "gateway restart --system", func(f *Facts) {
+		f.Scopes[0].Launcher.Worker.Hung, f.Scopes[0].Worker.Stopped = &api.Hung{By: "queue"}, true
+	}},
 	{"worker-program-missing", "is not there", "", func(f *Facts) { f.Scopes[0].Config.Missing = "/usr/bin/node is not there" }},
 	{"node-too-old", "/usr/bin/node is Node.js v22.19.0, and OpenClaw 2026.9.6 needs >=24.16.0 <25 || >=26.1.0", "", func(f *Facts) {
 		f.Scopes[0].Config.Node.Version = "v22.19.0"

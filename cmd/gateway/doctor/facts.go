@@ -179,7 +179,8 @@ const (
 
 // Worker is what the kernel says of the worker.
 type Worker struct {
-	Cgroup string
+	Cgroup  string
+	Stopped bool // by a signal, when it hangs
 	// Elsewhere is where it listens besides the held addresses, as far as that can be
 	// seen, when it takes long to start.
 	Elsewhere []netip.AddrPort

@@ -64,6 +64,7 @@ var Kinds = []Kind{
 	{"worker-address-clash", Error, "the worker binds an address that overlaps a held one without being equal to it", each((*Scope).configured, workerClash)},
 	{"worker-failed", Error, "the worker has failed for good", each((*Scope).answers, workerFailed)},
 	{"worker-restarting", Error, "the worker fails again and again", each((*Scope).answers, workerRestarting)},
+	{"worker-hung", Error, "the worker was ready and does not serve", each((*Scope).answers, workerHung)},
 	{"worker-program-missing", Error, "the program of worker.command is not there", each((*Scope).configured, programMissing)},
 	{"node-too-old", Error, "Node.js is none that this OpenClaw runs on", each((*Scope).configured, nodeTooOld)},
 	{"config-invalid", Error, "the configuration has mistakes", each((*Scope).hasFile, configInvalid)},

@@ -221,6 +221,7 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 	if pid := launcher.Worker.PID; pid != 0 {
 		s.Worker.Cgroup = proctree.Cgroup(pid)
 		s.Worker.Elsewhere = elsewhere(ctx, &launcher)
+		s.Worker.Stopped = launcher.Worker.Hung != nil && isStopped(pid)
 	}
 }
 

@@ -157,6 +157,22 @@ func workerRestarting(f *Facts, s *Scope) *Finding {
 	}
 }
 
+func workerHung(f *Facts, s *Scope) *Finding {
+	hung := s.Launcher.Worker.Hung
+	if hung == nil {
+		return nil
+	}
+	summary := "does not serve: it hangs, or is full"
+	if s.Worker.Stopped {
+		summary = "was stopped by a signal, as by Ctrl-Z, and serves nobody"
+	}
+	evidence := said(s.Launcher)
+	evidence["by"], evidence["since"] = hung.By, hung.Since.Format(time.RFC3339Nano)
+	return &Finding{
+		Summary: fmt.Sprintf("the worker, pid %d, %s", s.Launcher.Worker.PID, summary), Evidence: evidence, Fix: f.gateway(s, "restart"),
+	}
+}
+
 func programMissing(f *Facts, s *Scope) *Finding {
 	if s.Config.Missing == "" {
 		return nil

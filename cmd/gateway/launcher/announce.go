@@ -22,7 +22,7 @@ const startJobLimit = 90 * time.Second
 
 // announcer tells systemd the truth: READY=1 while the worker answers or sleeps
 // until somebody connects, RELOADING=1 while it does not answer, and STATUS= in
-// words. Before the first READY=1 the start job runs; it ends also when the
+// words. A worker that was ready and hangs does not answer. Before the first READY=1 the start job runs; it ends also when the
 // first generation fails, so that no boot hangs on a worker.
 type announcer struct {
 	mu    sync.Mutex
@@ -40,14 +40,14 @@ func (a *announcer) observe(status worker.Status, addresses []netip.AddrPort) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var change string
-	switch status.State {
-	case worker.Waiting, worker.Ready:
+	switch {
+	case status.State == worker.Stopped:
+		return
+	case status.State == worker.Waiting || status.State == worker.Ready && status.Hung == nil:
 		if !a.up {
 			change = daemon.SdNotifyReady
 			a.ready, a.up = true, true
 		}
-	case worker.Stopped:
-		return
 	default:
 		failed := status.State == worker.BackingOff || status.State == worker.Failed
 		if a.ready || failed {
@@ -159,6 +159,9 @@ func (a *announcer) describe(s worker.Status) string {
 		}
 		return text
 	case worker.Ready:
+		if s.Hung != nil {
+			return fmt.Sprintf(api.SaysHung, s.Generation, s.PID) + ": " + s.Hung.Detail
+		}
 		return fmt.Sprintf("generation %d serves %s (pid %d, ready after %s)", s.Generation, where, s.PID, say.Duration(s.ReadyAfter))
 	case worker.Stopping:
 		text := fmt.Sprintf(api.SaysStopping, s.Generation, s.PID)

@@ -14,6 +14,13 @@ import (
 var effects = map[string]api.Effect{
 	"worker.start":             api.EffectNextLauncher,
 	"worker.idle_stop":         api.EffectAtOnce,
+	"alive.queue":              api.EffectAtOnce,
+	"alive.path":               api.EffectAtOnce,
+	"alive.interval":           api.EffectAtOnce,
+	"alive.timeout":            api.EffectAtOnce,
+	"alive.failures":           api.EffectAtOnce,
+	"alive.restart":            api.EffectAtOnce,
+	"alive.stop_timeout":       api.EffectAtOnce,
 	"restart.backoff_min":      api.EffectNextFailure,
 	"restart.backoff_max":      api.EffectNextFailure,
 	"restart.reset_after":      api.EffectNextFailure,

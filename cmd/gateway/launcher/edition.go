@@ -75,6 +75,10 @@ func (a assembler) assemble(cfg *config.Config, selected listener.Set, fromFile 
 		Backoff:        worker.Backoff{Min: cfg.Restart.BackoffMin, Max: cfg.Restart.BackoffMax, ResetAfter: cfg.Restart.ResetAfter},
 		FatalExitCodes: cfg.Restart.FatalExitCodes, FrontDesk: cfg.FrontDesk,
 		IdleStop: cfg.Worker.IdleStop,
+		Alive: worker.Alive{
+			Queue: cfg.Alive.Queue, Path: cfg.Alive.Path, Shown: say.URL(cfg.Alive.Path), Interval: cfg.Alive.Interval, Timeout: cfg.Alive.Timeout,
+			Failures: cfg.Alive.Failures, Watchdog: cfg.Alive.Watchdog, Restart: cfg.Alive.Restart, StopTimeout: cfg.Alive.StopTimeout,
+		},
 	}
 	for _, socket := range selected {
 		spec.Sockets = append(spec.Sockets, handoff.Socket{File: socket.File, Address: socket.Address})

@@ -41,6 +41,7 @@ func newReporter(held *heldSockets) *reporter {
 // observe takes note of another state of the worker, which has these addresses.
 func (r *reporter) observe(status worker.Status, addresses []netip.AddrPort) {
 	r.observed.Store(&status)
+	r.history.observe(status)
 	r.systemd.observe(status, addresses)
 	r.feed.tell(&r.observed)
 }
@@ -91,6 +92,9 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 	}
 	if observed.Problem != "" {
 		s.Problems = append(s.Problems, observed.Problem)
+	}
+	if hung := observed.Hung; hung != nil {
+		s.Problems = append(s.Problems, fmt.Sprintf(api.SaysHung, observed.Generation, observed.PID)+": "+hung.Detail)
 	}
 	r.addSockets(&s)
 	s.SetVerdict()
@@ -156,7 +160,7 @@ func workerStatus(observed *worker.Status) api.Worker {
 	w := api.Worker{
 		State: observed.State.String(), PID: observed.PID, Generation: observed.Generation, Since: api.Moment(observed.Since),
 		ReadyAfterMS: observed.ReadyAfter.Milliseconds(), Handoff: string(observed.Handoff), Restarts: observed.Restarts,
-		NextStart: api.Moment(observed.NextStart),
+		NextStart: api.Moment(observed.NextStart), Hung: hungStatus(observed.Hung),
 	}
 	if observed.State == worker.Stopped {
 		// The launcher is about to go as well.
@@ -169,4 +173,15 @@ func workerStatus(observed *worker.Status) api.Worker {
 		}
 	}
 	return w
+}
+
+func hungStatus(hung *worker.Hung) *api.Hung {
+	if hung == nil {
+		return nil
+	}
+	h := api.Hung{Since: hung.Since, By: string(hung.By)}
+	if hung.Address.IsValid() {
+		h.Address = hung.Address.String()
+	}
+	return &h
 }

@@ -34,9 +34,24 @@ func HistoryText(h api.History) string {
 				ready = ""
 			}
 		}
+		if hung := hungFor(g); hung > 0 {
+			end += fmt.Sprintf(", hung for %s", say.Duration(hung))
+		}
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%d\n", g.Generation, g.Started.Local().Format(time.DateTime), ready,
 			say.Duration(time.Duration(g.LivedMS)*time.Millisecond), say.Printable(end), say.Printable(reason), g.Strays)
 	}
 	_ = table.Flush()
 	return b.String()
+}
+
+// hungFor is how long a generation was ready and did not serve, as far as it is remembered.
+func hungFor(g api.Life) (total time.Duration) {
+	for _, hung := range g.Hung {
+		until := time.Now()
+		if hung.Until != nil {
+			until = *hung.Until
+		}
+		total += until.Sub(hung.Since)
+	}
+	return total
 }

@@ -67,6 +67,12 @@ func (s *View) count(addresses []netip.AddrPort) error {
 			if socket.Backlog > 0 {
 				line.Queued, line.Backlog = socket.Queued, socket.Backlog
 			}
+			if socket.Queued > 0 {
+				// Not where the kernel does not tell, nor where the socket has just gone.
+				if _, waits, err := sockdiag.Oldest([]sockdiag.Socket{socket}); err == nil {
+					line.WaitingS = waits.Seconds()
+				}
+			}
 			if connections[socket.Address] == nil {
 				n, err := sockdiag.Connections(socket.Address)
 				if err != nil {

@@ -208,8 +208,11 @@ func VerdictFromOutside(t client.Target, s *api.Status) {
 			s.Verdict = api.VerdictStarting
 		}
 	case "reloading":
-		if api.SaysOnItsWay(t.Says) {
+		switch {
+		case api.SaysOnItsWay(t.Says):
 			s.Verdict = api.VerdictStarting
+		case api.SaysHangs(t.Says):
+			s.Verdict = api.VerdictHung
 		}
 	case "deactivating":
 		s.Verdict = api.VerdictStarting // its worker is stopping, or another life comes
@@ -231,7 +234,7 @@ func VerdictFromOutside(t client.Target, s *api.Status) {
 	for _, phrase := range []string{api.SaysRejected, api.SaysRolledBack} {
 		if _, why, found := strings.Cut(t.Says, phrase); found {
 			s.Problems = append(s.Problems, strings.TrimPrefix(phrase, "; ")+why)
-			if s.Verdict != api.VerdictStarting && s.Verdict != api.VerdictDown {
+			if s.Verdict != api.VerdictStarting && s.Verdict != api.VerdictDown && s.Verdict != api.VerdictHung {
 				s.Verdict = api.VerdictDegraded
 			}
 			break

@@ -33,8 +33,12 @@ func (s *View) text(p say.Painter) string {
 		line("note", "%s", note)
 	}
 	for i, socket := range s.Sockets {
-		line("socket", "%s, %s, %d of %d waiting, inode %d", p.Paint(say.Bold, socket.Address), connectionsText(socket.Connections),
-			socket.Queued, socket.Backlog, socket.Inode)
+		oldest := ""
+		if waits := time.Duration(socket.WaitingS * float64(time.Second)); waits >= time.Second {
+			oldest = fmt.Sprintf(" (for %s)", say.Duration(waits))
+		}
+		line("socket", "%s, %s, %d of %d waiting%s, inode %d", p.Paint(say.Bold, socket.Address), connectionsText(socket.Connections),
+			socket.Queued, socket.Backlog, oldest, socket.Inode)
 		// Usually the same processes hold all of them.
 		if i+1 < len(s.Sockets) && s.sameHolders(socket, s.Sockets[i+1]) {
 			continue
@@ -119,6 +123,11 @@ func (s *View) headline() string {
 			return "the launcher or its worker is starting, clients of " + where + " wait"
 		}
 		return fmt.Sprintf("generation %d is %s, clients of %s wait", s.Worker.Generation, s.Worker.State, where)
+	case api.VerdictHung:
+		if s.Worker.Generation == 0 {
+			return "the worker hangs, clients of " + where + " wait"
+		}
+		return fmt.Sprintf("generation %d hangs, clients of %s wait", s.Worker.Generation, where)
 	case api.VerdictDown:
 		return "the launcher is not running"
 	case api.VerdictOrphan:

@@ -1,0 +1,174 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/listener/sockdiag"
+)
+
+// AwaitStall blocks until a client has stood in the queue of one of the sockets for so long, and returns the address and
+// since when it waits; or until the context is done, whose error it returns then. See sockdiag.Oldest for what makes it
+// fail, and for what it cannot see.
+//
+// Nothing wakes it while no client comes. The first that does is the one edge for which it was armed; then it sleeps until
+// that client could have waited too long, however many come meanwhile: to be armed again at once would cost the worker a
+// third of its accepts. Never with EPOLLEXCLUSIVE: it would take the wake-up of a worker that blocks in accept(2).
+func (sockets Set) AwaitStall(ctx context.Context, limit time.Duration) (address netip.AddrPort, since time.Time, err error) {
+	address, since, err = sockets.awaitStall(ctx, limit)
+	switch {
+	case ctx.Err() != nil:
+		return netip.AddrPort{}, time.Time{}, ctx.Err()
+	case err != nil:
+		return netip.AddrPort{}, time.Time{}, fmt.Errorf("see who waits to be accepted: %w", err)
+	}
+	return address, since, nil
+}
+
+func (sockets Set) awaitStall(ctx context.Context, limit time.Duration) (address netip.AddrPort, since time.Time, err error) {
+	if _, _, err := sockdiag.Oldest(sockets.named()); err != nil {
+		return netip.AddrPort{}, time.Time{}, err // now, and not when it is too late
+	}
+	edges, err := newEdges(sockets)
+	if err != nil {
+		return netip.AddrPort{}, time.Time{}, err
+	}
+	defer edges.file.Close()
+	defer context.AfterFunc(ctx, func() { _ = edges.file.Close() })()
+	for {
+		if err := edges.next(); err != nil {
+			return netip.AddrPort{}, time.Time{}, err
+		}
+		for wait := limit; wait > 0; {
+			if err := sleep(ctx, wait); err != nil {
+				return netip.AddrPort{}, time.Time{}, err
+			}
+			oldest, waits, err := sockets.oldest()
+			if err != nil {
+				return netip.AddrPort{}, time.Time{}, err
+			}
+			if waits >= limit {
+				return oldest, time.Now().Add(-waits), nil
+			}
+			wait = 0 // nobody waits: until the next one comes
+			if oldest.IsValid() {
+				wait = max(limit-waits, leastInterval)
+			}
+		}
+		if err := edges.arm(unix.EPOLL_CTL_MOD); err != nil {
+			return netip.AddrPort{}, time.Time{}, err
+		}
+	}
+}
+
+// leastInterval is the least time between two looks: where the clients of a busy server all wait nearly too long, one after
+// the other would be looked at.
+const leastInterval = 100 * time.Millisecond
+
+// reliefInterval is how often a stalled queue is looked at: the kernel has no event for "was accepted".
+const reliefInterval = time.Second
+
+// AwaitRelief blocks until no client is left that has stood in a queue for so long, or until the context is done, whose
+// error it returns then.
+func (sockets Set) AwaitRelief(ctx context.Context, limit time.Duration) error {
+	for {
+		if err := sleep(ctx, reliefInterval); err != nil {
+			return err
+		}
+		_, waits, err := sockets.oldest()
+		if err != nil {
+			return fmt.Errorf("see who waits to be accepted: %w", err)
+		}
+		if waits < limit {
+			return nil
+		}
+	}
+}
+
+// oldest is [sockdiag.Oldest]; the length of the queues comes first, which the kernel tells without looking through all
+// connections of a port.
+func (sockets Set) oldest() (address netip.AddrPort, waits time.Duration, err error) {
+	queued, err := sockets.Queued()
+	if err != nil || queued == 0 {
+		return netip.AddrPort{}, 0, err
+	}
+	oldest, waits, err := sockdiag.Oldest(sockets.named())
+	if err != nil || oldest == nil {
+		return netip.AddrPort{}, 0, err
+	}
+	return oldest.Address, waits, nil
+}
+
+// named is the sockets as sockdiag knows them.
+func (sockets Set) named() []sockdiag.Socket {
+	named := make([]sockdiag.Socket, 0, len(sockets))
+	for _, socket := range sockets {
+		named = append(named, sockdiag.Socket{Address: socket.Address, Inode: socket.Inode})
+	}
+	return named
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// edges tells of the first client that comes after it was armed, with an epoll(7) descriptor that Go's netpoller waits for.
+// The sockets themselves stay out of the netpoller; see Watch.
+type edges struct {
+	sockets Set
+	file    *os.File
+}
+
+func newEdges(sockets Set) (*edges, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(epoll, true); err != nil { // without it the netpoller does not take it
+		return nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(epoll))
+	}
+	e := &edges{sockets: sockets, file: os.NewFile(uintptr(epoll), "epoll")}
+	if err := e.arm(unix.EPOLL_CTL_ADD); err != nil {
+		return nil, errors.Join(err, e.file.Close())
+	}
+	return e, nil
+}
+
+// arm has the next client reported, or one that is in a queue already.
+func (e *edges) arm(operation int) error {
+	return Control(e.file, func(epoll int) error {
+		return e.sockets.each(func(s *Socket) error {
+			return s.control(func(fd int) error {
+				event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET | unix.EPOLLONESHOT, Fd: int32(fd)}
+				return os.NewSyscallError("epoll_ctl", unix.EpollCtl(epoll, operation, fd, &event))
+			})
+		})
+	})
+}
+
+// next blocks until a client comes, or the file is closed.
+func (e *edges) next() error {
+	raw, err := e.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var waitErr error
+	err = raw.Read(func(epoll uintptr) bool {
+		var events [8]unix.EpollEvent
+		n, err := unix.EpollWait(int(epoll), events[:], 0)
+		waitErr = os.NewSyscallError("epoll_wait", err)
+		return n > 0 || err != nil
+	})
+	return errors.Join(err, waitErr)
+}

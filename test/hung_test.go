@@ -1,0 +1,138 @@
+package test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/test/machine"
+)
+
+// drains takes the sockets, and answers whom it has accepted before it ends: also whom it accepts when it goes on after it
+// was stopped, and has not seen the stop signal yet.
+const drains = `const http = require('http');
+const servers = [[18789, '127.0.0.1'], [18789, '::1']].map(where => http.createServer((q, r) => r.end('here')).listen(...where));
+process.on('SIGTERM', () => servers.forEach(server => server.close()));`
+
+// waiting is a client that waits for its answer.
+type waiting struct{ answered chan string }
+
+// waitingClient connects and asks; the test goes on meanwhile.
+func waitingClient(t testing.TB, m *machine.Machine, address string) *waiting {
+	t.Helper()
+	w := &waiting{answered: make(chan string, 1)}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	t.Cleanup(cancel)
+	go func() {
+		code, body, err := tryGet(ctx, m, address, "/")
+		w.answered <- fmt.Sprintf("%d %s %v", code, body, err)
+	}()
+	return w
+}
+
+// wantServed expects an answer.
+func (w *waiting) wantServed(t testing.TB) {
+	t.Helper()
+	select {
+	case answer := <-w.answered:
+		if !strings.HasPrefix(answer, "200 ") {
+			t.Errorf("the client that waited got %s", answer)
+		}
+	case <-time.After(bound):
+		t.Fatalf("the client that waited has no answer after %s", bound)
+	}
+}
+
+// stopProcess stops a process as Ctrl-Z does, and returns when all its threads have stopped: one of them that waits in
+// accept(2) can take a client until then.
+func stopProcess(t testing.TB, m *machine.Machine, pid int) {
+	t.Helper()
+	m.Run(t, "kill", "-STOP", strconv.Itoa(pid))
+	m.Run(t, "sh", "-c", fmt.Sprintf(`for try in $(seq 3000); do
+	grep -L '^State:.T' /proc/%d/task/*/status | grep -q . || exit 0
+	sleep 0.01
+done; exit 1`, pid))
+}
+
+// TestHung: a worker that was ready and serves nobody is told everywhere, and as soon as it serves again that is, too.
+func TestHung(t *testing.T) { inScopes(t, testHung) }
+
+func testHung(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
+	const alive = "alive:\n  queue: 1s\n"
+	command := worker(nodePath, "-e", drains)
+	install(t, m.Scope, m, command+alive)
+	get(t, m, ipv4, "/")
+	serving(t, m.Scope, 1)
+	silent(t, m.Scope)
+	stop := func() {
+		t.Helper()
+		stopProcess(t, m, gatewayStatus(t, m.Scope).Worker.PID)
+	}
+	reloading := func() {
+		t.Helper()
+		m.Scope.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.ActiveState == "reloading" })
+	}
+
+	t.Run("told", func(t *testing.T) {
+		stop()
+		client := waitingClient(t, m, ipv6)
+		reloading()
+		s := gatewayStatus(t, m.Scope)
+		if s.Verdict != "hung" || s.Worker.State != "ready" || s.Worker.Hung == nil || s.Worker.Hung.By != "queue" || s.Worker.Hung.Address != ipv6 ||
+			time.Since(s.Worker.Hung.Since) < time.Second {
+			t.Errorf("the status is %s, worker %+v, hung %+v", s.Verdict, s.Worker, s.Worker.Hung)
+		}
+		for _, socket := range s.Sockets {
+			if waits := socket.Waiting; (socket.Address == ipv6) != (waits >= 1) {
+				t.Errorf("the oldest client of %s waits for %v s", socket.Address, waits)
+			}
+		}
+		wantStatus(t, m.Scope, 1, "hung", "generation 1 hangs, clients of ", "a client has waited on "+ipv6+" since ", "(for ")
+		f := finds(t, m.Scope, "worker-hung")
+		if !strings.Contains(f.Summary, "was stopped by a signal") {
+			t.Errorf("found %+v", f)
+		}
+		mend(t, m.Scope, f, "gateway restart --"+kind(m.Scope))
+		client.wantServed(t)
+		serving(t, m.Scope, 2)
+
+		var h api.History
+		if err := json.Unmarshal([]byte(m.Scope.Run(t, gatewayPath, "status", "--history", "--json")), &h); err != nil {
+			t.Fatal(err)
+		}
+		if first := h.Generations[0]; len(first.Hung) != 1 || first.Hung[0].Until == nil || first.Reason != "restart" {
+			t.Errorf("the history has %+v", h.Generations)
+		}
+		if text := m.Scope.Run(t, gatewayPath, "status", "--history"); !strings.Contains(text, "hung for ") {
+			t.Errorf("the history says\n%s", text)
+		}
+	})
+	t.Run("over", func(t *testing.T) {
+		stop()
+		pid := gatewayStatus(t, m.Scope).Worker.PID
+		client := waitingClient(t, m, ipv4)
+		reloading()
+		m.Run(t, "kill", "-CONT", strconv.Itoa(pid))
+		client.wantServed(t)
+		serving(t, m.Scope, 2)
+		wantStatus(t, m.Scope, 0, "ok", "generation 2 serves")
+		silent(t, m.Scope)
+	})
+	t.Run("replaced", func(t *testing.T) {
+		m.As(m.Scope).WriteFile(t, configPath(m.Scope), command+alive+"  restart: true\n", 0o644)
+		m.Scope.Run(t, gatewayPath, "reload")
+		stop()
+		client := waitingClient(t, m, ipv4)
+		client.wantServed(t)
+		serving(t, m.Scope, 3)
+		if s := gatewayStatus(t, m.Scope); s.Worker.LastExit == nil || s.Worker.LastExit.Reason != "hung" || s.Worker.LastExit.Signal == "SIGKILL" {
+			t.Errorf("the last exit is %+v, want one that hung and took its signal", s.Worker.LastExit)
+		}
+	})
+}
