@@ -49,7 +49,7 @@ func (sockets Set) awaitStall(ctx context.Context, limit time.Duration) (address
 			if err := sleep(ctx, wait); err != nil {
 				return netip.AddrPort{}, time.Time{}, err
 			}
-			oldest, waits, err := sockets.oldest()
+			oldest, waits, err := sockets.Oldest()
 			if err != nil {
 				return netip.AddrPort{}, time.Time{}, err
 			}
@@ -81,7 +81,7 @@ func (sockets Set) AwaitRelief(ctx context.Context, limit time.Duration) error {
 		if err := sleep(ctx, reliefInterval); err != nil {
 			return err
 		}
-		_, waits, err := sockets.oldest()
+		_, waits, err := sockets.Oldest()
 		if err != nil {
 			return fmt.Errorf("see who waits to be accepted: %w", err)
 		}
@@ -91,9 +91,10 @@ func (sockets Set) AwaitRelief(ctx context.Context, limit time.Duration) error {
 	}
 }
 
-// oldest is [sockdiag.Oldest]; the length of the queues comes first, which the kernel tells without looking through all
+// Oldest returns on which of the sockets the client waits that has stood in a queue for longest, and for how long; 0 when
+// none is seen to wait. See [sockdiag.Oldest]; the length of the queues comes first, which the kernel tells without looking through all
 // connections of a port.
-func (sockets Set) oldest() (address netip.AddrPort, waits time.Duration, err error) {
+func (sockets Set) Oldest() (address netip.AddrPort, waits time.Duration, err error) {
 	queued, err := sockets.Queued()
 	if err != nil || queued == 0 {
 		return netip.AddrPort{}, 0, err

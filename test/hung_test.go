@@ -19,6 +19,9 @@ const drains = `const http = require('http');
 const servers = [[18789, '127.0.0.1'], [18789, '::1']].map(where => http.createServer((q, r) => r.end('here')).listen(...where));
 process.on('SIGTERM', () => servers.forEach(server => server.close()));`
 
+// lingers closes its listeners when it is told to end, and lives on.
+const lingers = drains + `process.on('SIGTERM', () => { setInterval(() => {}, 1000); console.log('listens no more'); });`
+
 // waiting is a client that waits for its answer.
 type waiting struct{ answered chan string }
 
@@ -134,5 +137,39 @@ func testHung(t *testing.T, here place) {
 		if s := gatewayStatus(t, m.Scope); s.Worker.LastExit == nil || s.Worker.LastExit.Reason != "hung" || s.Worker.LastExit.Signal == "SIGKILL" {
 			t.Errorf("the last exit is %+v, want one that hung and took its signal", s.Worker.LastExit)
 		}
+	})
+	t.Run("does not end", func(t *testing.T) {
+		m.As(m.Scope).WriteFile(t, configPath(m.Scope), worker(nodePath, "-e", lingers)+alive, 0o644)
+		m.Scope.Run(t, gatewayPath, "reload")
+		cursor := m.JournalCursor(t, service)
+		generation := gatewayStatus(t, m.Scope).Worker.Generation
+		restarted := make(chan string, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), bound)
+		defer cancel()
+		// On a terminal.
+		restart := m.Scope.Command(ctx, "script", "-qec", gatewayPath+" restart --"+kind(m.Scope), "/dev/null")
+		go func() {
+			said, err := restart.CombinedOutput()
+			restarted <- fmt.Sprintf("%s%v", said, err)
+		}()
+		u := statusText(t, m.Scope, fmt.Sprintf("generation %d is stopping", generation))
+		if !strings.Contains(u.StatusText, " at the latest") {
+			t.Errorf("systemd is told %q", u.StatusText)
+		}
+		awaitJournal(t, m, cursor, "listens no more")
+		client := waitingClient(t, m, ipv4)
+		s := gatewayStatus(t, m.Scope)
+		for end := time.Now().Add(bound); s.Verdict == "starting" && time.Now().Before(end); {
+			s = gatewayStatus(t, m.Scope) // nothing tells that a second has passed
+		}
+		if s.Worker.WaitsUntil == nil || time.Until(*s.Worker.WaitsUntil) < time.Minute {
+			t.Errorf("the worker ends at %v at the latest, want in about 327 s", s.Worker.WaitsUntil)
+		}
+		wantStatus(t, m.Scope, 1, "degraded", "clients wait on "+ipv4+" for longer than alive.queue", " at the latest")
+		m.Scope.Run(t, gatewayPath, "restart", "--now", "--"+kind(m.Scope))
+		client.wantServed(t)
+		said := <-restarted
+		wantWords(t, said, fmt.Sprintf("generation %d is stopping, until ", generation), " open; `gateway restart --"+kind(m.Scope)+" --now` ends it now", "<nil>")
+		m.Scope.Run(t, gatewayPath, "stop", "--now", "--"+kind(m.Scope))
 	})
 }

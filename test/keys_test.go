@@ -124,7 +124,12 @@ func (k *keyWalk) hangs(t *testing.T, by string) {
 // awaitJournal waits for words in the journal.
 func (k *keyWalk) awaitJournal(t *testing.T, words string) {
 	t.Helper()
-	k.System().Run(t, "sh", "-c", "journalctl --follow --no-tail --output=cat --after-cursor='"+k.cursor+"' | grep --quiet --max-count=1 -F '"+words+"'")
+	awaitJournal(t, k.Machine, k.cursor, words)
+}
+
+func awaitJournal(t testing.TB, m *machine.Machine, cursor, words string) {
+	t.Helper()
+	m.System().Run(t, "sh", "-c", "journalctl --follow --no-tail --output=cat --after-cursor='"+cursor+"' | grep --quiet --max-count=1 -F '"+words+"'")
 }
 
 // exit makes the worker end with a code.

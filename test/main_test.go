@@ -107,6 +107,7 @@ type status struct {
 		PID        int
 		Generation int
 		Handoff    string
+		WaitsUntil *time.Time `json:"waits_until"`
 		Hung       *struct {
 			Since   time.Time
 			By      string

@@ -134,7 +134,7 @@ func TestStopHung(t *testing.T) {
 	r.await(Ready)
 	r.stall()
 	r.awaitHung(ByQueue)
-	r.want(r.outcome(r.supervisor.Restart()))
+	r.want(r.outcome(r.supervisor.Restart(false)))
 	r.wantAnswer("/", "generation 2,")
 }
 

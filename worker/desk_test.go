@@ -134,7 +134,7 @@ func TestDeskBeforeTheNext(t *testing.T) {
 			r.exit(map[State]int{BackingOff: 3, Failed: 78}[state])
 			r.await(state)
 			o.want(t, state.String(), "restore", "open")
-			r.want(r.outcome(r.supervisor.Restart()))
+			r.want(r.outcome(r.supervisor.Restart(false)))
 			o.want(t, "ready again", "restore", "open", "close", "restore")
 			r.ended()
 			o.want(t, "after the stop", "restore", "open", "close", "restore")

@@ -33,6 +33,7 @@ type generation struct {
 	spec       Spec
 	stage      stage
 	since      time.Time // when it entered that
+	until      time.Time // when it is left at the latest; zero: that is not known
 	timer      *time.Timer
 	tell       func(event) // the supervisor
 	handoff    handoff.Handoff
@@ -92,8 +93,10 @@ func (g *generation) enter(stage stage, limit time.Duration) {
 
 func (g *generation) setLimit(limit time.Duration) {
 	g.timer.Stop()
+	g.until = time.Time{}
 	if limit > 0 {
 		g.timer.Reset(limit)
+		g.until = time.Now().Add(limit)
 	}
 }
 
@@ -260,7 +263,12 @@ func (g *generation) stop(why Reason, detail string) {
 	g.signal(unix.SIGCONT)
 }
 
-func (g *generation) kill(event) {
+func (g *generation) kill(e event) {
+	if e.kind == hurryAsked {
+		g.options.Log.Warn("killing the worker now, as was asked for", g.told()...)
+		g.signal(unix.SIGKILL)
+		return
+	}
 	g.options.Log.Warn("the worker has not ended in its time, killing it", g.told("stop_timeout", g.stopLimit)...)
 	g.signal(unix.SIGKILL)
 }

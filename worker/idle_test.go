@@ -91,7 +91,7 @@ func TestIdleExits(t *testing.T) {
 	if states := r.states(); slices.Contains(states, Waiting) {
 		t.Errorf("the states were %v: nobody was to wait", states)
 	}
-	r.want(r.outcome(r.supervisor.Restart()), ErrStopping.Error())
+	r.want(r.outcome(r.supervisor.Restart(false)), ErrStopping.Error())
 }
 
 // TestIdleOff: nothing is asked of the kernel.
@@ -126,7 +126,7 @@ func TestWhileStoppingIdle(t *testing.T) {
 			sockets.Dial(r.t, r.spec.Sockets[0].Address)
 			return nil
 		}, Ready, ""},
-		{"a restart", func(r *rig) <-chan error { return r.supervisor.Restart() }, Ready, ""},
+		{"a restart", func(r *rig) <-chan error { return r.supervisor.Restart(false) }, Ready, ""},
 		{"another configuration", func(r *rig) <-chan error {
 			spec := r.spec
 			spec.Edition, spec.After = 2, 1

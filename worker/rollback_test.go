@@ -67,7 +67,7 @@ func TestRollBack(t *testing.T) {
 				t.Errorf("states: %v", r.states())
 			}
 			// A restart is no other configuration.
-			r.want(r.outcome(r.supervisor.Restart()))
+			r.want(r.outcome(r.supervisor.Restart(false)))
 			r.wantRolledBack(r.await(Ready), 2, test.says)
 			r.want(r.outcome(r.supervisor.Apply(r.edition(3, command(t, "serve")), true)))
 			s = r.awaitThat("edition 3", func(s Status) bool { return s.State == Ready && s.Edition == 3 })
@@ -242,7 +242,7 @@ func TestApplyWhileGivenUp(t *testing.T) {
 			edition: 1,
 		},
 		"a restart": {
-			ask:     func(r *rig, _ Spec) <-chan error { return r.supervisor.Restart() },
+			ask:     func(r *rig, _ Spec) <-chan error { return r.supervisor.Restart(false) },
 			edition: 1, rolled: 2,
 		},
 	} {

@@ -80,10 +80,12 @@ type Status struct {
 	Restarts   int
 	Failures   int // generations in a row that failed
 	LastExit   *Exit
-	Hung       *Hung     // in Ready, why it does not serve all the same; nil when it does
-	Ending     Reason    // in Stopping, why; "" otherwise
-	NextStart  time.Time // in BackingOff; zero otherwise
-	Problem    string    // what is wrong, in a sentence; "" when nothing is
+	Hung       *Hung         // in Ready, why it does not serve all the same; nil when it does
+	Ending     Reason        // in Stopping, why; "" otherwise
+	NextStart  time.Time     // in BackingOff; zero otherwise
+	Until      time.Time     // when this state ends by itself at the latest; zero where it need not
+	QueueLimit time.Duration // Alive.Queue
+	Problem    string        // what is wrong, in a sentence; "" when nothing is
 	// Edition is that of the spec from which the present worker is made, or the next
 	// one, in Stopping too.
 	Edition int

@@ -119,6 +119,28 @@ func TestStopSignalOfShim(t *testing.T) {
 	}
 }
 
+// TestRestartNow: somebody who waits no longer, and who never did.
+func TestRestartNow(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve", "trap=SIGTERM:-1"))
+	r.run()
+	r.await(Ready)
+	patient := r.supervisor.Restart(false)
+	s := r.await(Stopping)
+	if left := time.Until(s.Until); left < 59*time.Minute || left > time.Hour {
+		t.Errorf("the worker ends at %s at the latest, want in an hour", s.Until)
+	}
+	hasty := r.supervisor.Restart(true)
+	r.want(r.outcome(patient))
+	r.want(r.outcome(hasty))
+	r.wantAnswer("/", "generation 2,")
+	r.want(r.outcome(r.supervisor.Restart(true)))
+	r.wantAnswer("/", "generation 3,")
+	if s := r.await(Ready); !s.Until.IsZero() {
+		t.Errorf("a worker that serves has until %s", s.Until)
+	}
+}
+
 func TestHurry(t *testing.T) {
 	t.Parallel()
 	for name, when := range map[string]func(*rig){
@@ -204,11 +226,11 @@ func TestStopWhileStopping(t *testing.T) {
 	r.run()
 	pid := r.await(Starting).PID
 	open(t, gate)
-	asked := r.supervisor.Restart()
+	asked := r.supervisor.Restart(false)
 	r.await(Stopping)
 	r.stop()
 	// A restart that is asked for now starts nothing either.
-	late := r.supervisor.Restart()
+	late := r.supervisor.Restart(false)
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

@@ -89,6 +89,7 @@ type Supervisor struct {
 type request struct {
 	spec    *Spec // nil: as it is
 	restart bool
+	now     bool // without waiting for the end of the present generation
 	reply   chan<- error
 }
 
@@ -121,10 +122,10 @@ func (s *Supervisor) Exec(ctx context.Context, cmd *exec.Cmd) error { return s.t
 // ErrStopping says that the launcher ends, so that nothing is started any more.
 var ErrStopping = errors.New("the launcher is stopping")
 
-// Restart starts the next generation. What it returns yields nil when that is
-// ready, or the reason why it is not, once.
-func (s *Supervisor) Restart() <-chan error {
-	return s.ask(request{restart: true})
+// Restart starts the next generation; now kills the present one, if it is there, right behind its stop signal, and also
+// where it is being stopped already. What it returns yields nil when the next one is ready, or the reason why it is not, once.
+func (s *Supervisor) Restart(now bool) <-chan error {
+	return s.ask(request{restart: true, now: now})
 }
 
 // Apply makes spec what the next generation is made from. With restart that
@@ -242,6 +243,9 @@ func (s *Supervisor) take(r request) {
 	s.problem = ""
 	s.backoff.Reset()
 	s.handle(event{kind: restartAsked, reason: reason})
+	if r.now {
+		s.handle(event{kind: hurryAsked})
+	}
 }
 
 // apply takes a spec in, and reports whether it needs a generation of its own now.
@@ -303,14 +307,15 @@ func (s *Supervisor) publish() {
 func (s *Supervisor) observe() {
 	status := Status{
 		State: s.state(), Generation: s.number, Since: s.since, Restarts: max(0, s.number-1), Failures: s.failures,
-		LastExit: s.last, NextStart: s.nextAt, Problem: s.problem,
+		LastExit: s.last, NextStart: s.nextAt, Until: s.nextAt, QueueLimit: s.spec.Alive.Queue, Problem: s.problem,
 		Edition: s.spec.Edition, RolledBack: s.rolled, RollbackReason: s.reason,
 	}
 	if g := s.present(); g != nil {
+		status.Until = g.until
 		status.PID, status.Handoff, status.Started, status.Since = g.process.Pid, g.handoff.Kind(), g.started, g.since
 		switch g.stage {
 		case ready:
-			status.ReadyAfter = g.readyAfter
+			status.ReadyAfter, status.Until = g.readyAfter, time.Time{} // the timer is not of the state
 			if len(g.hung) > 0 {
 				status.Hung = g.hung[0]
 			}

@@ -73,7 +73,7 @@ func TestRestart(t *testing.T) {
 	if first.Started.IsZero() || !first.Started.Add(first.ReadyAfter).Equal(first.Since) {
 		t.Errorf("started at %s, ready after %s, since %s", first.Started, first.ReadyAfter, first.Since)
 	}
-	r.want(r.outcome(r.supervisor.Restart()))
+	r.want(r.outcome(r.supervisor.Restart(false)))
 	second := r.await(Ready)
 	if second.Generation != 2 || second.PID == first.PID || second.Restarts != 1 || second.Failures != 0 {
 		t.Errorf("after a restart: %+v", second)
@@ -93,7 +93,7 @@ func TestRestartWhileWaiting(t *testing.T) {
 	r.options.AtOnce = false
 	r.run()
 	r.await(Waiting)
-	r.want(r.outcome(r.supervisor.Restart()))
+	r.want(r.outcome(r.supervisor.Restart(false)))
 	if s := r.await(Ready); s.Generation != 1 {
 		t.Errorf("ready: %+v", s)
 	}
@@ -105,7 +105,7 @@ func TestRestartWhileStarting(t *testing.T) {
 	r := newRig(t, command(t, "serve", "gate="+gate))
 	r.run()
 	r.await(Starting)
-	first, second := r.supervisor.Restart(), r.supervisor.Restart()
+	first, second := r.supervisor.Restart(false), r.supervisor.Restart(false)
 	r.awaitThat("starting again", func(s Status) bool { return s.State == Starting && s.Generation == 2 })
 	open(t, gate)
 	r.want(r.outcome(first))
@@ -124,7 +124,7 @@ func TestRestartInTheShim(t *testing.T) {
 	r.run()
 	for generation := 1; generation <= 5; generation++ {
 		r.awaitThat("starting", func(s Status) bool { return s.State == Starting && s.Generation == generation })
-		r.supervisor.Restart()
+		r.supervisor.Restart(false)
 	}
 	r.awaitThat("starting", func(s Status) bool { return s.State == Starting && s.Generation == 6 })
 }
@@ -134,7 +134,7 @@ func TestRestartWhileBackingOff(t *testing.T) {
 	r := newRig(t, command(t, "exit", "code=99"))
 	r.run()
 	r.await(BackingOff)
-	r.want(r.outcome(r.supervisor.Restart()), "generation 2 ended: exit code 99")
+	r.want(r.outcome(r.supervisor.Restart(false)), "generation 2 ended: exit code 99")
 	if s := r.await(BackingOff); s.Generation != 2 || s.Failures != 1 {
 		t.Errorf("backoff after a restart: %+v", s)
 	}
@@ -146,9 +146,9 @@ func TestRestartWhileStopping(t *testing.T) {
 	r := newRig(t, command(t, "serve", "trap=SIGTERM:-1"))
 	r.run()
 	pid := r.await(Ready).PID
-	first := r.supervisor.Restart()
+	first := r.supervisor.Restart(false)
 	r.await(Stopping)
-	second := r.supervisor.Restart()
+	second := r.supervisor.Restart(false)
 	spec := r.spec
 	spec.Command = command(t, "serve", "gate="+gate)
 	third := r.supervisor.Apply(spec, true)
@@ -173,7 +173,7 @@ func TestRestartOfUnready(t *testing.T) {
 	r.spec.Probe = ProbeNotify
 	r.options.AtOnce = false
 	r.run()
-	first := r.supervisor.Restart()
+	first := r.supervisor.Restart(false)
 	open(t, gate)
 	r.letTimePass(1)
 	pid := r.await(Stopping).PID
@@ -197,7 +197,7 @@ func TestRequestsAfterTheEnd(t *testing.T) {
 	r.await(Ready)
 	r.stop()
 	r.awaitEnd()
-	if err := r.outcome(r.supervisor.Restart()); !errors.Is(err, ErrStopping) {
+	if err := r.outcome(r.supervisor.Restart(false)); !errors.Is(err, ErrStopping) {
 		t.Errorf("outcome: %v", err)
 	}
 }
@@ -214,7 +214,7 @@ func TestApply(t *testing.T) {
 	}
 	r.want(r.outcome(r.supervisor.Apply(marked("later"), false)))
 	r.wantAnswer("/", "generation 1,")
-	r.want(r.outcome(r.supervisor.Restart()))
+	r.want(r.outcome(r.supervisor.Restart(false)))
 	r.wantAnswer("/environment", "MARK=later")
 	r.want(r.outcome(r.supervisor.Apply(marked("now"), true)))
 	r.wantAnswer("/environment", "MARK=now")
@@ -302,7 +302,7 @@ func TestRefused(t *testing.T) {
 			if s := r.await(Failed); s.Problem != refused.Refused.Error() {
 				t.Errorf("failed: %+v", s)
 			}
-			r.want(r.outcome(r.supervisor.Restart()), "nothing to run")
+			r.want(r.outcome(r.supervisor.Restart(false)), "nothing to run")
 			r.want(r.outcome(r.supervisor.Apply(refused, true)), "nothing to run")
 			r.want(r.outcome(r.supervisor.Apply(good, restart)))
 			if s := r.await(Ready); s.Problem != "" || s.Generation != 1 {
@@ -322,7 +322,7 @@ func TestRefused(t *testing.T) {
 			r.want(r.outcome(r.supervisor.Apply(refused, true)), "nothing to run")
 			r.want(r.outcome(r.supervisor.Apply(refused, false)), "nothing to run")
 			r.wantAnswer("/", "generation 1,")
-			r.want(r.outcome(r.supervisor.Restart()))
+			r.want(r.outcome(r.supervisor.Restart(false)))
 		})
 	}
 }
@@ -407,7 +407,7 @@ func TestApplyWhileBackingOff(t *testing.T) {
 	r.run()
 	before := r.await(BackingOff)
 	r.want(r.outcome(r.supervisor.Apply(r.spec, false)))
-	r.want(r.outcome(r.supervisor.Restart()), "exit code 99")
+	r.want(r.outcome(r.supervisor.Restart(false)), "exit code 99")
 	r.await(BackingOff)
 	if diff := cmp.Diff([]State{Starting, BackingOff, Starting, BackingOff}, r.states()); diff != "" {
 		t.Error(diff)
@@ -453,7 +453,7 @@ func TestExitBeforeReady(t *testing.T) {
 func TestFatalExitCode(t *testing.T) {
 	t.Parallel()
 	ways := map[string]func(*rig) <-chan error{
-		"restart":               func(r *rig) <-chan error { return r.supervisor.Restart() },
+		"restart":               func(r *rig) <-chan error { return r.supervisor.Restart(false) },
 		"apply":                 func(r *rig) <-chan error { return r.supervisor.Apply(r.spec, true) },
 		"apply without restart": func(r *rig) <-chan error { return r.supervisor.Apply(r.spec, false) },
 	}
@@ -536,7 +536,7 @@ func TestCannotStart(t *testing.T) {
 			r.options.AtOnce = false
 			test.change(r)
 			r.run()
-			r.want(r.outcome(r.supervisor.Restart()), test.says...)
+			r.want(r.outcome(r.supervisor.Restart(false)), test.says...)
 			s := r.await(BackingOff)
 			if s.LastExit == nil || s.LastExit.Code != test.code || s.LastExit.Reason != ReasonCrash || s.PID != 0 || s.Failures != 1 {
 				t.Errorf("backoff: %+v, last exit %+v", s, s.LastExit)
@@ -623,7 +623,7 @@ func TestNotReadyInTime(t *testing.T) {
 				test.change(r)
 			}
 			r.run()
-			reply := r.supervisor.Restart()
+			reply := r.supervisor.Restart(false)
 			open(t, gate)
 			r.awaitLog(test.until)
 			r.letTimePass(1)
@@ -644,7 +644,7 @@ func TestStaleEvents(t *testing.T) {
 	r := newRig(t, command(t, "serve"))
 	r.run()
 	r.await(Ready)
-	r.want(r.outcome(r.supervisor.Restart()))
+	r.want(r.outcome(r.supervisor.Restart(false)))
 	r.await(Ready)
 	before := len(r.all())
 	for kind := becameReady; kind <= ended; kind++ {
@@ -659,7 +659,7 @@ func TestStaleEvents(t *testing.T) {
 		t.Errorf("backoff: %+v", s)
 	}
 	r.supervisor.events <- event{kind: ended, generation: 2}
-	r.want(r.outcome(r.supervisor.Restart()))
+	r.want(r.outcome(r.supervisor.Restart(false)))
 }
 
 func TestHeartbeat(t *testing.T) {
@@ -787,11 +787,11 @@ func TestFailedStartIsUndone(t *testing.T) {
 		}
 		return descriptors, files
 	}
-	r.want(r.outcome(r.supervisor.Restart()), "exec format error")
+	r.want(r.outcome(r.supervisor.Restart(false)), "exec format error")
 	descriptors, files := count()
 	const generations = 10
 	for range generations {
-		r.want(r.outcome(r.supervisor.Restart()), "exec format error")
+		r.want(r.outcome(r.supervisor.Restart(false)), "exec format error")
 	}
 	if descriptorsNow, filesNow := count(); descriptorsNow > descriptors+generations/2 || filesNow > files {
 		t.Errorf("after %d generations that could not start: %d descriptors, %d files; before: %d, %d",
@@ -819,11 +819,11 @@ func TestNothingGrows(t *testing.T) {
 		}
 		return len(entries), runtime.NumGoroutine(), len(sockets)
 	}
-	r.want(r.outcome(r.supervisor.Restart()))
+	r.want(r.outcome(r.supervisor.Restart(false)))
 	descriptors, goroutines, files := count()
 	const generations = 30
 	for range generations {
-		r.want(r.outcome(r.supervisor.Restart()))
+		r.want(r.outcome(r.supervisor.Restart(false)))
 	}
 	// Some of the last generation's end a moment later.
 	const slack = generations / 2

@@ -23,7 +23,7 @@ const (
 	clientWaits  kind = iota
 	restartAsked      // by somebody, or by a new spec
 	stopAsked         // of the supervisor: the launcher ends; of a generation: it has to end
-	hurryAsked        // the launcher ends, and somebody is tired of waiting
+	hurryAsked        // somebody is tired of waiting for the end of the generation
 	timeUp            // the timer of the state
 	becameReady       // the generation serves
 	cannotServe       // the generation must be replaced

@@ -14,7 +14,7 @@ func TestTable(t *testing.T) {
 	const (
 		noGeneration = "there is no generation that it could be of"
 		notWaiting   = "the wait for a client ends with the state"
-		before       = "it is heard only once the launcher ends"
+		before       = "nothing is ending that could end sooner"
 		noTimer      = "the state has no timer"
 		over         = "the supervisor has ended"
 		itsOwn       = "it concerns the generation alone"

@@ -19,7 +19,7 @@ func TestToldBehindTheStatus(t *testing.T) {
 	}{
 		"ready": {
 			from:  Ready,
-			ask:   func(r *rig) <-chan error { return r.supervisor.Restart() },
+			ask:   func(r *rig) <-chan error { return r.supervisor.Restart(false) },
 			shows: func(s Status) bool { return s.State == Ready && s.Generation == 2 },
 		},
 		"rolled back": {
@@ -46,13 +46,13 @@ func TestToldBehindTheStatus(t *testing.T) {
 				s.Command, s.Probe, s.ReadyTimeout = command(t, "deaf"), ProbeNotify, 50*time.Millisecond
 			},
 			from:  Waiting,
-			ask:   func(r *rig) <-chan error { return r.supervisor.Restart() },
+			ask:   func(r *rig) <-chan error { return r.supervisor.Restart(false) },
 			shows: func(s Status) bool { return s.State == Stopping && s.Problem != "" },
 		},
 		"failed, and nothing to go back to": {
 			spec: func(s *Spec) { s.Command = command(t, "exit", "code=99") },
 			from: BackingOff,
-			ask:  func(r *rig) <-chan error { return r.supervisor.Restart() },
+			ask:  func(r *rig) <-chan error { return r.supervisor.Restart(false) },
 			shows: func(s Status) bool {
 				return s.State == BackingOff && s.Generation == 2 && s.Problem == "generation 2 ended: exit code 99"
 			},

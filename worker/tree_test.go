@@ -249,7 +249,7 @@ func TestStrays(t *testing.T) {
 	if !strings.Contains(r.log.String(), fmt.Sprintf("(pid %d)", pid)) {
 		t.Errorf("the stray is not in the log: %s", r.log)
 	}
-	r.want(r.outcome(r.supervisor.Restart()))
+	r.want(r.outcome(r.supervisor.Restart(false)))
 	s = r.ended()
 	if len(s.LastExit.Strays) != 0 {
 		t.Errorf("end of the generation that left nobody: %+v", s.LastExit)
@@ -402,7 +402,7 @@ func TestCgroup(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the generation's: %s", diff)
 	}
-	r.want(r.outcome(r.supervisor.Restart()))
+	r.want(r.outcome(r.supervisor.Restart(false)))
 	s := r.await(Ready)
 	if strays := s.LastExit.Strays; len(strays) != 1 || strays[0].PID != stray || alive(stray) {
 		t.Errorf("end of the generation: %+v, want %d as its stray", s.LastExit, stray)
@@ -466,7 +466,7 @@ func TestCgroupWithoutBirth(t *testing.T) {
 		t.Errorf("a command of the launcher's own was in %q, %v", content, err)
 	}
 
-	r.want(r.outcome(r.supervisor.Restart()))
+	r.want(r.outcome(r.supervisor.Restart(false)))
 	if s := r.await(Ready); len(s.LastExit.Strays) != 1 || s.LastExit.Strays[0].PID != stray || alive(stray) {
 		t.Errorf("end of the generation: %+v, want %d as its stray", s.LastExit, stray)
 	}

@@ -111,6 +111,10 @@ type Worker struct {
 	Restarts     int        `json:"restarts"`
 	LastExit     *Exit      `json:"last_exit"`
 	NextStart    *time.Time `json:"next_start"`
+	// WaitsUntil is when the present state ends by itself at the latest; null where it need not.
+	WaitsUntil *time.Time `json:"waits_until"`
+	// QueueLimitS is for how many seconds a client may wait in a queue before something is wrong (alive.queue); 0: for ever.
+	QueueLimitS float64 `json:"queue_limit_s"`
 	// Hung is why it does not serve although it is ready; null when it does.
 	Hung *Hung `json:"hung"`
 }
@@ -155,10 +159,23 @@ func (s *Status) SetVerdict() {
 	default:
 		s.Verdict = VerdictDegraded
 	}
+	if s.Worker.State == StateStopping && s.Overdue() != "" {
+		s.Verdict = VerdictDegraded
+	}
 	if len(s.Problems) > 0 && s.Verdict != VerdictStarting && s.Verdict != VerdictHung {
 		s.Verdict = VerdictDegraded
 	}
 	s.SetVerdictOfHolders()
+}
+
+// Overdue is the address on which a client waits for longer than it may; "" where none does.
+func (s *Status) Overdue() string {
+	for _, socket := range s.Sockets {
+		if limit := s.Worker.QueueLimitS; limit > 0 && socket.WaitingS >= limit {
+			return socket.Address
+		}
+	}
+	return ""
 }
 
 // SetVerdictOfHolders puts the worst holder before everything else.

@@ -168,7 +168,7 @@ func (a *announcer) describe(s worker.Status) string {
 		if s.Ending == worker.ReasonIdle {
 			text += ": nobody was connected"
 		}
-		return text
+		return text + say.Until(s.Until)
 	case worker.BackingOff:
 		failures := say.Count(s.Failures, "failure")
 		if s.Failures > 1 {

@@ -65,8 +65,10 @@ type verbs interface {
 	History() api.History
 	Check(question api.CheckRequest) api.CheckReply
 	// Restart and Reload return when the worker is ready, or with the reason why it is not.
-	Restart(context.Context) error
+	Restart(ctx context.Context, now bool) error
 	Reload(context.Context) error
+	// Hurry has the worker killed right behind its stop signal when the launcher stops, or now if it does.
+	Hurry()
 }
 
 // serve answers until the control socket is closed.
@@ -103,7 +105,12 @@ func (c *control) serve(l verbs) {
 			reply(w, http.StatusOK, api.Reply{})
 		})
 	}
-	verb("restart", l.Restart)
+	verb("restart", func(ctx context.Context) error { return l.Restart(ctx, false) })
+	verb("restart-now", func(ctx context.Context) error { return l.Restart(ctx, true) })
+	verb("hurry", func(context.Context) error {
+		l.Hurry()
+		return nil
+	})
 	verb("reload", l.Reload)
 	c.server = http.Server{
 		Handler:           permit(mux),

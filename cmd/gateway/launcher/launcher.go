@@ -22,10 +22,11 @@ type launcher struct {
 	reporter   *reporter
 	desk       *desk
 	supervisor *worker.Supervisor
+	hurry      chan struct{} // to the supervisor
 }
 
 func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, files config.Named, hello string) *launcher {
-	l := &launcher{log: log, held: held, reporter: newReporter(held)}
+	l := &launcher{log: log, held: held, reporter: newReporter(held), hurry: make(chan struct{}, 1)}
 	l.editions = &editions{
 		assembler: assembler{files: files, held: held, hello: hello}, log: log, level: level, report: l.reporter.configured,
 	}
@@ -78,13 +79,21 @@ func (l *launcher) Check(question api.CheckRequest) api.CheckReply {
 // Reload applies the configuration as it is now.
 func (l *launcher) Reload(ctx context.Context) error { return l.editions.reload(ctx, false) }
 
+// Hurry has the worker killed right behind its stop signal when the launcher stops.
+func (l *launcher) Hurry() {
+	select {
+	case l.hurry <- struct{}{}:
+	default: // in a hurry already
+	}
+}
+
 // Restart starts the next generation.
-func (l *launcher) Restart(ctx context.Context) error {
+func (l *launcher) Restart(ctx context.Context, now bool) error {
 	if l.editions.latest.Load() == nil {
 		// What was wrong with the configuration may have been mended since.
 		return l.Reload(ctx)
 	}
-	return newPending(l.supervisor.Restart()).wait(ctx)
+	return newPending(l.supervisor.Restart(now)).wait(ctx)
 }
 
 // listensLimit is for a worker with millions of descriptors.

@@ -12,6 +12,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/listener"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/proctree"
@@ -97,6 +98,10 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 		s.Problems = append(s.Problems, fmt.Sprintf(api.SaysHung, observed.Generation, observed.PID)+": "+hung.Detail)
 	}
 	r.addSockets(&s)
+	if address := s.Overdue(); address != "" && (observed.State == worker.Stopping || observed.State == worker.BackingOff) {
+		s.Problems = append(s.Problems, fmt.Sprintf("clients wait on %s for longer than alive.queue: generation %d is %s%s",
+			address, observed.Generation, observed.State, say.Until(observed.Until)))
+	}
 	s.SetVerdict()
 	return s
 }
@@ -140,6 +145,12 @@ func (r *reporter) addSockets(s *api.Status) {
 		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
 		}
+		if line.Queued > 0 {
+			// Where the kernel does not tell, whoever asks may see it.
+			if _, waits, err := (listener.Set{socket}).Oldest(); err == nil {
+				line.WaitingS = waits.Seconds()
+			}
+		}
 		elsewhere, err := socket.Elsewhere()
 		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
@@ -160,7 +171,7 @@ func workerStatus(observed *worker.Status) api.Worker {
 	w := api.Worker{
 		State: observed.State.String(), PID: observed.PID, Generation: observed.Generation, Since: api.Moment(observed.Since),
 		ReadyAfterMS: observed.ReadyAfter.Milliseconds(), Handoff: string(observed.Handoff), Restarts: observed.Restarts,
-		NextStart: api.Moment(observed.NextStart), Hung: hungStatus(observed.Hung),
+		NextStart: api.Moment(observed.NextStart), Hung: hungStatus(observed.Hung), WaitsUntil: api.Moment(observed.Until), QueueLimitS: observed.QueueLimit.Seconds(),
 	}
 	if observed.State == worker.Stopped {
 		// The launcher is about to go as well.

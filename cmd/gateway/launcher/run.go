@@ -74,7 +74,6 @@ func Run(ctx context.Context, options Options) error {
 	// shut the sockets down at its end.
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	hurry := make(chan struct{}, 1)
 	control.serve(l)
 	defer l.editions.end()
 	defer beside(held.relisten)()
@@ -82,12 +81,7 @@ func Run(ctx context.Context, options Options) error {
 	handleSignals(log, func() { l.reloadBeside(ctx, false) }, func() {
 		notify(daemon.SdNotifyStopping)
 		stop()
-	}, func() {
-		select {
-		case hurry <- struct{}{}:
-		default: // in a hurry already
-		}
-	})
+	}, l.Hurry)
 	if unwatched == nil {
 		defer edits.Close()
 		go l.watchFile(ctx, edits)
@@ -98,7 +92,7 @@ func Run(ctx context.Context, options Options) error {
 		fmt.Printf("gateway: open http://%s/\n", sockets[0].Address)
 	}
 
-	why := l.supervisor.Run(ctx, hurry)
+	why := l.supervisor.Run(ctx, l.hurry)
 	l.desk.drain()
 	if source.kind == api.FromItself {
 		return nil

@@ -105,3 +105,11 @@ func Cut(text string, most int) string {
 	}
 	return text[:most] + "…"
 }
+
+// Until says when something ends by itself at the latest; "" where that is not known.
+func Until(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return ", until " + t.Local().Format(time.TimeOnly) + " at the latest"
+}

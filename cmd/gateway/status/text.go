@@ -79,7 +79,11 @@ func (s *View) addWorker(line func(key, format string, values ...any)) {
 		if w.ReadyAfterMS > 0 {
 			ready = fmt.Sprintf(" (ready after %s)", say.Duration(time.Duration(w.ReadyAfterMS)*time.Millisecond))
 		}
-		line("worker", "generation %d, pid %d, %s since %s%s, handoff %s", w.Generation, w.PID, w.State, say.Clock(*w.Since), ready, w.Handoff)
+		until := ""
+		if w.WaitsUntil != nil {
+			until = say.Until(*w.WaitsUntil)
+		}
+		line("worker", "generation %d, pid %d, %s since %s%s%s, handoff %s", w.Generation, w.PID, w.State, say.Clock(*w.Since), until, ready, w.Handoff)
 	}
 	if w.NextStart != nil {
 		line("worker", "%s, next start at %s", w.State, w.NextStart.Local().Format(time.DateTime))
