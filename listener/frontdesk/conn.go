@@ -21,11 +21,27 @@ type conn struct {
 	local, remote net.Addr
 	once          sync.Once
 	leave         func() // gives the place free
+	heard         bool   // something has been read
 }
 
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.file.Read(p)
+	if !c.heard && n > 0 && p[0] == tlsHandshake {
+		return 0, c.hangUp()
+	}
+	c.heard = c.heard || n > 0
 	return n, c.wrap("read", err)
+}
+
+// tlsHandshake is the first byte of a client that speaks TLS, RFC 8446 section 5.1. No request of HTTP begins with it.
+const tlsHandshake = 0x16
+
+// hangUp ends a connection that cannot be answered, cleanly: a close before all was read would be a reset.
+func (c *conn) hangUp() error {
+	_ = c.CloseWrite()
+	// Until the client closes too, or the time for a header is over.
+	_, _ = io.Copy(io.Discard, c.file)
+	return io.EOF
 }
 
 func (c *conn) Write(p []byte) (int, error) {

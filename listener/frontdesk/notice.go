@@ -1,8 +1,10 @@
 package frontdesk
 
 import (
+	_ "embed" // page.html
 	"encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"strconv"
@@ -65,17 +67,49 @@ func (n Notice) json() []byte {
 	return append(encoded, '\n')
 }
 
+//go:embed page.html
+var page string
+
+// html is for a person's browser, which asks again by itself if again is true.
+func (n Notice) html(retryAfter int, again bool) []byte {
+	refresh, next := "", "not planned"
+	tries := "Reload this page when you want to try again."
+	if again {
+		refresh = fmt.Sprintf("<meta http-equiv=\"refresh\" content=\"%d\">\n", retryAfter)
+		tries = fmt.Sprintf("This page tries again by itself in %d s.", retryAfter)
+	}
+	if !n.Next.IsZero() {
+		next = moment(n.Next)
+	}
+	return []byte(strings.NewReplacer(
+		"{refresh}", refresh, "{problem}", html.EscapeString(n.Problem), "{since}", moment(n.Since), "{next}", next, "{tries}", tries,
+	).Replace(page))
+}
+
+func moment(t time.Time) string {
+	text := t.UTC().Format(time.RFC3339)
+	return fmt.Sprintf("<time datetime=%q>%s</time>", text, text)
+}
+
 // answer answers every request alike.
 func answer(notice func() Notice) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		current := notice()
+		retryAfter, header := current.retryAfter(time.Now()), w.Header()
 		kind, body := "text/plain; charset=utf-8", current.text()
-		// Programs name it where they can read it, people's browsers do not.
-		if strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Accept"), ",")), "application/json") {
+		// Programs name JSON where they can read it, and people's browsers HTML; of both the first one counts.
+		accept := strings.ToLower(strings.Join(r.Header.Values("Accept"), ","))
+		asJSON, asHTML := strings.Index(accept, "application/json"), strings.Index(accept, "text/html")
+		switch {
+		case asHTML >= 0 && (asJSON < 0 || asHTML < asJSON):
+			// To ask again for what was sent would be another thing.
+			again := r.Method == http.MethodGet || r.Method == http.MethodHead
+			kind, body = "text/html; charset=utf-8", current.html(retryAfter, again)
+			header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		case asJSON >= 0:
 			kind, body = "application/json", current.json()
 		}
-		header := w.Header()
-		header.Set("Retry-After", strconv.Itoa(current.retryAfter(time.Now())))
+		header.Set("Retry-After", strconv.Itoa(retryAfter))
 		header.Set("Content-Type", kind)
 		header.Set("X-Content-Type-Options", "nosniff") // the problem may quote anything
 		header.Set("Content-Length", strconv.Itoa(len(body)))

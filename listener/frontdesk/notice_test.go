@@ -31,7 +31,7 @@ func TestAnswers(t *testing.T) {
 		"JSON":               {"GET / HTTP/1.1\r\nHost: gateway\r\nAccept: application/json\r\n\r\n", "application/json", asJSON},
 		"JSON among others":  {"GET / HTTP/1.1\r\nHost: gateway\r\nAccept: text/plain, Application/JSON; charset=utf-8, */*;q=0.5\r\n\r\n", "application/json", asJSON},
 		"anything":           {"GET / HTTP/1.1\r\nHost: gateway\r\nAccept: */*\r\n\r\n", plain, text},
-		"a browser":          {"GET / HTTP/1.1\r\nHost: gateway\r\nAccept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8\r\n\r\n", plain, text},
+		"JSON before HTML":   {"GET / HTTP/1.1\r\nHost: gateway\r\nAccept: application/json, text/html;q=0.5\r\n\r\n", "application/json", asJSON},
 		"Accept twice":       {"GET / HTTP/1.1\r\nHost: gateway\r\nAccept: text/plain;q=0.1\r\nAccept: application/json\r\n\r\n", "application/json", asJSON},
 		"HEAD":               {"HEAD / HTTP/1.1\r\nHost: gateway\r\n\r\n", plain, ""},
 		"OPTIONS *":          {"OPTIONS * HTTP/1.1\r\nHost: gateway\r\n\r\n", plain, text},
