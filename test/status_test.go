@@ -231,7 +231,28 @@ func testStatus(t *testing.T, here place) {
 		with(t, "ExecStart=\nExecStart=/nowhere/gateway run\nRestartSec=1h\n")
 		m.Systemctl(t, "start", "--no-block", service)
 		m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.SubState == "auto-restart" })
-		wantStatus(t, m.Scope, 1, "degraded", "ended with exit status 203 (restarts so far: ", "`gateway logs --"+scope+"`")
+		wantStatus(t, m.Scope, 1, "degraded", "ended with exit status 203 (its program cannot be executed) (restarts so far: ", "`gateway logs --"+scope+"`")
+	})
+	t.Run("a launcher that cannot start", func(t *testing.T) {
+		for name, test := range map[string]struct{ lines, words string }{
+			"no program":          {"ExecStart=\nExecStart=/nowhere/gateway run\n", "cannot be executed"},
+			"a command before it": {"ExecStartPre=/bin/false\n", "has ended"},
+			"it ends":             {"ExecStart=\nExecStart=/bin/false\n", "exit status 1"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				with(t, test.lines+"RestartSec=10ms\n")
+				m.Systemctl(t, "start", "--no-block", service)
+				m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.SubState == "auto-restart" })
+				said := ""
+				for look := range 40 {
+					text, code := printedStatus(t, m.Scope)
+					if said += text; code != 1 || !strings.HasPrefix(text, "degraded: ") {
+						t.Fatalf("look %d: exit status %d, want degraded and 1\n%s", look, code, text)
+					}
+				}
+				wantWords(t, said, test.words, "systemd starts it again")
+			})
+		}
 	})
 	t.Run("network namespace", func(t *testing.T) {
 		with(t, "PrivateNetwork=yes\n")
@@ -308,7 +329,7 @@ var shape = map[string]any{
 		"pid": 0.0, "since": time.Time{}, "holder": oneOf{"systemd", "self"},
 	},
 	"sockets": []any{map[string]any{
-		"address": "", "inode": 0.0, "backlog": 0.0, "connections": 0.0, "queued": 0.0,
+		"address": "", "inode": 0.0, "backlog": 0.0, "connections": 0.0, "queued": 0.0, "waiting_s": 0.0,
 		"holders": []any{map[string]any{
 			"pid": 0.0, "role": oneOf{"systemd", "launcher", "worker", "orphan", "rival", "foreign"}, "command": "", "uid": 0.0, "cgroup": "",
 			"since": time.Time{}, "unit": "", "parent": 0.0,
@@ -316,7 +337,7 @@ var shape = map[string]any{
 	}},
 	"worker": map[string]any{
 		"state": oneOf{"waiting", "starting", "ready", "stopping", "backoff", "failed"}, "pid": 0.0, "generation": 0.0, "since": time.Time{},
-		"ready_after_ms": 0.0, "handoff": oneOf{"preload", "listen-fds", "intercept"}, "restarts": 0.0, "next_start": nil,
+		"ready_after_ms": 0.0, "handoff": oneOf{"preload", "listen-fds", "intercept"}, "restarts": 0.0, "next_start": nil, "waits_until": nil, "queue_limit_s": 0.0, "hung": nil,
 		"last_exit": map[string]any{
 			"generation": 0.0, "code": 0.0, "signal": "", "reason": oneOf{"crash", "config", "restart", "idle", "unready", "stop"},
 			"at": time.Time{}, "strays": 0.0, "detail": "",

@@ -63,6 +63,8 @@ type Target struct {
 	// Ended says how the launcher ended that systemd is about to start again; ""
 	// where it is about to do nothing of the kind.
 	Ended string
+	// Again is the same of one that systemd is starting again at the moment.
+	Again string
 }
 
 // Choice is which scopes are meant; without any, those in which there is something.
@@ -117,7 +119,7 @@ func NewTarget(ctx context.Context, scope units.Scope) Target {
 	ctx, cancel := context.WithTimeout(ctx, ManagerLimit)
 	defer cancel()
 	found, err := systemd.Of(scope).Show(ctx, []string{units.Service, units.Socket},
-		"LoadState", "ActiveState", "SubState", "MainPID", "StatusText", "NRestarts", "ExecMainCode", "ExecMainStatus", "Listen")
+		"LoadState", "ActiveState", "SubState", "MainPID", "StatusText", "NRestarts", "ExecMainCode", "ExecMainStatus", "Result", "Listen")
 	if err == nil && len(found) != 2 {
 		err = fmt.Errorf("%d answers instead of 2", len(found))
 	}
@@ -131,8 +133,11 @@ func NewTarget(ctx context.Context, scope units.Scope) Target {
 	t.Installed = service["LoadState"] == "loaded"
 	t.Unit.ActiveState, t.Unit.MainPID = service["ActiveState"], service.Int("MainPID")
 	t.Says = service["StatusText"]
-	if strings.HasPrefix(service["SubState"], "auto-restart") {
+	switch {
+	case strings.HasPrefix(service["SubState"], "auto-restart"):
 		t.Ended = endOf(service)
+	case service["ActiveState"] == "activating" && service.Int("NRestarts") > 0:
+		t.Again = endOf(service)
 	}
 	t.SocketState, t.Listen = socket["ActiveState"], socket.Listen()
 	return t
@@ -157,15 +162,33 @@ func hasManager(scope units.Scope) bool {
 // endOf says how a service's main process ended, and how often systemd has
 // started it again already. ExecMainCode is the si_code of waitid(2).
 func endOf(service systemd.Properties) string {
-	how := fmt.Sprintf("exit status %d", service.Int("ExecMainStatus"))
-	if service.Int("ExecMainCode") != cldExited {
-		how = say.Signal(unix.Signal(service.Int("ExecMainStatus")))
+	how, status := "has ended", service.Int("ExecMainStatus")
+	switch service.Int("ExecMainCode") {
+	case 0: // nothing is known of it: it runs, or a command before it has failed
+		if result := service["Result"]; result != "" && result != "success" {
+			how += " (" + result + ")"
+		}
+	case cldExited:
+		how = fmt.Sprintf("ended with exit status %d", status)
+		if name := exitStatuses[status]; name != "" {
+			how += " (" + name + ")"
+		}
+	default:
+		how = "ended with " + say.Signal(unix.Signal(status))
 	}
 	return fmt.Sprintf("%s (restarts so far: %d)", how, service.Int("NRestarts"))
 }
 
 // cldExited is CLD_EXITED of waitid(2): the process ended by itself.
 const cldExited = 1
+
+// exitStatuses says what systemd's own exit statuses mean, with which a process ends that it could not make the service
+// (systemd.exec(5)).
+var exitStatuses = map[int]string{
+	200: "its working directory is not there", 203: "its program cannot be executed", 216: "its Group= is not there", 217: "its User= is not there",
+	218: "it may not have its capabilities", 219: "it may not have its control group", 226: "its sandbox cannot be made",
+	233: "its runtime directory cannot be made", 238: "its state directory cannot be made", 239: "its cache directory cannot be made",
+}
 
 // Answers reports whether a launcher listens on the control socket, or whether
 // that cannot be seen because it is somebody else's.

@@ -146,7 +146,8 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 		s.Problems = append(s.Problems, err.Error())
 	case t.Unasked != nil:
 		s.Problems = append(s.Problems, t.Unasked.Error())
-	case t.Ended != "":
+	case t.Ended != "" || t.Again != "":
+		// One that ends again and again is on its way most of the time.
 		s.Problems = append(s.Problems, restartingOf(t))
 	case t.Unit.ActiveState == "activating", t.Unit.ActiveState == "deactivating" && t.SocketState == "active":
 		// On its way, or between two lives.
@@ -177,7 +178,7 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 // restartingOf is for a launcher that has ended and that systemd starts again, perhaps
 // for ever.
 func restartingOf(t client.Target) string {
-	return fmt.Sprintf("the launcher ended with %s and systemd is about to start it again: `gateway logs --%s` shows why", t.Ended, t.Scope)
+	return fmt.Sprintf("the launcher %s, and systemd starts it again: `gateway logs --%s` shows why", cmp.Or(t.Ended, t.Again), t.Scope)
 }
 
 // silenceOf explains a launcher that hangs.
