@@ -620,7 +620,7 @@ func testStatusHistory(t *testing.T, here place) {
 		if pid := messages["worker started"]["WORKER_PID"]; pid == nil || pid != messages["worker ready"]["WORKER_PID"] {
 			t.Errorf("WORKER_PID is %v", pid)
 		}
-		if logs := m.Run(t, gatewayPath, "logs", "GENERATION=3", "--", "--output=cat"); strings.Count(logs, "\n") != strings.Count(entries, "\n") {
+		if logs := m.Run(t, gatewayPath, "logs", "GENERATION=3", "-n", "1000", "--output=cat"); strings.Count(logs, "\n") != strings.Count(entries, "\n") {
 			t.Errorf("gateway logs GENERATION=3 shows\n%s\nand journalctl\n%s", logs, entries)
 		}
 		if logs := m.Run(t, gatewayPath, "logs"); !strings.Contains(logs, fmt.Sprintf("systemd[%d]", m.ManagerPID(t))) || !strings.Contains(logs, "worker ready") {

@@ -23,7 +23,9 @@ import (
 )
 
 func newConfigCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "look at the configuration"}
+	cmd := &cobra.Command{
+		Use: "config", Short: "look at the configuration", Args: cobra.ArbitraryArgs, SuggestionsMinimumDistance: 2, RunE: helpOrUnknown,
+	}
 	cmd.AddCommand(newConfigCheckCommand(), newConfigShowCommand(), newConfigSchemaCommand())
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -15,13 +16,30 @@ func newLogsCommand() *cobra.Command {
 	var scope scopeFlags
 	var follow bool
 	cmd := &cobra.Command{
-		Use:   "logs [--follow] [FIELD=VALUE…] [-- JOURNALCTL OPTIONS]",
+		Use:   "logs [--follow] [FIELD=VALUE…] [JOURNALCTL OPTIONS]",
 		Short: "show the journal of the launcher and its worker",
 		Long: `Becomes journalctl on the units. A FIELD=VALUE selects: "gateway logs GENERATION=3" is what the launcher did with that
-generation. What comes after -- is passed on as it is: "gateway logs -- --since=today --output=json".
+generation. Every other option is journalctl's: "gateway logs -n 20 --since=today --output=json".
 
 An ordinary user may read it as a member of the group systemd-journal or, where the journal is kept on disk, their own part.`,
+		DisableFlagParsing: true, // it would know journalctl's options, and which of them have a value
 		RunE: func(cmd *cobra.Command, args []string) error {
+			help := false
+			args = slices.DeleteFunc(args, func(arg string) bool {
+				own := map[string]*bool{
+					"--system": &scope.System, "--user": &scope.User, "-f": &follow, "--follow": &follow, "-h": &help, "--help": &help, "--": new(bool),
+				}[arg]
+				if own != nil {
+					*own = true
+				}
+				return own != nil
+			})
+			switch {
+			case help:
+				return cmd.Help()
+			case scope.System && scope.User:
+				return usageError("--system or --user, and not both")
+			}
 			t, err := scope.One(cmd.Context())
 			if err != nil {
 				return err

@@ -87,7 +87,7 @@ func parseAddresses(args []string) ([]netip.AddrPort, error) {
 	for _, arg := range args {
 		address, err := netip.ParseAddrPort(arg)
 		if err != nil || address.Port() == 0 {
-			return nil, fmt.Errorf("%q is no address: write an IP address and a port, such as 127.0.0.1:18789 or [::1]:18789", arg)
+			return nil, usageError("%q is no address: write an IP address and a port, such as 127.0.0.1:18789 or [::1]:18789", arg)
 		}
 		address = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
 		if !slices.Contains(addresses, address) {

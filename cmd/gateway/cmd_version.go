@@ -15,8 +15,12 @@ func newVersionCommand() *cobra.Command {
 		Short: "print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "gateway %s (%s %s/%s)\n", api.ProgramVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
+			return printVersion(cmd)
 		},
 	}
+}
+
+func printVersion(cmd *cobra.Command) error {
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "gateway %s (%s %s/%s)\n", api.ProgramVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
 }

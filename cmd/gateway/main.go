@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -26,13 +25,15 @@ func main() {
 	os.Exit(execute(root))
 }
 
-// execute runs the command line and returns the exit status.
+// execute runs the command line and returns the exit status. What fails before a command has begun is a mistake of the
+// command line.
 func execute(root *cobra.Command) int {
+	status := exitUsage
+	atBegin(root, func() { status = 1 })
 	err := root.Execute()
 	if err == nil {
 		return 0
 	}
-	status := 1
 	if exit, ok := errors.AsType[*exitStatus](err); ok {
 		status, err = exit.status, exit.err
 	}
@@ -42,7 +43,21 @@ func execute(root *cobra.Command) int {
 	return status
 }
 
+// atBegin has f called when one of the commands begins.
+func atBegin(cmd *cobra.Command, f func()) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			f()
+			return run(cmd, args)
+		}
+	}
+	for _, below := range cmd.Commands() {
+		atBegin(below, f)
+	}
+}
+
 func newRootCommand() *cobra.Command {
+	version := false
 	root := &cobra.Command{
 		Use:   "gateway",
 		Short: "keep a port open and start the server behind it, again and again",
@@ -54,16 +69,13 @@ after every restart, so that nobody is refused and nobody can take the port.`,
 		SuggestionsMinimumDistance: 2,
 		Args:                       cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
+			if version {
+				return printVersion(cmd)
 			}
-			hint := ""
-			if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
-				hint = fmt.Sprintf(", did you mean %s?", strings.Join(similar, " or "))
-			}
-			return fmt.Errorf("unknown command %q%s (gateway --help lists them)", args[0], hint)
+			return helpOrUnknown(cmd, args)
 		},
 	}
+	root.Flags().BoolVar(&version, "version", false, "print the version")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w (%s --help lists the options)", err, cmd.CommandPath())
 	})
