@@ -138,6 +138,47 @@ func testHung(t *testing.T, here place) {
 			t.Errorf("the last exit is %+v, want one that hung and took its signal", s.Worker.LastExit)
 		}
 	})
+	t.Run("alarm", func(t *testing.T) {
+		const ring = "/opt/ring"
+		m.WriteFile(t, ring, "#!/bin/sh\ngrep -o '\"verdict\":\"[a-z]*\"'\necho \"alarm: $GATEWAY_EVENT of $GATEWAY_GENERATION: $GATEWAY_PROBLEM ($NOTIFY_SOCKET)\"\n", 0o755)
+		write := func(text string) {
+			t.Helper()
+			m.As(m.Scope).WriteFile(t, configPath(m.Scope), text+alive+"alarm: {command: ["+ring+"], after: 1s}\n", 0o644)
+		}
+		cursor := m.JournalCursor(t, service)
+		heard := func(words ...string) {
+			t.Helper()
+			for _, word := range words {
+				awaitJournal(t, m, cursor, word)
+			}
+		}
+		write(command)
+		m.Scope.Run(t, gatewayPath, "reload")
+		if s := gatewayStatus(t, m.Scope); s.Alarm.State != "quiet" {
+			t.Errorf("the alarm is %s", s.Alarm.State)
+		}
+		stop()
+		pid := gatewayStatus(t, m.Scope).Worker.PID
+		client := waitingClient(t, m, ipv4)
+		heard(`"verdict":"hung"`, "alarm: hung of 3: generation 3 hangs")
+		if s := gatewayStatus(t, m.Scope); s.Alarm.State != "ringing" {
+			t.Errorf("the alarm is %s", s.Alarm.State)
+		}
+		m.Run(t, "kill", "-CONT", strconv.Itoa(pid))
+		client.wantServed(t)
+		heard(`"verdict":"ok"`, "alarm: recovered of 3:  ()")
+		write(worker("/bin/false"))
+		if _, err := m.Scope.Output(gatewayPath, "reload"); err == nil {
+			t.Error("a worker that fails was taken")
+		}
+		heard("alarm: rolled-back of ")
+		serving(t, m.Scope, 5)
+		m.As(m.Scope).WriteFile(t, configPath(m.Scope), command+alive+"alarm: {command: [/bin/false], after: 0s}\n", 0o644)
+		m.Scope.Run(t, gatewayPath, "reload")
+		m.Scope.Run(t, gatewayPath, "restart")
+		heard("alarm.command has failed")
+		wantStatus(t, m.Scope, 1, "degraded", "alarm.command has failed for the event ")
+	})
 	t.Run("does not end", func(t *testing.T) {
 		m.As(m.Scope).WriteFile(t, configPath(m.Scope), worker(nodePath, "-e", lingers)+alive, 0o644)
 		m.Scope.Run(t, gatewayPath, "reload")

@@ -393,6 +393,22 @@ var keyEdits = map[string]keyEdit{
 			}
 		},
 	},
+	"alarm.command": {
+		before: settings{"alarm.after": "0s"},
+		value:  []string{"/bin/sh", "-c", "echo alarm: $GATEWAY_EVENT"}, effect: atOnce,
+		proof: func(t *testing.T, k *keyWalk) {
+			k.exit(t, 78)
+			k.awaitJournal(t, "alarm: failed")
+		},
+	},
+	"alarm.after": {
+		before: settings{"alarm.command": []string{"/bin/sh", "-c", "echo alarm: $GATEWAY_EVENT"}, "alarm.after": "1h"},
+		value:  "1s", effect: atOnce, from: "1h", to: "1s",
+		proof: func(t *testing.T, k *keyWalk) {
+			k.exit(t, 78)
+			k.awaitJournal(t, "alarm: failed")
+		},
+	},
 	"log.level": {
 		before: settings{"ready.path": "/warming"},
 		value:  "debug", effect: atOnce, from: "info", to: "debug",

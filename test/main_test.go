@@ -122,6 +122,9 @@ type status struct {
 			Detail     string
 		} `json:"last_exit"`
 	}
+	Alarm struct {
+		State string
+	}
 	Config struct {
 		State string
 		Error string

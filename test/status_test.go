@@ -335,6 +335,7 @@ var shape = map[string]any{
 			"since": time.Time{}, "unit": "", "parent": 0.0,
 		}},
 	}},
+	"alarm": map[string]any{"state": oneOf{"off", "quiet", "ringing", ""}, "since": nil},
 	"worker": map[string]any{
 		"state": oneOf{"waiting", "starting", "ready", "stopping", "backoff", "failed"}, "pid": 0.0, "generation": 0.0, "since": time.Time{},
 		"ready_after_ms": 0.0, "handoff": oneOf{"preload", "listen-fds", "intercept"}, "restarts": 0.0, "next_start": nil, "waits_until": nil, "queue_limit_s": 0.0, "hung": nil,

@@ -116,7 +116,7 @@ func New(spec Spec, options Options) *Supervisor {
 
 // Exec runs a command that is not the worker's, beside its generations, and returns
 // when all that it has started has ended: at the latest when the context is done,
-// which kills it.
+// which kills it. What systemd has told the launcher alone is not in its environment.
 func (s *Supervisor) Exec(ctx context.Context, cmd *exec.Cmd) error { return s.trees.run(ctx, cmd) }
 
 // ErrStopping says that the launcher ends, so that nothing is started any more.

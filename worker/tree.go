@@ -281,7 +281,7 @@ func (t *trees) run(ctx context.Context, cmd *exec.Cmd) error {
 	if err != nil {
 		return err
 	}
-	cmd.Env = append(cmd.Environ(), tree.environment...)
+	cmd.Env = environment(cmd.Environ(), tree.environment...)
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
 	}

@@ -39,7 +39,7 @@ var walls = []wall{
 		"cmd/gateway/launcher",
 		[]string{
 			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/config/...", "cmd/gateway/systemd", "cmd/gateway/logging",
-			"cmd/gateway/peer", "units", "listener/...", "worker/...",
+			"cmd/gateway/peer", "cmd/gateway/read", "units", "listener/...", "worker/...",
 		},
 		"the daemon answers about itself from memory, and starts no tool",
 	},

@@ -21,6 +21,7 @@ type Status struct {
 	Sockets  []Socket `json:"sockets"`
 	Worker   Worker   `json:"worker"`
 	Config   Config   `json:"config"`
+	Alarm    Alarm    `json:"alarm"`
 }
 
 // Verdict is the status in a word.
@@ -143,6 +144,19 @@ type Config struct {
 	State string `json:"state"` // applied or rejected; "" where no launcher answers
 	Error string `json:"error"`
 }
+
+// Alarm is whether somebody is told of a worker that does not serve (alarm.command).
+type Alarm struct {
+	State string     `json:"state"` // AlarmOff, AlarmQuiet or AlarmRinging; "" where no launcher answers
+	Since *time.Time `json:"since"` // it rings
+}
+
+// The states of an alarm.
+const (
+	AlarmOff     = "off"     // there is no command
+	AlarmQuiet   = "quiet"   // clients are served, or will be soon
+	AlarmRinging = "ringing" // the command was run, and will be once more when clients are served again
+)
 
 // SetVerdict gives the verdict of a launcher that answers.
 func (s *Status) SetVerdict() {

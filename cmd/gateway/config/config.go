@@ -25,6 +25,7 @@ type Config struct {
 	Stop      Stop             `mapstructure:"stop"`
 	Restart   Restart          `mapstructure:"restart"`
 	FrontDesk bool             `mapstructure:"front_desk"`
+	Alarm     Alarm            `mapstructure:"alarm"`
 	Log       Log              `mapstructure:"log"`
 
 	// Content is the file as it was read; nil without one.
@@ -79,6 +80,12 @@ type Restart struct {
 	BackoffMax     time.Duration `mapstructure:"backoff_max"`
 	ResetAfter     time.Duration `mapstructure:"reset_after"`
 	FatalExitCodes []int         `mapstructure:"fatal_exit_codes"`
+}
+
+// Alarm says who is told when clients are not served.
+type Alarm struct {
+	Command []string      `mapstructure:"command"` // empty: nobody
+	After   time.Duration `mapstructure:"after"`
 }
 
 // Log says what is logged, and in which form.
@@ -141,6 +148,7 @@ func Default() *Config {
 			FatalExitCodes: []int{78},
 		},
 		FrontDesk: true,
+		Alarm:     Alarm{Command: []string{}, After: time.Minute},
 		Log:       Log{Level: slog.LevelInfo, Format: FormatAuto},
 	}
 }
@@ -181,6 +189,8 @@ func (c *Config) fields() []field {
 		{"restart.reset_after", &c.Restart.ResetAfter},
 		{"restart.fatal_exit_codes", &c.Restart.FatalExitCodes},
 		{"front_desk", &c.FrontDesk},
+		{"alarm.command", &c.Alarm.Command},
+		{"alarm.after", &c.Alarm.After},
 		{"log.level", &c.Log.Level},
 		{"log.format", &c.Log.Format},
 	}

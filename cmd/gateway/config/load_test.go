@@ -44,6 +44,7 @@ func TestLoadEverything(t *testing.T) {
 		`  reset_after: 0s`,
 		`  fatal_exit_codes: [1, 255]`,
 		`front_desk: false`,
+		`alarm: {command: [/bin/ring, "the bell"], after: 90s}`,
 		`log: {level: debug, format: json}`,
 	)
 	path := filepath.Join(t.TempDir(), "config.yaml")
@@ -73,6 +74,7 @@ func TestLoadEverything(t *testing.T) {
 		},
 		Stop:    Stop{Signal: syscall.SIGINT, Timeout: 500 * time.Millisecond},
 		Restart: Restart{Mode: ModeExclusive, BackoffMin: 10 * time.Millisecond, BackoffMax: 10 * time.Millisecond, FatalExitCodes: []int{1, 255}},
+		Alarm:   Alarm{Command: []string{"/bin/ring", "the bell"}, After: 90 * time.Second},
 		Log:     Log{Level: slog.LevelDebug, Format: FormatJSON},
 	}
 	if diff := cmp.Diff(want, got, equateAddresses, cmpopts.IgnoreFields(Config{}, "Content", "Written", "Source")); diff != "" {

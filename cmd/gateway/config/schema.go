@@ -117,7 +117,8 @@ const (
 // more says what the type of a key does not.
 var more = map[string]func(*schema){
 	"listen":                   func(s *schema) { s.MinItems, s.UniqueItems = 1, true },
-	"worker.command":           func(s *schema) { s.PrefixItems = []*schema{{Type: "string", Pattern: `\S`}} },
+	"worker.command":           command,
+	"alarm.command":            command,
 	"worker.directory":         func(s *schema) { s.Pattern = `^(/[\s\S]*)?$` },
 	"worker.environment":       func(s *schema) { s.Items = environmentEntry() },
 	"worker.environment_file":  func(s *schema) { s.Pattern = `^(-?/[\s\S]*)?$` },
@@ -135,6 +136,8 @@ var more = map[string]func(*schema){
 }
 
 func positive(s *schema) { s.AllOf = []*schema{{Pattern: `[1-9]`}} }
+
+func command(s *schema) { s.PrefixItems = []*schema{{Type: "string", Pattern: `\S`}} }
 
 func path(s *schema) { s.Pattern = `^(/|/[^/\s]\S*|https?://[^/\s]\S*)?$` }
 

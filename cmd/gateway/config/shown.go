@@ -17,6 +17,8 @@ func Shown(cfg *Config, value Value) string {
 		text = variableNames(cfg.Worker.Environment)
 	case "worker.command":
 		text = say.CommandLine(cfg.Worker.Command)
+	case "alarm.command":
+		text = say.CommandLine(cfg.Alarm.Command)
 	case "ready.path":
 		text = say.URL(cfg.Ready.Path)
 	case "alive.path":

@@ -14,7 +14,7 @@ import (
 func (l *loader) validate() {
 	c := l.config
 	l.check("listen", l.checkListen)
-	l.check("worker.command", l.checkCommand)
+	l.check("worker.command", func(key string) { l.checkCommand(key, c.Worker.Command) })
 	l.check("worker.directory", l.checkDirectory)
 	l.check("worker.environment", l.checkEnvironment)
 	l.check("worker.environment_file", l.checkEnvironmentFile)
@@ -37,6 +37,7 @@ func (l *loader) validate() {
 	l.checkPositive("restart.backoff_min", c.Restart.BackoffMin)
 	l.checkPositive("restart.backoff_max", c.Restart.BackoffMax)
 	l.check("restart.fatal_exit_codes", l.checkFatalExitCodes)
+	l.check("alarm.command", func(key string) { l.checkCommand(key, c.Alarm.Command) })
 	l.checkChoice("log.format", c.Log.Format)
 	l.checkCombinations()
 }
@@ -92,8 +93,8 @@ func Clash(a, b netip.AddrPort) bool {
 		(a.Addr().IsUnspecified() || b.Addr().IsUnspecified())
 }
 
-func (l *loader) checkCommand(key string) {
-	for i, argument := range l.config.Worker.Command {
+func (l *loader) checkCommand(key string, command []string) {
+	for i, argument := range command {
 		switch {
 		case i == 0 && strings.TrimSpace(argument) == "":
 			l.report(element(key, i), "the first entry is empty: it is the program")

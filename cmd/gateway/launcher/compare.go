@@ -26,6 +26,8 @@ var effects = map[string]api.Effect{
 	"restart.reset_after":      api.EffectNextFailure,
 	"restart.fatal_exit_codes": api.EffectNextFailure,
 	"front_desk":               api.EffectAtOnce,
+	"alarm.command":            api.EffectAtOnce,
+	"alarm.after":              api.EffectAtOnce,
 	"log.level":                api.EffectAtOnce,
 	"log.format":               api.EffectNextLauncher,
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"os/exec"
 	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
@@ -22,6 +23,7 @@ type launcher struct {
 	reporter   *reporter
 	desk       *desk
 	supervisor *worker.Supervisor
+	alarm      *alarm
 	hurry      chan struct{} // to the supervisor
 }
 
@@ -31,6 +33,16 @@ func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, file
 		assembler: assembler{files: files, held: held, hello: hello}, log: log, level: level, report: l.reporter.configured,
 	}
 	l.editions.environment = environmentWatch{log: log, edited: func() { l.reloadBeside(context.Background(), true) }}
+	l.alarm = newAlarm(log, alarmPath())
+	l.alarm.settings = func() config.Alarm {
+		if current := l.editions.current(); current != nil {
+			return current.cfg.Alarm
+		}
+		return config.Alarm{}
+	}
+	l.alarm.status = l.Status
+	l.alarm.run = func(ctx context.Context, cmd *exec.Cmd) error { return l.supervisor.Exec(ctx, cmd) }
+	l.reporter.alarm = l.alarm
 	l.desk = &desk{held: held, log: log, observed: &l.reporter.observed}
 	return l
 }
@@ -51,6 +63,7 @@ func (l *launcher) begin(cfg *config.Config, rejected error, options worker.Opti
 func (l *launcher) observe(status worker.Status) {
 	l.editions.observe(status)
 	l.reporter.observe(status, l.editions.addresses(status.Edition))
+	l.alarm.observe(status)
 }
 
 // reloadBeside applies the configuration; the outcome is in the log, and whoever calls does not wait for it.

@@ -28,6 +28,7 @@ type reporter struct {
 	observed      atomic.Pointer[worker.Status]
 	configuration atomic.Pointer[configReport]
 
+	alarm   *alarm
 	history history
 	feed    feed
 }
@@ -55,6 +56,7 @@ func (r *reporter) configured(report configReport) {
 	}
 	r.configuration.Store(&report)
 	r.systemd.reject(report.err)
+	r.alarm.look() // its settings may be others
 	r.feed.tell(&r.observed)
 }
 
@@ -97,6 +99,7 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 	if hung := observed.Hung; hung != nil {
 		s.Problems = append(s.Problems, fmt.Sprintf(api.SaysHung, observed.Generation, observed.PID)+": "+hung.Detail)
 	}
+	r.alarm.tell(&s)
 	r.addSockets(&s)
 	if address := s.Overdue(); address != "" && (observed.State == worker.Stopping || observed.State == worker.BackingOff) {
 		s.Problems = append(s.Problems, fmt.Sprintf("clients wait on %s for longer than alive.queue: generation %d is %s%s",

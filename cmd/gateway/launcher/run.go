@@ -76,7 +76,8 @@ func Run(ctx context.Context, options Options) error {
 	defer stop()
 	control.serve(l)
 	defer l.editions.end()
-	defer beside(held.relisten)()
+	defer beside(context.Background(), held.relisten)()
+	defer beside(ctx, l.alarm.watch)()
 	defer time.AfterFunc(startJobLimit, l.reporter.systemd.endStartJob).Stop()
 	handleSignals(log, func() { l.reloadBeside(ctx, false) }, func() {
 		notify(daemon.SdNotifyStopping)
@@ -136,9 +137,9 @@ func supervision(log *slog.Logger, directory string, source source) worker.Optio
 	return options
 }
 
-// beside runs a part of the launcher until end is called, which returns when it has ended.
-func beside(part func(context.Context)) (end func()) {
-	ctx, cancel := context.WithCancel(context.Background())
+// beside runs a part of the launcher until the context is done or end is called, which returns when it has ended.
+func beside(ctx context.Context, part func(context.Context)) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { part(ctx) })
 	return func() {
