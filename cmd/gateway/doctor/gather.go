@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -207,7 +206,7 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 		s.Answer = Hung
 		// A stop signal takes effect when the process runs the next time, on a busy machine perhaps only now.
 		s.Listener.Stopped = isStopped(s.Listener.PID)
-	case errors.Is(err, syscall.ECONNRESET): // it has just ended
+	case errors.Is(err, client.ErrNotRunning): // it has just ended
 		s.Listener, s.Answer = Listener{}, Absent
 		return
 	default:
