@@ -23,7 +23,7 @@ func TestBootWithDyingWorker(t *testing.T) {
 	})
 	t.Run("user of Debian 13", func(t *testing.T) {
 		m := place{user: true, root: debian13}.boot(t, machine.Options{})
-		install(t, m.Scope, m, dying, "--at-boot")
+		install(t, m.Scope, m, dying)
 		// The user's manager anew, as at a boot. It is up when its basic.target is reached.
 		m.System().Systemctl(t, "restart", fmt.Sprintf("user@%d.service", m.UID))
 		m.Systemctl(t, "is-system-running", "--wait")

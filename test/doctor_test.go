@@ -602,8 +602,25 @@ func testDoctorWorker(t *testing.T, here place) {
 	})
 
 	// From here on there is no last good configuration to go back to.
+	t.Run("at once, and not at boot", func(t *testing.T) {
+		m.WriteFile(t, configFile, strings.Replace(good, "worker:\n", "worker:\n  start: at-once\n", 1), 0o644)
+		_, _ = m.Output(gatewayPath, "reload")
+		f := finds(t, m.Scope, "at-once-not-enabled")
+		if !strings.Contains(f.Summary, "worker.start is at-once") {
+			t.Errorf("found %+v", f)
+		}
+		mend(t, m.Scope, f, "gateway install --"+kind(m.Scope))
+		m.WriteFile(t, configFile, good, 0o644)
+		_, _ = m.Output(gatewayPath, "reload")
+		f = finds(t, m.Scope, "at-once-not-enabled")
+		if !strings.Contains(f.Summary, "worker.start is on-demand") {
+			t.Errorf("found %+v", f)
+		}
+		mend(t, m.Scope, f, systemctl(m.Scope)+" disable openclaw-gateway.service")
+	})
 	anew := func(t *testing.T, configuration string) {
 		t.Helper()
+		m.Systemctl(t, "enable", service)
 		m.Systemctl(t, "stop", service)
 		m.Run(t, "rm", "-f", statePath(m.Scope)+"/last-good.yaml")
 		m.WriteFile(t, configFile, configuration, 0o644)

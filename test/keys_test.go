@@ -17,11 +17,12 @@ import (
 
 // When an edit takes effect, as the journal says it.
 const (
-	atOnce          = "at once"
-	nextGeneration  = "with the next generation, now"
-	nextFailure     = "with the next failure"
-	nextLauncher    = "with the next start of the launcher"
-	nowAndWithUnits = `with the next generation, now, and in full when \"gateway install\" has rendered the units again`
+	atOnce              = "at once"
+	nextGeneration      = "with the next generation, now"
+	nextFailure         = "with the next failure"
+	nextLauncher        = "with the next start of the launcher"
+	nextLauncherAndBoot = `with the next start of the launcher, and at boot when \"gateway install\" has looked at it again`
+	nowAndWithUnits     = `with the next generation, now, and in full when \"gateway install\" has rendered the units again`
 )
 
 // settings are keys of the configuration and their values.
@@ -224,7 +225,7 @@ var keyEdits = map[string]keyEdit{
 		},
 	},
 	"worker.start": {
-		value: "at-once", effect: nextLauncher, from: "on-demand", to: "at-once",
+		value: "at-once", effect: nextLauncherAndBoot, from: "on-demand", to: "at-once",
 		proof: func(t *testing.T, k *keyWalk) {
 			k.Systemctl(t, "restart", service)
 			serving(t, k.Scope, 1) // nobody has connected

@@ -102,9 +102,9 @@ func values(p Params) (map[string]string, error) {
 	v := map[string]string{"MARKER": marker, "SCOPE": string(p.Scope), "NETWORK": "", "STATE": "", "CONFIG": "", "USER": "", "SANDBOX": ""}
 	switch p.Scope {
 	case System:
-		v["SYSTEMCTL"], v["TARGET"], v["NETWORK"] = "systemctl", "multi-user.target", systemNetwork
+		v["SYSTEMCTL"], v["NETWORK"] = "systemctl", systemNetwork
 	case User:
-		v["SYSTEMCTL"], v["TARGET"], v["STATE"] = "systemctl --user", "default.target", userState
+		v["SYSTEMCTL"], v["STATE"] = "systemctl --user", userState
 	default:
 		return nil, unknownScope(p.Scope)
 	}

@@ -42,7 +42,7 @@ clients are refused while that takes.`,
 	flags.StringVar(&in.RunAs, "run-as", "", "run the service as this `USER`, to be named at first (with --system)")
 	flags.StringVar(&in.Config, "config", "", "the configuration, written if there is none (`FILE`; at first the scope's)")
 	flags.BoolVar(&in.Now, "now", false, "enable and start the socket, and with --at-boot the service")
-	flags.BoolVar(&in.AtBoot, "at-boot", false, "enable the service too: start it at boot, not at the first connection")
+	flags.BoolVar(&in.AtBoot, "at-boot", false, "enable the service too: start it at boot, not at the first connection (as \"worker.start: at-once\" does)")
 	flags.BoolVar(&hardened, "hardened", false, "a sandbox as narrow as OpenClaw can bear: no sudo, no writes outside of the home directory")
 	flags.BoolVar(&in.DryRun, "dry-run", false, "print the differences and change nothing")
 	return cmd

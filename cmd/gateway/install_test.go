@@ -448,7 +448,8 @@ esac
 		},
 		"at boot": {
 			[]string{"--at-boot"},
-			"--user daemon-reload\n--user enable openclaw-gateway.service\n", "next: systemctl --user enable --now openclaw-gateway.socket\n",
+			"--user daemon-reload\n--user enable openclaw-gateway.service\n",
+			"next: systemctl --user enable --now openclaw-gateway.socket openclaw-gateway.service\n",
 		},
 		"now and at boot": {
 			[]string{"--now", "--at-boot"},
@@ -471,6 +472,17 @@ esac
 			}
 		})
 	}
+
+	t.Run("at once", func(t *testing.T) {
+		home, bin := newHome(t)
+		writeBelow(t, home, ".config/openclaw-gateway/config.yaml", "worker: {start: at-once}\n")
+		if _, _, err := executeInstaller(t, program, 1000, "install", "--user", "--now"); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tests["now and at boot"].calls, readBelow(t, bin, "calls")); diff != "" {
+			t.Errorf("calls (-want +got):\n%s", diff)
+		}
+	})
 
 	t.Run("while it runs", func(t *testing.T) {
 		home, bin := newHome(t)

@@ -32,12 +32,14 @@ type Change struct {
 type Effect string
 
 const (
-	EffectAtOnce          Effect = "at once"
-	EffectNextGeneration  Effect = "with the next generation, now"
-	EffectNextFailure     Effect = "with the next failure"
-	EffectNextLauncher    Effect = "with the next start of the launcher"
-	EffectWithUnits       Effect = "when \"gateway install\" has rendered the units again"
-	EffectNowAndWithUnits Effect = "with the next generation, now, and in full when \"gateway install\" has rendered the units again"
+	EffectAtOnce         Effect = "at once"
+	EffectNextGeneration Effect = "with the next generation, now"
+	EffectNextFailure    Effect = "with the next failure"
+	EffectNextLauncher   Effect = "with the next start of the launcher"
+	// For what the unit has to be enabled for.
+	EffectNextLauncherAndBoot Effect = "with the next start of the launcher, and at boot when \"gateway install\" has looked at it again"
+	EffectWithUnits           Effect = "when \"gateway install\" has rendered the units again"
+	EffectNowAndWithUnits     Effect = "with the next generation, now, and in full when \"gateway install\" has rendered the units again"
 )
 
 // Restarts reports whether the change asks for another worker.

@@ -321,6 +321,12 @@ var situations = []situation{
 		command := f.Scopes[0].Config.Loaded.Worker.Command
 		command[len(command)-1] = "lan"
 	}},
+	{"at-once-not-enabled", "after a boot the worker starts with the first client", "gateway install --system", func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Worker.Start = "at-once"
+	}},
+	{"at-once-not-enabled", "is on-demand, and", "systemctl disable openclaw-gateway.service", func(f *Facts) {
+		f.Scopes[0].Service.FileState = "enabled"
+	}},
 	{"worker-failed", "no worker is started any more", "gateway restart --system", func(f *Facts) {
 		f.Scopes[0].Launcher.Worker.State = "failed"
 		f.Scopes[0].Launcher.Worker.LastExit = &api.Exit{Generation: 3, Code: 78, Reason: "crash"}

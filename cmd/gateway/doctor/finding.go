@@ -49,6 +49,7 @@ var Kinds = []Kind{
 	{"socket-start-limit", Error, "the socket has failed at systemd's start limit, its own or the service's", failed(socketStartLimit)},
 	{"socket-trigger-limit", Error, "the socket has failed at systemd's trigger limit", failed(socketTriggerLimit)},
 	{"socket-failed", Error, "the socket has failed for another reason, or its unit cannot be loaded", socketFailed},
+	{"at-once-not-enabled", Warning, "the worker is to start at once, and after a boot it does not; or the service starts at boot, and the worker does not", each((*Scope).configured, atOnceNotEnabled)},
 	{"address-not-open", Error, "nobody listens on an address of the active socket unit", each((*Scope).Installed, addressNotOpen)},
 	{"service-failed", Error, "the service has failed, or systemd starts it again and again", each((*Scope).Installed, serviceFailed)},
 	{"listen-differs", Error, "listen in the configuration differs from the addresses of the socket unit", each((*Scope).Installed, listenDiffers)},

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
@@ -31,6 +32,26 @@ func socketNotEnabled(f *Facts, s *Scope) *Finding {
 		finding.Fix = then(f.systemctl(s.Manager, "unmask", units.Socket), finding.Fix)
 	}
 	return &finding
+}
+
+// atOnceNotEnabled compares when the worker is to start with when the service does.
+func atOnceNotEnabled(f *Facts, s *Scope) *Finding {
+	atOnce := s.Config.Loaded.Worker.Start == config.StartAtOnce
+	if !s.Service.runsLauncher() || !s.Socket.enabled() || atOnce == s.Service.enabled() {
+		return nil
+	}
+	finding := &Finding{
+		Summary: fmt.Sprintf("worker.start is at-once, and %s is %s: after a boot the worker starts with the first client",
+			s.ofScope(units.Service), s.Service.FileState),
+		Evidence: map[string]any{"unit_file_state": s.Service.FileState, "config": s.Config.Path},
+		Fix:      f.install(s, f.Program),
+	}
+	if !atOnce {
+		finding.Summary = fmt.Sprintf("worker.start is on-demand, and %s is enabled: after a boot the launcher runs, and the worker starts with the first client",
+			s.ofScope(units.Service))
+		finding.Fix = f.systemctl(s.Manager, "disable", units.Service)
+	}
+	return finding
 }
 
 func socketNotActive(f *Facts, s *Scope) *Finding {

@@ -50,6 +50,7 @@ type installation struct {
 	config  string // its path, and whether it is there
 	found   bool
 	hello   bool          // it names no command
+	atBoot  bool          // the service is to start with the socket
 	schema  *units.Change // nil: none goes with the configuration
 	changes []units.Change
 
@@ -90,7 +91,11 @@ func (in *Installer) Install(ctx context.Context) error {
 		fmt.Fprintf(in.Advice, "clients will meet the built-in hello server, until worker.command in %s says what to run\n", in.below(to.config))
 	}
 	if !in.Now {
-		fmt.Fprintf(in.Out, "next: %s\n", systemd.Of(to.scope).Own("enable", "--now", units.Socket))
+		names := []string{units.Socket}
+		if to.atBoot {
+			names = append(names, units.Service)
+		}
+		fmt.Fprintf(in.Out, "next: %s\n", systemd.Of(to.scope).Own(append([]string{"enable", "--now"}, names...)...))
 	}
 	return nil
 }
@@ -130,6 +135,7 @@ func (in *Installer) prepare() (to installation, err error) {
 		return to, err
 	}
 	to.found, to.hello = found, len(settings.Worker.Command) == 0
+	to.atBoot = in.AtBoot || settings.Worker.Start == config.StartAtOnce
 	content := settings.Content
 	others := in.othersOf(filepath.Dir(to.config))
 	if !found {
@@ -547,7 +553,7 @@ func (in *Installer) activate(ctx context.Context, to installation, active activ
 	if in.Now {
 		calls = append(calls, append(slices.Clone(verb), units.Socket))
 	}
-	if in.AtBoot {
+	if to.atBoot {
 		calls = append(calls, append(slices.Clone(verb), units.Service))
 	}
 	for _, args := range calls {

@@ -12,7 +12,7 @@ import (
 // effects says when a change of a key takes effect; what is not here concerns
 // the worker that runs, which is replaced.
 var effects = map[string]api.Effect{
-	"worker.start":             api.EffectNextLauncher,
+	"worker.start":             api.EffectNextLauncherAndBoot,
 	"worker.idle_stop":         api.EffectAtOnce,
 	"alive.queue":              api.EffectAtOnce,
 	"alive.path":               api.EffectAtOnce,
