@@ -179,6 +179,15 @@ func testHung(t *testing.T, here place) {
 		heard("alarm.command has failed")
 		wantStatus(t, m.Scope, 1, "degraded", "alarm.command has failed for the event ")
 	})
+	t.Run("wants what clashes", func(t *testing.T) {
+		// With ready.timeout as it is, 5 min: an edit that cannot work is taken back as soon as that is known.
+		m.As(m.Scope).WriteFile(t, configPath(m.Scope), worker(nodePath, "-e", "process.on('uncaughtException', () => {}); "+
+			"setInterval(() => {}, 1000); require('http').createServer().listen(18789, '0.0.0.0')")+alive, 0o644)
+		if _, err := m.Scope.Output(gatewayPath, "reload"); err == nil || !strings.Contains(err.Error(), "it wanted to listen on 0.0.0.0:18789") {
+			t.Errorf("gateway reload: %v", err)
+		}
+		serving(t, m.Scope, 1)
+	})
 	t.Run("does not end", func(t *testing.T) {
 		m.As(m.Scope).WriteFile(t, configPath(m.Scope), worker(nodePath, "-e", lingers)+alive, 0o644)
 		m.Scope.Run(t, gatewayPath, "reload")

@@ -219,6 +219,10 @@ func (g *generation) stopLate(event) {
 	listens := slices.DeleteFunc(g.options.ListensOn(g.process.Pid), func(address netip.AddrPort) bool {
 		return slices.Contains(held, address)
 	})
+	if g.stuck() && time.Since(g.since) < g.spec.ReadyTimeout {
+		g.stopUnready(event{err: errors.New(g.explain(listens))})
+		return
+	}
 	g.stopUnready(event{err: fmt.Errorf("not ready after %s (ready.timeout): %s", g.spec.ReadyTimeout, g.explain(listens))})
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -86,6 +87,39 @@ func TestReportsBeforeTheEnd(t *testing.T) {
 	want := fmt.Sprintf("generation 1 ended: exit code 1: it wanted to listen on %s, which overlaps %s", clash, r.spec.Sockets[0].Address)
 	if s := r.await(BackingOff); !strings.HasPrefix(s.Problem, want) {
 		t.Errorf("problem %q, want %q", s.Problem, want)
+	}
+}
+
+// TestClash: nothing comes of a worker that wants an address which clashes with a held one, so nobody waits for it until
+// ready.timeout; one that listens where it should after all has its time.
+func TestClash(t *testing.T) {
+	t.Parallel()
+	for name, listens := range map[string]bool{"stuck": false, "finds its way": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := preloadRig(t)
+			r.options.clashTimeout = 100 * time.Millisecond
+			clash := netip.AddrPortFrom(netip.IPv4Unspecified(), r.spec.Sockets[0].Address.Port())
+			r.spec.Command = command(t, "preload", "clash="+clash.String())
+			if listens {
+				r.spec.Command = append(r.spec.Command, "listen=1")
+				r.spec.Probe, r.spec.ReadyPath = ProbeHTTP, "/never"
+			}
+			r.run()
+			if listens {
+				r.awaitLog("worker is not ready yet")
+				time.Sleep(3 * r.options.clashTimeout) // in which nothing must happen
+				if states := r.states(); len(states) != 1 {
+					t.Errorf("it was %v, want starting and nothing else", states)
+				}
+				return
+			}
+			s := r.await(BackingOff)
+			if !strings.Contains(s.Problem, "it wanted to listen on "+clash.String()) || strings.Contains(s.Problem, "ready.timeout") ||
+				s.LastExit.Reason != ReasonUnready {
+				t.Errorf("problem %q after %+v", s.Problem, s.LastExit)
+			}
+		})
 	}
 }
 

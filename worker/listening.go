@@ -15,9 +15,13 @@ import (
 // it had: a server that restarts within its process listens again.
 const defaultRelistenTimeout = 10 * time.Second
 
+// defaultClashTimeout is how long a worker that wanted an address which clashes with a held one may take to listen on that
+// instead: nothing else can come of it, and clients wait.
+const defaultClashTimeout = 5 * time.Second
+
 // takeReport takes in what the handoff reports.
 func (g *generation) takeReport(e event) {
-	before := len(g.elsewhere)
+	before, stuck := len(g.elsewhere), g.stuck()
 	again := slices.Contains(g.closed, e.report.Address)
 	if err := g.remember(e.report); err != nil {
 		g.stopUnready(event{err: err})
@@ -33,11 +37,26 @@ func (g *generation) takeReport(e event) {
 			g.options.Log.Info("worker listens again", g.told("address", e.report.Address)...)
 		}
 	}
+	if g.stage == starting && g.stuck() != stuck {
+		g.limitClash()
+	}
 	g.watchListeners()
 	if len(g.elsewhere) > before && g.stage == starting && len(g.listening) == 0 {
 		g.options.Log.Info("worker listens on another address", "generation", g.number, "address", e.report.Address)
 		g.tell(event{kind: reported, text: g.explain(nil)})
 	}
+}
+
+// stuck reports whether the worker listens nowhere because of a clash.
+func (g *generation) stuck() bool { return g.clash.IsValid() && len(g.listening) == 0 }
+
+// limitClash ends the start of a worker that is stuck soon, and gives one that has found its way the rest of its time.
+func (g *generation) limitClash() {
+	left := time.Until(g.since.Add(g.spec.ReadyTimeout))
+	if g.stuck() {
+		left = min(left, cmp.Or(g.options.clashTimeout, defaultClashTimeout))
+	}
+	g.setLimit(max(left, 1)) // 0 would be for ever
 }
 
 // watchListeners sees to it that a worker which has closed a listener does not

@@ -49,6 +49,7 @@ type Options struct {
 
 	answerTimeout   time.Duration // 0: defaultAnswerTimeout
 	relistenTimeout time.Duration // 0: defaultRelistenTimeout
+	clashTimeout    time.Duration // 0: defaultClashTimeout
 }
 
 // Supervisor runs one generation of the worker after the other.
