@@ -77,15 +77,13 @@ func (g *generation) watchQueue(ctx context.Context, limit time.Duration) {
 				"a client has waited on %s since %s and is not accepted: it hangs, or is full", address, since.Format(time.TimeOnly))})
 			err = g.spec.Queues.AwaitRelief(ctx, limit)
 		}
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
+		g.sign(ctx, relieved, Hung{By: ByQueue})
+		if err != nil && ctx.Err() == nil {
 			g.options.Log.Error("a worker that hangs is not noticed by its queue (alive.queue)", "generation", g.number, "error", err)
-			g.sign(ctx, relieved, Hung{By: ByQueue})
+		}
+		if err != nil {
 			return
 		}
-		g.sign(ctx, relieved, Hung{By: ByQueue})
 	}
 }
 
@@ -114,16 +112,14 @@ func (g *generation) watchAnswers(ctx context.Context, alive Alive) {
 		case <-ctx.Done():
 			return
 		}
-		complaint := ask()
-		switch {
-		case complaint == "" && failures >= alive.Failures:
-			g.sign(ctx, relieved, Hung{By: ByProbe})
-			fallthrough
-		case complaint == "":
+		complaint, hung := ask(), failures >= alive.Failures
+		if failures++; complaint == "" {
 			failures = 0
-			continue
 		}
-		if failures++; failures == alive.Failures {
+		switch {
+		case hung && failures == 0:
+			g.sign(ctx, relieved, Hung{By: ByProbe})
+		case !hung && failures == alive.Failures:
 			g.sign(ctx, hangs, Hung{By: ByProbe, Since: time.Now(), Detail: complaint})
 		}
 	}

@@ -245,12 +245,11 @@ func (g *generation) stopForGood(e event) {
 func (g *generation) stop(why Reason, detail string) {
 	g.why, g.detail = why, detail
 	g.cancel()
-	limit := g.spec.StopTimeout
+	g.stopLimit = g.spec.StopTimeout
 	if len(g.hung) > 0 {
-		limit = min(limit, g.alive.StopTimeout)
+		g.stopLimit = min(g.stopLimit, g.alive.StopTimeout)
 	}
-	g.stopLimit = limit
-	g.enter(stopping, limit)
+	g.enter(stopping, g.stopLimit)
 	signal := g.spec.StopSignal
 	select {
 	case <-g.executed:

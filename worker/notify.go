@@ -53,7 +53,7 @@ func (n *notifySocket) watch(pid int, said func(line string)) {
 		if err != nil {
 			return
 		}
-		if !descends(senderOf(control[:controlSize]), pid) {
+		if !proctree.Descends(senderOf(control[:controlSize]), pid) {
 			continue
 		}
 		for line := range strings.SplitSeq(string(message[:size]), "\n") {
@@ -79,17 +79,4 @@ func senderOf(control []byte) int {
 		}
 	}
 	return 0
-}
-
-// descends reports whether pid is ancestor or one of its descendants. Of a
-// process that has ended nothing is known, so it is nobody's: a helper of the
-// worker's has to wait until its message is taken (sd_notify_barrier(3)), as it
-// has to with systemd.
-func descends(pid, ancestor int) bool {
-	for process := range proctree.Ancestry(pid) {
-		if process.PID == ancestor {
-			return true
-		}
-	}
-	return false
 }

@@ -398,3 +398,23 @@ func TestHandle(t *testing.T) {
 		t.Errorf("a signal for one that has ended: %v", err)
 	}
 }
+
+func TestDescends(t *testing.T) {
+	t.Parallel()
+	self, parent := os.Getpid(), os.Getppid()
+	for name, test := range map[string]struct {
+		pid, ancestor int
+		want          bool
+	}{
+		"itself":      {self, self, true},
+		"parent":      {self, parent, true},
+		"not a child": {parent, self, false},
+		"unknown":     {0, self, false},
+		"init":        {1, self, false},
+		"ended":       {1 << 30, self, false},
+	} {
+		if got := Descends(test.pid, test.ancestor); got != test.want {
+			t.Errorf("%s: Descends(%d, %d) is %t", name, test.pid, test.ancestor, got)
+		}
+	}
+}
