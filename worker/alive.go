@@ -78,10 +78,10 @@ func (g *generation) watchQueue(ctx context.Context, limit time.Duration) {
 			err = g.spec.Queues.AwaitRelief(ctx, limit)
 		}
 		g.sign(ctx, relieved, Hung{By: ByQueue})
-		if err != nil && ctx.Err() == nil {
-			g.options.Log.Error("a worker that hangs is not noticed by its queue (alive.queue)", "generation", g.number, "error", err)
-		}
 		if err != nil {
+			if ctx.Err() == nil {
+				g.options.Log.Error("a worker that hangs is not noticed by its queue (alive.queue)", "generation", g.number, "error", err)
+			}
 			return
 		}
 	}
@@ -90,7 +90,7 @@ func (g *generation) watchQueue(ctx context.Context, limit time.Duration) {
 // watchAnswers makes a request each alive.interval, which whoever configures alive.path wants.
 func (g *generation) watchAnswers(ctx context.Context, alive Alive) {
 	probes := g.prober()
-	probes.answerTimeout, probes.connected = alive.Timeout, g.own.replace
+	probes.answerTimeout = alive.Timeout
 	target, shown := readyURL(g.spec, alive.Path), readyURL(g.spec, cmp.Or(alive.Shown, alive.Path))
 	ask := func() (complaint string) {
 		// Its queue would be filled with requests that were given up.
@@ -163,12 +163,9 @@ func (g *generation) takeHang(e event) {
 }
 
 func (g *generation) takeRelief(e event) {
-	if len(g.hung) == 0 {
-		return
-	}
-	since := g.hung[0].Since
-	g.hung = slices.DeleteFunc(g.hung, func(h *Hung) bool { return h.By == e.hung.By })
-	if len(g.hung) == 0 {
-		g.options.Log.Info("worker serves again", g.told("after_ms", time.Since(since).Milliseconds())...)
+	before := g.hung
+	g.hung = slices.DeleteFunc(slices.Clone(before), func(h *Hung) bool { return h.By == e.hung.By })
+	if len(before) > 0 && len(g.hung) == 0 {
+		g.options.Log.Info("worker serves again", g.told("after_ms", time.Since(before[0].Since).Milliseconds())...)
 	}
 }

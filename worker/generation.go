@@ -219,11 +219,11 @@ func (g *generation) stopLate(event) {
 	listens := slices.DeleteFunc(g.options.ListensOn(g.process.Pid), func(address netip.AddrPort) bool {
 		return slices.Contains(held, address)
 	})
-	if g.stuck() && time.Since(g.since) < g.spec.ReadyTimeout {
-		g.stopUnready(event{err: errors.New(g.explain(listens))})
-		return
+	err := errors.New(g.explain(listens))
+	if !g.stuck() || time.Since(g.since) >= g.spec.ReadyTimeout {
+		err = fmt.Errorf("not ready after %s (ready.timeout): %w", g.spec.ReadyTimeout, err)
 	}
-	g.stopUnready(event{err: fmt.Errorf("not ready after %s (ready.timeout): %s", g.spec.ReadyTimeout, g.explain(listens))})
+	g.stopUnready(event{err: err})
 }
 
 // stopUnready ends a generation that cannot serve.
@@ -267,12 +267,11 @@ func (g *generation) stop(why Reason, detail string) {
 }
 
 func (g *generation) kill(e event) {
+	message := "the worker has not ended in its time, killing it"
 	if e.kind == hurryAsked {
-		g.options.Log.Warn("killing the worker now, as was asked for", g.told()...)
-		g.signal(unix.SIGKILL)
-		return
+		message = "killing the worker now, as was asked for"
 	}
-	g.options.Log.Warn("the worker has not ended in its time, killing it", g.told("stop_timeout", g.stopLimit)...)
+	g.options.Log.Warn(message, g.told("stop_timeout", g.stopLimit)...)
 	g.signal(unix.SIGKILL)
 }
 

@@ -38,7 +38,11 @@ func (g *generation) takeReport(e event) {
 		}
 	}
 	if g.stage == starting && g.stuck() != stuck {
-		g.limitClash()
+		left := time.Until(g.since.Add(g.spec.ReadyTimeout)) // for one that has found its way
+		if g.stuck() {
+			left = min(left, cmp.Or(g.options.clashTimeout, defaultClashTimeout))
+		}
+		g.setLimit(max(left, 1)) // 0 would be for ever
 	}
 	g.watchListeners()
 	if len(g.elsewhere) > before && g.stage == starting && len(g.listening) == 0 {
@@ -49,15 +53,6 @@ func (g *generation) takeReport(e event) {
 
 // stuck reports whether the worker listens nowhere because of a clash.
 func (g *generation) stuck() bool { return g.clash.IsValid() && len(g.listening) == 0 }
-
-// limitClash ends the start of a worker that is stuck soon, and gives one that has found its way the rest of its time.
-func (g *generation) limitClash() {
-	left := time.Until(g.since.Add(g.spec.ReadyTimeout))
-	if g.stuck() {
-		left = min(left, cmp.Or(g.options.clashTimeout, defaultClashTimeout))
-	}
-	g.setLimit(max(left, 1)) // 0 would be for ever
-}
 
 // watchListeners sees to it that a worker which has closed a listener does not
 // live on without it for long.

@@ -6,6 +6,9 @@ import (
 	"sync"
 )
 
+// mostRemembered is how many of them are remembered: more than are open at a time.
+const mostRemembered = 1000
+
 // ownConnections takes note of connections that the launcher has made to its
 // worker. A http.Transport makes them on goroutines of its own.
 type ownConnections struct {
@@ -19,16 +22,7 @@ type ownConnections struct {
 func (o *ownConnections) add(conn net.Conn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.conns = append(o.conns, conn)
-	o.open = conn
-}
-
-// replace is add for one that comes after all others were answered or given up.
-func (o *ownConnections) replace(conn net.Conn) {
-	o.mu.Lock()
-	o.conns = nil
-	o.mu.Unlock()
-	o.add(conn)
+	o.conns, o.open = append(o.conns[max(0, len(o.conns)-mostRemembered):], conn), conn
 }
 
 // answered says that all of them have left the queue.

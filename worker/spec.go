@@ -88,16 +88,13 @@ type Queues interface {
 
 // Alive says when a worker that is ready counts as hung, and what follows.
 type Alive struct {
-	Queue time.Duration // a client has stood unaccepted for so long; 0: not looked at
-
-	Path     string        // asked for as Spec.ReadyPath is; "": no request is made
-	Shown    string        // the same as the log and the status may show it
-	Interval time.Duration // between two requests
-	Timeout  time.Duration // for the answer
-	Failures int           // in a row
-
-	Watchdog time.Duration // the worker was promised as WATCHDOG_USEC that it is missed after so long without WATCHDOG=1; 0: it was not
-
+	Queue       time.Duration // a client has stood unaccepted for so long; 0: not looked at
+	Path        string        // asked for as Spec.ReadyPath is; "": no request is made
+	Shown       string        // the same as the log and the status may show it
+	Interval    time.Duration // between two requests
+	Timeout     time.Duration // for the answer
+	Failures    int           // in a row
+	Watchdog    time.Duration // the worker was promised as WATCHDOG_USEC that it is missed after so long without WATCHDOG=1; 0: it was not
 	Restart     bool          // it is replaced
 	StopTimeout time.Duration // of a hung one, from the signal to SIGKILL
 }

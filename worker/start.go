@@ -71,8 +71,7 @@ func (b *birth) findProgram() error {
 }
 
 func (b *birth) openNotify() (err error) {
-	says := b.spec.Probe == ProbeAuto || b.spec.Probe == ProbeNotify
-	if !says && b.spec.Alive.Watchdog == 0 {
+	if b.spec.Probe != ProbeAuto && b.spec.Probe != ProbeNotify && b.spec.Alive.Watchdog == 0 {
 		return nil
 	}
 	if b.notify, err = newNotifySocket(b.options.Directory, b.number); err != nil {
