@@ -478,3 +478,15 @@ func TestNoTime(t *testing.T) {
 		t.Errorf("%v, and the orphan lives: %t", err, culprit.lives(t))
 	}
 }
+
+// TestTellUnseen: whom root could not look into may be in the way as well as those whom it names.
+func TestTellUnseen(t *testing.T) {
+	t.Parallel()
+	var said strings.Builder
+	teller := Teller{By: holders.Asker{Program: "gateway"}, Err: &said}
+	foreign := Obstacle{Holder: holders.Holder{Role: api.RoleForeign}, Reason: NeedsForce}
+	teller.Result(Result{Obstacles: []Obstacle{foreign}, Unseen: 3})
+	if !strings.Contains(said.String(), "3 processes could not be looked into") {
+		t.Errorf("root is told\n%s", said.String())
+	}
+}

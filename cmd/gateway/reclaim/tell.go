@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -72,6 +73,15 @@ func (t *Teller) Result(r Result) {
 			subject = fmt.Sprintf("a process of user %s", systemd.UserName(int(obstacle.UID)))
 		}
 		fmt.Fprintf(t.Err, "gateway: %s is held by %s: %s; %s\n", say.Addresses(obstacle.Addresses), subject, reason, remedy)
+	}
+	told := func(o Obstacle) bool { return o.Reason == Hidden } // its sentence says so
+	if len(r.Obstacles) > 0 && r.Unseen > 0 && t.By.UID == 0 && !slices.ContainsFunc(r.Obstacles, told) {
+		note := holders.UnseenNote(r.Unseen, t.By)
+		if t.Log != nil {
+			t.Log.Warn(note)
+		} else {
+			fmt.Fprintf(t.Err, "gateway: %s\n", note)
+		}
 	}
 	if t.Log != nil || len(r.Obstacles) > 0 {
 		return
