@@ -79,12 +79,15 @@ func TestAwaitIdleSeesShortVisits(t *testing.T) {
 	t.Parallel()
 	socket := listen(t, "127.0.0.1")
 	returned := idling(t, listener.Set{socket})
-	visits := []time.Time{time.Now()}
+	// Each ended between two moments.
+	type visit struct{ after, before time.Time }
+	visits := []visit{{time.Now(), time.Now()}}
 	// Between two of them there may be more time than was meant, on a slow machine.
 	check := func(at time.Time) {
 		t.Helper()
 		for _, visit := range visits {
-			if passed := at.Sub(visit); passed > 0 && passed < idle {
+			// Not before it came: on a slow machine the time may just have been up.
+			if passed := at.Sub(visit.after); at.After(visit.before) && passed < idle {
 				t.Fatalf("AwaitIdle returned %s after a visit", passed)
 			}
 		}
@@ -92,9 +95,9 @@ func TestAwaitIdleSeesShortVisits(t *testing.T) {
 	for end := time.Now().Add(4 * idle); time.Now().Before(end); time.Sleep(idle / 4) {
 		client := dial(t, socket)
 		answer(t, socket, client)
+		after := time.Now()
 		client.Close()
-		// Not before it came: on a slow machine the time may just have been up.
-		visits = append(visits, time.Now())
+		visits = append(visits, visit{after, time.Now()})
 		select {
 		case at := <-returned:
 			check(at)
