@@ -32,9 +32,6 @@ const evil = "no\x1b]0;x\x07\x7f\u009b31m\u202e\u2028\U000e0041\xff\ttab\r"
 
 // TestNothingRaw: nothing that somebody else can choose reaches a terminal as it is, whatever command prints it and however.
 func TestNothingRaw(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs the program many times")
-	}
 	folder := t.TempDir()
 	program := filepath.Join(folder, "gateway")
 	if output, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {

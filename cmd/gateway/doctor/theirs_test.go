@@ -55,11 +55,8 @@ func TestTheirs(t *testing.T) {
 		t.Run(fmt.Sprintf("%d %s", i, situation.id), func(t *testing.T) {
 			facts := healthy(t)
 			situation.change(facts)
-			if facts.UID != 0 {
-				t.Skip("it is about what somebody else than root sees")
-			}
-			if len(facts.Scopes) == 0 || facts.Scopes[0].Config.Path == "" {
-				t.Skip("nobody asks for anything")
+			if facts.UID != 0 || len(facts.Scopes) == 0 || facts.Scopes[0].Config.Path == "" {
+				return // somebody else than root looks, or nobody asks for anything
 			}
 			for i := range facts.Scopes {
 				of(&facts.Scopes[i])

@@ -225,7 +225,7 @@ func TestDescribe(t *testing.T) {
 // TestManyHolders: of a user with more processes than can be judged in time the rest is unseen, and the others are judged.
 func TestManyHolders(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root")
+		t.Fatal("needs root, to start processes of another user: make test")
 	}
 	l, _ := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	inode := sockets.Inode(t, l)

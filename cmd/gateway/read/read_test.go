@@ -36,7 +36,7 @@ func home(t *testing.T) string {
 func give(t *testing.T, path string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, which has more to fear")
+		t.Fatal("needs root, which has more to fear: make test")
 	}
 	if err := os.Lchown(path, other, other); err != nil {
 		t.Fatal(err)
