@@ -105,13 +105,19 @@ func TestClash(t *testing.T) {
 				r.spec.Command = append(r.spec.Command, "listen=1")
 				r.spec.Probe, r.spec.ReadyPath = ProbeHTTP, "/never"
 			}
+			if listens {
+				r.options.clashTimeout = time.Minute
+			}
 			r.run()
 			if listens {
-				r.awaitLog("worker is not ready yet")
-				time.Sleep(3 * r.options.clashTimeout) // in which nothing must happen
-				if states := r.states(); len(states) != 1 {
-					t.Errorf("it was %v, want starting and nothing else", states)
+				within := func(least, most time.Duration) func(Status) bool {
+					return func(s Status) bool {
+						left := time.Until(s.Until)
+						return s.State == Starting && left > least && left <= most
+					}
 				}
+				r.awaitThat("starting for a minute at the most", within(0, time.Minute))
+				r.awaitThat("starting with all of its time", within(time.Minute, time.Hour))
 				return
 			}
 			s := r.await(BackingOff)
