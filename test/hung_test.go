@@ -62,7 +62,8 @@ func stopProcess(t testing.TB, m *machine.Machine, pid int) {
 done; exit 1`, pid))
 }
 
-// TestHung: a worker that was ready and serves nobody is told everywhere, and as soon as it serves again that is, too.
+// TestHung: a worker that was ready and serves nobody is told everywhere, and as soon as it serves again that is, too; whoever
+// else keeps clients waiting is told with its end, and the alarm rings for all of them.
 func TestHung(t *testing.T) { inScopes(t, testHung) }
 
 func testHung(t *testing.T, here place) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,31 +12,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// silentMount is where a file system of somebody's own is, whose file takes no end to be read.
-const silentMount = "/tmp/asuser-silent"
-
-// mountSilent mounts it for somebody, as fusermount would, until the test ends: requests that wait are given up then.
-func mountSilent(t *testing.T) {
+// mountSilent mounts a file system for somebody, as fusermount would, until the test ends: requests that wait are given up
+// then. To read its file takes no end.
+func mountSilent(t *testing.T) (file string) {
 	t.Helper()
 	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(silentMount, 0o755); err != nil {
+	// Not t.TempDir, which other users cannot enter.
+	directory, err := os.MkdirTemp("", "silent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(directory, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d", device.Fd(), somebody.Uid, somebody.Gid)
-	if err := unix.Mount("silent", silentMount, "fuse", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+	if err := unix.Mount("silent", directory, "fuse", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		device.Close() // which ends what waits
-		if err := unix.Unmount(silentMount, unix.MNT_DETACH); err != nil {
+		if err := unix.Unmount(directory, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
-		_ = os.Remove(silentMount)
+		_ = os.Remove(directory)
 	})
 	go serveSilent(int(device.Fd()))
+	return filepath.Join(directory, "file")
 }
 
 // serveSilent answers what it takes to open a file (linux/fuse.h), and no read.
@@ -96,10 +101,10 @@ func serveSilent(device int) {
 // TestSilentFileSystem: a child that waits for a file system of its user's own cannot be killed, and keeps nobody waiting.
 func TestSilentFileSystem(t *testing.T) {
 	needsRoot(t)
-	mountSilent(t)
+	file := mountSilent(t)
 	waiting = patience{}
 	start := time.Now()
-	_, err := acts.Ask(t.Context(), somebody, "read")
+	_, err := acts.Ask(t.Context(), somebody, "read "+file)
 	if err == nil || !strings.Contains(err.Error(), errSilent.Error()) {
 		t.Errorf("the answer: %v", err)
 	}

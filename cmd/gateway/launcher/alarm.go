@@ -92,7 +92,7 @@ func (a *alarm) observe(status worker.Status) {
 	}
 	if event == "" {
 		a.unserved = time.Time{}
-	} else if a.event == "" || a.unserved.IsZero() {
+	} else if a.unserved.IsZero() {
 		a.unserved = time.Now()
 	}
 	a.event = event

@@ -1,7 +1,6 @@
 package status
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -18,7 +17,7 @@ import (
 const patience = time.Second
 
 // Progress writes, until the context is done, what a launcher is about that keeps somebody waiting: for how long at the
-// most, how many connections are open still, and that now is the command that ends it now.
+// most, how many connections are open still, and which command ends it now.
 func Progress(ctx context.Context, w io.Writer, t client.Target, now string) {
 	told, last := make(chan api.Status), ""
 	ctx, cancel := context.WithCancel(ctx)
@@ -65,5 +64,5 @@ func progressText(s api.Status, now string) string {
 			open += n
 		}
 	}
-	return fmt.Sprintf("%s; %s open; `%s` ends it now", text, say.Count(open, "connection"), cmp.Or(now, "gateway restart --now"))
+	return fmt.Sprintf("%s; %s open; `%s` ends it now", text, say.Count(open, "connection"), now)
 }
