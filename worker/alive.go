@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"openclaw-gateway/worker/probe"
 )
 
 // Sign is how a worker that is ready is seen not to serve.
@@ -90,18 +92,18 @@ func (g *generation) watchQueue(ctx context.Context, limit time.Duration) {
 // watchAnswers makes a request each alive.interval, which whoever configures alive.path wants.
 func (g *generation) watchAnswers(ctx context.Context, alive Alive) {
 	probes := g.prober()
-	probes.answerTimeout = alive.Timeout
-	target, shown := readyURL(g.spec, alive.Path), readyURL(g.spec, cmp.Or(alive.Shown, alive.Path))
+	probes.AnswerTimeout = alive.Timeout
+	target, shown := g.url(alive.Path), g.url(cmp.Or(alive.Shown, alive.Path))
 	ask := func() (complaint string) {
 		// Its queue would be filled with requests that were given up.
-		if conn := g.own.waiting(); conn != nil {
-			if waiting, err := g.spec.Queues.Unaccepted(ends(conn)); err == nil && waiting {
+		if conn := g.own.Waiting(); conn != nil {
+			if waiting, err := g.spec.Queues.Unaccepted(probe.Ends(conn)); err == nil && waiting {
 				return fmt.Sprintf("GET %s: the last request is not accepted yet", shown)
 			}
 		}
 		ctx, cancel := context.WithTimeoutCause(ctx, alive.Timeout, fmt.Errorf("not answered in %s", alive.Timeout))
 		defer cancel()
-		return probes.ask(ctx, target, shown)
+		return probes.Ask(ctx, target, shown)
 	}
 	failures := 0
 	ticker := time.NewTicker(alive.Interval)

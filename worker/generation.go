@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/probe"
 )
 
 // surroundings are what all generations of a supervisor share.
@@ -57,7 +58,7 @@ type generation struct {
 
 	executed chan struct{} // closed when the process has become the worker, or could not
 
-	own *ownConnections
+	own *probe.Connections
 	// endProbes ends the launcher's requests, of which one may be under way when
 	// the worker says itself that it is ready; probesEnd is closed after the last.
 	endProbes context.CancelFunc
@@ -77,7 +78,7 @@ func newGeneration(number int, spec Spec, around surroundings, tell func(event))
 	g := &generation{
 		surroundings: around, number: number, spec: spec, tell: tell, started: time.Now(), timer: time.NewTimer(0),
 		listening: map[netip.AddrPort]bool{}, adopted: make(chan struct{}), executed: make(chan struct{}),
-		own: new(ownConnections), endProbes: func() {}, unwatch: func() {}, aliveness: aliveness{cease: func() {}, beats: make(chan bool, 1)},
+		own: new(probe.Connections), endProbes: func() {}, unwatch: func() {}, aliveness: aliveness{cease: func() {}, beats: make(chan bool, 1)},
 	}
 	g.enter(starting, spec.ReadyTimeout)
 	return g
@@ -173,7 +174,7 @@ func (g *generation) watchIdle(idle time.Duration) {
 		case <-ctx.Done():
 			return false
 		}
-		err := g.spec.Queues.AwaitIdle(ctx, idle, g.own.from())
+		err := g.spec.Queues.AwaitIdle(ctx, idle, g.own.From())
 		if err != nil && ctx.Err() == nil {
 			g.options.Log.Error("the worker is not stopped when nobody needs it (worker.idle_stop)", "generation", g.number, "error", err)
 		}
@@ -331,17 +332,17 @@ func (g *generation) await() Exit {
 // has not accepted: it would stand there in front of the clients, and make
 // systemd start the service again that has just been stopped.
 func (g *generation) discardProbe() error {
-	conn := g.own.waiting()
+	conn := g.own.Waiting()
 	if conn == nil {
 		return nil
 	}
-	target, client := ends(conn)
+	target, client := probe.Ends(conn)
 	waiting, err := g.spec.Queues.Unaccepted(target, client)
 	if err != nil || !waiting {
 		return err
 	}
 	for _, socket := range g.spec.Sockets {
-		if dialAddress(socket.Address) == target {
+		if probe.DialAddress(socket.Address) == target {
 			return g.spec.Queues.Discard(socket.Address, client)
 		}
 	}

@@ -71,7 +71,7 @@ func runProgram(name string, arguments []string) int {
 		}
 	case "exit": // exits with the code
 	case "notify": // says READY=1 to the notify socket, and ends when that is taken
-		err = notify("READY=1")
+		err = say("READY=1")
 		if err == nil {
 			err = barrier()
 		}
@@ -159,24 +159,24 @@ func prepare(o options) error {
 		}
 		go func() {
 			for range time.Tick(every / 2) {
-				_ = notify("WATCHDOG=" + o["beat"])
+				_ = say("WATCHDOG=" + o["beat"])
 			}
 		}()
 	}
 	switch o["notify"] {
 	case "":
 	case "self":
-		return notify("READY=1")
+		return say("READY=1")
 	case "child":
 		child := exec.Command("/proc/self/exe", programArgument, "notify")
 		child.Stderr = os.Stderr
 		return child.Run()
 	case "flood":
-		if err := notify("STATUS=here it comes\nREADY=1"); err != nil {
+		if err := say("STATUS=here it comes\nREADY=1"); err != nil {
 			return err
 		}
 		for i := range 100 {
-			if err := notify(fmt.Sprintf("STATUS=%d", i)); err != nil {
+			if err := say(fmt.Sprintf("STATUS=%d", i)); err != nil {
 				return err
 			}
 		}
@@ -188,7 +188,7 @@ func prepare(o options) error {
 	return nil
 }
 
-func notify(text string) error {
+func say(text string) error {
 	conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@ package worker
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -409,23 +408,8 @@ func (q *testQueues) Queued() (int, error) {
 	return total, nil
 }
 
-// Unaccepted is what listener tells, in a few lines: the kernel's table shows no inode before accept(2).
 func (q *testQueues) Unaccepted(server, client netip.AddrPort) (bool, error) {
-	path, ends := "/proc/net/tcp", " "
-	if server.Addr().Is6() {
-		path = "/proc/net/tcp6"
-	}
-	for _, end := range []netip.AddrPort{server, client} {
-		address := end.Addr().AsSlice()
-		for i := 0; i < len(address); i += 4 {
-			ends += fmt.Sprintf("%08X", binary.NativeEndian.Uint32(address[i:]))
-		}
-		ends += fmt.Sprintf(":%04X ", end.Port())
-	}
-	table, err := os.ReadFile(path)
-	_, line, found := strings.Cut(string(table), ends)
-	fields := strings.Fields(line)
-	return found && fields[6] == "0" && (fields[0] == "01" || fields[0] == "08"), err
+	return sockets.Unaccepted(server, client)
 }
 
 func (q *testQueues) Restore() error {

@@ -14,6 +14,8 @@ import (
 
 	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/handoff/shim"
+	"openclaw-gateway/worker/notify"
+	"openclaw-gateway/worker/probe"
 )
 
 // birth is what it takes to start a generation.
@@ -22,7 +24,7 @@ type birth struct {
 	given   []string // the worker's environment, by the launcher's and the spec
 	marks   []string // and the launcher's own entries
 	program program  // what the worker is
-	notify  *notifySocket
+	notify  *notify.Socket
 	control *net.UnixConn // the launcher's end of the shim's; nil without one
 	remote  *os.File      // and the shim's
 	undo    []func() error
@@ -74,11 +76,11 @@ func (b *birth) openNotify() (err error) {
 	if b.spec.Probe != ProbeAuto && b.spec.Probe != ProbeNotify && b.spec.Alive.Watchdog == 0 {
 		return nil
 	}
-	if b.notify, err = newNotifySocket(b.options.Directory, b.number); err != nil {
+	if b.notify, err = notify.New(b.options.Directory, b.number); err != nil {
 		return err
 	}
 	b.undo = append(b.undo, b.notify.Close)
-	b.marks = append(b.marks, "NOTIFY_SOCKET="+b.notify.path)
+	b.marks = append(b.marks, "NOTIFY_SOCKET="+b.notify.Path)
 	if promised := b.spec.Alive.Watchdog; promised > 0 {
 		// Without WATCHDOG_PID it is for whichever process of the worker cares, sd_watchdog_enabled(3).
 		b.marks = append(b.marks, fmt.Sprintf("WATCHDOG_USEC=%d", promised.Microseconds()))
@@ -168,7 +170,7 @@ func (b *birth) follow() {
 		b.readReports()
 	}()
 	if b.notify != nil {
-		go b.notify.watch(b.process.Pid, b.hear)
+		go b.notify.Watch(b.process.Pid, b.hear)
 		context.AfterFunc(ctx, func() { _ = b.notify.Close() })
 	}
 	var probes context.Context
@@ -230,12 +232,19 @@ func (g *generation) readReports() {
 	}
 }
 
-func (g *generation) prober() prober {
-	return prober{
-		answerTimeout: cmp.Or(g.options.answerTimeout, defaultAnswerTimeout), unaccepted: g.spec.Queues.Unaccepted,
-		connected: g.own.add, answered: g.own.answered,
+// defaultAnswerTimeout is how long a request of the launcher's may go unanswered
+// once the worker has taken it from the queue.
+const defaultAnswerTimeout = 3 * time.Second
+
+func (g *generation) prober() probe.Prober {
+	return probe.Prober{
+		AnswerTimeout: cmp.Or(g.options.answerTimeout, defaultAnswerTimeout), Unaccepted: g.spec.Queues.Unaccepted,
+		Connected: g.own.Add, Answered: g.own.Answered,
 	}
 }
+
+// url is where a path leads that the configuration names.
+func (g *generation) url(path string) string { return probe.URL(g.spec.Sockets[0].Address, path) }
 
 // probe waits, in the way that ready.probe asks for, until the worker is ready.
 // READY=1 of the worker is awaited elsewhere, at the same time.
@@ -253,10 +262,10 @@ func (g *generation) probe(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-	} else if !path && probes.awaitAnswers(ctx, g.spec, said) != nil {
+	} else if !path && probes.AwaitAnswers(ctx, addresses(g.spec.Sockets), said) != nil {
 		return
 	}
-	if path && probes.awaitPath(ctx, g.spec, said) != nil {
+	if path && probes.AwaitPath(ctx, g.url(g.spec.ReadyPath), g.url(cmp.Or(g.spec.ReadyShown, g.spec.ReadyPath)), said) != nil {
 		return
 	}
 	g.send(event{kind: becameReady, adopted: tells})

@@ -91,6 +91,8 @@ var walls = []wall{
 	{"worker/cgroup", []string{"worker/proctree"}, "a control group is one, whatever runs in it"},
 	{"worker/handoff", []string{"worker/handoff/shim"}, "sockets are handed to a program, whoever supervises it"},
 	{"worker/handoff/shim", nil, "it is executed before everything else, and a client waits for it"},
+	{"worker/notify", []string{"worker/proctree"}, "what a worker says is heard whatever comes of it"},
+	{"worker/probe", nil, "a request is made and accounted for, whoever wants to know"},
 	{"worker/proctree", nil, "a process is one, whoever has started it"},
 	{"units", nil, "units writes text"},
 	{"test/sockets", nil, "every package can be tested with it"},

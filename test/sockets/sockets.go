@@ -3,10 +3,13 @@
 package sockets
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -185,4 +188,24 @@ func Queue(t testing.TB, conn syscall.Conn) (queued, backlog int) {
 		return err
 	})
 	return queued, backlog
+}
+
+// Unaccepted reports whether a connection of this machine has not been accepted yet, named by its two ends: the kernel's table
+// shows no inode before accept(2).
+func Unaccepted(server, client netip.AddrPort) (bool, error) {
+	path, ends := "/proc/net/tcp", " "
+	if server.Addr().Is6() {
+		path = "/proc/net/tcp6"
+	}
+	for _, end := range []netip.AddrPort{server, client} {
+		address := end.Addr().AsSlice()
+		for i := 0; i < len(address); i += 4 {
+			ends += fmt.Sprintf("%08X", binary.NativeEndian.Uint32(address[i:]))
+		}
+		ends += fmt.Sprintf(":%04X ", end.Port())
+	}
+	table, err := os.ReadFile(path)
+	_, line, found := strings.Cut(string(table), ends)
+	fields := strings.Fields(line)
+	return found && fields[6] == "0" && (fields[0] == "01" || fields[0] == "08"), err
 }

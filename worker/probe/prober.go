@@ -1,7 +1,6 @@
-package worker
+package probe
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -16,27 +15,27 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// defaultAnswerTimeout is how long a request of the launcher's may go unanswered
-// once the worker has taken it from the queue.
-const defaultAnswerTimeout = 3 * time.Second
-
-// prober makes the launcher's own requests.
-type prober struct {
-	answerTimeout time.Duration
-	unaccepted    func(server, client netip.AddrPort) (bool, error) // as in Queues
-	// connected is called with each connection that was made, answered when it has
+// Prober makes the launcher's own requests.
+type Prober struct {
+	// AnswerTimeout is how long a request may go unanswered once the worker has
+	// taken it from the queue.
+	AnswerTimeout time.Duration
+	// Unaccepted reports whether a connection to this machine has not been accepted
+	// yet, named by its two ends.
+	Unaccepted func(server, client netip.AddrPort) (bool, error)
+	// Connected is called with each connection that was made, Answered when it has
 	// left the queue and the request is over.
-	connected func(net.Conn)
-	answered  func()
+	Connected func(net.Conn)
+	Answered  func()
 }
 
-// awaitAnswers returns nil when the worker has taken a request from the queue
-// of every socket: the only way to see that a worker has adopted sockets when
+// AwaitAnswers returns nil when the worker has taken a request from the queue
+// of the socket at every address: the only way to see that a worker has adopted sockets when
 // its handoff does not tell. One request at a time, because it stands in the
 // same queue as the clients. said is called with what came instead.
-func (p prober) awaitAnswers(ctx context.Context, spec Spec, said func(string)) error {
-	for _, socket := range spec.Sockets {
-		target := url.URL{Scheme: "http", Host: dialAddress(socket.Address).String(), Path: "/"}
+func (p Prober) AwaitAnswers(ctx context.Context, held []netip.AddrPort, said func(string)) error {
+	for _, address := range held {
+		target := url.URL{Scheme: "http", Host: DialAddress(address).String(), Path: "/"}
 		err := insist(ctx, said, func() string {
 			_, err := p.exchange(ctx, http.MethodHead, target.String())
 			// Whatever came back came from a worker that accepted the
@@ -45,7 +44,7 @@ func (p prober) awaitAnswers(ctx context.Context, spec Spec, said func(string)) 
 			// connection that could not be made says nothing: the queue is
 			// full, or somebody has shut the socket down.
 			if dial := new(net.OpError); errors.As(err, &dial) && dial.Op == "dial" {
-				return fmt.Sprintf("cannot connect to %s: %v", socket.Address, err)
+				return fmt.Sprintf("cannot connect to %s: %v", address, err)
 			}
 			return ""
 		})
@@ -56,15 +55,14 @@ func (p prober) awaitAnswers(ctx context.Context, spec Spec, said func(string)) 
 	return nil
 }
 
-// awaitPath returns nil when GET has been answered with 2xx or 3xx. said is
-// called with what came instead.
-func (p prober) awaitPath(ctx context.Context, spec Spec, said func(string)) error {
-	target, shown := readyURL(spec, spec.ReadyPath), readyURL(spec, cmp.Or(spec.ReadyShown, spec.ReadyPath))
-	return insist(ctx, said, func() string { return p.ask(ctx, target, shown) })
+// AwaitPath returns nil when GET of the target has been answered with 2xx or 3xx. said
+// is called with what came instead, in which the target is as it may be shown.
+func (p Prober) AwaitPath(ctx context.Context, target, shown string, said func(string)) error {
+	return insist(ctx, said, func() string { return p.Ask(ctx, target, shown) })
 }
 
-// ask says what is wrong with the answer to GET; "" if it is 2xx or 3xx.
-func (p prober) ask(ctx context.Context, target, shown string) (complaint string) {
+// Ask says what is wrong with the answer to GET; "" if it is 2xx or 3xx.
+func (p Prober) Ask(ctx context.Context, target, shown string) (complaint string) {
 	answer, err := p.exchange(ctx, http.MethodGet, target)
 	switch {
 	case err != nil:
@@ -106,11 +104,11 @@ func insist(ctx context.Context, said func(string), try func() (complaint string
 // of the answer for as long as the connection stands in the queue: one that is
 // given up would stay there, in front of the clients. When it returns, the
 // connection is closed.
-func (p prober) exchange(ctx context.Context, method, target string) (*http.Response, error) {
+func (p Prober) exchange(ctx context.Context, method, target string) (*http.Response, error) {
 	defer func(given context.Context) {
 		// Only who gives up leaves the connection in the queue.
 		if given.Err() == nil {
-			p.answered()
+			p.Answered()
 		}
 	}(ctx)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -121,7 +119,7 @@ func (p prober) exchange(ctx context.Context, method, target string) (*http.Resp
 	}
 	req.Header.Set("User-Agent", "gateway-ready-probe")
 	req.Close = true
-	silent := fmt.Errorf("accepted, and not answered in %s", p.answerTimeout)
+	silent := fmt.Errorf("accepted, and not answered in %s", p.AnswerTimeout)
 	transport := &http.Transport{
 		// The transport's own context outlives the request: a connection that
 		// is made at the last moment would be kept for one that never comes.
@@ -130,7 +128,7 @@ func (p prober) exchange(ctx context.Context, method, target string) (*http.Resp
 			if err != nil {
 				return nil, err
 			}
-			p.connected(conn)
+			p.Connected(conn)
 			context.AfterFunc(ctx, func() { _ = conn.Close() })
 			go func() {
 				if p.stayedSilent(ctx, conn) {
@@ -156,8 +154,8 @@ func (p prober) exchange(ctx context.Context, method, target string) (*http.Resp
 
 // stayedSilent returns true when the connection has been out of the queue for the
 // time in which an answer has to come, and false when the context is done before.
-func (p prober) stayedSilent(ctx context.Context, conn net.Conn) bool {
-	ticker := time.NewTicker(p.answerTimeout)
+func (p Prober) stayedSilent(ctx context.Context, conn net.Conn) bool {
+	ticker := time.NewTicker(p.AnswerTimeout)
 	defer ticker.Stop()
 	for accepted := false; ; {
 		select {
@@ -165,7 +163,7 @@ func (p prober) stayedSilent(ctx context.Context, conn net.Conn) bool {
 		case <-ctx.Done():
 			return false
 		}
-		waiting, err := p.unaccepted(ends(conn))
+		waiting, err := p.Unaccepted(Ends(conn))
 		if err != nil || !waiting {
 			if accepted {
 				return true
@@ -176,18 +174,18 @@ func (p prober) stayedSilent(ctx context.Context, conn net.Conn) bool {
 	}
 }
 
-// readyURL is where a ready path leads.
-func readyURL(spec Spec, path string) string {
+// URL is where a path on a held address leads; what is a URL already leads there.
+func URL(held netip.AddrPort, path string) string {
 	if !strings.HasPrefix(path, "/") {
 		return path
 	}
 	// Through URL, which escapes the zone of a link-local address.
-	server := url.URL{Scheme: "http", Host: dialAddress(spec.Sockets[0].Address).String()}
+	server := url.URL{Scheme: "http", Host: DialAddress(held).String()}
 	return server.String() + path
 }
 
-// ends returns the two ends of a connection.
-func ends(conn net.Conn) (server, client netip.AddrPort) {
+// Ends returns the two ends of a connection.
+func Ends(conn net.Conn) (server, client netip.AddrPort) {
 	return conn.RemoteAddr().(*net.TCPAddr).AddrPort(), conn.LocalAddr().(*net.TCPAddr).AddrPort()
 }
 
@@ -196,8 +194,8 @@ func loopback(u *url.URL) bool {
 	return u.Hostname() == "localhost" || (err == nil && ip.IsLoopback())
 }
 
-// dialAddress is where to reach a socket that listens on address.
-func dialAddress(address netip.AddrPort) netip.AddrPort {
+// DialAddress is where to reach a socket that listens on address.
+func DialAddress(address netip.AddrPort) netip.AddrPort {
 	switch {
 	case !address.Addr().IsUnspecified():
 		return address

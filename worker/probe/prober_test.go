@@ -1,0 +1,379 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/test/sockets"
+	"openclaw-gateway/test/wait"
+)
+
+// bound is how long a test waits for what has to happen.
+const bound = 30 * time.Second
+
+// hold holds a socket as systemd would.
+func hold(t *testing.T, host string) sockets.Held {
+	t.Helper()
+	return sockets.Hold(t, host)[0]
+}
+
+func testProber(answerTimeout time.Duration) Prober {
+	own := new(Connections)
+	return Prober{AnswerTimeout: answerTimeout, Unaccepted: sockets.Unaccepted, Connected: own.Add, Answered: own.Answered}
+}
+
+// TestAwaitPath runs the probe against servers that are not the worker.
+func TestAwaitPath(t *testing.T) {
+	t.Parallel()
+	unready := 2
+	handler := http.NewServeMux()
+	handler.HandleFunc("/unready", func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			t.Errorf("%s", r.Method)
+		}
+		if unready--; unready >= 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	handler.HandleFunc("/elsewhere", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://192.0.2.1/", http.StatusFound)
+	})
+	handler.HandleFunc("/endless", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	plain, encrypted := httptest.NewServer(handler), httptest.NewTLSServer(handler)
+	defer plain.Close()
+	defer encrypted.Close()
+	held := netip.MustParseAddrPort(plain.Listener.Addr().String())
+	for _, test := range []struct {
+		path       string
+		complaints int
+	}{
+		{"/unready", 2},
+		{"/unready?with=query", 0},
+		{"/elsewhere", 0},
+		{"/endless", 0},
+		{plain.URL + "/elsewhere", 0},
+		{encrypted.URL + "/elsewhere", 0},
+	} {
+		var said []string
+		wait.Within(t, bound, test.path, func() error {
+			return testProber(time.Second).AwaitPath(t.Context(), URL(held, test.path), test.path, func(text string) { said = append(said, text) })
+		})
+		if len(said) != test.complaints {
+			t.Errorf("%s: %q", test.path, said)
+		}
+	}
+}
+
+// TestAwaitPathSays: what came instead of an answer is told, and it goes on.
+func TestAwaitPathSays(t *testing.T) {
+	t.Parallel()
+	missing := httptest.NewServer(http.NotFoundHandler())
+	defer missing.Close()
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	mute := acceptAll(t, hold(t, "127.0.0.1"))
+	for path, want := range map[string]string{
+		missing.URL + "/":           "was answered with 404 Not Found",
+		closed.URL + "/":            "connection refused",
+		"http://" + mute + "/":      "accepted, and not answered in 10ms",
+		"https://" + mute + "/":     "accepted, and not answered in 10ms",
+		"https://no host/":          "invalid character",
+		"ftp://" + mute + "/":       "unsupported protocol scheme",
+		"http://" + mute + "/\x7f/": "invalid control character",
+	} {
+		query := "?secret"
+		if _, err := url.Parse(path); err != nil {
+			query = "" // the configuration has no such path, and the error has all of it
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		enough := errors.New("enough")
+		count := 0
+		wait.Within(t, bound, path, func() error {
+			err := testProber(10*time.Millisecond).AwaitPath(ctx, path+query, path, func(text string) {
+				if !strings.HasPrefix(text, "GET "+path) || !strings.Contains(text, want) || strings.Contains(text, "?secret") {
+					t.Errorf("%s: said %q, want %q in it", path, text, want)
+				}
+				if count++; count == 2 {
+					cancel(enough)
+				}
+			})
+			if !errors.Is(err, enough) {
+				t.Errorf("%s: %v", path, err)
+			}
+			return nil
+		})
+		cancel(nil)
+	}
+}
+
+// acceptAll accepts every connection and is silent.
+func acceptAll(t *testing.T, socket sockets.Held) (address string) {
+	t.Helper()
+	listener, err := net.FileListener(socket.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		var kept []net.Conn
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				for _, conn := range kept {
+					conn.Close()
+				}
+				return
+			}
+			kept = append(kept, conn)
+		}
+	}()
+	return socket.Address.String()
+}
+
+// accept takes a connection, which the caller closes.
+func accept(t *testing.T, socket sockets.Held) int {
+	t.Helper()
+	var fd int
+	wait.Within(t, bound, "a connection is in the queue", func() (err error) {
+		for {
+			fd, _, err = unix.Accept4(int(socket.File.Fd()), unix.SOCK_CLOEXEC)
+			if !errors.Is(err, unix.EINTR) {
+				return err
+			}
+		}
+	})
+	return fd
+}
+
+// TestOneProbeInTheQueue lets clients and a probe wait for a worker that takes
+// its time.
+func TestOneProbeInTheQueue(t *testing.T) {
+	t.Parallel()
+	const clients, patience = 3, time.Second
+	probes := map[string]func(context.Context, netip.AddrPort) error{
+		"adopted": func(ctx context.Context, held netip.AddrPort) error {
+			return testProber(patience).AwaitAnswers(ctx, []netip.AddrPort{held}, func(text string) { t.Error(text) })
+		},
+		"http": func(ctx context.Context, held netip.AddrPort) error {
+			return testProber(patience).AwaitPath(ctx, URL(held, "/"), "/", func(text string) { t.Error(text) })
+		},
+		"https": func(ctx context.Context, held netip.AddrPort) error {
+			return testProber(patience).AwaitPath(ctx, "https://"+held.String()+"/", "/", func(string) {})
+		},
+	}
+	for name, probe := range probes {
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			t.Run(name+" "+host, func(t *testing.T) {
+				t.Parallel()
+				socket := hold(t, host)
+				for range clients {
+					sockets.Dial(t, socket.Address)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				done := make(chan error, 1)
+				go func() { done <- probe(ctx, socket.Address) }()
+				quiet := func() {
+					t.Helper()
+					select {
+					case err := <-done:
+						t.Fatalf("nobody has accepted the probe, and it says %v", err)
+					case <-time.After(5 * patience / 2):
+					}
+				}
+				quiet()
+				for range clients {
+					defer unix.Close(accept(t, socket))
+				}
+				quiet()
+				if n, _ := sockets.Queue(t, socket.File); n != 1 {
+					t.Fatalf("%d connections are in the queue besides the clients', want 1", n)
+				}
+				fd := accept(t, socket)
+				defer unix.Close(fd)
+				if name == "https" {
+					cancel()
+				} else if _, err := unix.Write(fd, []byte("HTTP/1.1 204 No Content\r\n\r\n")); err != nil {
+					t.Fatal(err)
+				}
+				select {
+				case err := <-done:
+					if err != nil && name != "https" {
+						t.Error(err)
+					}
+				case <-time.After(bound):
+					t.Fatal("the probe was answered and goes on")
+				}
+				if n, _ := sockets.Queue(t, socket.File); n != 0 {
+					t.Errorf("%d connections are in the queue afterwards", n)
+				}
+			})
+		}
+	}
+}
+
+// TestProbeOfEachSocket: the worker has to accept on all of them.
+func TestProbeOfEachSocket(t *testing.T) {
+	t.Parallel()
+	both := []sockets.Held{hold(t, "127.0.0.1"), hold(t, "::1")}
+	done := make(chan error, 1)
+	go func() {
+		done <- testProber(time.Hour).AwaitAnswers(t.Context(), []netip.AddrPort{both[0].Address, both[1].Address}, func(text string) { t.Error(text) })
+	}()
+	for _, socket := range both {
+		select {
+		case err := <-done:
+			t.Fatalf("before %s was accepted: %v", socket.Address, err)
+		default:
+		}
+		if err := unix.Close(accept(t, socket)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait.Within(t, bound, "both were accepted", func() error { return <-done })
+}
+
+// TestProbeOfClosedQueue: a connection that cannot be made says nothing about
+// the worker, so it is tried again.
+func TestProbeOfClosedQueue(t *testing.T) {
+	t.Parallel()
+	socket := hold(t, "127.0.0.1")
+	if err := unix.Shutdown(int(socket.File.Fd()), unix.SHUT_RDWR); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	refused := make(chan string, 100)
+	go func() {
+		done <- testProber(time.Hour).AwaitAnswers(t.Context(), []netip.AddrPort{socket.Address}, func(text string) { refused <- text })
+	}()
+	select {
+	case text := <-refused:
+		if !strings.Contains(text, "connection refused") {
+			t.Errorf("said %q", text)
+		}
+	case err := <-done:
+		t.Fatalf("adopted, or given up: %v", err)
+	case <-time.After(bound):
+		t.Fatal("nothing said")
+	}
+	if err := unix.Listen(int(socket.File.Fd()), 128); err != nil {
+		t.Fatal(err)
+	}
+	fd := accept(t, socket)
+	defer unix.Close(fd)
+	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
+		t.Fatal(err)
+	}
+	wait.Within(t, bound, "the second try was accepted", func() error { return <-done })
+}
+
+// TestProbeGivenUp: no connection of a generation that ends is left open.
+func TestProbeGivenUp(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []string{"http", "https"} {
+		socket := hold(t, "127.0.0.1")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			_, err := testProber(time.Hour).exchange(ctx, http.MethodGet, scheme+"://"+socket.Address.String()+"/")
+			done <- err
+		}()
+		fd := accept(t, socket)
+		defer unix.Close(fd)
+		cancel()
+		wait.Within(t, bound, "the exchange ends with its context", func() error {
+			if err := <-done; !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: %v", scheme, err)
+			}
+			for buffer := make([]byte, 1024); ; {
+				n, err := unix.Read(fd, buffer)
+				if errors.Is(err, unix.EINTR) {
+					continue
+				}
+				if n <= 0 {
+					return nil // closed, or reset
+				}
+			}
+		})
+	}
+}
+
+func TestURL(t *testing.T) {
+	t.Parallel()
+	for held, want := range map[string]string{
+		"127.0.0.1:1":      "http://127.0.0.1:1/p?q=%20",
+		"0.0.0.0:1":        "http://127.0.0.1:1/p?q=%20",
+		"[::]:1":           "http://[::1]:1/p?q=%20",
+		"[fe80::1%eth0]:1": "http://[fe80::1%25eth0]:1/p?q=%20",
+	} {
+		got := URL(netip.MustParseAddrPort(held), "/p?q=%20")
+		if got != want {
+			t.Errorf("%s: %s, want %s", held, got, want)
+		}
+		if _, err := http.NewRequest(http.MethodGet, got, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := URL(netip.AddrPort{}, "https://host.example/x"); got != "https://host.example/x" {
+		t.Error(got)
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	t.Parallel()
+	for target, want := range map[string]bool{
+		"https://127.0.0.1:1/": true, "https://127.9.9.9/": true, "https://[::1]:1/": true, "https://localhost:1/": true,
+		"https://192.0.2.1/": false, "https://localhost.example/": false, "https://127.0.0.1.example/": false,
+	} {
+		req, err := http.NewRequest(http.MethodGet, target, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := loopback(req.URL); got != want {
+			t.Errorf("%s: %t", target, got)
+		}
+	}
+}
+
+// TestAnsweredRequests: only a request that was given up may be in the queue
+// still; the address of one that was answered can be somebody else's later.
+func TestAnsweredRequests(t *testing.T) {
+	t.Parallel()
+	answers := httptest.NewServer(http.NotFoundHandler())
+	defer answers.Close()
+	silent := hold(t, "127.0.0.1")
+	own := new(Connections)
+	probes := testProber(time.Hour)
+	probes.Connected, probes.Answered = own.Add, own.Answered
+	if _, err := probes.exchange(t.Context(), http.MethodGet, answers.URL); err != nil {
+		t.Fatal(err)
+	}
+	if got := own.Waiting(); got != nil || len(own.From()) != 1 {
+		t.Errorf("an answered request: %v may wait, of %d", got, len(own.From()))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	probes.Connected = func(conn net.Conn) {
+		own.Add(conn)
+		cancel()
+	}
+	if _, err := probes.exchange(ctx, http.MethodGet, "http://"+silent.Address.String()); err == nil {
+		t.Error("nobody has answered: no error")
+	}
+	if got := own.Waiting(); got == nil || len(own.From()) != 2 {
+		t.Errorf("a request that was given up: %v may wait, of %d", got, len(own.From()))
+	}
+}
