@@ -150,8 +150,14 @@ func occupy(t *testing.T, m *machine.Machine, address string) (free func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	holder := m.Command(t.Context(), "/usr/bin/python3", "-u", "-c",
+	return holder(t, m, "/usr/bin/python3", "-u", "-c",
 		"import socket, sys; s = socket.create_server(('"+host+"', "+port+")); print('listening'); sys.stdin.read()")
+}
+
+// holder starts a command in the machine that says when it has what it is to have, and lets go of it when its standard input ends.
+func holder(t *testing.T, m *machine.Machine, name string, arguments ...string) (free func()) {
+	t.Helper()
+	holder := m.Command(t.Context(), name, arguments...)
 	stdin, err := holder.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
