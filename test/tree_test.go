@@ -312,7 +312,13 @@ func testStop(t *testing.T, here place) {
 	const atOnce = "  start: at-once\n"
 	start := func(configuration string) {
 		t.Helper()
-		install(t, m.Scope, m, configuration)
+		m.WriteFile(t, configPath(m.Scope), configuration, 0o644)
+		// Not with --now, which waits for the worker, and some never serve.
+		flags := []string{"install", "--" + kind(m.Scope)}
+		if !here.user {
+			flags = append(flags, "--run-as", "root")
+		}
+		m.Run(t, gatewayPath, flags...)
 		// Whatever the case before has left.
 		m.Systemctl(t, "stop", service, socket)
 		m.Systemctl(t, "start", socket)
