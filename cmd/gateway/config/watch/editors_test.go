@@ -111,12 +111,6 @@ func TestEdits(t *testing.T) {
 			},
 		},
 		{
-			name: "a shell that writes twice",
-			edit: func(t *testing.T, _, dir string) {
-				shell(t, dir, "printf level: > config.yaml; echo ' after' >> config.yaml")
-			},
-		},
-		{
 			name: "removed and a hard link put in its place",
 			edit: func(t *testing.T, _, dir string) {
 				shell(t, dir, "echo 'level: after' > other; rm config.yaml; ln other config.yaml; rm other")

@@ -41,10 +41,6 @@ func TestNoCall(t *testing.T) {
 		"a link in its place to the same content": func(t *testing.T, _, dir string) {
 			shell(t, dir, "cp config.yaml other; ln -sfn other config.yaml")
 		},
-		"emptied and filled again": func(t *testing.T, path, _ string) {
-			write(t, path, "")
-			write(t, path, before)
-		},
 		"a link to itself": func(t *testing.T, path, _ string) {
 			remove(t, path)
 			symlink(t, filepath.Base(path), path)
@@ -58,6 +54,33 @@ func TestNoCall(t *testing.T) {
 			write(t, path, before)
 			r := watched(t, path)
 			do(t, path, dir)
+			r.settled()
+		})
+	}
+}
+
+// TestSavedTwice saves twice within the quiet period, however busy the machine is: before anybody waits.
+func TestSavedTwice(t *testing.T) {
+	for name, test := range map[string]struct {
+		script string
+		want   []string
+	}{
+		"a shell that writes and appends": {"printf level: > config.yaml; echo ' after' >> config.yaml", []string{after}},
+		"emptied and filled again":        {"cp config.yaml same; : > config.yaml; cat same > config.yaml", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "config.yaml")
+			write(t, path, before)
+			w, err := New(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			shell(t, filepath.Dir(path), test.script)
+			r := run(t, w, path)
+			for _, content := range test.want {
+				r.expect(content)
+			}
 			r.settled()
 		})
 	}
