@@ -90,7 +90,7 @@ func answersEvil(t *testing.T, m *machine.Machine) {
 		s.on('error', () => {});
 		s.on('data', () => s.end(Buffer.from('HTTP/1.1 500 no\x1b]0;x\x07\x7f\u202e\u009b\t\u2028' + 'x'.repeat(10000) + '\r\n\r\n')));
 	}).listen(18789, host)`
-	install(t, m.Scope, m, worker(nodePath, "-e", script)+"  start: at-once\nready: {timeout: 2s, path: /ready}\nstop: {timeout: 1s}\nrestart: {backoff_min: 10s}\n")
+	install(t, m.Scope, m, worker(nodePath, "-e", script)+"  start: at-once\nready: {timeout: 2s, path: /ready}\nstop: {timeout: 1s}\nrestart: {backoff_min: 30s}\n")
 	m.Systemctl(t, "restart", service)
 	const shown = `was answered with 500 no\x1b]0;x\a\x7f\u202e\u009b\t\u2028xxx`
 	statusText(t, m.Scope, shown)
