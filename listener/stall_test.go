@@ -37,9 +37,9 @@ func wantStall(t *testing.T, returned <-chan stall, address netip.AddrPort, conn
 	t.Helper()
 	select {
 	case s := <-returned:
-		// A jiffy is at most 10 ms; the handshake may have ended before connect(2) returned.
+		// A jiffy is at most 10 ms; and on a busy machine time passes between the kernel's word and a look at the clock.
 		waited, early := time.Since(s.since), connected.Sub(s.since)
-		if s.err != nil || s.address != address || waited < stallLimit || early > 100*time.Millisecond {
+		if s.err != nil || s.address != address || waited < stallLimit || early > stallLimit {
 			t.Errorf("AwaitStall returned %s, which waits for %s and %s before it was dialled (%v), want %s", s.address, waited, early, s.err, address)
 		}
 	case <-time.After(bound):
@@ -86,13 +86,19 @@ func TestAwaitStallOfServed(t *testing.T) {
 	t.Parallel()
 	socket := listen(t, "127.0.0.1")
 	returned := stalling(t, listener.Set{socket})
+	late := false // one was not accepted at once, on a busy machine
 	for end := time.Now().Add(3 * stallLimit); time.Now().Before(end); {
+		came := time.Now()
 		client := dial(t, socket)
 		accept(t, socket)
 		client.Close()
+		late = late || time.Since(came) >= stallLimit
 		select {
 		case s := <-returned:
-			t.Fatalf("AwaitStall returned %+v, although each client was accepted at once", s)
+			if !late {
+				t.Fatalf("AwaitStall returned %+v, although each client was accepted at once", s)
+			}
+			returned, late = stalling(t, listener.Set{socket}), false
 		default:
 		}
 	}
@@ -125,8 +131,9 @@ func TestAwaitRelief(t *testing.T) {
 	t.Parallel()
 	socket := listen(t, "127.0.0.1")
 	set := listener.Set{socket}
+	before := time.Now()
 	dial(t, socket)
-	wantStall(t, stalling(t, set), socket.Address, time.Now())
+	wantStall(t, stalling(t, set), socket.Address, before)
 	relieved := make(chan error, 1)
 	go func() { relieved <- set.AwaitRelief(t.Context(), stallLimit) }()
 	select {
