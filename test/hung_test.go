@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -188,6 +189,18 @@ func testHung(t *testing.T, here place) {
 			t.Errorf("gateway reload: %v", err)
 		}
 		serving(t, m.Scope, 1)
+	})
+	t.Run("OpenClaw on a Node.js that it does not run on", func(t *testing.T) {
+		// It could be anything that such a Node.js makes of it: here it never listens.
+		m.WriteFile(t, clawEntry, "setInterval(() => {}, 1000)\n", 0o644)
+		m.WriteFile(t, filepath.Dir(filepath.Dir(clawEntry))+"/package.json", `{"name": "openclaw", "version": "2026.9.6", "engines": {"node": ">=99.1"}}`, 0o644)
+		m.As(m.Scope).WriteFile(t, configPath(m.Scope), worker(nodePath, clawEntry, "gateway", "run", "--port", "18789")+alive, 0o644)
+		if _, err := m.Scope.Output(gatewayPath, "reload"); err == nil || !strings.Contains(err.Error(), nodePath+" is Node.js ") ||
+			!strings.Contains(err.Error(), "and OpenClaw 2026.9.6 needs >=99.1: name such a one in worker.command") {
+			t.Errorf("gateway reload: %v", err)
+		}
+		serving(t, m.Scope, gatewayStatus(t, m.Scope).Worker.Generation)
+		wantStatus(t, m.Scope, 1, "degraded", "OpenClaw 2026.9.6 needs >=99.1")
 	})
 	t.Run("does not end", func(t *testing.T) {
 		m.As(m.Scope).WriteFile(t, configPath(m.Scope), worker(nodePath, "-e", lingers)+alive, 0o644)

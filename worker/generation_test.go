@@ -90,6 +90,26 @@ func TestReportsBeforeTheEnd(t *testing.T) {
 	}
 }
 
+// TestRuntimeTooOld: what the worker's runtime cannot do is not waited for, and the last spec that worked comes back.
+func TestRuntimeTooOld(t *testing.T) {
+	t.Parallel()
+	r := preloadRig(t, "listen=1", "needs=>=20")
+	r.run()
+	r.await(Ready)
+	spec := r.spec
+	spec.Edition++
+	spec.Command = command(t, "preload", "needs=>=24.16.0")
+	err := r.outcome(r.supervisor.Apply(spec, true))
+	const want = "/usr/bin/node is Node.js 20.20.2, and OpenClaw 2026.9.6 needs >=24.16.0: name such a one in worker.command"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("the outcome is %v, want %q", err, want)
+	}
+	s := r.awaitThat("ready again", func(s Status) bool { return s.State == Ready && s.Generation == 3 })
+	if s.RolledBack != spec.Edition || s.LastExit.Reason != ReasonUnready || s.LastExit.Detail != want {
+		t.Errorf("%+v after %+v", s, s.LastExit)
+	}
+}
+
 // TestClash: nothing comes of a worker that wants an address which clashes with a held one, so nobody waits for it until
 // ready.timeout; one that listens where it should after all has its time.
 func TestClash(t *testing.T) {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -95,6 +96,10 @@ func (g *generation) remember(report handoff.Report) error {
 		}
 	case handoff.Exhausted:
 		return fmt.Errorf("the worker has listened on %s so often that this process has no socket left for it", report.Address)
+	case handoff.Runtime:
+		if why := report.Unsuited(); why != "" {
+			return errors.New(why)
+		}
 	}
 	select {
 	case <-g.adopted:

@@ -351,6 +351,11 @@ func actPreloaded(o options) error {
 	if address := o["clash"]; address != "" {
 		err = errors.Join(err, tell(handoff.Failed, address, false, "EADDRINUSE"))
 	}
+	if needs := o["needs"]; needs != "" {
+		err = errors.Join(err, pipe.Encode(handoff.Report{
+			Event: handoff.Runtime, Program: "/usr/bin/node", Version: "20.20.2", Package: "OpenClaw 2026.9.6", Needs: needs,
+		}))
+	}
 	if o["nonsense"] != "" {
 		_, nonsense := os.NewFile(uintptr(order.Report), "reports").WriteString("nonsense\n")
 		err = errors.Join(err, nonsense)

@@ -18,7 +18,34 @@ if (order !== undefined) {
   const options = (process.env.NODE_OPTIONS ?? '').replace(option, '').trim();
   if (options === '') delete process.env.NODE_OPTIONS;
   else process.env.NODE_OPTIONS = options;
-  if (inMainThread()) install(report, sockets);
+  if (inMainThread()) {
+    const tell = (event) => {
+      try {
+        fs.writeSync(report, `${JSON.stringify(event)}\n`);
+      } catch {
+        // The launcher has gone: there is nobody to tell.
+      }
+    };
+    tellRuntime(tell);
+    install(tell, sockets);
+  }
+}
+
+// An OpenClaw gateway says in its package which Node.js it runs on; the launcher
+// compares. Of any other program the same words are a recommendation.
+function tellRuntime(tell) {
+  const [, entry, ...args] = process.argv;
+  if (entry === undefined || !args.includes('gateway')) return;
+  try {
+    const path = require('node:path');
+    let folder = path.dirname(fs.realpathSync(entry));
+    if (['dist', 'src', 'scripts'].includes(path.basename(folder))) folder = path.dirname(folder);
+    const { name, version, engines } = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
+    if (name !== 'openclaw' || typeof engines?.node !== 'string') return;
+    tell({ event: 'runtime', program: process.execPath, version: process.versions.node, package: `OpenClaw ${version}`, needs: engines.node });
+  } catch {
+    // No package: it says nothing.
+  }
 }
 
 // The kernel knows it too, as PID/task/TID: the first client need not wait for
@@ -32,7 +59,7 @@ function inMainThread() {
   }
 }
 
-function install(reportFD, sockets) {
+function install(tell, sockets) {
   const { errorMonitor } = require('node:events');
   const net = require('node:net');
 
@@ -51,14 +78,6 @@ function install(reportFD, sockets) {
   };
   const held = new Map(sockets.map(({ host, port, fds }) => [key(host, port), fds]));
   const heldPorts = new Set(sockets.map(({ port }) => port));
-
-  const tell = (event) => {
-    try {
-      fs.writeSync(reportFD, `${JSON.stringify(event)}\n`);
-    } catch {
-      // The launcher has gone: there is nobody to tell.
-    }
-  };
 
   const { listen, close } = net.Server.prototype;
   const busy = new Set(); // the held addresses that a server of this process listens on

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -14,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -608,6 +610,98 @@ func TestModule(t *testing.T) {
 	w.reported(listening(sockets[0].Address))
 	w.answered("http", dial(t, sockets[0].Address))
 	w.finish()
+}
+
+// An OpenClaw gateway tells which Node.js runs it, and which it needs; nobody else does, and nothing of it delays or ends a
+// program.
+func TestRuntime(t *testing.T) {
+	t.Parallel()
+	said, err := exec.Command(node(t), "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := strings.TrimPrefix(strings.TrimSpace(string(said)), "v")
+	module, err := os.ReadFile("testdata/module.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const told = `{"name": "openclaw", "version": "2026.9.6", "engines": {"node": ">=99.1"}}`
+	for name, test := range map[string]struct {
+		entry, pkg string
+		linked     bool
+		arguments  []string
+		told       bool
+	}{
+		"in dist":         {"dist/index.mjs", told, false, []string{"gateway", "run"}, true},
+		"by a link":       {"dist/index.mjs", told, true, []string{"gateway"}, true},
+		"beside it":       {"openclaw.mjs", told, false, []string{"gateway"}, true},
+		"another command": {"dist/index.mjs", told, false, []string{"doctor"}, false},
+		"another package": {"dist/index.mjs", strings.Replace(told, "openclaw", "open", 1), false, []string{"gateway"}, false},
+		"no engines":      {"dist/index.mjs", `{"name": "openclaw", "engines": 5}`, false, []string{"gateway"}, false},
+		"no JSON":         {"dist/index.mjs", "x", false, []string{"gateway"}, false},
+		"null":            {"dist/index.mjs", "null", false, []string{"gateway"}, false},
+		"no package":      {"dist/index.mjs", "", false, []string{"gateway"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			folder, sockets := t.TempDir(), hold(t, "::1")
+			entry := filepath.Join(folder, test.entry)
+			err := errors.Join(os.MkdirAll(filepath.Dir(entry), 0o755), os.WriteFile(entry, module, 0o644))
+			if test.pkg != "" {
+				err = errors.Join(err, os.WriteFile(filepath.Join(folder, "package.json"), []byte(test.pkg), 0o644))
+			}
+			if test.linked {
+				link := filepath.Join(t.TempDir(), "entry.mjs")
+				err = errors.Join(err, os.Symlink(entry, link))
+				entry = link
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := script(t, "module.mjs", sockets)
+			s.arguments = append([]string{entry, "::1", strconv.Itoa(int(sockets[0].Address.Port()))}, test.arguments...)
+			w := s.run(t)
+			if test.told {
+				program, err := filepath.EvalSymlinks(node(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.reported(handoff.Report{Event: handoff.Runtime, Program: program, Version: version, Package: "OpenClaw 2026.9.6", Needs: ">=99.1"})
+			}
+			w.says("listening")
+			w.reported(listening(sockets[0].Address))
+			w.finish()
+		})
+	}
+}
+
+// TestSuits: what is unknown suits.
+func TestSuits(t *testing.T) {
+	t.Parallel()
+	const openclaw = ">=24.16.0 <25 || >=26.1.0"
+	for _, test := range []struct {
+		version, needs string
+		want           bool
+	}{
+		{"24.21.0", openclaw, true},
+		{"v24.16.0", openclaw, true},
+		{"24.15.9", openclaw, false},
+		{"25.0.0", openclaw, false},
+		{"20.20.2", openclaw, false},
+		{"26.1.0", openclaw, true},
+		{"26.1.0-nightly20260901", openclaw, true},
+		{"26.0.0-rc.1", openclaw, false},
+		{"22.1.0", "^22 || 24.x", true},
+		{"23.1.0", "^22 || 24.x", false},
+		{"", openclaw, true},
+		{"of course", openclaw, true},
+		{"20.20.2", "", true},
+		{"20.20.2", "a new one", true},
+	} {
+		if got := handoff.Suits(test.version, test.needs); got != test.want {
+			t.Errorf("Node.js %q where %q is needed: %v", test.version, test.needs, got)
+		}
+	}
 }
 
 // A wrapper in another language passes on what it does not know.

@@ -7,6 +7,9 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"strings"
+
+	"github.com/Masterminds/semver/v3"
 )
 
 // Event is what a worker did with a listening address.
@@ -18,6 +21,7 @@ const (
 	Closed    Event = "closed"    // it has stopped listening on a socket of the launcher's
 	Failed    Event = "failed"    // it could not listen; Code says why
 	Exhausted Event = "exhausted" // it has listened too often; only a new process can do so again
+	Runtime   Event = "runtime"   // which Node.js runs an OpenClaw, and which that needs
 )
 
 // Report is one event, as the preloaded script tells it.
@@ -30,6 +34,33 @@ type Report struct {
 	Ephemeral bool `json:"ephemeral"`
 	// Code is the system's name for the error, EADDRINUSE for one.
 	Code string `json:"code"`
+
+	// Of Runtime.
+	Program string `json:"program"` // of Node.js
+	Version string `json:"version"` // 24.21.0
+	Package string `json:"package"` // OpenClaw 2026.9.6
+	Needs   string `json:"needs"`   // the versions of Node.js that it runs on, as npm writes them: >=24.16.0 <25
+}
+
+// Unsuited says why the Node.js of a Runtime report is none that the program runs on; "" where it is one, or where that
+// cannot be told.
+func (r Report) Unsuited() string {
+	if Suits(r.Version, r.Needs) {
+		return ""
+	}
+	return fmt.Sprintf("%s is Node.js %s, and %s needs %s: name such a one in worker.command", r.Program, r.Version, r.Package, r.Needs)
+}
+
+// Suits reports whether a version of Node.js is in a range as npm writes it; true where one of them is unknown or is none.
+func Suits(version, needs string) bool {
+	// A nightly build counts as the release that it is on the way to.
+	release, _, _ := strings.Cut(version, "-")
+	is, err := semver.NewVersion(release)
+	if err != nil {
+		return true
+	}
+	suits, err := semver.NewConstraint(needs)
+	return err != nil || suits.Check(is)
 }
 
 // Reports is the launcher's end of the pipe on which a worker reports.

@@ -9,13 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/Masterminds/semver/v3"
-
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
+	"openclaw-gateway/worker/handoff"
 )
 
 func workerOutside(f *Facts, s *Scope) *Finding {
@@ -186,12 +185,7 @@ func programMissing(f *Facts, s *Scope) *Finding {
 
 func nodeTooOld(f *Facts, s *Scope) *Finding {
 	node := s.Config.Node
-	version, err := semver.NewVersion(node.Version)
-	if err != nil {
-		return nil // unknown: Gather has said so
-	}
-	suits, err := semver.NewConstraint(node.Range)
-	if err != nil || suits.Check(version) {
+	if handoff.Suits(node.Version, node.Range) { // also where it is unknown: Gather has said so
 		return nil
 	}
 	return &Finding{
