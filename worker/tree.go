@@ -117,7 +117,17 @@ func ownGroup() (*cgroup.Group, error) {
 	if err := own.Enter(); err != nil {
 		return nil, err
 	}
+	_ = group.CountMemory() // which only the status tells
 	return group, nil
+}
+
+// MemoryOf is how many bytes of memory a generation of this process uses; 0 where that cannot be told.
+func MemoryOf(generation int) int64 {
+	group, err := cgroup.Delegated()
+	if err != nil {
+		return 0
+	}
+	return group.MemoryOf(generations.prefix + strconv.Itoa(generation))
 }
 
 // unitGroup returns the delegated cgroup, unless another launcher lives in it:
