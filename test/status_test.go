@@ -17,6 +17,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -105,7 +106,13 @@ func testStatus(t *testing.T, here place) {
 		if code != exit || !strings.HasPrefix(text, verdict+": ") {
 			t.Errorf("exit status %d, want %d and %s:\n%s", code, exit, verdict, text)
 		}
-		wantWords(t, text, append(words, "processes could not be looked into", "as root")...)
+		wantWords(t, text, words...)
+		// Where nothing is wrong with the port it stands where everything does.
+		full, _ := mallory("--full")
+		wantWords(t, full, "processes could not be looked into", "as root")
+		if shown := strings.Contains(text, "processes could not be looked into"); shown != (verdict == "down") {
+			t.Errorf("%s, and the note on unseen processes is shown: %t\n%s", verdict, shown, text)
+		}
 	}
 	// What root sees of a user's, besides what it is told to ask.
 	wantRoot := func(t *testing.T, verdict string, words ...string) {
@@ -158,6 +165,30 @@ func testStatus(t *testing.T, here place) {
 	t.Run("serving", func(t *testing.T) {
 		wantStatus(t, m.Scope, 0, "ok", "generation 1 serves 127.0.0.1:18789 and [::1]:18789", "launcher  pid", "worker    pid", manager,
 			configPath(m.Scope)+", applied")
+	})
+	t.Run("on a terminal", func(t *testing.T) {
+		on := func(columns int, options string) string {
+			return strings.ReplaceAll(m.Run(t, "script", "-qec", fmt.Sprintf("stty cols %d; NO_COLOR=1 %s status %s", columns, gatewayPath, options), "/dev/null"), "\r\n", "\n")
+		}
+		for _, columns := range []int{60, 80} {
+			for _, options := range []string{"", "--full"} {
+				text := on(columns, options)
+				for line := range strings.Lines(text) {
+					if width := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); width > columns {
+						t.Errorf("a line of %d columns on a terminal of %d: %s", width, columns, line)
+					}
+				}
+				cut := !strings.Contains(text, gatewayPath+" hello")
+				if want := columns == 60 && options == ""; cut != want {
+					t.Errorf("with %d columns and %q the worker's command line is cut: %t\n%s", columns, options, cut, text)
+				}
+			}
+		}
+		// As it is for an ordinary user.
+		text := on(80, "")
+		if lines := strings.Count(text, "\n"); lines > 10 || strings.Contains(text, "looked into") {
+			t.Errorf("a healthy status of %d lines, want 10 at the most:\n%s", lines, text)
+		}
 	})
 	t.Run("other users", func(t *testing.T) {
 		wantMallory(t, "ok", "another user's", "sudo", "the launcher says to systemd: generation 1 serves", manager)
@@ -339,6 +370,7 @@ var shape = map[string]any{
 	"worker": map[string]any{
 		"state": oneOf{"waiting", "starting", "ready", "stopping", "backoff", "failed"}, "pid": 0.0, "generation": 0.0, "since": time.Time{},
 		"ready_after_ms": 0.0, "handoff": oneOf{"preload", "listen-fds", "intercept"}, "restarts": 0.0, "next_start": nil, "waits_until": nil, "queue_limit_s": 0.0, "hung": nil,
+		"memory_bytes": 0.0, "front_desk": false,
 		"last_exit": map[string]any{
 			"generation": 0.0, "code": 0.0, "signal": "", "reason": oneOf{"crash", "config", "restart", "idle", "unready", "stop"},
 			"at": time.Time{}, "strays": 0.0, "detail": "",

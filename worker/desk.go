@@ -9,7 +9,7 @@ const deskPause = 2 * time.Second
 // updateDesk has the clients answered, until the state changes, where the next
 // generation is a long way off and the spec wants it.
 func (s *Supervisor) updateDesk() {
-	wanted := s.spec.FrontDesk && (s.phase == failed || s.nextAt.Sub(s.since) > deskPause)
+	wanted := s.wantsDesk()
 	switch {
 	case wanted && s.shut == nil:
 		// The first client is answered at once, with what is known by then.
@@ -18,6 +18,10 @@ func (s *Supervisor) updateDesk() {
 	case !wanted:
 		s.closeDesk()
 	}
+}
+
+func (s *Supervisor) wantsDesk() bool {
+	return s.spec.FrontDesk && (s.phase == failed || s.nextAt.Sub(s.since) > deskPause)
 }
 
 func (s *Supervisor) closeDesk() {

@@ -85,6 +85,7 @@ type Status struct {
 	NextStart  time.Time     // in BackingOff; zero otherwise
 	Until      time.Time     // when this state ends by itself at the latest; zero where it need not
 	QueueLimit time.Duration // Alive.Queue
+	FrontDesk  bool          // clients are answered by somebody else
 	Problem    string        // what is wrong, in a sentence; "" when nothing is
 	// Edition is that of the spec from which the present worker is made, or the next
 	// one, in Stopping too.

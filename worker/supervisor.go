@@ -308,7 +308,7 @@ func (s *Supervisor) publish() {
 func (s *Supervisor) observe() {
 	status := Status{
 		State: s.state(), Generation: s.number, Since: s.since, Restarts: max(0, s.number-1), Failures: s.failures,
-		LastExit: s.last, NextStart: s.nextAt, Until: s.nextAt, QueueLimit: s.spec.Alive.Queue, Problem: s.problem,
+		LastExit: s.last, NextStart: s.nextAt, Until: s.nextAt, QueueLimit: s.spec.Alive.Queue, FrontDesk: s.wantsDesk(), Problem: s.problem,
 		Edition: s.spec.Edition, RolledBack: s.rolled, RollbackReason: s.reason,
 	}
 	if g := s.present(); g != nil {

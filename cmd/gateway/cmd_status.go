@@ -15,12 +15,14 @@ import (
 
 func newStatusCommand() *cobra.Command {
 	var scope scopeFlags
-	var asJSON, watch, history bool
+	var format status.Format
+	var watch, history bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "say what holds the port, what serves it, since when",
 		Long: `Says what holds the port, what serves it, since when, and what is wrong. It works without a launcher too, and as
-an ordinary user says what could not be seen.
+an ordinary user says what could not be seen. While nothing is wrong it is short; --full shows everything. On a terminal no
+line is wider than that, and command lines are cut; with --full they are not.
 
 Exit status: 0 serving, starting, or waiting for a first client; 1 something is wrong; 3 not running. systemctl
 is-active is no substitute: it exits with 0 while the worker does not answer.
@@ -31,7 +33,7 @@ with the next change. --history lists the last hundred generations; the journal 
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if history {
-				return printHistory(cmd, scope, asJSON)
+				return printHistory(cmd, scope, format.JSON)
 			}
 			targets := scope.Targets(cmd.Context())
 			if len(targets) == 0 {
@@ -40,7 +42,7 @@ with the next change. --history lists the last hundred generations; the journal 
 			if watch {
 				ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM)
 				defer stop()
-				return status.Watch(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), targets, asJSON)
+				return status.Watch(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), targets, format)
 			}
 			var all []status.View
 			exit := 0
@@ -49,7 +51,7 @@ with the next change. --history lists the last hundred generations; the journal 
 				all = append(all, s)
 				exit = max(exit, s.ExitStatus())
 			}
-			if err := status.Print(cmd.OutOrStdout(), all, asJSON); err != nil {
+			if err := status.Print(cmd.OutOrStdout(), all, format); err != nil {
 				return err
 			}
 			if exit != 0 {
@@ -59,7 +61,8 @@ with the next change. --history lists the last hundred generations; the journal 
 		},
 	}
 	scope.add(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: an object, or an array of them where two scopes have a launcher")
+	cmd.Flags().BoolVar(&format.JSON, "json", false, "print JSON: an object, or an array of them where several scopes have a launcher")
+	cmd.Flags().BoolVar(&format.Full, "full", false, "show everything, and cut nothing")
 	cmd.Flags().BoolVar(&watch, "watch", false, "go on and show each change; with --json, one object a line")
 	cmd.Flags().BoolVar(&history, "history", false, "list the last hundred generations of the worker instead")
 	cmd.MarkFlagsMutuallyExclusive("watch", "history")

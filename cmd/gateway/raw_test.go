@@ -224,8 +224,8 @@ func FuzzAnswerShown(f *testing.F) {
 		views := []status.View{{Status: s}}
 		report := doctor.NewReport(&doctor.Facts{Scopes: []doctor.Scope{{Name: units.User, Launcher: &s, Answer: doctor.Answered}}})
 		for name, show := range map[string]func(io.Writer) error{
-			"status":       func(w io.Writer) error { return status.Print(w, views, false) },
-			"status JSON":  func(w io.Writer) error { return status.Print(w, views, true) },
+			"status":       func(w io.Writer) error { return status.Print(w, views, status.Format{Full: true}) },
+			"status JSON":  func(w io.Writer) error { return status.Print(w, views, status.Format{JSON: true}) },
 			"history":      func(w io.Writer) error { return status.WriteHistory(w, []api.History{h, h}, true, false) },
 			"history JSON": func(w io.Writer) error { return status.WriteHistory(w, []api.History{h}, false, true) },
 			"check":        func(w io.Writer) error { return printCheck(w, c, client.Target{}) },

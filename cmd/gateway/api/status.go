@@ -116,6 +116,10 @@ type Worker struct {
 	WaitsUntil *time.Time `json:"waits_until"`
 	// QueueLimitS is for how many seconds a client may wait in a queue before something is wrong (alive.queue); 0: for ever.
 	QueueLimitS float64 `json:"queue_limit_s"`
+	// MemoryBytes is what its control group uses (memory.current); 0 where it has none, or the kernel does not count.
+	MemoryBytes int64 `json:"memory_bytes"`
+	// FrontDesk says that the launcher itself answers clients, with HTTP 503.
+	FrontDesk bool `json:"front_desk"`
 	// Hung is why it does not serve although it is ready; null when it does.
 	Hung *Hung `json:"hung"`
 }

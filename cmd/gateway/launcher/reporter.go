@@ -175,6 +175,10 @@ func workerStatus(observed *worker.Status) api.Worker {
 		State: observed.State.String(), PID: observed.PID, Generation: observed.Generation, Since: api.Moment(observed.Since),
 		ReadyAfterMS: observed.ReadyAfter.Milliseconds(), Handoff: string(observed.Handoff), Restarts: observed.Restarts,
 		NextStart: api.Moment(observed.NextStart), Hung: hungStatus(observed.Hung), WaitsUntil: api.Moment(observed.Until), QueueLimitS: observed.QueueLimit.Seconds(),
+		FrontDesk: observed.FrontDesk,
+	}
+	if w.PID != 0 {
+		w.MemoryBytes = worker.MemoryOf(w.Generation)
 	}
 	if observed.State == worker.Stopped {
 		// The launcher is about to go as well.

@@ -30,7 +30,9 @@ func TestWatchStatus(t *testing.T) {
 			out, shown := fixtures.Screen(t, kind == "terminal")
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
-			go func() { ended <- status.Watch(ctx, say.NewWriter(out), t.Output(), []client.Target{at}, false) }()
+			go func() {
+				ended <- status.Watch(ctx, say.NewWriter(out), t.Output(), []client.Target{at}, status.Format{})
+			}()
 
 			text := shown("waiting")
 			if redraws := strings.Contains(text, "\x1b[H"); redraws != (kind == "terminal") {

@@ -46,14 +46,32 @@ func PainterFor(w io.Writer) Painter {
 
 // IsTerminal reports whether what is written there, by a [Writer], is seen on a terminal.
 func IsTerminal(w io.Writer) bool {
-	writer, ok := w.(*Writer)
-	if !ok {
-		return false
-	}
-	file, ok := writer.out.(*os.File)
-	if !ok {
+	file := fileOf(w)
+	if file == nil {
 		return false
 	}
 	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
 	return err == nil
+}
+
+// Columns is how wide the terminal is on which is seen what is written there, by a [Writer]; 0 where there is none, or where
+// it does not say.
+func Columns(w io.Writer) int {
+	file := fileOf(w)
+	if file == nil {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
+}
+
+func fileOf(w io.Writer) *os.File {
+	if writer, ok := w.(*Writer); ok {
+		file, _ := writer.out.(*os.File)
+		return file
+	}
+	return nil
 }

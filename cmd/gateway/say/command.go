@@ -24,14 +24,19 @@ func CommandLine(argv []string) string {
 // Command joins argv for people. What stands behind a name that looks like a secret's is masked, what could
 // disturb a terminal is quoted, and the end of a long one is cut off. Without argv (a process can erase it) it is the
 // kernel's name for the process in brackets, as ps(1) shows it.
-func Command(name string, argv []string) string {
+func Command(name string, argv []string) string { return command(name, argv, longCommand) }
+
+// WholeCommand is Command without the cut, but for what no person reads.
+func WholeCommand(name string, argv []string) string { return command(name, argv, longArgument) }
+
+func command(name string, argv []string, most int) string {
 	if strings.Join(argv, "") == "" {
 		return quote("[" + name + "]")
 	}
 	var words []string
 	masked, length := false, 0
 	for _, arg := range argv {
-		if length > longCommand {
+		if length > most {
 			break // of megabytes of them
 		}
 		arg = Cut(arg, longArgument)
@@ -46,8 +51,8 @@ func Command(name string, argv []string) string {
 		words, length = append(words, word), length+utf8.RuneCountInString(word)+1
 	}
 	joined := strings.Join(words, " ")
-	if utf8.RuneCountInString(joined) > longCommand {
-		joined = string([]rune(joined)[:longCommand]) + "…"
+	if utf8.RuneCountInString(joined) > most {
+		joined = string([]rune(joined)[:most]) + "…"
 	}
 	return joined
 }

@@ -80,18 +80,38 @@ func End(code int, signal string) string {
 // Clock is a moment with how long it is ago, for as long as that says more.
 func Clock(t time.Time) string {
 	text := t.Local().Format(time.DateTime)
+	if ago := Ago(t); ago != "" {
+		text += " (" + ago + ")"
+	}
+	return text
+}
+
+// Ago is how long ago a moment was; "" for one that is to come.
+func Ago(t time.Time) string {
 	ago := time.Since(t)
 	switch {
 	case ago < 0:
-		return text
+		return ""
 	case ago < time.Minute:
-		return fmt.Sprintf("%s (%d s ago)", text, int(ago.Seconds()))
+		return fmt.Sprintf("%d s ago", int(ago.Seconds()))
 	case ago < time.Hour:
-		return fmt.Sprintf("%s (%d min ago)", text, int(ago.Minutes()))
+		return fmt.Sprintf("%d min ago", int(ago.Minutes()))
 	case ago < 48*time.Hour:
-		return fmt.Sprintf("%s (%d h ago)", text, int(ago.Hours()))
+		return fmt.Sprintf("%d h ago", int(ago.Hours()))
 	default:
-		return fmt.Sprintf("%s (%d days ago)", text, int(ago.Hours())/24)
+		return fmt.Sprintf("%d days ago", int(ago.Hours())/24)
+	}
+}
+
+// Bytes is so much memory, in KiB, MiB or GiB.
+func Bytes(n int64) string {
+	switch {
+	case n < 1<<20:
+		return fmt.Sprintf("%d KiB", n>>10)
+	case n < 10<<30:
+		return fmt.Sprintf("%d MiB", n>>20)
+	default:
+		return fmt.Sprintf("%d GiB", n>>30)
 	}
 }
 

@@ -17,7 +17,9 @@ import (
 // View is a status with what a person is shown besides.
 type View struct {
 	api.Status
-	owners map[uint64]uint32 // who made a socket, by its inode
+	owners   map[uint64]uint32 // who made a socket, by its inode
+	commands map[int]string    // all of a holder's command line, by its pid
+	meets    string            // what clients meet where no launcher tells; "" where the verdict says it
 }
 
 // look completes the sockets by what the kernel tells: those that listen on the
@@ -100,11 +102,13 @@ func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, mana
 	}
 	s.Unseen = unseen
 	var held []holders.Socket
+	s.commands = map[int]string{}
 	for i := range s.Sockets {
 		socket := &s.Sockets[i]
 		socket.Holders = []api.Holder{}
 		for _, holder := range byInode[socket.Inode] {
 			socket.Holders = append(socket.Holders, holderStatus(holder))
+			s.commands[holder.PID] = say.WholeCommand(holder.Name, holder.Argv)
 		}
 		if unseen > 0 && s.passedBy(*socket, addresses, manager) {
 			// It keeps what it passes; only its descriptors are hidden.

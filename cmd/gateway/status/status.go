@@ -24,12 +24,18 @@ import (
 	"openclaw-gateway/worker/proctree"
 )
 
+// Format is how it is shown.
+type Format struct {
+	JSON bool
+	Full bool // for a person: everything, and nothing is cut
+}
+
 // Print writes the statuses for a person, or as JSON.
-func Print(w io.Writer, all []View, asJSON bool) error {
-	if asJSON {
+func Print(w io.Writer, all []View, format Format) error {
+	if format.JSON {
 		return printJSON(w, statuses(all), "  ")
 	}
-	_, err := io.WriteString(w, statusText(all, say.PainterFor(w)))
+	_, err := io.WriteString(w, statusText(all, styleFor(w, format)))
 	return err
 }
 
@@ -40,14 +46,6 @@ func statuses(all []View) []api.Status {
 		told[i] = s.Status
 	}
 	return told
-}
-
-func statusText(all []View, p say.Painter) string {
-	blocks := make([]string, len(all))
-	for i, s := range all {
-		blocks[i] = s.text(p)
-	}
-	return strings.Join(blocks, "\n")
 }
 
 // printJSON prints the only value as such, several as an array; without an indent in one line.
@@ -149,6 +147,9 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 	case t.Ended != "" || t.Again != "":
 		// One that ends again and again is on its way most of the time.
 		s.Problems = append(s.Problems, restartingOf(t))
+		if t.SocketState == "active" {
+			s.meets = "clients wait: no launcher comes up"
+		}
 	case t.Unit.ActiveState == "activating", t.Unit.ActiveState == "deactivating" && t.SocketState == "active":
 		// On its way, or between two lives.
 		s.Verdict = api.VerdictStarting

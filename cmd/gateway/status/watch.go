@@ -32,8 +32,8 @@ type seen struct {
 
 // Watch prints the status of the targets again and again, until the context
 // is done. What cannot be followed is said on stderr.
-func Watch(ctx context.Context, w, stderr io.Writer, targets []client.Target, asJSON bool) error {
-	screen := say.IsTerminal(w) && !asJSON
+func Watch(ctx context.Context, w, stderr io.Writer, targets []client.Target, format Format) error {
+	screen := say.IsTerminal(w) && !format.JSON
 	changes := make(chan seen)
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -65,15 +65,15 @@ func Watch(ctx context.Context, w, stderr io.Writer, targets []client.Target, as
 		}
 		var err error
 		switch {
-		case asJSON:
+		case format.JSON:
 			err = printJSON(w, statuses(latest), "")
 		case screen:
-			if text := statusText(latest, say.PainterFor(w)); text != drawn {
+			if text := statusText(latest, styleFor(w, format)); text != drawn {
 				drawn = text
 				_, err = io.WriteString(w, say.Redrawn(text))
 			}
 		default:
-			_, err = fmt.Fprintf(w, "%s\n%s\n", time.Now().Format(time.DateTime), statusText(latest, false))
+			_, err = fmt.Fprintf(w, "%s\n%s\n", time.Now().Format(time.DateTime), statusText(latest, styleFor(w, format)))
 		}
 		if err != nil {
 			return err

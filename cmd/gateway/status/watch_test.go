@@ -77,7 +77,7 @@ func TestWatchUntold(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	at := client.Target{Control: socket, Scope: units.System, Unit: api.Unit{Name: units.Service, Scope: "none"}}
-	go func() { ended <- Watch(ctx, out, notes, []client.Target{at}, true) }()
+	go func() { ended <- Watch(ctx, out, notes, []client.Target{at}, Format{JSON: true}) }()
 	noted("of the launcher of the system scope only the end and the return will be shown, and no change: the launcher answered with 404")
 	shown("perhaps it is of another version")
 	cancel()
