@@ -21,9 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What an answer of a stranger may cost: time from the first to the last, and memory at its most.
+// What an answer of a stranger may cost: time, of which the tools take 2 s and a busy machine more, and memory at its most.
 const (
-	hostileTime = 5 * time.Second
+	hostileTime = 15 * time.Second
 	hostileMiB  = 100
 )
 
@@ -136,7 +136,7 @@ func runHostile(ctx context.Context, runtime, program string, arguments []string
 	}
 	if slices.Contains(arguments, "--watch") {
 		// It ends when it is told to.
-		time.AfterFunc(hostileTime/2, func() { _ = cmd.Process.Signal(unix.SIGINT) })
+		time.AfterFunc(5*time.Second/2, func() { _ = cmd.Process.Signal(unix.SIGINT) })
 	}
 	_ = cmd.Wait()
 	took, mebibytes := time.Since(began), cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss>>10

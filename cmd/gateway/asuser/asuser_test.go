@@ -35,8 +35,12 @@ type facts struct {
 
 var (
 	self = Question[string, facts]{Name: "test-self", Limit: 20 * time.Second, Memory: 24 << 20}
-	acts = Question[string, string]{Name: "test-acts", Limit: 2 * time.Second, Memory: 24 << 20}
+	// It has a quarter of its time for its start and its end, with the race detector, on a busy machine.
+	acts = Question[string, string]{Name: "test-acts", Limit: 6 * time.Second, Memory: 24 << 20}
 )
+
+// soon is how long root may wait for it, whatever it does.
+const soon = 20 * time.Second
 
 func init() {
 	self.Answer(lookAtSelf)
@@ -220,7 +224,7 @@ func TestAnswers(t *testing.T) {
 		case err == nil || !strings.Contains(err.Error(), test.want):
 			t.Errorf("%s: %q, %v, want %s", test.what, answer, err, test.want)
 		}
-		if took > 5*time.Second {
+		if took > soon {
 			t.Errorf("%s: took %v", test.what, took)
 		}
 	}
