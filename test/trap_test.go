@@ -173,6 +173,6 @@ func testTrappedLauncher(t *testing.T, here place) {
 	if code, _ := get(t, m, ipv4, "/"); code != 503 {
 		t.Errorf("without an environment a client gets %d, want the front desk's 503", code)
 	}
-	statusText(t, m.Scope, config+" is a ")
+	statusText(t, m.Scope, config+" is ") // of what has been laid there last
 	stop("held")
 }
