@@ -82,6 +82,7 @@ func worker(command ...string) string {
 type status struct {
 	Verdict  string
 	Problems []string
+	Notes    []string
 	Unit     struct {
 		ActiveState string `json:"active_state"`
 		MainPID     int    `json:"main_pid"`

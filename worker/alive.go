@@ -93,8 +93,11 @@ func (g *generation) watchQueue(ctx context.Context, limit time.Duration) {
 func (g *generation) watchAnswers(ctx context.Context, alive Alive) {
 	probes := g.prober()
 	probes.AnswerTimeout = alive.Timeout
-	target, shown := g.url(alive.Path), g.url(cmp.Or(alive.Shown, alive.Path))
 	ask := func() (complaint string) {
+		target, shown := g.url(alive.Path), g.url(cmp.Or(alive.Shown, alive.Path))
+		if target == "" {
+			return "" // nobody can tell from here
+		}
 		// Its queue would be filled with requests that were given up.
 		if conn := g.own.Waiting(); conn != nil {
 			if waiting, err := g.spec.Queues.Unaccepted(probe.Ends(conn)); err == nil && waiting {

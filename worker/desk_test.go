@@ -209,7 +209,7 @@ func TestListensAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		around := surroundings{options: Options{Log: slog.New(slog.DiscardHandler), relistenTimeout: time.Hour}}
-		g := newGeneration(1, Spec{Queues: new(testQueues), Sockets: make([]handoff.Socket, 2)}, around, func(event) {})
+		g := newGeneration(1, Spec{Queues: new(testQueues), Sockets: []handoff.Socket{{Address: one}, {Address: two}}}, around, func(event) {})
 		g.process, g.stage = self, stage
 		return g, func(what handoff.Event, address netip.AddrPort) {
 			g.handle(event{kind: reported, report: handoff.Report{Event: what, Address: address, Held: true}})

@@ -49,12 +49,14 @@ type generation struct {
 
 	// What a reporting handoff has told.
 	listening   map[netip.AddrPort]bool
-	closedEarly bool             // an address that it had, before it was ready
-	closed      []netip.AddrPort // held addresses on which it no longer listens
-	elsewhere   []netip.AddrPort // fixed ports that are not the launcher's
-	clash       netip.AddrPort   // an address in use that it wanted besides
-	adopted     chan struct{}    // closed when it listens on every held address
-	relisten    *time.Timer      // runs while the worker lives on without a listener that it had
+	closedEarly bool                    // an address that it had, before it was ready
+	closed      []netip.AddrPort        // held addresses on which it no longer listens
+	elsewhere   []netip.AddrPort        // fixed ports that are not the launcher's
+	clash       netip.AddrPort          // an address in use that it wanted besides
+	absent      map[netip.AddrPort]bool // held addresses that this machine did not have when it mattered
+	unserved    *[]netip.AddrPort       // of a ready one, those on which it does not listen therefore; nil: none
+	adopted     chan struct{}           // closed when it listens on every held address
+	relisten    *time.Timer             // runs while the worker lives on without a listener that it had
 
 	executed chan struct{} // closed when the process has become the worker, or could not
 
@@ -77,7 +79,7 @@ type generation struct {
 func newGeneration(number int, spec Spec, around surroundings, tell func(event)) *generation {
 	g := &generation{
 		surroundings: around, number: number, spec: spec, tell: tell, started: time.Now(), timer: time.NewTimer(0),
-		listening: map[netip.AddrPort]bool{}, adopted: make(chan struct{}), executed: make(chan struct{}),
+		listening: map[netip.AddrPort]bool{}, absent: map[netip.AddrPort]bool{}, adopted: make(chan struct{}), executed: make(chan struct{}),
 		own: new(probe.Connections), endProbes: func() {}, unwatch: func() {}, aliveness: aliveness{cease: func() {}, beats: make(chan bool, 1)},
 	}
 	g.enter(starting, spec.ReadyTimeout)
@@ -145,6 +147,7 @@ func (g *generation) becomeReady(e event) {
 	g.enter(ready, 0)
 	g.readyAfter = g.since.Sub(g.started)
 	g.watchListeners()
+	g.noteUnserved()
 	g.tell(event{kind: becameReady})
 }
 

@@ -5,11 +5,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/worker/handoff"
 )
@@ -166,10 +165,12 @@ func TestClashOfReady(t *testing.T) {
 
 func TestExhausted(t *testing.T) {
 	t.Parallel()
-	r := preloadRig(t, "listen=1", "exhausted=127.0.0.1:9")
+	r := preloadRig(t, "listen=1")
+	held := r.spec.Sockets[0].Address.String()
+	r.spec.Command = append(r.spec.Command, "exhausted="+held)
 	r.run()
 	s := r.await(BackingOff)
-	if want := "generation 1: the worker has listened on 127.0.0.1:9 so often"; !strings.HasPrefix(s.Problem, want) {
+	if want := "generation 1: the worker has listened on " + held + " so often"; !strings.HasPrefix(s.Problem, want) {
 		t.Errorf("problem %q, want %q", s.Problem, want)
 	}
 	if s.LastExit.Reason != ReasonUnready {
@@ -177,12 +178,81 @@ func TestExhausted(t *testing.T) {
 	}
 }
 
+// TestNonsenseReports: whatever stands in the pipe, a worker that listens serves.
 func TestNonsenseReports(t *testing.T) {
 	t.Parallel()
-	r := preloadRig(t, "nonsense=1")
-	r.run()
-	if s := r.await(BackingOff); !strings.Contains(s.Problem, "read what the worker listens on") || s.LastExit.Signal != unix.SIGTERM {
-		t.Errorf("backoff: %+v", s)
+	for _, said := range []string{
+		"nonsense", "\x01\xff", strings.Repeat("x", 100_000), `{"event":"failed","address":"[::1]:undefined","held":false,"code":"EADDRNOTAVAIL"}`,
+		`{"event":"closed","address":"127.0.0.1:9","held":true}`, `{"event":"closed","address":"","held":true}`,
+		`{"event":"exhausted","address":"127.0.0.1:9","held":true}`, `{"event":"listening","address":"127.0.0.1:9","held":true}`,
+		`{"event":"failed","address":"127.0.0.1:9","code":"EADDRINUSE"}`, `{"event":"other"}`, "null", "{}", "",
+	} {
+		t.Run(said[:min(len(said), 20)], func(t *testing.T) {
+			t.Parallel()
+			r := preloadRig(t, "listen=1", "say="+said)
+			r.options.relistenTimeout = time.Nanosecond
+			r.run()
+			r.await(Ready)
+			r.wantAnswer("/", "")
+			if s := r.all(); s[len(s)-1].State != Ready {
+				t.Errorf("%+v", s[len(s)-1])
+			}
+		})
+	}
+}
+
+// TestAbsent: an address that this machine does not have keeps no worker from being ready that serves where it can.
+func TestAbsent(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		options []string
+		port    int // on 127.0.0.2, by itself; as the held one if 1
+		all     bool
+		ready   bool
+	}{
+		"one of two":                   {[]string{"listen=1"}, 0, false, true},
+		"none of two":                  {[]string{"listen=0"}, 0, false, false},
+		"both are, it falls back":      {[]string{"listen=0"}, 1, true, true},
+		"both are, it is another port": {[]string{"listen=0"}, 9, true, false},
+		"both are, it listens there":   {[]string{"listen=2"}, 0, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := preloadRig(t, test.options...)
+			r.spec.Sockets = append(r.spec.Sockets, listen(t, "::1"))
+			held := addresses(r.spec.Sockets)
+			r.queues.absent = held[1:]
+			if test.all {
+				r.queues.absent = held
+			}
+			if port := uint16(test.port); port != 0 {
+				if port == 1 {
+					port = held[0].Port()
+				}
+				r.spec.Command = append(r.spec.Command, "elsewhere="+netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port).String())
+			}
+			if !test.ready {
+				r.spec.ReadyTimeout = 300 * time.Millisecond
+			}
+			r.run()
+			if !test.ready {
+				if s := r.await(BackingOff); s.LastExit.Reason != ReasonUnready {
+					t.Errorf("%+v", s)
+				}
+				return
+			}
+			want := r.queues.absent
+			if slices.Contains(test.options, "listen=2") {
+				want = nil
+			}
+			r.awaitThat("ready, and said where not", func(s Status) bool {
+				var unserved []netip.AddrPort
+				if s.Unserved != nil {
+					unserved = *s.Unserved
+				}
+				return s.State == Ready && slices.Equal(unserved, want)
+			})
+		})
 	}
 }
 

@@ -32,7 +32,7 @@ func (g *generation) takeReport(e event) {
 		g.becomeReady(event{})
 		return
 	}
-	if g.stage == ready && e.report.Event == handoff.Listening && e.report.Held {
+	if g.stage == ready && e.report.Event == handoff.Listening && g.listening[e.report.Address] {
 		g.lengthenQueues()
 		if again {
 			g.options.Log.Info("worker listens again", g.told("address", e.report.Address)...)
@@ -46,9 +46,24 @@ func (g *generation) takeReport(e event) {
 		g.setLimit(max(left, 1)) // 0 would be for ever
 	}
 	g.watchListeners()
+	if g.stage == ready {
+		g.noteUnserved()
+	}
 	if len(g.elsewhere) > before && g.stage == starting && len(g.listening) == 0 {
 		g.options.Log.Info("worker listens on another address", "generation", g.number, "address", e.report.Address)
 		g.tell(event{kind: reported, text: g.explain(nil)})
+	}
+}
+
+// noteUnserved takes note of the addresses on which a ready worker does not listen because this machine did not have them.
+func (g *generation) noteUnserved() {
+	unserved := slices.DeleteFunc(g.missing(), func(a netip.AddrPort) bool { return !g.absent[a] })
+	switch {
+	case len(unserved) == 0:
+		g.unserved = nil
+	case g.unserved == nil || !slices.Equal(*g.unserved, unserved):
+		g.unserved = &unserved
+		g.options.Log.Info("worker does not listen where this machine has no address", g.told("address", join(unserved))...)
 	}
 }
 
@@ -71,30 +86,54 @@ func (g *generation) watchListeners() {
 	}
 }
 
-// listensEverywhere reports whether the worker listens on every held address, as
-// far as its handoff tells.
-func (g *generation) listensEverywhere() bool { return len(g.listening) == len(g.spec.Sockets) }
+// listensEverywhere reports whether the worker listens on every held address that this machine has had since it started, as
+// far as its handoff tells. Where it has had none of them it is enough that the worker listens on such a port elsewhere.
+func (g *generation) listensEverywhere() bool {
+	missing := g.missing()
+	for _, address := range missing {
+		if !g.absent[address] {
+			g.absent[address] = g.spec.Queues.Absent(address)
+		}
+		if !g.absent[address] {
+			return false
+		}
+	}
+	return len(missing) < len(g.spec.Sockets) || slices.ContainsFunc(g.elsewhere, func(a netip.AddrPort) bool {
+		return slices.ContainsFunc(missing, func(held netip.AddrPort) bool { return held.Port() == a.Port() })
+	})
+}
+
+// missing returns the held addresses on which the worker does not listen, as far as its handoff tells.
+func (g *generation) missing() []netip.AddrPort {
+	return slices.DeleteFunc(addresses(g.spec.Sockets), func(a netip.AddrPort) bool { return g.listening[a] })
+}
 
 // remember takes in what a report says. It returns an error when the worker can no
 // longer serve.
 func (g *generation) remember(report handoff.Report) error {
+	held := slices.Contains(addresses(g.spec.Sockets), report.Address)
 	switch report.Event {
 	case handoff.Listening:
 		switch {
-		case report.Held:
+		case held:
 			g.listening[report.Address] = true
 			g.closed = slices.DeleteFunc(g.closed, func(address netip.AddrPort) bool { return address == report.Address })
 		case !report.Ephemeral && !slices.Contains(g.elsewhere, report.Address):
 			g.elsewhere = append(g.elsewhere, report.Address)
 		}
 	case handoff.Closed:
-		delete(g.listening, report.Address)
-		g.closed = append(g.closed, report.Address)
+		if g.listening[report.Address] {
+			delete(g.listening, report.Address)
+			g.closed = append(g.closed, report.Address)
+		}
 	case handoff.Failed:
 		if report.Code == "EADDRINUSE" && g.clashes(report.Address) {
 			g.clash = report.Address
 		}
 	case handoff.Exhausted:
+		if !held {
+			break
+		}
 		return fmt.Errorf("the worker has listened on %s so often that this process has no socket left for it", report.Address)
 	case handoff.Runtime:
 		if why := report.Unsuited(); why != "" {
@@ -124,7 +163,8 @@ func (g *generation) clashes(address netip.AddrPort) bool {
 // holds the addresses on which its processes were seen to listen.
 func (g *generation) explain(listens []netip.AddrPort) string {
 	held := join(addresses(g.spec.Sockets))
-	var elsewhere, adopted, missing []netip.AddrPort
+	var elsewhere, adopted []netip.AddrPort
+	missing := g.missing()
 	for _, address := range slices.Concat(g.elsewhere, listens) {
 		if !slices.Contains(elsewhere, address) {
 			elsewhere = append(elsewhere, address)
@@ -133,8 +173,6 @@ func (g *generation) explain(listens []netip.AddrPort) string {
 	for _, address := range addresses(g.spec.Sockets) {
 		if g.listening[address] {
 			adopted = append(adopted, address)
-		} else {
-			missing = append(missing, address)
 		}
 	}
 	switch {

@@ -356,9 +356,9 @@ func actPreloaded(o options) error {
 			Event: handoff.Runtime, Program: "/usr/bin/node", Version: "20.20.2", Package: "OpenClaw 2026.9.6", Needs: needs,
 		}))
 	}
-	if o["nonsense"] != "" {
-		_, nonsense := os.NewFile(uintptr(order.Report), "reports").WriteString("nonsense\n")
-		err = errors.Join(err, nonsense)
+	if line := o["say"]; line != "" {
+		_, said := os.NewFile(uintptr(order.Report), "reports").WriteString(line + "\n")
+		err = errors.Join(err, said)
 	}
 	var files []*os.File
 	for i, socket := range order.Sockets {

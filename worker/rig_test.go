@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -316,6 +317,8 @@ type testQueues struct {
 	// stalls is where AwaitStall hears of a client that waits too long, and reliefs AwaitRelief that none does. nil: it fails.
 	stalls, reliefs chan netip.AddrPort
 
+	absent []netip.AddrPort // what this machine is said not to have
+
 	mu                sync.Mutex
 	restored, listens int
 }
@@ -436,6 +439,12 @@ func (q *testQueues) Listen() error {
 	}
 	return err
 }
+
+func (q *testQueues) QueuedOn(netip.AddrPort) (int, error) { return q.Queued() }
+
+func (q *testQueues) Askable(address netip.AddrPort) bool { return !q.Absent(address) }
+
+func (q *testQueues) Absent(address netip.AddrPort) bool { return slices.Contains(q.absent, address) }
 
 // Discard is the holder's business, and tested there.
 func (q *testQueues) Discard(_, _ netip.AddrPort) error { return nil }

@@ -36,7 +36,7 @@ type Spec struct {
 	Handoff     handoff.Kind
 
 	Probe        Probe
-	ReadyPath    string        // a path on the first socket, or a URL
+	ReadyPath    string        // a path on the first socket that can be asked, or a URL
 	ReadyShown   string        // the same as the log and the status may show it; "": as it is
 	ReadyTimeout time.Duration // from start to ready
 
@@ -76,6 +76,11 @@ type Queues interface {
 	// Unaccepted reports whether a connection to this machine has not been accepted
 	// yet, named by its two ends.
 	Unaccepted(server, client netip.AddrPort) (bool, error)
+	// QueuedOn is Queued for one of the sockets. Askable reports whether this process can connect to that, and Absent whether
+	// this machine does not have its address now.
+	QueuedOn(address netip.AddrPort) (int, error)
+	Askable(address netip.AddrPort) bool
+	Absent(address netip.AddrPort) bool
 	// Restore puts the sockets into the state in which they came. They share it with
 	// whoever serves, so nobody must.
 	Restore() error

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"openclaw-gateway/worker/handoff"
@@ -224,9 +225,9 @@ func (g *generation) readReports() {
 		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
 			return
 		}
-		if err != nil {
-			g.send(event{kind: cannotServe, err: err})
-			return
+		if err != nil { // whoever runs in the worker can write there
+			g.options.Log.Debug("the worker reports something that is not understood", "generation", g.number, "error", err)
+			continue
 		}
 		g.send(event{kind: reported, report: report})
 	}
@@ -239,12 +240,23 @@ const defaultAnswerTimeout = 3 * time.Second
 func (g *generation) prober() probe.Prober {
 	return probe.Prober{
 		AnswerTimeout: cmp.Or(g.options.answerTimeout, defaultAnswerTimeout), Unaccepted: g.spec.Queues.Unaccepted,
-		Connected: g.own.Add, Answered: g.own.Answered,
+		Askable: g.spec.Queues.Askable, QueuedOn: g.spec.Queues.QueuedOn, Connected: g.own.Add, Answered: g.own.Answered,
 	}
 }
 
-// url is where a path leads that the configuration names.
-func (g *generation) url(path string) string { return probe.URL(g.spec.Sockets[0].Address, path) }
+// url is where a path leads that the configuration names: to the first address that can be asked. A path that can be asked for
+// nowhere leads to "".
+func (g *generation) url(path string) string {
+	for _, socket := range g.spec.Sockets {
+		if g.spec.Queues.Askable(socket.Address) {
+			return probe.URL(socket.Address, path)
+		}
+	}
+	if strings.HasPrefix(path, "/") {
+		return ""
+	}
+	return path
+}
 
 // probe waits, in the way that ready.probe asks for, until the worker is ready.
 // READY=1 of the worker is awaited elsewhere, at the same time.
@@ -265,8 +277,16 @@ func (g *generation) probe(ctx context.Context) {
 	} else if !path && probes.AwaitAnswers(ctx, addresses(g.spec.Sockets), said) != nil {
 		return
 	}
-	if path && probes.AwaitPath(ctx, g.url(g.spec.ReadyPath), g.url(cmp.Or(g.spec.ReadyShown, g.spec.ReadyPath)), said) != nil {
+	if path && g.awaitPath(ctx, probes, said) != nil {
 		return
 	}
 	g.send(event{kind: becameReady, adopted: tells})
+}
+
+func (g *generation) awaitPath(ctx context.Context, probes probe.Prober, said func(string)) error {
+	target := g.url(g.spec.ReadyPath)
+	if target == "" {
+		return probes.AwaitAnswers(ctx, addresses(g.spec.Sockets), said)
+	}
+	return probes.AwaitPath(ctx, target, g.url(cmp.Or(g.spec.ReadyShown, g.spec.ReadyPath)), said)
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -80,6 +81,8 @@ type Status struct {
 	Restarts   int
 	Failures   int // generations in a row that failed
 	LastExit   *Exit
+	// Unserved are the held addresses on which a ready worker does not listen because this machine did not have them; nil: none.
+	Unserved   *[]netip.AddrPort
 	Hung       *Hung         // in Ready, why it does not serve all the same; nil when it does
 	Ending     Reason        // in Stopping, why; "" otherwise
 	NextStart  time.Time     // in BackingOff; zero otherwise

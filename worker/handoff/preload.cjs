@@ -67,6 +67,7 @@ function install(tell, sockets) {
   // net.isIP() takes milliseconds for the first IPv6 address that it sees.
   const known = new Set(['::', '0.0.0.0', ...sockets.map(({ host }) => host)]);
   const key = (host, port) => {
+    if (!Number.isInteger(port)) return ''; // an error of listen(0) has none
     if (known.has(host)) return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
     const family = net.isIP(host);
     if (family === 4) return `${host}:${port}`;

@@ -932,9 +932,10 @@ func TestReportsAreBlocking(t *testing.T) {
 	w.ends(0)
 }
 
+// TestReportsTalkNonsense: what is no report does not keep the next one from being heard.
 func TestReportsTalkNonsense(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{"nonsense", `{"address": 1}`, `{"address": "localhost:1"}`, strings.Repeat("x", 100_000)} {
+	for _, text := range []string{"nonsense", `{"address": 1}`, `{"address": "localhost:1"}`, `{"address": "[::1]:undefined"}`, `[[[[[[[[`, strings.Repeat("x", 100_000)} {
 		t.Run(text[:8], func(t *testing.T) {
 			t.Parallel()
 			given, err := handoff.New(handoff.Preload, nil, nil, t.TempDir())
@@ -943,12 +944,18 @@ func TestReportsTalkNonsense(t *testing.T) {
 			}
 			defer given.Close()
 			go func() {
-				_, _ = io.WriteString(given.Files()[0], text+"\n")
+				_, _ = io.WriteString(given.Files()[0], text+"\n"+`{"event": "listening", "address": "127.0.0.1:1"}`+"\n")
 				given.Started(os.Getpid())
 			}()
 			report, err := given.Reports().Next()
-			if err == nil || err == io.EOF {
+			if !errors.Is(err, handoff.ErrNonsense) || len(err.Error()) > 1000 {
 				t.Errorf("the report is %+v, %v", report, err)
+			}
+			if report, err = given.Reports().Next(); err != nil || report.Event != handoff.Listening {
+				t.Errorf("the one behind it is %+v, %v", report, err)
+			}
+			if report, err = given.Reports().Next(); err != io.EOF {
+				t.Errorf("at the end: %+v, %v", report, err)
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package handoff
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -65,29 +66,40 @@ func Suits(version, needs string) bool {
 
 // Reports is the launcher's end of the pipe on which a worker reports.
 type Reports struct {
-	file    *os.File
-	scanner *bufio.Scanner
+	file  *os.File
+	lines *bufio.Reader
 }
 
-func newReports(file *os.File) *Reports {
-	return &Reports{file: file, scanner: bufio.NewScanner(file)}
-}
+func newReports(file *os.File) *Reports { return &Reports{file: file, lines: bufio.NewReader(file)} }
 
-// Next waits for the next report. It returns io.EOF when nobody can report any
-// more; any other error is a worker that talks nonsense.
+// Next waits for the next report. The error is io.EOF when nobody can report any more, and os.ErrClosed after Close; any other
+// one wraps [ErrNonsense], and the next report may be a good one.
 func (r *Reports) Next() (Report, error) {
-	if !r.scanner.Scan() {
-		if err := r.scanner.Err(); err != nil {
-			return Report{}, fmt.Errorf("read what the worker listens on: %w", err)
-		}
+	line, err := r.lines.ReadSlice('\n')
+	tooLong := errors.Is(err, bufio.ErrBufferFull)
+	for errors.Is(err, bufio.ErrBufferFull) {
+		_, err = r.lines.ReadSlice('\n')
+	}
+	switch {
+	case errors.Is(err, os.ErrClosed):
+		return Report{}, os.ErrClosed
+	case err != nil:
 		return Report{}, io.EOF
+	case tooLong:
+		return Report{}, fmt.Errorf("%w: a line of more than %d bytes", ErrNonsense, r.lines.Size())
 	}
 	var report Report
-	if err := json.Unmarshal(r.scanner.Bytes(), &report); err != nil {
-		return Report{}, fmt.Errorf("read what the worker listens on: %w", err)
+	if err := json.Unmarshal(line, &report); err != nil {
+		return Report{}, fmt.Errorf("%w: %.*q: %w", ErrNonsense, longestSaid, line, err)
 	}
 	return report, nil
 }
+
+// ErrNonsense says that a line is no report: a program can write to the descriptor what it likes.
+var ErrNonsense = errors.New("read what the worker listens on")
+
+// longestSaid is how many characters of such a line are told.
+const longestSaid = 200
 
 // Close ends a Next that waits.
 func (r *Reports) Close() error { return r.file.Close() }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"golang.org/x/sys/unix"
 )
 
 // Prober makes the launcher's own requests.
@@ -23,6 +24,9 @@ type Prober struct {
 	// Unaccepted reports whether a connection to this machine has not been accepted
 	// yet, named by its two ends.
 	Unaccepted func(server, client netip.AddrPort) (bool, error)
+	// Askable reports whether a held address can be connected to from here, and QueuedOn how many clients wait on one.
+	Askable  func(held netip.AddrPort) bool
+	QueuedOn func(held netip.AddrPort) (int, error)
 	// Connected is called with each connection that was made, Answered when it has
 	// left the queue and the request is over.
 	Connected func(net.Conn)
@@ -30,29 +34,45 @@ type Prober struct {
 }
 
 // AwaitAnswers returns nil when the worker has taken a request from the queue
-// of the socket at every address: the only way to see that a worker has adopted sockets when
+// of every held address: the only way to see that a worker has adopted sockets when
 // its handoff does not tell. One request at a time, because it stands in the
-// same queue as the clients. said is called with what came instead.
+// same queue as the clients. Where no request can be made the clients' own tell as much:
+// that none of them waits. said is called with what came instead.
 func (p Prober) AwaitAnswers(ctx context.Context, held []netip.AddrPort, said func(string)) error {
 	for _, address := range held {
 		target := url.URL{Scheme: "http", Host: DialAddress(address).String(), Path: "/"}
 		err := insist(ctx, said, func() string {
+			if !p.Askable(address) {
+				return p.waiting(address)
+			}
 			_, err := p.exchange(ctx, http.MethodHead, target.String())
 			// Whatever came back came from a worker that accepted the
 			// connection: an answer, one that is not HTTP, a closed connection,
 			// or silence after the connection had left the queue. Only a
 			// connection that could not be made says nothing: the queue is
 			// full, or somebody has shut the socket down.
-			if dial := new(net.OpError); errors.As(err, &dial) && dial.Op == "dial" {
+			switch dial := new(net.OpError); {
+			case !errors.As(err, &dial) || dial.Op != "dial":
+				return ""
+			case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EADDRNOTAVAIL):
+				return p.waiting(address)
+			default:
 				return fmt.Sprintf("cannot connect to %s: %v", address, err)
 			}
-			return ""
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// waiting says that clients wait on an address; "" if none does, or nobody can tell.
+func (p Prober) waiting(held netip.AddrPort) (complaint string) {
+	if queued, err := p.QueuedOn(held); err != nil || queued == 0 {
+		return ""
+	}
+	return fmt.Sprintf("clients wait on %s, to which the launcher itself cannot connect", held)
 }
 
 // AwaitPath returns nil when GET of the target has been answered with 2xx or 3xx. said

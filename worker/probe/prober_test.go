@@ -29,7 +29,10 @@ func hold(t *testing.T, host string) sockets.Held {
 
 func testProber(answerTimeout time.Duration) Prober {
 	own := new(Connections)
-	return Prober{AnswerTimeout: answerTimeout, Unaccepted: sockets.Unaccepted, Connected: own.Add, Answered: own.Answered}
+	return Prober{
+		AnswerTimeout: answerTimeout, Unaccepted: sockets.Unaccepted, Connected: own.Add, Answered: own.Answered,
+		Askable: func(netip.AddrPort) bool { return true },
+	}
 }
 
 // TestAwaitPath runs the probe against servers that are not the worker.
@@ -245,6 +248,42 @@ func TestProbeOfEachSocket(t *testing.T) {
 		}
 	}
 	wait.Within(t, bound, "both were accepted", func() error { return <-done })
+}
+
+// TestProbeOfWhatCannotBeAsked: the clients of such an address tell instead, that nobody waits, and so does a connection
+// that leads nowhere.
+func TestProbeOfWhatCannotBeAsked(t *testing.T) {
+	t.Parallel()
+	nowhere := netip.MustParseAddrPort("[100::1%lo]:9") // RFC 6666: discarded
+	for name, held := range map[string]netip.AddrPort{"not askable": hold(t, "127.0.0.1").Address, "unreachable": nowhere} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			probes, queued := testProber(time.Hour), make(chan int)
+			probes.Askable = func(address netip.AddrPort) bool { return address == nowhere }
+			probes.Connected = func(net.Conn) { t.Error("a connection was made") }
+			probes.QueuedOn = func(address netip.AddrPort) (int, error) {
+				if address != held {
+					t.Errorf("the queue of %s was looked at", address)
+				}
+				return <-queued, nil
+			}
+			done, said := make(chan error, 1), make(chan string, 1)
+			go func() {
+				done <- probes.AwaitAnswers(t.Context(), []netip.AddrPort{held}, func(text string) { said <- text })
+			}()
+			queued <- 2
+			if text := <-said; !strings.Contains(text, "clients wait on "+held.String()) {
+				t.Errorf("said %q", text)
+			}
+			select {
+			case err := <-done:
+				t.Fatalf("ended with %v while clients wait", err)
+			default:
+			}
+			queued <- 0
+			wait.Within(t, bound, "nobody waits", func() error { return <-done })
+		})
+	}
 }
 
 // TestProbeOfClosedQueue: a connection that cannot be made says nothing about

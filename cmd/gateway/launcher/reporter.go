@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -100,7 +101,7 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 		s.Problems = append(s.Problems, fmt.Sprintf(api.SaysHung, observed.Generation, observed.PID)+": "+hung.Detail)
 	}
 	r.alarm.tell(&s)
-	r.addSockets(&s)
+	r.addSockets(&s, observed)
 	if address := s.Overdue(); address != "" && (observed.State == worker.Stopping || observed.State == worker.BackingOff) {
 		s.Problems = append(s.Problems, fmt.Sprintf("clients wait on %s for longer than alive.queue: generation %d is %s%s",
 			address, observed.Generation, observed.State, say.Until(observed.Until)))
@@ -135,8 +136,12 @@ func (r *reporter) watch(ctx context.Context, problems func() []string, send fun
 
 // addSockets adds the held sockets, and says where a network namespace stands
 // between them and whoever counts or serves.
-func (r *reporter) addSockets(s *api.Status) {
+func (r *reporter) addSockets(s *api.Status, observed *worker.Status) {
 	away := false
+	var unserved []netip.AddrPort
+	if observed.Unserved != nil {
+		unserved = *observed.Unserved
+	}
 	sockets, _ := r.held.current()
 	for _, socket := range sockets {
 		line := api.Socket{Address: socket.Address.String(), Inode: socket.Inode, Holders: []api.Holder{}}
@@ -159,6 +164,16 @@ func (r *reporter) addSockets(s *api.Status) {
 			s.Problems = append(s.Problems, err.Error())
 		}
 		away = away || elsewhere
+		switch absent, served := sockets.Absent(socket.Address), !slices.Contains(unserved, socket.Address); {
+		case absent && served:
+			s.Notes = append(s.Notes, fmt.Sprintf("this machine does not have the address of %s now: nobody can connect to it", line.Address))
+		case absent:
+			s.Notes = append(s.Notes, fmt.Sprintf("this machine does not have the address of %s now, and the worker does not listen there: "+
+				"when it has, `gateway restart`", line.Address))
+		case !served:
+			s.Problems = append(s.Problems, fmt.Sprintf("the worker does not listen on %s, which this machine did not have when the worker started, "+
+				"and has now: `gateway restart`", line.Address))
+		}
 		s.Sockets = append(s.Sockets, line)
 	}
 	if s.Worker.PID == 0 || away {

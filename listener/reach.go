@@ -1,0 +1,85 @@
+package listener
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Absent reports whether this machine lacks the address of a socket: systemd binds it all the same (FreeBind= in
+// systemd.socket(5)), and nobody can connect to it. A wildcard is never absent.
+func (sockets Set) Absent(address netip.AddrPort) bool {
+	socket := sockets.on(address)
+	return socket != nil && !address.Addr().IsUnspecified() && !socket.away() && !own(address.Addr())
+}
+
+// Askable reports whether this process can connect to a socket by its address, over loopback where it listens on all of
+// them: not where the machine lacks the address, where the socket is bound to a network device (BindToDevice= in
+// systemd.socket(5)), whose clients come over that alone, nor where it lives in another network namespace.
+func (sockets Set) Askable(address netip.AddrPort) bool {
+	socket, ip := sockets.on(address), address.Addr()
+	switch ip {
+	case netip.IPv4Unspecified():
+		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case netip.IPv6Unspecified():
+		ip = netip.IPv6Loopback()
+	}
+	return socket != nil && !socket.away() && !socket.onDevice() && own(ip)
+}
+
+// QueuedOn returns how many clients wait to be accepted on one address.
+func (sockets Set) QueuedOn(address netip.AddrPort) (int, error) {
+	socket := sockets.on(address)
+	if socket == nil {
+		return 0, fmt.Errorf("read the queue of %s: nobody holds it", address)
+	}
+	queued, _, err := socket.Queue()
+	return queued, err
+}
+
+func (sockets Set) on(address netip.AddrPort) *Socket {
+	if i := slices.Index(sockets.Addresses(), address); i >= 0 {
+		return sockets[i]
+	}
+	return nil
+}
+
+func (s *Socket) away() bool {
+	elsewhere, err := s.Elsewhere()
+	return err == nil && elsewhere
+}
+
+// onDevice reports whether the socket is bound to a device that is not loopback.
+func (s *Socket) onDevice() bool {
+	name := ""
+	err := s.control(func(fd int) (err error) {
+		name, err = unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
+		return err
+	})
+	if name = strings.TrimRight(name, "\x00"); err != nil || name == "" {
+		return false
+	}
+	device, err := net.InterfaceByName(name)
+	return err != nil || device.Flags&net.FlagLoopback == 0
+}
+
+// own reports whether an address is this machine's. Only for such a one the kernel chooses the address itself, or a loopback
+// one, as the other end's (ip_route_output_key_hash_rcu in net/ipv4/route.c, rule 1 of RFC 6724). No packet is sent: who has
+// the address of another machine, as a failover may leave it, must not ask that one. To bind it would not tell where
+// net.ipv4.ip_nonlocal_bind is set. Where the kernel does not answer, the address counts as the machine's.
+func own(ip netip.Addr) bool {
+	const discard = 9 // any port would do
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, discard)))
+	if err != nil {
+		none := []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EADDRNOTAVAIL, unix.EAFNOSUPPORT, unix.EINVAL, unix.ENODEV}
+		return !slices.ContainsFunc(none, func(none error) bool { return errors.Is(err, none) })
+	}
+	defer conn.Close()
+	source := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
+	return source.IsLoopback() || source.WithZone("") == ip.WithZone("")
+}

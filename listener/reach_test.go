@@ -1,0 +1,92 @@
+package listener_test
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/listener"
+)
+
+// TestReach goes to a machine of its own: with a device and its route, an address that lies behind that, one that nothing
+// leads to, and IPv6 switched off.
+func TestReach(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, for a network namespace of its own: make test")
+	}
+	before, err := listener.Bind(netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.File.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread ends with its namespace
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+			return
+		}
+		const prepare = `ip link set lo up && ip link add v0 type veth peer name v1 && ip address add 10.1.0.1/24 dev v0 &&
+			ip link set v0 up && ip link set v1 up && ip route add default via 10.1.0.254 &&
+			echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind`
+		if output, err := exec.Command("sh", "-c", prepare).CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, output)
+			return
+		}
+		for _, test := range []struct {
+			address, device string
+			absent, askable bool
+		}{
+			{"127.0.0.1:1", "", false, true},
+			{"127.0.0.2:1", "", false, true},
+			{"10.1.0.1:1", "", false, true},
+			{"0.0.0.0:2", "", false, true},
+			{"127.0.0.1:3", "lo", false, true},
+			{"10.1.0.1:3", "v0", false, false},
+			{"0.0.0.0:4", "v0", false, false},
+			{"10.1.0.2:1", "", true, false},  // a neighbour's, perhaps
+			{"192.0.2.1:1", "", true, false}, // behind the router
+			{"[::1]:1", "", true, false},     // without IPv6
+			{"[2001:db8::1]:1", "", true, false},
+			{"[::]:2", "", false, false},
+		} {
+			config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+				_ = raw.Control(func(fd uintptr) {
+					if err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1); err == nil && test.device != "" {
+						err = unix.BindToDevice(int(fd), test.device)
+					}
+				})
+				return err
+			}}
+			bound, err := config.Listen(context.Background(), "tcp", test.address)
+			if err != nil {
+				t.Errorf("%s: %v", test.address, err)
+				continue
+			}
+			file, err := bound.(*net.TCPListener).File()
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			address := netip.MustParseAddrPort(test.address)
+			set := listener.Set{before, {File: file, Address: address}}
+			if absent, askable := set.Absent(address), set.Askable(address); absent != test.absent || askable != test.askable {
+				t.Errorf("%s on device %q: absent %t, askable %t", test.address, test.device, absent, askable)
+			}
+			bound.Close()
+			file.Close()
+		}
+		if set := (listener.Set{before}); set.Absent(before.Address) || set.Askable(before.Address) {
+			t.Errorf("a socket of another network namespace: absent %t, askable %t", set.Absent(before.Address), set.Askable(before.Address))
+		}
+	}()
+	<-done
+}

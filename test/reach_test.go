@@ -1,0 +1,120 @@
+package test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"openclaw-gateway/test/machine"
+)
+
+// TestUnreachable: an address that nobody can reach, or the launcher itself cannot, keeps no worker from serving on the
+// others: without IPv6, which the default asks for; with an address that has not come yet, or comes later; on a device.
+func TestUnreachable(t *testing.T) { inScopes(t, testUnreachable) }
+
+func testUnreachable(t *testing.T, here place) {
+	const absent = "10.9.9.9:18789"
+	m := here.boot(t, machine.Options{DisableIPv6: true})
+	const rest = "  start: at-once\nready: {timeout: 5s}\nstop: {timeout: 1s}\nrestart: {backoff_min: 20s, backoff_max: 30s}\n"
+	python := worker("/usr/bin/python3", workersPath+"/listenfds.py") + rest
+	begin := func(t *testing.T, configuration string) {
+		t.Helper()
+		install(t, m.Scope, m, configuration)
+		m.Systemctl(t, "restart", service)
+		serving(t, m.Scope, 1)
+	}
+	want := func(t *testing.T, verdict string, words ...string) {
+		t.Helper()
+		s := gatewayStatus(t, m.Scope)
+		said := strings.Join(slices.Concat(s.Notes, s.Problems), "\n")
+		for _, word := range words {
+			if !strings.Contains(said, word) {
+				t.Errorf("the status does not say %q, but\n%s", word, said)
+			}
+		}
+		if s.Verdict != verdict || s.Worker.Generation != 1 || s.Worker.State != "ready" {
+			t.Errorf("the status is %+v, want %s", s, verdict)
+		}
+	}
+	wantAnswer := func(t *testing.T, address string) {
+		t.Helper()
+		if code, body := get(t, m, address, "/"); code != http.StatusOK {
+			t.Errorf("%s answered %d %s", address, code, body)
+		}
+	}
+
+	t.Run("preload without IPv6", func(t *testing.T) {
+		// It looks first whether there is IPv6, as OpenClaw does; the error has no port.
+		begin(t, worker(nodePath, "-e", `require('net').createServer().on('error', () => {
+			require('http').createServer((request, response) => response.end('here')).listen(18789, '127.0.0.1')
+		}).listen(0, '::1')`)+rest)
+		wantAnswer(t, ipv4)
+		want(t, "ok", "this machine does not have the address of "+ipv6+" now, and the worker does not listen there")
+	})
+	t.Run("listen-fds without IPv6", func(t *testing.T) {
+		begin(t, python)
+		wantAnswer(t, ipv4)
+		want(t, "ok", "this machine does not have the address of "+ipv6+" now: nobody can connect to it")
+	})
+	t.Run("an address that comes", func(t *testing.T) {
+		begin(t, fmt.Sprintf("listen: [%q, %q]\n", absent, ipv4)+strings.Replace(python, "timeout: 5s", "timeout: 5s, path: /", 1))
+		wantAnswer(t, ipv4)
+		want(t, "ok", "this machine does not have the address of "+absent)
+		inNetwork(t, m, "ip", "address", "add", "10.9.9.9/32", "dev", "lo")
+		defer inNetwork(t, m, "ip", "address", "del", "10.9.9.9/32", "dev", "lo")
+		wantAnswer(t, absent)
+		if s := gatewayStatus(t, m.Scope); s.Verdict != "ok" || strings.Contains(strings.Join(s.Notes, "\n"), absent) {
+			t.Errorf("the status is %+v", s)
+		}
+	})
+	t.Run("a worker that falls back", func(t *testing.T) {
+		// As OpenClaw does for --bind tailnet.
+		begin(t, fmt.Sprintf("listen: [%q]\n", absent)+
+			worker(nodePath, "-e", `require('http').createServer((request, response) => response.end('here')).listen(18789, '127.0.0.1')`)+rest)
+		wantAnswer(t, ipv4)
+		want(t, "ok", "this machine does not have the address of "+absent+" now, and the worker does not listen there: when it has, `gateway restart`")
+		inNetwork(t, m, "ip", "address", "add", "10.9.9.9/32", "dev", "lo")
+		defer inNetwork(t, m, "ip", "address", "del", "10.9.9.9/32", "dev", "lo")
+		want(t, "degraded", "the worker does not listen on "+absent, "and has now: `gateway restart`")
+	})
+	t.Run("a device", func(t *testing.T) {
+		inNetwork(t, m, "sh", "-c", `ip link add v0 type veth peer name v1 && ip address add 10.1.0.1/24 dev v0 &&
+			ip link set v0 up && ip link set v1 up`)
+		dropIn := "/etc/systemd/" + kind(m.Scope) + "/" + socket + ".d/device.conf"
+		m.WriteFile(t, dropIn, "[Socket]\nBindToDevice=v0\n", 0o644)
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "stop", socket, service)
+		begin(t, "listen: ['10.1.0.1:18789']\n"+python)
+		want(t, "ok")
+		// The other end of the wire is another host.
+		inNetwork(t, m, "sh", "-c", `unshare --net sh -c '
+			ip link set lo up; nsenter --net=/proc/'$$'/ns/net ip link set v1 netns $$ &&
+			ip address add 10.1.0.2/24 dev v1 && ip link set v1 up && exec python3 -c "
+import urllib.request
+print(urllib.request.urlopen(\"http://10.1.0.1:18789/\", timeout=60).read())"'`)
+		want(t, "ok")
+	})
+}
+
+// inNetwork runs a program of this machine in the network of the other.
+func inNetwork(t *testing.T, m *machine.Machine, name string, arguments ...string) {
+	t.Helper()
+	output, err := os.CreateTemp(t.TempDir(), "output")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Close()
+	err = m.InNet(func() error {
+		command := exec.Command(name, arguments...)
+		command.Stdout, command.Stderr = output, output
+		return command.Run()
+	})
+	if err != nil {
+		said, _ := os.ReadFile(output.Name())
+		t.Fatalf("%s %q: %v\n%s", name, arguments, err, said)
+	}
+}
