@@ -414,7 +414,7 @@ func launch() error {
 		ReadyTimeout: bound, StopSignal: unix.SIGTERM, StopTimeout: bound, Backoff: Backoff{Min: bound, Max: bound},
 	}
 	New(spec, Options{
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Directory: directory, AtOnce: true, Ended: func(Exit) {},
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Directory: directory, Place: func() (string, error) { return directory, nil }, AtOnce: true, Ended: func(Exit) {},
 		Observe: func(status Status) {
 			if status.State == Ready {
 				_ = os.RemoveAll(directory)

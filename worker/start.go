@@ -24,6 +24,7 @@ type birth struct {
 	*generation
 	given   []string // the worker's environment, by the launcher's and the spec
 	marks   []string // and the launcher's own entries
+	place   string   // where its socket and script are
 	program program  // what the worker is
 	notify  *notify.Socket
 	control *net.UnixConn // the launcher's end of the shim's; nil without one
@@ -36,7 +37,7 @@ type birth struct {
 func (g *generation) start() error {
 	b := &birth{generation: g}
 	for _, step := range []func() error{
-		b.plantTree, b.findProgram, b.openNotify, b.prepareHandoff, b.openControl, b.startProcess,
+		b.findPlace, b.plantTree, b.findProgram, b.openNotify, b.prepareHandoff, b.openControl, b.startProcess,
 	} {
 		if err := step(); err != nil {
 			for _, undo := range slices.Backward(b.undo) {
@@ -47,6 +48,11 @@ func (g *generation) start() error {
 	}
 	b.follow()
 	return nil
+}
+
+func (b *birth) findPlace() (err error) {
+	b.place, err = b.options.Place()
+	return err
 }
 
 func (b *birth) plantTree() (err error) {
@@ -77,7 +83,7 @@ func (b *birth) openNotify() (err error) {
 	if b.spec.Probe != ProbeAuto && b.spec.Probe != ProbeNotify && b.spec.Alive.Watchdog == 0 {
 		return nil
 	}
-	if b.notify, err = notify.New(b.options.Directory, b.number); err != nil {
+	if b.notify, err = notify.New(b.place, b.number); err != nil {
 		return err
 	}
 	b.undo = append(b.undo, b.notify.Close)
@@ -94,7 +100,7 @@ func (b *birth) prepareHandoff() error {
 	if err != nil {
 		return fmt.Errorf("worker.handoff: %w", err)
 	}
-	if b.handoff, err = handoff.New(kind, b.spec.Sockets, environment(b.given, b.marks...), b.options.Directory); err != nil {
+	if b.handoff, err = handoff.New(kind, b.spec.Sockets, environment(b.given, b.marks...), b.place); err != nil {
 		return err
 	}
 	b.undo = append(b.undo, b.handoff.Close)

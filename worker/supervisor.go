@@ -17,6 +17,8 @@ type Options struct {
 	// Directory is the launcher's runtime directory, an absolute path that
 	// nobody but the launcher's user can write to.
 	Directory string
+	// Place returns where the next generation's socket and script are to lie: Directory, unless that has been removed.
+	Place func() (string, error)
 	// Alone says that this process has no other business than the worker: every
 	// process that comes to be below it is the worker's unless Exec has started it,
 	// it inherits the worker's orphans, and all of them end with their generation.

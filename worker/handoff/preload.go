@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -31,9 +32,12 @@ type preload struct {
 
 func newPreload(sockets []Socket, environ []string, directory string) (Handoff, error) {
 	script := filepath.Join(directory, "preload.cjs")
-	// By itself renameio would try, with files of its own, whether it can use /tmp: the first client would wait for that.
-	if err := renameio.WriteFile(script, preloadScript, 0o644, renameio.WithTempDir(directory)); err != nil {
-		return nil, fmt.Errorf("write the script that hands the sockets to Node.js: %w", err)
+	// One that lies there unchanged is used as it is: /run may be full by now.
+	if there, err := os.ReadFile(script); err != nil || !bytes.Equal(there, preloadScript) {
+		// By itself renameio would try, with files of its own, whether it can use /tmp: the first client would wait for that.
+		if err := renameio.WriteFile(script, preloadScript, 0o644, renameio.WithTempDir(directory)); err != nil {
+			return nil, fmt.Errorf("write the script that hands the sockets to Node.js: %w", err)
+		}
 	}
 	reader, writer, err := os.Pipe()
 	if err != nil {

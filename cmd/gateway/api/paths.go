@@ -26,6 +26,10 @@ func ControlOf(uid int) string {
 	return filepath.Join("/run/user", strconv.Itoa(uid), runtimeName, ControlSocket)
 }
 
+// SpareControl returns the control socket of a launcher of the system scope whose runtime directory was removed, and which may
+// not make it again: it is in the unit's cache directory.
+func SpareControl() string { return filepath.Join("/var/cache", runtimeName, ControlSocket) }
+
 // RuntimeDirectory returns where a launcher of the system scope or of this
 // user's scope has its runtime directory.
 func RuntimeDirectory(user bool) string {

@@ -47,7 +47,13 @@ func (t Target) Reach(ctx context.Context) (*Launcher, error) {
 	}
 	looked := make(chan reached, 1)
 	go func() {
-		l, err := t.reach(ctx)
+		l, err := t.reach(ctx, t.Control)
+		if t.Scope == units.System && errors.Is(err, os.ErrNotExist) {
+			// Elsewhere there is none, or perhaps one that nobody but its user can see.
+			if spare, spareErr := t.reach(ctx, api.SpareControl()); spareErr == nil {
+				l, err = spare, nil
+			}
+		}
 		looked <- reached{l, err}
 	}()
 	select {
@@ -61,8 +67,8 @@ func (t Target) Reach(ctx context.Context) (*Launcher, error) {
 	}
 }
 
-func (t Target) reach(ctx context.Context) (*Launcher, error) {
-	directory := filepath.Dir(t.Control)
+func (t Target) reach(ctx context.Context, path string) (*Launcher, error) {
+	directory := filepath.Dir(path)
 	dir, err := openPath(unix.AT_FDCWD, directory, unix.O_DIRECTORY)
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return nil, fmt.Errorf("%s is a link or no directory: %w", directory, ErrStranger)
@@ -86,13 +92,13 @@ func (t Target) reach(ctx context.Context) (*Launcher, error) {
 			systemd.UserName(int(info.Sys().(*syscall.Stat_t).Uid)), ErrStranger)
 	}
 	// By its inode, which nobody can exchange after this look: not by its name, which may be that of a link.
-	socket, err := openPath(int(dir.Fd()), filepath.Base(t.Control), 0)
+	socket, err := openPath(int(dir.Fd()), filepath.Base(path), 0)
 	if err != nil {
 		return nil, err
 	}
 	defer socket.Close()
 	if info, err := socket.Stat(); err != nil || info.Mode()&os.ModeSocket == 0 {
-		return nil, errors.Join(err, fmt.Errorf("%s is no socket: %w", t.Control, ErrStranger))
+		return nil, errors.Join(err, fmt.Errorf("%s is no socket: %w", path, ErrStranger))
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d", socket.Fd()))
 	if err != nil {

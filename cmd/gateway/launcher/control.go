@@ -12,8 +12,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
@@ -25,9 +27,14 @@ import (
 // control is the launcher's end of the control socket: HTTP and JSON for those
 // who may signal the launcher anyway, the same user and root.
 type control struct {
-	log    *slog.Logger
-	server http.Server
-	socket net.Listener
+	log       *slog.Logger
+	directory *runtimeDirectory
+	server    http.Server
+
+	mu     sync.Mutex
+	socket *net.UnixListener
+	file   fs.FileInfo // of the socket, to know it again
+	lost   error       // why there is none, where it was removed
 }
 
 // questionLimit is in bytes: the largest configuration that is read (8 MiB), in JSON.
@@ -35,26 +42,109 @@ const questionLimit = 12 << 20
 
 type peerKey struct{}
 
-// listenControl makes the control socket in directory. It fails when another
-// launcher answers there, so it also keeps two of them apart.
-func listenControl(directory string, log *slog.Logger) (*control, error) {
+// newControl makes the control socket. It fails when another launcher answers
+// there, so it also keeps two of them apart.
+func newControl(directory *runtimeDirectory, log *slog.Logger) (*control, error) {
+	c := &control{log: log, directory: directory}
+	path, err := directory.path()
+	if err == nil {
+		err = c.listen(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// listen makes the control socket in the directory, in the place of the one that there was.
+func (c *control) listen(directory string) error {
 	path := filepath.Join(directory, api.ControlSocket)
 	if conn, err := net.Dial("unix", path); err == nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("another launcher answers on %s: stop it first, \"gateway status\" says what it is", path)
+		return fmt.Errorf("another launcher answers on %s: stop it first, \"gateway status\" says what it is", path)
 	}
 	// One that a killed launcher left.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("make the control socket: %w", err)
+		return fmt.Errorf("make the control socket: %w", err)
 	}
-	socket, err := net.Listen("unix", path)
+	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("make the control socket: %w", err)
+		return fmt.Errorf("make the control socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("make the control socket: %w", err), socket.Close())
+	file, err := os.Lstat(path)
+	if err := errors.Join(err, os.Chmod(path, 0o600)); err != nil {
+		return errors.Join(fmt.Errorf("make the control socket: %w", err), socket.Close())
 	}
-	return &control{log: log, socket: socket}, nil
+	old, oldFile := c.socket, c.file
+	c.socket, c.file = socket, file
+	if old == nil {
+		return nil
+	}
+	old.SetUnlinkOnClose(false) // its name may be another's by now
+	if info, err := os.Lstat(old.Addr().String()); err == nil && os.SameFile(info, oldFile) {
+		_ = os.Remove(old.Addr().String())
+	}
+	_ = old.Close()
+	return nil
+}
+
+// keep makes the control socket again whenever somebody has removed it, or its directory, until the context is done.
+func (c *control) keep(ctx context.Context) {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		c.log.Error("a control socket that is removed does not come back by itself", "error", err)
+		return
+	}
+	defer watcher.Close()
+	for {
+		if err := c.restore(watcher); err != nil {
+			c.log.Error("the control socket was removed and cannot be made again", "error", err)
+		}
+		select {
+		case <-watcher.Events:
+		case err := <-watcher.Errors:
+			c.log.Warn("not all that happens to the control socket is noticed", "error", err)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// restore looks whether the control socket is where it was made, or should be now, and makes it there if it is not.
+func (c *control) restore(watcher *fsnotify.Watcher) error {
+	directory, err := c.directory.path()
+	// Before the look, so that no removal falls between the two. The parent is watched only while the directory is missed:
+	// in /run there is always something that happens.
+	parent := filepath.Dir(c.directory.own)
+	if problem := c.directory.Problem(); err != nil || problem != "" {
+		err = errors.Join(err, watcher.Add(parent))
+	} else {
+		_ = watcher.Remove(parent)
+	}
+	if directory != "" {
+		err = errors.Join(err, watcher.Add(directory))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	path := filepath.Join(directory, api.ControlSocket)
+	if info, statErr := os.Lstat(path); err == nil && (statErr != nil || !os.SameFile(info, c.file)) {
+		if err = c.listen(directory); err == nil {
+			c.log.Warn("the control socket was removed and is here again", "path", path)
+			go c.accept(c.socket)
+		}
+	}
+	c.lost = err
+	return err
+}
+
+// problem says what is wrong with the control socket or its directory; "" if nothing is.
+func (c *control) problem() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lost != nil {
+		return c.lost.Error()
+	}
+	return c.directory.Problem()
 }
 
 // verbs are what can be asked of a launcher.
@@ -125,11 +215,14 @@ func (c *control) serve(l verbs) {
 		},
 	}
 	c.server.RegisterOnShutdown(endWatches)
-	go func() {
-		if err := c.server.Serve(c.socket); !errors.Is(err, http.ErrServerClosed) {
-			c.log.Error("the control socket has failed", "path", c.socket.Addr(), "error", err)
-		}
-	}()
+	go c.accept(c.socket)
+}
+
+// accept answers on one socket, until the server or that one is closed.
+func (c *control) accept(socket *net.UnixListener) {
+	if err := c.server.Serve(socket); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		c.log.Error("the control socket has failed", "path", socket.Addr(), "error", err)
+	}
 }
 
 // logAsker logs who asked; the request has passed permit.
@@ -147,6 +240,8 @@ func (c *control) Close() {
 		_ = c.server.Close()
 	}
 	// Also where it was never served.
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	_ = c.socket.Close()
 }
 

@@ -39,7 +39,7 @@ func rigControl(t *testing.T) (*launcher, *control, client.Target) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	c, err := listenControl(directory, log)
+	c, err := newControl(&runtimeDirectory{own: directory}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,15 +109,15 @@ func TestControlPeers(t *testing.T) {
 func TestControlSecond(t *testing.T) {
 	_, first, target := rigControl(t)
 	directory := filepath.Dir(target.Control)
-	if _, err := listenControl(directory, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "another launcher") {
+	if _, err := newControl(&runtimeDirectory{own: directory}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "another launcher") {
 		t.Errorf("a second one: %v", err)
 	}
-	first.socket.(*net.UnixListener).SetUnlinkOnClose(false)
+	first.socket.SetUnlinkOnClose(false)
 	first.Close()
 	if _, err := os.Lstat(target.Control); err != nil {
 		t.Fatal(err)
 	}
-	second, err := listenControl(directory, slog.New(slog.DiscardHandler))
+	second, err := newControl(&runtimeDirectory{own: directory}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ type reporter struct {
 	held    *heldSockets
 	since   time.Time
 	systemd announcer
+	place   func() string // what is wrong with the control socket or its directory; ""
 
 	// Of the worker and of the configuration, the last that was told.
 	observed      atomic.Pointer[worker.Status]
@@ -35,7 +36,7 @@ type reporter struct {
 }
 
 func newReporter(held *heldSockets) *reporter {
-	r := &reporter{held: held, since: time.Now()}
+	r := &reporter{held: held, since: time.Now(), place: func() string { return "" }}
 	r.observed.Store(&worker.Status{})
 	r.configuration.Store(&configReport{})
 	return r
@@ -99,6 +100,9 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 	}
 	if hung := observed.Hung; hung != nil {
 		s.Problems = append(s.Problems, fmt.Sprintf(api.SaysHung, observed.Generation, observed.PID)+": "+hung.Detail)
+	}
+	if problem := r.place(); problem != "" {
+		s.Problems = append(s.Problems, problem)
 	}
 	r.alarm.tell(&s)
 	r.addSockets(&s, observed)

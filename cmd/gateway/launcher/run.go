@@ -48,16 +48,16 @@ func Run(ctx context.Context, options Options) error {
 		return rejected
 	}
 	log, level := newLog(cfg, source.refused)
-	directory, err := ownRuntimeDirectory()
+	directory, err := newRuntimeDirectory()
 	if err != nil {
 		return err
 	}
-	control, err := listenControl(directory, log)
+	control, err := newControl(directory, log)
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	if err := worker.Sweep(log, directory); err != nil {
+	if err := worker.Sweep(log, directory.own); err != nil {
 		log.Error("cannot end all that an earlier launcher has left", "error", err)
 	}
 	held := newHeldSockets(sockets, source, log)
@@ -68,6 +68,7 @@ func Run(ctx context.Context, options Options) error {
 		}
 	}
 	l := newLauncher(log, level, held, files, options.Hello)
+	l.reporter.place = control.problem
 	l.begin(cfg, rejected, supervision(log, directory, source))
 
 	// What runs beside the supervisor. All of it ends after it: a worker that is stopping may still be asked for, and may
@@ -75,6 +76,7 @@ func Run(ctx context.Context, options Options) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	control.serve(l)
+	defer beside(ctx, control.keep)()
 	defer l.editions.end()
 	defer beside(context.Background(), held.relisten)()
 	defer beside(ctx, l.alarm.watch)()
@@ -124,9 +126,9 @@ func newLog(cfg *config.Config, refused []error) (*slog.Logger, *slog.LevelVar) 
 }
 
 // supervision is what the supervisor is told of where it runs.
-func supervision(log *slog.Logger, directory string, source source) worker.Options {
+func supervision(log *slog.Logger, directory *runtimeDirectory, source source) worker.Options {
 	options := worker.Options{
-		Log: log, Directory: directory, Alone: true,
+		Log: log, Directory: directory.own, Place: directory.path, Alone: true,
 		// Only systemd starts a launcher again that has left the sockets alone.
 		ExitIdle: source.kind == api.FromSystemd && proctree.ExecutedBySystemd(),
 	}

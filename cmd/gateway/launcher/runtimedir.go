@@ -1,33 +1,88 @@
 package launcher
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
 )
 
-// ownRuntimeDirectory returns the directory for the launcher's sockets and
-// scripts: the one that systemd made for the unit, or one of the same name that
-// it makes for a launcher run by hand. Nobody but this user may write there.
-func ownRuntimeDirectory() (string, error) {
-	directory, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
-	if directory == "" {
-		directory = api.RuntimeDirectory(os.Geteuid() != 0)
+// runtimeDirectory is where the launcher's sockets and scripts are: the one that systemd made for the unit, or one of the same
+// name that it makes for a launcher run by hand. Nobody but this user may write there. Where somebody removes it and it cannot
+// be made again, because /run is root's, the unit's cache directory stands in for it until it is there again.
+type runtimeDirectory struct {
+	own   string
+	spare string // "" without a cache directory
+
+	mu      sync.Mutex
+	problem string // why the spare one is in use; "" while it is not
+}
+
+// newRuntimeDirectory fails where the launcher's own directory is not there, cannot be made, or may be somebody else's.
+func newRuntimeDirectory() (*runtimeDirectory, error) {
+	d := &runtimeDirectory{own: firstOf("RUNTIME_DIRECTORY"), spare: firstOf("CACHE_DIRECTORY")}
+	if d.own == "" {
+		d.own = api.RuntimeDirectory(os.Geteuid() != 0)
 	}
+	if err := makePrivate(d.own); err != nil {
+		return nil, fmt.Errorf("%w; see \"gateway status\"", err)
+	}
+	return d, nil
+}
+
+// firstOf returns the first of the directories that systemd names in this variable (systemd.exec(5)).
+func firstOf(variable string) string {
+	directory, _, _ := strings.Cut(os.Getenv(variable), ":")
+	return directory
+}
+
+// path returns the directory to use now. It makes the launcher's own again if that has been removed.
+func (d *runtimeDirectory) path() (string, error) {
+	err := makePrivate(d.own)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.problem = ""
+	if err == nil || d.spare == "" {
+		return d.own, err
+	}
+	if spareErr := makePrivate(d.spare); spareErr != nil {
+		return "", errors.Join(err, spareErr)
+	}
+	d.problem = fmt.Sprintf("%v: %s stands in for it until it is there again, which as root \"install -d -m 0700 -o %d -g %d %s\" makes it",
+		err, d.spare, os.Geteuid(), os.Getegid(), d.own)
+	return d.spare, nil
+}
+
+// Problem says why the launcher's own directory is not in use; "" while it is.
+func (d *runtimeDirectory) Problem() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.problem
+}
+
+// makePrivate makes a directory unless it is there, and fails where it may be somebody else's.
+func makePrivate(directory string) error {
 	if err := os.MkdirAll(directory, 0o700); err != nil {
-		return "", fmt.Errorf("make the runtime directory: %w", err)
+		// Not the name of its parent, at which it failed: this is the one that is missed.
+		if errno, is := errors.AsType[syscall.Errno](err); is {
+			err = errno
+		}
+		return fmt.Errorf("the runtime directory %s is not there and cannot be made (%w)", directory, err)
 	}
 	// Lstat: in a shared directory somebody else may have put a link there.
 	info, err := os.Lstat(directory)
 	if err != nil {
-		return "", fmt.Errorf("examine the runtime directory: %w", err)
+		return fmt.Errorf("examine the runtime directory: %w", err)
 	}
 	if !api.Private(info, os.Geteuid()) {
-		return "", fmt.Errorf("%s is not a directory that only uid %d can write to (%s, uid %d): another user's launcher may use it; see \"gateway status\"",
+		return fmt.Errorf("%s is not a directory that only uid %d can write to (%s, uid %d): another user's launcher may use it",
 			directory, os.Geteuid(), info.Mode(), info.Sys().(*syscall.Stat_t).Uid)
 	}
-	return directory, nil
+	return unix.Access(directory, unix.W_OK)
 }

@@ -42,7 +42,7 @@ func TestWatchStatus(t *testing.T) {
 			shown("generation 7 serves")
 			c.Close()
 			shown("down")
-			again, err := listenControl(filepath.Dir(at.Control), slog.New(slog.DiscardHandler))
+			again, err := newControl(&runtimeDirectory{own: filepath.Dir(at.Control)}, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}

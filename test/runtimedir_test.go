@@ -1,0 +1,66 @@
+package test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"openclaw-gateway/test/machine"
+	"openclaw-gateway/test/wait"
+)
+
+// TestRuntimeDirectory: a control socket that somebody removes comes back by itself, and so does its directory. Where only root
+// can make that, the launcher says so, is still there to be asked, and starts the next generation all the same.
+func TestRuntimeDirectory(t *testing.T) { inScopes(t, testRuntimeDirectory) }
+
+func testRuntimeDirectory(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
+	root := m.As(m.System())
+	directory := "/run/openclaw-gateway"
+	if here.user {
+		directory = m.RuntimeDir() + "/openclaw-gateway"
+		install(t, m.Scope, m, "{}\n")
+	} else {
+		root.Run(t, "useradd", "--create-home", "claw")
+		install(t, m.Scope, m, "{}\n", "--run-as", "claw")
+	}
+	get(t, m, ipv4, "/healthz")
+	serving(t, m.Scope, 1)
+	launcher := gatewayStatus(t, m.Scope).Launcher.PID
+
+	told := func(code int, problem string) {
+		t.Helper()
+		wait.Within(t, bound, "a status with "+problem, func() error {
+			text, exit := printedStatus(t, m.Scope)
+			if exit != code || !strings.Contains(text, problem) {
+				return fmt.Errorf("exit status %d\n%s", exit, text)
+			}
+			return nil
+		})
+	}
+	root.Run(t, "rm", directory+"/control.sock")
+	told(0, "generation 1 serves")
+	root.Run(t, "mv", directory, directory+".away")
+	if here.user {
+		told(0, "generation 1 serves")
+	} else {
+		told(1, "/var/cache/openclaw-gateway stands in for it")
+	}
+	m.Run(t, gatewayPath, "restart")
+	serving(t, m.Scope, 2)
+	if !here.user {
+		text, _ := printedStatus(t, m.Scope)
+		_, command, _ := strings.Cut(text, "which as root \"")
+		command, _, _ = strings.Cut(command, "\"")
+		root.Run(t, "sh", "-c", command)
+		told(0, "generation 2 serves")
+		m.Run(t, gatewayPath, "restart")
+		serving(t, m.Scope, 3)
+		if left := root.Run(t, "ls", "/var/cache/openclaw-gateway"); strings.Contains(left, ".sock") {
+			t.Errorf("in the cache directory lies\n%s", left)
+		}
+	}
+	if now := gatewayStatus(t, m.Scope).Launcher.PID; now != launcher {
+		t.Errorf("launcher %d has become %d", launcher, now)
+	}
+}
