@@ -37,6 +37,7 @@ type generation struct {
 	until      time.Time // when it is left at the latest; zero: that is not known
 	timer      *time.Timer
 	tell       func(event) // the supervisor
+	birth      *birth      // what it was prepared with, until it is started
 	handoff    handoff.Handoff
 	process    *os.Process
 	tree       *tree
@@ -78,11 +79,11 @@ type generation struct {
 // newGeneration returns a generation that has not been started.
 func newGeneration(number int, spec Spec, around surroundings, tell func(event)) *generation {
 	g := &generation{
-		surroundings: around, number: number, spec: spec, tell: tell, started: time.Now(), timer: time.NewTimer(0),
+		surroundings: around, number: number, spec: spec, tell: tell, timer: time.NewTimer(0),
 		listening: map[netip.AddrPort]bool{}, absent: map[netip.AddrPort]bool{}, adopted: make(chan struct{}), executed: make(chan struct{}),
 		own: new(probe.Connections), endProbes: func() {}, unwatch: func() {}, aliveness: aliveness{cease: func() {}, beats: make(chan bool, 1)},
 	}
-	g.enter(starting, spec.ReadyTimeout)
+	g.timer.Stop()
 	return g
 }
 

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -41,7 +43,7 @@ func TestRollBack(t *testing.T) {
 		"crashes":            {command(t, "exit", "code=99"), func(*Spec) {}, "generation 2 ended: exit code 99"},
 		"fails for good":     {command(t, "exit", "code=78"), func(*Spec) {}, "generation 2 ended: exit code 78"},
 		"ends without error": {command(t, "exit", "code=0"), func(*Spec) {}, "generation 2 ended: exit code 0"},
-		"cannot be started":  {[]string{"no-such-program"}, func(*Spec) {}, `"no-such-program" is not in the PATH`},
+		"cannot be started":  {[]string{broken(t)}, func(*Spec) {}, "the interpreter that it names is missing"},
 		"never ready": {command(t, "deaf"), func(s *Spec) {
 			s.Probe, s.ReadyTimeout = ProbeNotify, 200*time.Millisecond
 		}, "not ready after 200ms (ready.timeout): it has not said READY=1"},
@@ -74,6 +76,44 @@ func TestRollBack(t *testing.T) {
 			r.wantRolledBack(s, 0, "")
 		})
 	}
+}
+
+// broken returns a program whose interpreter is not there: only its start can tell.
+func broken(t *testing.T) string {
+	path := filepath.Join(t.TempDir(), "broken")
+	if err := os.WriteFile(path, []byte("#!/no-such-interpreter\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestCannotPrepare: what the next generation needs is made before the one that serves is stopped, and costs it nothing where
+// it cannot be made, whether an edit or a restart wants it.
+func TestCannotPrepare(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.spec.Edition = 1
+	r.run()
+	r.await(Ready)
+	r.want(r.outcome(r.supervisor.Apply(r.edition(2, []string{"no-such-program"}), true)), `"no-such-program" is not in the PATH`, "; "+comesBack)
+	s := r.awaitThat("rolled back", func(s Status) bool { return s.RolledBack == 2 })
+	if s.State != Ready || s.Generation != 1 || s.Edition != 1 || s.Problem != "" {
+		t.Errorf("after an edit: %+v", s)
+	}
+	place := r.options.Directory
+	if err := os.Rename(place, place+".away"); err != nil {
+		t.Fatal(err)
+	}
+	spec := r.edition(3, r.spec.Command)
+	spec.Probe = ProbeAuto // needs a socket in that directory
+	r.want(r.outcome(r.supervisor.Apply(spec, false)))
+	r.want(r.outcome(r.supervisor.Restart(false)), "make the worker's notify socket", "generation 1 goes on serving")
+	r.wantAnswer("/", "generation 1,")
+	if err := os.Rename(place+".away", place); err != nil {
+		t.Fatal(err)
+	}
+	r.want(r.outcome(r.supervisor.Restart(false)))
+	r.wantAnswer("/", "generation 2,")
 }
 
 // TestRollBackTakenBack: without a new worker, too, the next configuration is

@@ -32,22 +32,47 @@ type birth struct {
 	undo    []func() error
 }
 
-// start starts the worker: steps, each of which says how it is undone when one of
-// those behind it fails. What the worker does from then on comes as events.
+// prepare makes what the worker needs, in steps, each of which says how it is undone when one of those behind it fails.
+func (g *generation) prepare() error {
+	g.birth = &birth{generation: g}
+	return g.birth.do(g.birth.findPlace, g.birth.plantTree, g.birth.findProgram, g.birth.openNotify, g.birth.prepareHandoff)
+}
+
+// start starts the worker, and prepares what has not been prepared. What the worker does from then on comes as events.
 func (g *generation) start() error {
-	b := &birth{generation: g}
-	for _, step := range []func() error{
-		b.findPlace, b.plantTree, b.findProgram, b.openNotify, b.prepareHandoff, b.openControl, b.startProcess,
-	} {
-		if err := step(); err != nil {
-			for _, undo := range slices.Backward(b.undo) {
-				err = errors.Join(err, undo())
-			}
+	if g.birth == nil {
+		if err := g.prepare(); err != nil {
 			return err
 		}
 	}
+	b := g.birth
+	g.birth = nil
+	g.started = time.Now()
+	g.enter(starting, g.spec.ReadyTimeout)
+	if err := b.do(b.openControl, b.startProcess); err != nil {
+		return err
+	}
 	b.follow()
 	return nil
+}
+
+// drop takes back what was prepared.
+func (g *generation) drop() error { return g.birth.takeBack() }
+
+func (b *birth) do(steps ...func() error) error {
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return errors.Join(err, b.takeBack())
+		}
+	}
+	return nil
+}
+
+func (b *birth) takeBack() (err error) {
+	for _, undo := range slices.Backward(b.undo) {
+		err = errors.Join(err, undo())
+	}
+	return err
 }
 
 func (b *birth) findPlace() (err error) {

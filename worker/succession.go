@@ -21,10 +21,50 @@ func (s *Supervisor) present() *generation {
 	return cmp.Or(s.serving, s.coming)
 }
 
-// replace ends the present generation for the next one.
+// replace ends the present generation for the next one. One that serves goes on serving when what the next one needs cannot
+// be had: a program that is not there, or a full disk.
 func (s *Supervisor) replace(e event) {
+	s.discard()
+	if s.serving != nil && s.serving.stage == ready {
+		if err := s.prepare(); err != nil {
+			s.keepServing(err)
+			return
+		}
+	}
 	s.again = true
 	s.present().handle(event{kind: stopAsked, reason: e.reason})
+}
+
+// prepare makes what the next generation needs.
+func (s *Supervisor) prepare() error {
+	next := newGeneration(s.number+1, s.spec, s.surroundings, s.handle)
+	if err := next.prepare(); err != nil {
+		return fmt.Errorf("generation %d cannot be started: %w", next.number, err)
+	}
+	s.prepared = next
+	return nil
+}
+
+// discard takes back what was prepared for a generation that does not come.
+func (s *Supervisor) discard() {
+	if s.prepared == nil {
+		return
+	}
+	if err := s.prepared.drop(); err != nil {
+		s.log.Warn("something is left of a generation that was prepared", "generation", s.prepared.number, "error", err)
+	}
+	s.prepared = nil
+}
+
+// keepServing tells why the next generation cannot be started.
+func (s *Supervisor) keepServing(why error) {
+	if s.untried() {
+		s.problem = why.Error()
+		s.rollBack()
+		return
+	}
+	s.log.Error("the worker is not restarted", "generation", s.number, "error", why)
+	s.replyToWaiters(fmt.Errorf("%w; generation %d goes on serving", why, s.number))
 }
 
 // afterEnd decides what follows the end of a generation.
@@ -55,10 +95,14 @@ func (s *Supervisor) afterEnd(e event) {
 
 // start starts the next generation.
 func (s *Supervisor) start(event) {
+	if s.prepared != nil && s.prepared.spec.Edition != s.spec.Edition {
+		s.discard()
+	}
 	s.number++
 	s.again = false
 	s.enter(running, 0)
-	g := newGeneration(s.number, s.spec, s.surroundings, s.handle)
+	g := cmp.Or(s.prepared, newGeneration(s.number, s.spec, s.surroundings, s.handle))
+	s.prepared = nil
 	err := s.spec.Queues.Restore() // nobody serves
 	if err == nil {
 		err = g.start()
@@ -220,7 +264,10 @@ func (s *Supervisor) stop(event) { s.present().handle(event{kind: stopAsked, rea
 
 func (s *Supervisor) hurry(e event) { s.present().handle(e) }
 
-func (s *Supervisor) finish(event) { s.enter(stopped, 0) }
+func (s *Supervisor) finish(event) {
+	s.discard()
+	s.enter(stopped, 0)
+}
 
 func (s *Supervisor) record(exit Exit) {
 	s.last = &exit

@@ -72,8 +72,9 @@ type Supervisor struct {
 	// yet; succession.go is how the one follows the other.
 	serving  *generation
 	coming   *generation
-	number   int  // of the last generation
-	again    bool // the next generation starts when the present one has ended
+	prepared *generation // for the one that serves to be replaced; nil while that is not asked
+	number   int         // of the last generation
+	again    bool        // the next generation starts when the present one has ended
 	backoff  *backoff.ExponentialBackOff
 	failures int
 	last     *Exit

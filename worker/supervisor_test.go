@@ -222,10 +222,10 @@ func TestApply(t *testing.T) {
 		t.Errorf("end of the generation that was replaced: %+v", s.LastExit)
 	}
 	bad := r.spec
-	bad.Command = []string{"no-such-program"}
-	r.want(r.outcome(r.supervisor.Apply(bad, true)), `"no-such-program" is not in the PATH`)
+	bad.Command = []string{broken(t)}
+	r.want(r.outcome(r.supervisor.Apply(bad, true)), "the interpreter that it names is missing")
 	s := r.await(BackingOff)
-	if !strings.Contains(s.Problem, "generation 4") || s.LastExit.Code != -1 || s.PID != 0 {
+	if !strings.Contains(s.Problem, "generation 4") || s.LastExit.Code != 127 || s.PID != 0 {
 		t.Errorf("backoff: %+v", s)
 	}
 	// Clients wait meanwhile; the good configuration serves them.

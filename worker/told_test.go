@@ -29,7 +29,7 @@ func TestToldBehindTheStatus(t *testing.T) {
 		},
 		"rolled back, never ran": {
 			from:  Ready,
-			ask:   func(r *rig) <-chan error { return r.supervisor.Apply(r.edition(2, []string{"no-such-program"}), true) },
+			ask:   func(r *rig) <-chan error { return r.supervisor.Apply(r.edition(2, []string{broken(r.t)}), true) },
 			shows: func(s Status) bool { return s.RolledBack == 2 },
 		},
 		"rolled back, not ready": {
