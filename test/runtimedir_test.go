@@ -19,10 +19,10 @@ func testRuntimeDirectory(t *testing.T, here place) {
 	directory := "/run/openclaw-gateway"
 	if here.user {
 		directory = m.RuntimeDir() + "/openclaw-gateway"
-		install(t, m.Scope, m, "{}\n")
+		install(t, m.Scope, m, worker(nodePath, workersPath+"/server.js"))
 	} else {
 		root.Run(t, "useradd", "--create-home", "claw")
-		install(t, m.Scope, m, "{}\n", "--run-as", "claw")
+		install(t, m.Scope, m, worker(nodePath, workersPath+"/server.js"), "--run-as", "claw")
 	}
 	get(t, m, ipv4, "/healthz")
 	serving(t, m.Scope, 1)
@@ -60,6 +60,15 @@ func testRuntimeDirectory(t *testing.T, here place) {
 			t.Errorf("in the cache directory lies\n%s", left)
 		}
 	}
+	// As full as it gets, with the preload script in it; the directory may lie on a file system of its own.
+	root.Run(t, "mount", "-o", "remount,size=16m", strings.TrimSpace(root.Run(t, "findmnt", "-n", "-o", "TARGET", "-T", directory)))
+	if text, err := root.Output("dd", "if=/dev/zero", "of="+directory+"/fill"); err == nil || !strings.Contains(text+err.Error(), "No space left") {
+		t.Fatalf("not full: %v %s", err, text)
+	}
+	before := gatewayStatus(t, m.Scope).Worker.Generation
+	m.Run(t, gatewayPath, "restart")
+	serving(t, m.Scope, before+1)
+	root.Run(t, "rm", directory+"/fill")
 	if now := gatewayStatus(t, m.Scope).Launcher.PID; now != launcher {
 		t.Errorf("launcher %d has become %d", launcher, now)
 	}
