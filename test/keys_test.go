@@ -377,6 +377,16 @@ var keyEdits = map[string]keyEdit{
 			k.wantJournal(t, true, "front desk opened")
 		},
 	},
+	"restart.after_exit_0": {
+		value: "wait", effect: atOnce, from: "start", to: "wait",
+		proof: func(t *testing.T, k *keyWalk) {
+			k.exit(t, 0)
+			k.WaitUnit(t, service, bound, machine.Inactive)
+			if exit := k.Property(t, service, "ExecMainStatus"); exit != "75" {
+				t.Errorf("the launcher has ended with %s, want 75", exit)
+			}
+		},
+	},
 	"front_desk": {
 		value: false, effect: atOnce, from: "true", to: "false",
 		proof: func(t *testing.T, k *keyWalk) {

@@ -55,6 +55,9 @@ type Spec struct {
 
 	Backoff        Backoff
 	FatalExitCodes []int
+	// WaitAfterExit0 says that the next client starts the next generation when one that
+	// was ready has ended by itself with exit code 0; otherwise it starts at once.
+	WaitAfterExit0 bool
 }
 
 // Queues is what the supervisor wants of whoever holds the sockets.

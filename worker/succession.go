@@ -78,8 +78,10 @@ func (s *Supervisor) afterEnd(e event) {
 	case s.again:
 		s.start(event{})
 	case exit.Reason == ReasonIdle:
-		s.afterIdle()
-	case (exit.Reason == ReasonRestart || exit.Reason == ReasonHung) && s.failures < promptRestarts:
+		s.rest(s.spec.IdleStop > 0)
+	case exit.Reason == ReasonRestart && s.flashes < mostFlashes:
+		s.rest(s.spec.WaitAfterExit0)
+	case exit.Reason == ReasonHung && s.failures < promptRestarts:
 		s.failures++
 		s.start(event{})
 	case exit.Reason == ReasonUnready:
@@ -138,9 +140,16 @@ func (s *Supervisor) promote(event) {
 // jitter spreads each backoff by this part of it to either side.
 const jitter = 0.2
 
-// promptRestarts is how many failures in a row still leave a worker that ends
-// with exit code 0 its restart without backoff: it asked for one.
+// promptRestarts is how many failures in a row still leave a worker that hung its
+// restart without backoff: it has served until then.
 const promptRestarts = 3
+
+// A worker that serves and ends with exit code 0 has done what it wanted to, unless
+// that is mostFlashes times in a row within defaultFlash of being ready.
+const (
+	defaultFlash = time.Second
+	mostFlashes  = 3
+)
 
 // enter changes the state; after limit, if it is not 0, timeUp comes.
 func (s *Supervisor) enter(phase phase, limit time.Duration) {
@@ -167,12 +176,12 @@ func (s *Supervisor) wait() {
 	})
 }
 
-// afterIdle is what follows a generation that nobody needed: nothing, until the
-// next client comes.
-func (s *Supervisor) afterIdle() {
+// rest is what follows a generation that was not to go on: where it may be so, nothing
+// until the next client comes.
+func (s *Supervisor) rest(may bool) {
 	queued, err := s.spec.Queues.Queued()
 	switch {
-	case err != nil || queued > 0 || s.spec.IdleStop == 0:
+	case err != nil || queued > 0 || !may:
 		// Somebody has come meanwhile, or it is to run although nobody comes.
 		s.start(event{})
 	case s.options.ExitIdle:
@@ -271,6 +280,11 @@ func (s *Supervisor) finish(event) {
 
 func (s *Supervisor) record(exit Exit) {
 	s.last = &exit
+	if exit.Reason != ReasonRestart || exit.Lived-exit.ReadyAfter >= cmp.Or(s.options.flash, defaultFlash) {
+		s.flashes = 0
+	} else {
+		s.flashes++
+	}
 	s.options.Ended(exit)
 	told := []any{
 		"generation", exit.Generation, "exit", exit.String(), "reason", exit.Reason,

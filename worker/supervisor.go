@@ -26,7 +26,7 @@ type Options struct {
 	// AtOnce starts the first generation without waiting for a client.
 	AtOnce bool
 	// ExitIdle says what follows when a worker was stopped because nobody needed it
-	// (Spec.IdleStop) and nobody waits: Run returns, and somebody else has to
+	// (Spec.IdleStop, Spec.WaitAfterExit0) and nobody waits: Run returns, and somebody else has to
 	// start everything again for the next client. Otherwise the supervisor waits
 	// for that itself.
 	ExitIdle bool
@@ -52,6 +52,7 @@ type Options struct {
 	answerTimeout   time.Duration // 0: defaultAnswerTimeout
 	relistenTimeout time.Duration // 0: defaultRelistenTimeout
 	clashTimeout    time.Duration // 0: defaultClashTimeout
+	flash           time.Duration // 0: defaultFlash
 }
 
 // Supervisor runs one generation of the worker after the other.
@@ -77,6 +78,7 @@ type Supervisor struct {
 	again    bool        // the next generation starts when the present one has ended
 	backoff  *backoff.ExponentialBackOff
 	failures int
+	flashes  int // generations in a row that ended by themselves as soon as they were ready
 	last     *Exit
 	problem  string
 	rolled   int    // edition of the spec that was rolled back
@@ -243,7 +245,7 @@ func (s *Supervisor) take(r request) {
 		return
 	}
 	s.waiters = append(s.waiters, r.reply)
-	s.failures = 0
+	s.failures, s.flashes = 0, 0
 	s.problem = ""
 	s.backoff.Reset()
 	s.handle(event{kind: restartAsked, reason: reason})

@@ -422,12 +422,13 @@ func TestApplyWhileBackingOff(t *testing.T) {
 func TestWorkerRestartsItself(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve"))
+	r.options.flash = 1
 	r.run()
-	for generation := 1; generation <= promptRestarts; generation++ {
+	for generation := 1; generation <= 2*mostFlashes; generation++ {
 		r.await(Ready)
 		r.exit(0)
 		if s := r.await(Starting); s.Generation != generation+1 || s.LastExit.Reason != ReasonRestart || s.LastExit.Code != 0 ||
-			!strings.Contains(s.LastExit.Detail, "the worker itself asked") {
+			s.Failures != 0 || !strings.Contains(s.LastExit.Detail, "the worker itself asked") {
 			t.Errorf("after exit code 0: %+v, %+v", s, s.LastExit)
 		}
 	}
@@ -435,9 +436,71 @@ func TestWorkerRestartsItself(t *testing.T) {
 	if slices.Contains(r.states(), BackingOff) {
 		t.Errorf("states: %v", r.states())
 	}
+}
+
+// TestFlashes: one that ends as soon as it is ready, again and again, serves nobody.
+func TestFlashes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.options.flash = time.Hour
+	r.spec.Backoff.Min = time.Millisecond
+	r.spec.Backoff.Max = time.Millisecond
+	r.run()
+	for range mostFlashes - 1 {
+		r.await(Ready)
+		r.exit(0)
+	}
+	r.await(Ready)
+	if slices.Contains(r.states(), BackingOff) {
+		t.Errorf("states: %v", r.states())
+	}
+	for failures := 1; failures <= 2; failures++ {
+		r.exit(0)
+		if s := r.await(BackingOff); s.Failures != failures || !strings.Contains(s.Problem, "exit code 0") {
+			t.Errorf("after too many: %+v", s)
+		}
+		r.await(Ready)
+	}
+	// Somebody who asks begins anew.
+	r.want(r.outcome(r.supervisor.Restart(false)))
+	r.await(Ready)
 	r.exit(0)
-	if s := r.await(BackingOff); s.Failures != promptRestarts+1 || !strings.Contains(s.Problem, "exit code 0") {
-		t.Errorf("after too many: %+v", s)
+	r.await(Ready)
+	if s := r.all(); s[len(s)-1].Failures != 0 {
+		t.Errorf("after a restart: %+v", s[len(s)-1])
+	}
+}
+
+// TestWaitAfterExit0: a worker that ends by itself when nobody needs it is followed by the next client.
+func TestWaitAfterExit0(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.spec.WaitAfterExit0, r.options.flash = true, 1
+	r.run()
+	for generation := 1; generation <= 2; generation++ {
+		r.await(Ready)
+		r.exit(0)
+		if s := r.await(Waiting); s.Generation != generation || s.PID != 0 || s.Failures != 0 || s.Problem != "" {
+			t.Errorf("waiting as %+v", s)
+		}
+		r.wantAnswer("/", fmt.Sprintf("generation %d", generation+1))
+	}
+	// Another exit code is a failure.
+	r.exit(3)
+	r.await(BackingOff)
+}
+
+// TestWaitAfterExit0Exits: with somebody else who starts everything again, Run returns.
+func TestWaitAfterExit0Exits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.spec.WaitAfterExit0, r.options.ExitIdle = true, true
+	r.run()
+	r.await(Ready)
+	r.exit(0)
+	r.awaitEnd()
+	if r.why != ReasonIdle {
+		t.Errorf("Run returned %q, want %q", r.why, ReasonIdle)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/doctor"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/units"
@@ -38,7 +39,7 @@ func newConfigCheckCommand() *cobra.Command {
 		Long: `Validates FILE, with --system or --user that of the installed service, else the one that "gateway run" would read,
 and prints every mistake with its line. Then it asks the running launcher what the file would change if it were saved
 now, key by key; the launcher's environment counts (GATEWAY_LOG_LEVEL and so on). Nothing is changed. Without a launcher
-that answers the file is validated only. Exit status: 0 valid; 1 not valid or not readable, or a file that the running
+that answers the file is validated only. A warning is for what is no mistake and hardly wanted. Exit status: 0 valid; 1 not valid or not readable, or a file that the running
 launcher would reject, because of an address in use for instance.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -83,6 +84,12 @@ func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 	}
 	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: valid\n", name); err != nil {
 		return err
+	}
+	// What this process cannot read as the launcher does has been told, or is a variable of the one's alone.
+	if cfg, err := config.Parse(question.Path, question.Content); err == nil {
+		for _, doubt := range doctor.Doubts(cfg) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s: warning: %s\n", cfg.Source[doubt.Key], doubt.Key, doubt.Sentence)
+		}
 	}
 	if alone != nil {
 		fmt.Fprintf(cmd.ErrOrStderr(), "not compared with a running launcher: %v\n", alone)

@@ -80,6 +80,7 @@ type Restart struct {
 	BackoffMax     time.Duration `mapstructure:"backoff_max"`
 	ResetAfter     time.Duration `mapstructure:"reset_after"`
 	FatalExitCodes []int         `mapstructure:"fatal_exit_codes"`
+	AfterExit0     string        `mapstructure:"after_exit_0"` // AfterExit0Start or AfterExit0Wait
 }
 
 // Alarm says who is told when clients are not served.
@@ -115,6 +116,10 @@ const (
 	// ModeExclusive is the restart mode in which the old generation is gone before the next one starts.
 	ModeExclusive = "exclusive"
 
+	// What follows a generation that has served and has ended by itself with exit code 0.
+	AfterExit0Start = "start"
+	AfterExit0Wait  = "wait"
+
 	// The forms of the log.
 	FormatAuto    = "auto"
 	FormatJournal = "journal"
@@ -146,6 +151,7 @@ func Default() *Config {
 			BackoffMax:     2 * time.Minute,
 			ResetAfter:     5 * time.Minute,
 			FatalExitCodes: []int{78},
+			AfterExit0:     AfterExit0Start,
 		},
 		FrontDesk: true,
 		Alarm:     Alarm{Command: []string{}, After: time.Minute},
@@ -188,6 +194,7 @@ func (c *Config) fields() []field {
 		{"restart.backoff_max", &c.Restart.BackoffMax},
 		{"restart.reset_after", &c.Restart.ResetAfter},
 		{"restart.fatal_exit_codes", &c.Restart.FatalExitCodes},
+		{"restart.after_exit_0", &c.Restart.AfterExit0},
 		{"front_desk", &c.FrontDesk},
 		{"alarm.command", &c.Alarm.Command},
 		{"alarm.after", &c.Alarm.After},

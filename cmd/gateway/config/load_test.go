@@ -43,6 +43,7 @@ func TestLoadEverything(t *testing.T) {
 		`  backoff_max: *wait`,
 		`  reset_after: 0s`,
 		`  fatal_exit_codes: [1, 255]`,
+		`  after_exit_0: wait`,
 		`front_desk: false`,
 		`alarm: {command: [/bin/ring, "the bell"], after: 90s}`,
 		`log: {level: debug, format: json}`,
@@ -73,7 +74,7 @@ func TestLoadEverything(t *testing.T) {
 			StopTimeout: time.Second,
 		},
 		Stop:    Stop{Signal: syscall.SIGINT, Timeout: 500 * time.Millisecond},
-		Restart: Restart{Mode: ModeExclusive, BackoffMin: 10 * time.Millisecond, BackoffMax: 10 * time.Millisecond, FatalExitCodes: []int{1, 255}},
+		Restart: Restart{Mode: ModeExclusive, BackoffMin: 10 * time.Millisecond, BackoffMax: 10 * time.Millisecond, FatalExitCodes: []int{1, 255}, AfterExit0: AfterExit0Wait},
 		Alarm:   Alarm{Command: []string{"/bin/ring", "the bell"}, After: 90 * time.Second},
 		Log:     Log{Level: slog.LevelDebug, Format: FormatJSON},
 	}

@@ -37,6 +37,7 @@ func (l *loader) validate() {
 	l.checkPositive("restart.backoff_min", c.Restart.BackoffMin)
 	l.checkPositive("restart.backoff_max", c.Restart.BackoffMax)
 	l.check("restart.fatal_exit_codes", l.checkFatalExitCodes)
+	l.checkChoice("restart.after_exit_0", c.Restart.AfterExit0)
 	l.check("alarm.command", func(key string) { l.checkCommand(key, c.Alarm.Command) })
 	l.checkChoice("log.format", c.Log.Format)
 	l.checkCombinations()
@@ -50,11 +51,12 @@ func (l *loader) check(key string, rule func(key string)) {
 
 // choices are the values that a key takes, where those are words.
 var choices = map[string][]string{
-	"worker.handoff": {HandoffAuto, HandoffListenFDs, HandoffPreload, HandoffIntercept},
-	"worker.start":   {StartOnDemand, StartAtOnce},
-	"ready.probe":    {ProbeAuto, ProbeHTTP, ProbeNotify, ProbeAdopted},
-	"restart.mode":   {ModeExclusive},
-	"log.format":     {FormatAuto, FormatJournal, FormatText, FormatJSON},
+	"worker.handoff":       {HandoffAuto, HandoffListenFDs, HandoffPreload, HandoffIntercept},
+	"worker.start":         {StartOnDemand, StartAtOnce},
+	"ready.probe":          {ProbeAuto, ProbeHTTP, ProbeNotify, ProbeAdopted},
+	"restart.mode":         {ModeExclusive},
+	"restart.after_exit_0": {AfterExit0Start, AfterExit0Wait},
+	"log.format":           {FormatAuto, FormatJournal, FormatText, FormatJSON},
 }
 
 func (l *loader) checkChoice(key, got string) {

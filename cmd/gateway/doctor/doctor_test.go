@@ -345,6 +345,16 @@ var situations = []situation{
 		f.Scopes[0].Config.Node.Version = "v22.19.0"
 	}},
 	{"node-too-old", "v25.9.9", "", func(f *Facts) { f.Scopes[0].Config.Node.Version = "v25.9.9" }},
+	{"exit-0-waits", "restart.after_exit_0: OpenClaw ends with exit code 0 when it wants to be restarted", "", func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Restart.AfterExit0 = config.AfterExit0Wait
+	}},
+	{"exit-0-waits", "worker.start is at-once", "", func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Restart.AfterExit0, f.Scopes[0].Config.Loaded.Worker.Start = config.AfterExit0Wait, config.StartAtOnce
+		f.Scopes[0].Config.Loaded.Worker.Command, f.Scopes[0].Service.FileState = []string{"/bin/other"}, "enabled"
+	}},
+	{"stop-not-graceful", "stop.signal: at SIGTERM php-fpm8.2 drops the requests that it has begun: write SIGQUIT", "", func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Worker.Command = []string{"/usr/sbin/php-fpm8.2", "-F"}
+	}},
 	{"config-invalid", "has 2 mistakes; the last configuration that worked is in use", "", func(f *Facts) {
 		f.Scopes[0].Config.Loaded, f.Scopes[0].Config.Mistakes = nil, []string{"config.yaml:2: one", "config.yaml:7: two"}
 		f.Scopes[0].Launcher.Config.State = "rejected"

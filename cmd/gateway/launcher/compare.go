@@ -25,6 +25,7 @@ var effects = map[string]api.Effect{
 	"restart.backoff_max":      api.EffectNextFailure,
 	"restart.reset_after":      api.EffectNextFailure,
 	"restart.fatal_exit_codes": api.EffectNextFailure,
+	"restart.after_exit_0":     api.EffectAtOnce,
 	"front_desk":               api.EffectAtOnce,
 	"alarm.command":            api.EffectAtOnce,
 	"alarm.after":              api.EffectAtOnce,

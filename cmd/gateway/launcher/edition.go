@@ -73,7 +73,7 @@ func (a assembler) assemble(cfg *config.Config, selected listener.Set, fromFile 
 		Probe: worker.Probe(cfg.Ready.Probe), ReadyPath: cfg.Ready.Path, ReadyShown: say.URL(cfg.Ready.Path), ReadyTimeout: cfg.Ready.Timeout,
 		StopSignal: cfg.Stop.Signal, StopTimeout: cfg.Stop.Timeout,
 		Backoff:        worker.Backoff{Min: cfg.Restart.BackoffMin, Max: cfg.Restart.BackoffMax, ResetAfter: cfg.Restart.ResetAfter},
-		FatalExitCodes: cfg.Restart.FatalExitCodes, FrontDesk: cfg.FrontDesk,
+		FatalExitCodes: cfg.Restart.FatalExitCodes, WaitAfterExit0: cfg.Restart.AfterExit0 == config.AfterExit0Wait, FrontDesk: cfg.FrontDesk,
 		IdleStop: cfg.Worker.IdleStop,
 		Alive: worker.Alive{
 			Queue: cfg.Alive.Queue, Path: cfg.Alive.Path, Shown: say.URL(cfg.Alive.Path), Interval: cfg.Alive.Interval, Timeout: cfg.Alive.Timeout,

@@ -1,0 +1,78 @@
+package doctor
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/openclaw"
+)
+
+// Doubt is something in a configuration that is no mistake, and hardly what is wanted.
+type Doubt struct {
+	Key      string // where it is
+	Sentence string // what it does, and what to write instead
+}
+
+// Doubts returns all of a configuration.
+func Doubts(cfg *config.Config) []Doubt {
+	var all []Doubt
+	for _, doubt := range []func(*config.Config) *Doubt{waitsAfterExit0, abruptStop} {
+		if d := doubt(cfg); d != nil {
+			all = append(all, *d)
+		}
+	}
+	return all
+}
+
+func doubtful(doubt func(*config.Config) *Doubt) func(f *Facts, s *Scope) *Finding {
+	return func(f *Facts, s *Scope) *Finding {
+		d := doubt(s.Config.Loaded)
+		if d == nil {
+			return nil
+		}
+		return &Finding{Summary: s.line(d.Key) + ": " + d.Sentence, Evidence: map[string]any{"config": s.Config.Path}, Fix: f.edit(s)}
+	}
+}
+
+func waitsAfterExit0(cfg *config.Config) *Doubt {
+	if cfg.Restart.AfterExit0 != config.AfterExit0Wait {
+		return nil
+	}
+	switch {
+	case openclaw.Starts(cfg.Worker.Command):
+		return &Doubt{"restart.after_exit_0", "OpenClaw ends with exit code 0 when it wants to be restarted, and with wait it stays away until somebody connects: write start"}
+	case cfg.Worker.Start == config.StartAtOnce:
+		return &Doubt{"restart.after_exit_0", "worker.start is at-once, and with wait a worker that has ended by itself stays away until somebody connects: write start, or worker.start: on-demand"}
+	}
+	return nil
+}
+
+// graceful are the signals at which servers finish what they have begun, where that is another than the SIGTERM at which they
+// drop it: nginx(8), php-fpm(8), haproxy(1), lighttpd(8).
+var graceful = []struct {
+	program *regexp.Regexp
+	signal  syscall.Signal
+}{
+	{regexp.MustCompile(`^nginx$`), unix.SIGQUIT},
+	{regexp.MustCompile(`^php-fpm[0-9.]*$`), unix.SIGQUIT},
+	{regexp.MustCompile(`^haproxy$`), unix.SIGUSR1},
+	{regexp.MustCompile(`^lighttpd$`), unix.SIGINT},
+}
+
+func abruptStop(cfg *config.Config) *Doubt {
+	if len(cfg.Worker.Command) == 0 || cfg.Stop.Signal != unix.SIGTERM {
+		return nil
+	}
+	program := filepath.Base(cfg.Worker.Command[0])
+	for _, g := range graceful {
+		if g.program.MatchString(program) {
+			return &Doubt{"stop.signal", fmt.Sprintf("at SIGTERM %s drops the requests that it has begun: write %s, at which it finishes them", program, unix.SignalName(g.signal))}
+		}
+	}
+	return nil
+}
