@@ -118,3 +118,47 @@ func inNetwork(t *testing.T, m *machine.Machine, name string, arguments ...strin
 		t.Fatalf("%s %q: %v\n%s", name, arguments, err, said)
 	}
 }
+
+// TestNoIPv6: with a kernel that has no sockets of the family, for one of which systemd opens none of the unit.
+func TestNoIPv6(t *testing.T) { onBoth(t, testNoIPv6) }
+
+func testNoIPv6(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{NoIPv6: true})
+	m.WriteFile(t, configPath(m.Scope), worker("/usr/bin/python3", workersPath+"/listenfds.py"), 0o644)
+	command := m.Command(t.Context(), gatewayPath, "install", "--system", "--run-as", "root", "--now")
+	if said, err := command.CombinedOutput(); err != nil || !strings.Contains(string(said), "this kernel has no IPv6: "+ipv6+" of listen is left out of the socket unit") {
+		t.Fatalf("%v: %s", err, said)
+	}
+	check := func() {
+		t.Helper()
+		if code, body := get(t, m, ipv4, "/"); code != http.StatusOK {
+			t.Errorf("%d %s", code, body)
+		}
+		serving(t, m.Scope, 1)
+		wantStatus(t, m.Scope, 0, "ok")
+		silent(t, m.Scope)
+	}
+	check()
+
+	t.Run("installed before", func(t *testing.T) {
+		m.Systemctl(t, "stop", socket, service)
+		m.Run(t, "sed", "-i", "s/^ListenStream=.*/&\\nListenStream="+ipv6+"/", unitPath(m.Scope, socket))
+		m.Systemctl(t, "daemon-reload")
+		if _, err := m.Output("systemctl", "start", socket); err == nil {
+			t.Fatal("systemd opens the socket unit with an address that the kernel cannot have")
+		}
+		f := finds(t, m.Scope, "socket-port-taken")
+		if !strings.Contains(f.Summary, "this kernel has no IPv6, and "+ipv6+" is among them") {
+			t.Errorf("%q", f.Summary)
+		}
+		mend(t, m.Scope, f, "gateway install --system --now")
+		check()
+	})
+	t.Run("nothing else", func(t *testing.T) {
+		m.WriteFile(t, configPath(m.Scope), "listen: ['[::1]:18789']\n", 0o644)
+		_, err := m.Output(gatewayPath, "install", "--system")
+		if err == nil || !strings.Contains(err.Error(), "this kernel has no IPv6, and listen is "+ipv6+": add an IPv4 address, such as 127.0.0.1:18789") {
+			t.Errorf("%v", err)
+		}
+	})
+}

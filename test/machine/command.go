@@ -41,7 +41,11 @@ func (s *Scope) command(ctx context.Context, name string, args ...string) (cmd *
 	if s.User != "" {
 		argv = append(argv, "runuser", "-u", s.User, "--")
 	}
-	cmd = exec.CommandContext(ctx, "nsenter", append(append(argv, name), args...)...)
+	argv = append(append([]string{"nsenter"}, append(argv, name)...), args...)
+	if m.noIPv6 {
+		argv = withoutIPv6(argv)
+	}
+	cmd = exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Env = "/", s.environment()
 	if err := os.Mkdir(cgroup, 0o755); err != nil {
 		cmd.Err = err

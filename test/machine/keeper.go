@@ -22,6 +22,7 @@ const (
 	keeperRole = "machine-keeper"
 	initRole   = "machine-init"
 	dialerRole = "machine-dialer"
+	noIPv6Role = "machine-without-ipv6"
 	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
@@ -33,6 +34,7 @@ type plan struct {
 	Console     string // the terminal that becomes /dev/console
 	Users       bool
 	DisableIPv6 bool
+	NoIPv6      bool
 	Binds       map[string]string
 }
 
@@ -48,7 +50,7 @@ func init() {
 	if len(os.Args) != 3 {
 		return
 	}
-	roles := map[string]func(string) error{keeperRole: withPlan(keep), initRole: withPlan(becomeInit), dialerRole: dial}
+	roles := map[string]func(string) error{keeperRole: withPlan(keep), initRole: withPlan(becomeInit), dialerRole: dial, noIPv6Role: runWithoutIPv6}
 	run, ok := roles[os.Args[1]]
 	if !ok {
 		return

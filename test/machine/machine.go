@@ -34,6 +34,9 @@ type Options struct {
 	// DisableIPv6 leaves the machine without IPv6 addresses, as the sysctl net.ipv6.conf.all.disable_ipv6 does. (Sockets of
 	// the family can still be made; a kernel booted with ipv6.disable=1 refuses even that.)
 	DisableIPv6 bool
+	// NoIPv6 has a kernel refuse each socket of that family, with EAFNOSUPPORT. Sandboxes such as gVisor's may do so; one booted
+	// with ipv6.disable=1 has no /proc/net/if_inet6 besides.
+	NoIPv6 bool
 	// Prepare runs when the file systems are mounted and systemd has not started yet: for units enabled at boot. Files and
 	// Command work in it, systemctl only where it needs no manager ("systemctl enable").
 	Prepare func(*Machine)
@@ -45,6 +48,7 @@ type Machine struct {
 	pid      int    // of systemd, as the host counts
 	cgroup   string // the directory that is / in the machine
 	netns    *os.File
+	noIPv6   bool
 	console  *console
 	commands *atomic.Int64
 }
@@ -68,7 +72,7 @@ func Boot(t testing.TB, opts Options) *Machine {
 	if err != nil {
 		t.Fatalf("boot a machine: %v", err)
 	}
-	m := &Machine{commands: new(atomic.Int64)}
+	m := &Machine{commands: new(atomic.Int64), noIPv6: opts.NoIPv6}
 	m.Scope = &Scope{machine: m}
 	if m.console, err = openConsole(); err != nil {
 		t.Fatalf("boot a machine: %v", err)
@@ -124,7 +128,7 @@ func newPlan(opts Options) (*plan, error) {
 	if _, err := exec.LookPath("nsenter"); err != nil {
 		return nil, fmt.Errorf("%w: install util-linux", err)
 	}
-	p := &plan{Root: "/", Users: opts.Users, Binds: opts.Binds, DisableIPv6: opts.DisableIPv6}
+	p := &plan{Root: "/", Users: opts.Users, Binds: opts.Binds, DisableIPv6: opts.DisableIPv6, NoIPv6: opts.NoIPv6}
 	if opts.Root != "" {
 		p.Root = opts.Root
 	}

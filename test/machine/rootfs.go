@@ -49,6 +49,11 @@ func becomeInit(p *plan) error {
 			return fmt.Errorf("put the console on descriptor %d: %w", fd, err)
 		}
 	}
+	if p.NoIPv6 {
+		if err := forbidIPv6(); err != nil {
+			return err
+		}
+	}
 	err = unix.Exec(p.Systemd, []string{p.Systemd, "--system"}, []string{
 		"PATH=" + searchPath, "LANG=C.UTF-8", "TERM=dumb",
 		// Any value makes systemd leave alone what is the host's: systemd-detect-virt(1).

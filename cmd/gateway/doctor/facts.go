@@ -30,6 +30,7 @@ type Facts struct {
 	Systemd     int // version
 	Somaxconn   int // net.core.somaxconn, the longest queue that the kernel allows
 	Kernel      string
+	NoIPv6      bool     // the kernel has no such sockets
 	KernelLacks []string // what the launcher needs; with seccompNotify only where a handoff wants it
 
 	Unknown []Unknown

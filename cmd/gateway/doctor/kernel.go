@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -12,6 +13,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/systemd"
 )
 
 // What a kernel may lack, each with the release that brought it.
@@ -31,6 +34,8 @@ func (g *gatherer) kernel() {
 	if err := unix.Uname(&name); err == nil {
 		f.Kernel = string(name.Release[:max(0, bytes.IndexByte(name.Release[:], 0))])
 	}
+	_, lacking := systemd.Bindable([]netip.AddrPort{netip.AddrPortFrom(netip.IPv6Loopback(), 1)})
+	f.NoIPv6 = len(lacking) > 0
 	if fd, err := unix.PidfdOpen(os.Getpid(), 0); err == nil {
 		unix.Close(fd)
 	} else {

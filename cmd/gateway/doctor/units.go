@@ -82,6 +82,14 @@ func socketPortTaken(f *Facts, s *Scope) *Finding {
 	if s.Socket.ActiveState != "failed" || s.Socket.Result != resultResources {
 		return nil
 	}
+	if left := f.bindable(s.Socket.Listen); len(left) < len(s.Socket.Listen) {
+		return &Finding{
+			Summary: fmt.Sprintf("%s could not bind its addresses: this kernel has no IPv6, and %s %s among them", s.ofScope(units.Socket),
+				say.Addresses(without(s.Socket.Listen, left)), say.Are(len(s.Socket.Listen)-len(left))),
+			Evidence: map[string]any{"result": s.Socket.Result, "kernel": f.Kernel},
+			Fix:      f.install(s, f.Program, "--now"),
+		}
+	}
 	var steps, who []string
 	inTheWay := func(a netip.AddrPort) bool { return slices.ContainsFunc(s.Socket.Listen, overlaps(a)) }
 	summary := s.ofScope(units.Socket) + " could not bind its addresses"
@@ -243,7 +251,7 @@ func listenDiffers(f *Facts, s *Scope) *Finding {
 	if s.Config.Loaded == nil || !s.Socket.exists() || s.Socket.LoadState != "loaded" {
 		return nil
 	}
-	missing, extra := without(s.Config.Loaded.Listen, s.Socket.Listen), without(s.Socket.Listen, s.Config.Loaded.Listen)
+	missing, extra := without(f.bindable(s.Config.Loaded.Listen), s.Socket.Listen), without(s.Socket.Listen, s.Config.Loaded.Listen)
 	if len(missing)+len(extra) == 0 {
 		return nil
 	}
@@ -261,6 +269,11 @@ func listenDiffers(f *Facts, s *Scope) *Finding {
 		},
 		Fix: f.install(s, f.Program),
 	}
+}
+
+// bindable returns the addresses of which the kernel has sockets.
+func (f *Facts) bindable(addresses []netip.AddrPort) []netip.AddrPort {
+	return slices.DeleteFunc(slices.Clone(addresses), func(a netip.AddrPort) bool { return f.NoIPv6 && a.Addr().Is6() })
 }
 
 // without returns the addresses that are not among the others.

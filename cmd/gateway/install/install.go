@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
@@ -21,6 +22,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/read"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
@@ -150,13 +152,17 @@ func (in *Installer) prepare() (to installation, err error) {
 			return to, err
 		}
 	}
+	listen, err := in.bindable(settings.Listen)
+	if err != nil {
+		return to, err
+	}
 	params := units.Params{
 		Scope:      to.scope,
 		Executable: to.program,
 		// Always by name: a launcher that runs as somebody would prefer a configuration in that user's home.
 		Config:      to.config,
 		RunAs:       in.RunAs,
-		Listen:      settings.Listen,
+		Listen:      listen,
 		StopTimeout: settings.Stop.Timeout,
 		Hardened:    to.hardened,
 	}
@@ -174,6 +180,21 @@ func (in *Installer) prepare() (to installation, err error) {
 	}
 	to.changes, err = units.Plan(in.Root, dir, files)
 	return to, err
+}
+
+// bindable leaves out, and says, what this machine's systemd could not bind; below --root another kernel will run.
+func (in *Installer) bindable(listen []netip.AddrPort) ([]netip.AddrPort, error) {
+	if in.Root != "" {
+		return listen, nil
+	}
+	can, cannot := systemd.Bindable(listen)
+	switch {
+	case len(can) == 0:
+		return nil, fmt.Errorf("this kernel has no IPv6, and listen is %s: add an IPv4 address, such as 127.0.0.1:%d", say.Addresses(listen), listen[0].Port())
+	case len(cannot) > 0:
+		fmt.Fprintf(in.Advice, "this kernel has no IPv6: %s of listen %s left out of the socket unit\n", say.Addresses(cannot), say.Are(len(cannot)))
+	}
+	return can, nil
 }
 
 func (in *Installer) write(to installation) error {

@@ -22,7 +22,9 @@ func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []
 		return nil, nil
 	}
 	held, _ := h.current()
-	_, missing, unwanted := held.Select(cfg.Listen)
+	bindable, _ := systemd.Bindable(cfg.Listen)
+	_, missing, _ := held.Select(bindable)
+	_, _, unwanted := held.Select(cfg.Listen)
 	if len(missing) > 0 {
 		drifts = append(drifts, drift{"listen", fmt.Sprintf(
 			"listen has %s, but systemd does not hold it: %s", say.Addresses(missing), renderAgain)})

@@ -1,8 +1,11 @@
 package systemd
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Listen is where a socket unit listens for TCP: Listen= is "127.0.0.1:18789 (Stream)",
@@ -19,4 +22,24 @@ func (p Properties) Listen() []netip.AddrPort {
 		}
 	}
 	return listen
+}
+
+// Bindable returns those of the addresses for which this kernel has sockets, and those for which it has none: without IPv6
+// (ipv6.disable=1, some sandboxes) systemd leaves the line of such an address out, or refuses the whole socket unit for it.
+func Bindable(addresses []netip.AddrPort) (can, cannot []netip.AddrPort) {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	if !errors.Is(err, unix.EAFNOSUPPORT) {
+		return addresses, nil
+	}
+	for _, address := range addresses {
+		if address.Addr().Is4() {
+			can = append(can, address)
+		} else {
+			cannot = append(cannot, address)
+		}
+	}
+	return can, cannot
 }
