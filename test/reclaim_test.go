@@ -257,10 +257,7 @@ func testReclaim(t *testing.T, here place) {
 		if alive(t, m, pid) {
 			t.Errorf("pid %d lives", pid)
 		}
-		// Of a process that has ended by the time that journald reads its line, the unit of a user's manager is lost.
-		m.Run(t, "journalctl", "--sync")
-		journal := m.Run(t, "journalctl", "--quiet", "--no-pager", "--identifier=gateway", fmt.Sprintf("_UID=%d", alice.UID))
-		if !strings.Contains(journal, fmt.Sprintf("pid=%d", pid)) {
+		if journal := lastWords(t, m.As(alice)); !strings.Contains(journal, fmt.Sprintf("pid=%d", pid)) {
 			t.Errorf("the journal of %s does not tell of pid %d:\n%s", socket, pid, journal)
 		}
 		if code, _ := get(t, m, ipv6, "/healthz"); code != http.StatusOK {
