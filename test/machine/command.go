@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// commandBound ends a command of Run and Output.
-const commandBound = 2 * time.Minute
+// commandBound ends a command of Run and Output. One that waits for the start of OpenClaw takes more than two minutes on a
+// machine that is busy enough.
+const commandBound = 5 * time.Minute
 
 // enterScript runs in the machine's PID namespace and everything else of the host's. nsenter has to fork for that namespace
 // and stays behind as the parent; this way it stays behind in the test's cgroup: a process that is not in the PID namespace
