@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,9 +54,13 @@ func testConfigCheck(t *testing.T, here place) {
 	m.WriteFile(t, draft, base, 0o644)
 	m.Systemctl(t, "stop", socket, service)
 	check(t, m.Scope, draft).want(t, 0, draft+": valid", "not compared with a running launcher: there is none")
+	t.Run("without a launcher", func(t *testing.T) { checkAlone(t, m, draft) })
 	m.Systemctl(t, "start", socket)
 	get(t, m, ipv4, "/")
 	serving(t, m.Scope, 1)
+	// What cannot work is said beside what would change.
+	m.WriteFile(t, draft, worker("/no/such/program"), 0o644)
+	check(t, m.Scope, draft).want(t, 1, "error: the program of worker.command cannot be started", "worker.command (draft.yaml:2)")
 	before := gatewayStatus(t, m.Scope)
 	k := &keyWalk{Machine: m}
 	k.mark(t)
@@ -71,9 +76,9 @@ func testConfigCheck(t *testing.T, here place) {
 			[]string{"log.level from info to debug at once", "restart.backoff_max from 2m to 1m with the next failure", "the worker would go on as it is"},
 		},
 		{
-			"another worker", worker("/bin/other") + "  environment: [TOKEN=husher]\n  start: at-once\nstop: {timeout: 10s}\n", 0,
+			"another worker", worker("/bin/true") + "  environment: [TOKEN=husher]\n  start: at-once\nstop: {timeout: 10s}\n", 0,
 			[]string{
-				"worker.command from /usr/bin/python3 /usr/local/lib/workers/tells.py to /bin/other with the next generation, now",
+				"worker.command from /usr/bin/python3 /usr/local/lib/workers/tells.py to /bin/true with the next generation, now",
 				"worker.environment from TOKEN to TOKEN (edited) with the next generation",
 				"worker.start from on-demand to at-once with the next start of the launcher",
 				"the worker would be replaced by the next generation",
@@ -134,6 +139,78 @@ func testConfigCheck(t *testing.T, here place) {
 			t.Errorf("the launcher logged %s", line)
 		}
 	}
+}
+
+// checkAlone: what cannot work is known without a launcher, and nothing of it is executed.
+func checkAlone(t *testing.T, m *machine.Machine, draft string) {
+	prepare(t, m)
+	root := m.As(m.System())
+	root.Run(t, "/bin/sh", "-c", "mkdir -m 700 /opt/private && cp /bin/true /opt/private/server && echo A=1 >/opt/private/env && "+
+		"printf '#!/bin/sh\\ntouch /tmp/executed\\n' >/opt/bun && chmod 755 /opt/bun && cp /opt/bun /opt/data && chmod 644 /opt/data")
+	openclaw := func(more ...string) string {
+		return worker(append([]string{nodePath, clawEntry, "gateway", "run"}, more...)...)
+	}
+	const port = "--port=18789"
+	owned := openclaw(port) + "  environment_file: /opt/private/env\n"
+	for _, test := range []struct {
+		name, draft string
+		code        int
+		words       []string
+	}{
+		{"fine", openclaw(port, "--bind", "loopback"), 0, []string{draft + ": valid not compared with a running launcher"}},
+		{"no program", worker("/no/such/program"), 1, []string{"error: the program of worker.command cannot be started", "worker.command (draft.yaml:2)"}},
+		{"not in the PATH", worker("no-such-program"), 1, []string{"error: ", "no-such-program", "PATH"}},
+		{"not executable", worker("/opt/data"), 1, []string{"error: ", "/opt/data", "permission denied"}},
+		{"no entry", worker(nodePath, "/opt/gone/node_modules/openclaw/dist/index.js", "gateway", port), 1, []string{"error: OpenClaw's entry file", "/opt/gone"}},
+		{"no environment file", openclaw(port) + "  environment_file: /etc/gone.env\n", 1, []string{"error: worker.environment_file (draft.yaml:3) cannot be used", "/etc/gone.env"}},
+		{"one that need not be", openclaw(port) + "  environment_file: -/etc/gone.env\n", 0, []string{"valid"}},
+		{"a variable of the launcher's", openclaw(port) + "  environment_file: /etc/bad.env\n", 1, []string{"error: worker.environment_file (draft.yaml:3)", "LISTEN_FDS is set by the launcher"}},
+		{"another port", openclaw("--port", "18790"), 1, []string{"error: worker.command (draft.yaml:2) makes OpenClaw listen on port 18790", "write port 18789"}},
+		{"another port, perhaps", worker("/bin/true", "--port", "18790"), 0, []string{"warning: worker.command (draft.yaml:2) has --port 18790", draft + ": valid"}},
+		{"an address that overlaps", openclaw(port, "--bind", "lan"), 1, []string{"error: with --bind lan OpenClaw binds 0.0.0.0:18789"}},
+		{"Bun", worker("/opt/bun", clawEntry, "gateway", "run", port), 1, []string{"error: /opt/bun is Bun, which cannot inherit sockets"}},
+		{"Bun, perhaps", worker("/opt/bun", "server.ts"), 0, []string{"warning: /opt/bun is Bun", draft + ": valid"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m.WriteFile(t, draft, test.draft, 0o644)
+			got := check(t, m.Scope, draft)
+			if strings.Contains(got.err, "warning: ") != strings.HasPrefix(test.words[0], "warning: ") {
+				t.Errorf("it warns: %s", got.err)
+			}
+			got.want(t, test.code, test.words...)
+		})
+	}
+	t.Run("an old Node.js", func(t *testing.T) {
+		folder := filepath.Dir(filepath.Dir(clawEntry))
+		edit(t, m, folder+"/package.json", ">=24.16.0 <25 || >=26.1.0", ">=99.1.0")
+		m.WriteFile(t, draft, openclaw(port), 0o644)
+		check(t, m.Scope, draft).want(t, 1, "error: "+nodePath+" is Node.js 24.21.0, and OpenClaw 2026.9.6 needs >=99.1.0: name such a one in worker.command (draft.yaml:2)")
+	})
+	edit(t, m, filepath.Dir(filepath.Dir(clawEntry))+"/package.json", ">=99.1.0", ">=24.16.0 <25 || >=26.1.0")
+	t.Run("as the service's user", func(t *testing.T) {
+		private := func(code int, words ...string) {
+			t.Helper()
+			m.WriteFile(t, draft, owned, 0o644)
+			check(t, m.Scope, draft).want(t, code, words...)
+			m.WriteFile(t, draft, worker("/opt/private/server"), 0o644)
+			check(t, m.Scope, draft).want(t, code, words...)
+		}
+		if kind(m.Scope) == "user" {
+			private(1, "error: ", "/opt/private/", "permission denied")
+			return
+		}
+		private(0, "valid") // root's own
+		dropIn(t, m, "User=mallory\nEnvironment=GATEWAY_READY_TIMEOUT=4m\n")
+		private(1, "error: ", "/opt/private/", "permission denied")
+		m.Run(t, "chown", "mallory", draft)
+		check(t, m.Scope, draft, "--system").want(t, 1, "permission denied")
+		dropIn(t, m, "Environment=GATEWAY_READY_TIMEOUT=4m\n")
+		m.Run(t, "chown", "root", draft)
+	})
+	if _, err := root.Output("ls", "/tmp/executed"); err == nil {
+		t.Error("a program that a configuration names was executed")
+	}
+	m.Systemctl(t, "daemon-reload")
 }
 
 // checkWithStranger: who has no runtime directory looks for a launcher in /tmp, where mallory has been first. Nothing of the

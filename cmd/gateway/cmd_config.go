@@ -19,6 +19,7 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/doctor"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/units"
 )
@@ -37,10 +38,13 @@ func newConfigCheckCommand() *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "validate a configuration file, and say what it would change",
 		Long: `Validates FILE, with --system or --user that of the installed service, else the one that "gateway run" would read,
-and prints every mistake with its line. Then it asks the running launcher what the file would change if it were saved
-now, key by key; the launcher's environment counts (GATEWAY_LOG_LEVEL and so on). Nothing is changed. Without a launcher
-that answers the file is validated only. A warning is for what is no mistake and hardly wanted. Exit status: 0 valid; 1 not valid or not readable, or a file that the running
-launcher would reject, because of an address in use for instance.`,
+and prints every mistake with its line. Then it looks, as the service's user, whether what the file names can work on this
+machine: the program, the environment file, the port and --bind of an OpenClaw, its Node.js. It executes none of it. Last
+it asks the running launcher what the file would change if it were saved now, key by key; the launcher's environment counts
+(GATEWAY_LOG_LEVEL and so on). Nothing is changed. A warning is for what may not work, or is hardly wanted.
+
+Exit status: 0 valid, perhaps with warnings; 1 not valid or not readable, or what cannot work, or what the running launcher
+would reject, because of an address in use for instance.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return checkConfig(cmd, scope, args)
@@ -53,14 +57,17 @@ launcher would reject, because of an address in use for instance.`,
 func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 	file := namedConfig(scope, args)
 	question := api.CheckRequest{Path: file.Name()}
+	owner := -1
 	if question.Path != "" {
-		var err error
-		if question.Content, _, err = config.ReadFile(question.Path); err != nil {
+		content, info, err := config.ReadFile(question.Path)
+		if err != nil {
 			return err
 		}
+		question.Content, owner = content, read.Owner(info)
 	}
 	var answer api.CheckReply
-	t, alone := scope.running(cmd.Context(), question.Path)
+	targets := scope.Targets(cmd.Context())
+	t, alone := running(cmd.Context(), targets, question.Path)
 	if alone == nil {
 		_, alone = t.Status(cmd.Context())
 	}
@@ -77,6 +84,12 @@ func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 	} else if len(answer.Mistakes) > 0 {
 		fmt.Fprintln(cmd.ErrOrStderr(), strings.Join(answer.Mistakes, "\n"))
 		return &exitStatus{status: 1}
+	}
+	if question.Path != "" && answer.Rejected == "" {
+		about := scope.about(t, targets, question.Path)
+		if err := printJudgement(cmd, about, question, owner); err != nil {
+			return err
+		}
 	}
 	name := question.Path
 	if name == "" {
@@ -102,6 +115,41 @@ func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 		return fmt.Errorf("the running launcher (pid %d) would reject it: %s", answer.PID, answer.Rejected)
 	}
 	return printCheck(cmd.OutOrStdout(), answer, t)
+}
+
+// printJudgement says what cannot work, which is the exit status too, and what may not.
+func printJudgement(cmd *cobra.Command, scope units.Scope, question api.CheckRequest, owner int) error {
+	findings, unknown := doctor.Judge(cmd.Context(), scope, question.Path, question.Content, owner)
+	var failed error
+	for _, finding := range findings {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", finding.Severity, say.Printable(finding.Summary))
+		if finding.Severity == doctor.Error {
+			failed = &exitStatus{status: 1}
+		}
+	}
+	for _, u := range unknown {
+		fmt.Fprintf(cmd.ErrOrStderr(), "not looked at: %s\n", say.Printable(u.What))
+	}
+	return failed
+}
+
+// about is the scope that a file is for: what was asked for, that of the launcher which was found, of the only units, or of
+// the system where it is its file. Otherwise whoever asks would run it.
+func (f scopeFlags) about(t client.Target, targets []client.Target, path string) units.Scope {
+	switch {
+	case f.System:
+		return units.System
+	case f.User:
+		return units.User
+	case t.Scope != "":
+		return t.Scope
+	case len(targets) == 1:
+		return targets[0].Scope
+	case sameFile(installedConfig(units.System), path):
+		return units.System
+	default:
+		return client.Nowhere().Scope
+	}
 }
 
 func printCheck(out io.Writer, a api.CheckReply, t client.Target) error {
@@ -188,8 +236,8 @@ func printMistakes(cmd *cobra.Command, err error) error {
 // running returns the launcher that the file at path is to be compared with: the
 // only one, or the one whose configuration it is. The error says why there is
 // none.
-func (f scopeFlags) running(ctx context.Context, path string) (client.Target, error) {
-	answering := slices.DeleteFunc(f.Targets(ctx), func(t client.Target) bool { return !t.Answers() })
+func running(ctx context.Context, targets []client.Target, path string) (client.Target, error) {
+	answering := slices.DeleteFunc(slices.Clone(targets), func(t client.Target) bool { return !t.Answers() })
 	switch len(answering) {
 	case 0:
 		if err := client.None(ctx); errors.Is(err, client.ErrStranger) {

@@ -16,7 +16,7 @@ func TestCommandLine(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	good, bad := filepath.Join(t.TempDir(), "good.yaml"), filepath.Join(t.TempDir(), "bad.yaml")
 	for path, content := range map[string]string{
-		good: "worker:\n  environment: [TOKEN=hush]\n  command: [server, --token=hush]\nready: {path: 'http://u:hush@127.0.0.1/x?k=hush'}\n", bad: "worker:\n  comand: [x]\nready: {timeout: 5, path: 'ws://u:hush@host'}\n",
+		good: "worker:\n  environment: [TOKEN=hush]\n  command: [sh, --token=hush]\nready: {path: 'http://u:hush@127.0.0.1/x?k=hush'}\n", bad: "worker:\n  comand: [x]\nready: {timeout: 5, path: 'ws://u:hush@host'}\n",
 	} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -41,7 +41,7 @@ func TestCommandLine(t *testing.T) {
 		{"valid", []string{"config", "check", "--user", good}, 0, []string{good + ": valid"}, []string{"not compared with a running launcher: there is none"}},
 		{"every mistake", []string{"config", "check", bad}, 1, nil, []string{bad + ":2: ", "did you mean worker.command", bad + ":3: ", "ready.timeout"}},
 		{"missing file", []string{"config", "check", "/no/such.yaml"}, 1, nil, []string{"/no/such.yaml"}},
-		{"values", []string{"config", "show", good}, 0, []string{"ready.timeout", "5m", "default", good + ":2", "TOKEN", "server --token=***", "http://u:xxxxx@127.0.0.1/x"}, nil},
+		{"values", []string{"config", "show", good}, 0, []string{"ready.timeout", "5m", "default", good + ":2", "TOKEN", "sh --token=***", "http://u:xxxxx@127.0.0.1/x"}, nil},
 		{"a name for an address", []string{"reclaim", "localhost:18789"}, 64, nil, []string{`"localhost:18789" is no address`, "127.0.0.1:18789 or [::1]:18789"}},
 		{"no address", []string{"reclaim", "127.0.0.1"}, 64, nil, []string{`"127.0.0.1" is no address`}},
 		{"no port", []string{"reclaim", "127.0.0.1:0"}, 64, nil, []string{`"127.0.0.1:0" is no address`}},

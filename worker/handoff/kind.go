@@ -37,7 +37,7 @@ func Choose(asked Kind, path string, argv []string) (Kind, error) {
 	case Intercept:
 		return "", ErrIntercept
 	case Auto:
-		node, err := runsNode(path, argv)
+		node, err := runs(nodeName, path, argv)
 		if err != nil {
 			return "", err
 		}
@@ -51,13 +51,23 @@ func Choose(asked Kind, path string, argv []string) (Kind, error) {
 }
 
 // Distributions call it node, nodejs or node-24.
-var nodeName = regexp.MustCompile(`^node(js)?(-?[0-9.]+)?$`)
+var (
+	nodeName = regexp.MustCompile(`^node(js)?(-?[0-9.]+)?$`)
+	bunName  = regexp.MustCompile(`^bunx?(-?[0-9.]+)?$`)
+)
 
-func runsNode(path string, argv []string) (bool, error) {
+// Bun reports whether the program at path is Bun or a script for it: it cannot inherit a socket (oven-sh/bun 33578).
+func Bun(path string, argv []string) bool {
+	bun, err := runs(bunName, path, argv)
+	return err == nil && bun
+}
+
+// runs reports whether the program at path has such a name, or is a script for one that has.
+func runs(program *regexp.Regexp, path string, argv []string) (bool, error) {
 	if filepath.Base(path) == "env" {
 		for _, argument := range argv[1:] {
 			if !strings.HasPrefix(argument, "-") && !strings.Contains(argument, "=") {
-				return nodeName.MatchString(filepath.Base(argument)), nil
+				return program.MatchString(filepath.Base(argument)), nil
 			}
 		}
 		return false, nil
@@ -66,7 +76,7 @@ func runsNode(path string, argv []string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("examine the worker's program: %w", err)
 	}
-	if nodeName.MatchString(filepath.Base(path)) || nodeName.MatchString(filepath.Base(target)) {
+	if program.MatchString(filepath.Base(path)) || program.MatchString(filepath.Base(target)) {
 		return true, nil
 	}
 	interpreter, err := shebang(target)
@@ -74,7 +84,7 @@ func runsNode(path string, argv []string) (bool, error) {
 		return false, fmt.Errorf("examine the worker's program: %w", err)
 	}
 	return slices.ContainsFunc(strings.Fields(interpreter), func(word string) bool {
-		return nodeName.MatchString(filepath.Base(word))
+		return program.MatchString(filepath.Base(word))
 	}), nil
 }
 

@@ -154,3 +154,36 @@ func chooseAsAnybody(path string) (code int) {
 	fmt.Println(kind)
 	return 0
 }
+
+func TestBun(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	program := func(name, content string) string {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	link := filepath.Join(folder, "runtime")
+	if err := os.Symlink(program("bun", "ELF"), link); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		argv []string
+		want bool
+	}{
+		{[]string{filepath.Join(folder, "bun"), "server.ts"}, true},
+		{[]string{link, "server.ts"}, true},
+		{[]string{program("bun-1.3", "ELF")}, true},
+		{[]string{program("start", "#!/usr/bin/env bun\n")}, true},
+		{[]string{"/usr/bin/env", "A=1", "bun", "server.ts"}, true},
+		{[]string{program("bundle", "ELF")}, false},
+		{[]string{program("node", "ELF"), "bun"}, false},
+		{[]string{filepath.Join(folder, "gone")}, false},
+	} {
+		if got := handoff.Bun(test.argv[0], test.argv); got != test.want {
+			t.Errorf("%q: %v", test.argv, got)
+		}
+	}
+}

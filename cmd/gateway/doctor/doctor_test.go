@@ -341,6 +341,20 @@ var situations = []situation{
 		f.Scopes[0].Launcher.Worker.Hung, f.Scopes[0].Worker.Stopped = &api.Hung{By: "queue"}, true
 	}},
 	{"worker-program-missing", "is not there", "", func(f *Facts) { f.Scopes[0].Config.Missing = "/usr/bin/node is not there" }},
+	{"worker-other-port", "worker.command (config.yaml:2) has --port 9999, and listen has 127.0.0.1:18789 and [::1]:18789: if that is the port on which it listens", "", func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Worker.Command = []string{"/usr/bin/server", "--port=9999"}
+		f.Scopes[0].Launcher = nil
+	}},
+	{"worker-runs-bun", "/usr/bin/bun is Bun, which cannot inherit sockets: name Node.js in worker.command (config.yaml:2)", "", func(f *Facts) {
+		f.Scopes[0].Config.Bun, f.Scopes[0].Launcher.Worker.State = "/usr/bin/bun", "starting"
+	}},
+	{"worker-runs-bun", "unless it starts something else", "", func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Worker.Command = []string{"/usr/bin/bun", "server.js"}
+		f.Scopes[0].Config.Bun, f.Scopes[0].Launcher = "/usr/bin/bun", nil
+	}},
+	{"environment-unreadable", "worker.environment_file cannot be used: open /etc/x.env: permission denied", "", func(f *Facts) {
+		f.Scopes[0].Config.Environment = "open /etc/x.env: permission denied"
+	}},
 	{"node-too-old", "/usr/bin/node is Node.js v22.19.0, and OpenClaw 2026.9.6 needs >=24.16.0 <25 || >=26.1.0", "", func(f *Facts) {
 		f.Scopes[0].Config.Node.Version = "v22.19.0"
 	}},

@@ -131,6 +131,8 @@ func (u *Unit) runsLauncher() bool {
 // Config is the configuration file of a scope.
 type Config struct {
 	Path string // "" where there is none
+	// Draft is what is to be judged in its place; nil: what is in it.
+	Draft []byte
 	// Others says who else than root can change the system's, or put another file in its place; nil: nobody.
 	Others   *read.OthersError
 	Loaded   *config.Config // nil where it is wrong or could not be read
@@ -141,6 +143,9 @@ type Config struct {
 	Node    Node
 	// Missing is why the program of worker.command cannot be started.
 	Missing string
+	Bun     string // that program where it is Bun
+	// Environment is why worker.environment_file cannot be used.
+	Environment string
 }
 
 // Exposed is a file with secrets that everybody can read.

@@ -1,6 +1,10 @@
 package doctor
 
-import "openclaw-gateway/cmd/gateway/api"
+import (
+	"cmp"
+
+	"openclaw-gateway/cmd/gateway/api"
+)
 
 // Severity says how bad a finding is.
 type Severity string
@@ -67,6 +71,8 @@ var Kinds = []Kind{
 	{"worker-restarting", Error, "the worker fails again and again", each((*Scope).answers, workerRestarting)},
 	{"worker-hung", Error, "the worker was ready and does not serve", each((*Scope).answers, workerHung)},
 	{"worker-program-missing", Error, "the program of worker.command is not there", each((*Scope).configured, programMissing)},
+	{"worker-runs-bun", Error, "the worker is run by Bun, which cannot inherit sockets", each((*Scope).configured, workerRunsBun)},
+	{"environment-unreadable", Error, "worker.environment_file cannot be read by the service's user, or has a mistake", each((*Scope).configured, environmentUnreadable)},
 	{"node-too-old", Error, "Node.js is none that this OpenClaw runs on", each((*Scope).configured, nodeTooOld)},
 	{"exit-0-waits", Warning, "a worker that is always needed waits for a client after exit code 0", each((*Scope).configured, doubtful(waitsAfterExit0))},
 	{"stop-not-graceful", Warning, "the worker drops the requests that it has begun at stop.signal", each((*Scope).configured, doubtful(abruptStop))},
@@ -113,7 +119,8 @@ func Examine(facts *Facts) []Finding {
 	findings := []Finding{}
 	for _, kind := range Kinds {
 		for _, finding := range kind.check(facts) {
-			if finding.ID, finding.Severity = kind.ID, kind.Severity; finding.theirs {
+			finding.ID, finding.Severity = kind.ID, cmp.Or(finding.Severity, kind.Severity)
+			if finding.theirs {
 				finding.Severity = Warning
 			}
 			findings = append(findings, finding)

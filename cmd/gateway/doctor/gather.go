@@ -281,7 +281,10 @@ func elsewhere(ctx context.Context, l *api.Status) []netip.AddrPort {
 // configuration reads the file of a scope, and looks at what it names.
 func (g *gatherer) configuration(s *Scope) {
 	c := &s.Config
-	c.Path = configPath(s)
+	draft := c.Draft
+	if c.Draft = nil; draft == nil {
+		c.Path = configPath(s)
+	}
 	if c.Path == "" {
 		return
 	}
@@ -290,7 +293,13 @@ func (g *gatherer) configuration(s *Scope) {
 	}
 	// One after the other: a user can have one take 60 MiB.
 	g.loading.Lock()
-	loaded, err := config.Load(c.Path, s.owners()...)
+	var loaded *config.Config
+	var err error
+	if draft == nil {
+		loaded, err = config.Load(c.Path, s.owners()...)
+	} else {
+		loaded, err = config.Parse(c.Path, draft)
+	}
 	if loaded != nil {
 		loaded.Content = nil
 	}

@@ -35,8 +35,12 @@ func (g *gatherer) exposed(s *Scope) {
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != s.reader() {
 		return // as it should be
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, read.ErrLink), errors.Is(err, read.ErrOwner): // the launcher reads what its user can
 		g.unknown("worker.environment_file of %s: %v", c.Path, err)
+		return
+	case err != nil:
+		c.Environment = err.Error()
 		return
 	}
 	for _, path := range paths {
@@ -109,6 +113,10 @@ func (g *gatherer) program(s *Scope) {
 		c.Missing = fmt.Sprintf("the program of worker.command cannot be started: %v", err)
 		return
 	}
+	if handoff.Bun(found, spec.Command) {
+		c.Bun = found
+		return
+	}
 	entry := openclaw.Entry(spec.Command)
 	if entry == "" || !openclaw.Starts(spec.Command) {
 		return
@@ -119,7 +127,7 @@ func (g *gatherer) program(s *Scope) {
 		}
 		entry, err = handoff.Lookup(spec.Command[0], directory, environ)
 	} else if kind, err := handoff.Choose(handoff.Auto, found, spec.Command); err != nil || kind != handoff.Preload {
-		return // Bun
+		return // a wrapper of that name
 	}
 	if !filepath.IsAbs(entry) {
 		entry = filepath.Join(directory, entry)

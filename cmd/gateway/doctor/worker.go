@@ -66,7 +66,17 @@ func workerOtherPort(f *Facts, s *Scope) *Finding {
 	}
 	worker := s.Config.Loaded.Worker
 	port, byOption := portOf(worker.Command, worker.Environment)
-	if port != 0 && openclaw.Starts(worker.Command) && !same(uint16(port)) {
+	openClaw := openclaw.Starts(worker.Command)
+	if byOption && port != 0 && !openClaw && !same(uint16(port)) && !s.serves() {
+		return &Finding{
+			Severity: Warning,
+			Summary: fmt.Sprintf("%s has --port %d, and listen has %s: if that is the port on which it listens, write %d there",
+				s.line("worker.command"), port, say.Addresses(listen), listen[0].Port()),
+			Evidence: map[string]any{"port": port, "listen": say.Addresses(listen), "config": s.Config.Path},
+			Fix:      f.edit(s),
+		}
+	}
+	if port != 0 && openClaw && !same(uint16(port)) {
 		key := "worker.environment"
 		if byOption {
 			key = "worker.command"
@@ -182,6 +192,38 @@ func programMissing(f *Facts, s *Scope) *Finding {
 		Fix:      f.edit(s),
 	}
 }
+
+func workerRunsBun(f *Facts, s *Scope) *Finding {
+	if s.Config.Bun == "" || s.serves() {
+		return nil
+	}
+	finding := Finding{
+		Summary: fmt.Sprintf("%s is Bun, which cannot inherit sockets: unless it starts something else that takes them, name Node.js in %s",
+			s.Config.Bun, s.line("worker.command")),
+		Evidence: map[string]any{"program": s.Config.Bun, "config": s.Config.Path},
+		Fix:      f.edit(s),
+		Severity: Warning,
+	}
+	if openclaw.Starts(s.Config.Loaded.Worker.Command) {
+		finding.Severity = Error
+		finding.Summary = fmt.Sprintf("%s is Bun, which cannot inherit sockets: name Node.js in %s", s.Config.Bun, s.line("worker.command"))
+	}
+	return &finding
+}
+
+func environmentUnreadable(f *Facts, s *Scope) *Finding {
+	if s.Config.Environment == "" {
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("%s cannot be used: %s", s.line("worker.environment_file"), s.Config.Environment),
+		Evidence: map[string]any{"file": s.Config.Loaded.Worker.EnvironmentFile, "config": s.Config.Path},
+		Fix:      f.edit(s),
+	}
+}
+
+// serves reports whether a launcher says that its worker serves.
+func (s *Scope) serves() bool { return s.Launcher != nil && s.Launcher.Worker.State == api.StateReady }
 
 func nodeTooOld(f *Facts, s *Scope) *Finding {
 	node := s.Config.Node
