@@ -22,9 +22,12 @@ func Chosen(root, dir string) (Choice, error) {
 	return ChosenIn(texts[Service]), nil
 }
 
+// Ours reports whether a unit with this text was written by this program.
+func Ours(text []byte) bool { return bytes.HasPrefix(text, []byte(marker)) }
+
 // ChosenIn is [Chosen] for the text of a service; of one that is not ours it returns nothing.
 func ChosenIn(text []byte) (chosen Choice) {
-	if !bytes.HasPrefix(text, []byte(marker)) {
+	if !Ours(text) {
 		return chosen
 	}
 	for line := range strings.Lines(string(text)) {

@@ -149,7 +149,7 @@ func readOurs(dir *os.Root, path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if !bytes.HasPrefix(text, []byte(marker)) {
+	if !Ours(text) {
 		return nil, fmt.Errorf("%s was %w (OpenClaw's own unit has the same name): stop it, remove it with \"openclaw gateway uninstall\" if it is OpenClaw's or else move it away, then run this again",
 			path, ErrForeign)
 	}

@@ -39,25 +39,30 @@ var walls = []wall{
 		"cmd/gateway/launcher",
 		[]string{
 			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/config/...", "cmd/gateway/systemd", "cmd/gateway/logging",
-			"cmd/gateway/peer", "cmd/gateway/read", "units", "listener/...", "worker/...",
+			"cmd/gateway/dropins", "cmd/gateway/peer", "cmd/gateway/read", "units", "listener/...", "worker/...",
 		},
 		"the daemon answers about itself from memory, and starts no tool",
 	},
 	{"cmd/gateway/openclaw", []string{"cmd/gateway/read", "worker/proctree"}, "how an OpenClaw gateway is told from outside does not depend on who asks"},
 	{
+		"cmd/gateway/dropins",
+		[]string{"cmd/gateway/openclaw", "cmd/gateway/read", "cmd/gateway/say", "cmd/gateway/systemd", "units"},
+		"what systemd has made of our units is the same for whoever asks",
+	},
+	{
 		"cmd/gateway/client",
-		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/systemd", "cmd/gateway/peer", "units"},
+		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/dropins", "cmd/gateway/systemd", "cmd/gateway/peer", "units"},
 		"a tool speaks to the daemon, and never calls it",
 	},
 	{
 		"cmd/gateway/holders",
-		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/openclaw", "cmd/gateway/systemd", "units", "listener/sockdiag", "worker/proctree"},
+		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/dropins", "cmd/gateway/openclaw", "cmd/gateway/systemd", "units", "listener/sockdiag", "worker/proctree"},
 		"who has the port is found out by looking, not by asking the daemon; units has the names of ours",
 	},
 	{
 		"cmd/gateway/status",
 		[]string{
-			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/holders", "cmd/gateway/systemd", "cmd/gateway/config",
+			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/dropins", "cmd/gateway/holders", "cmd/gateway/systemd", "cmd/gateway/config",
 			"units", "listener/sockdiag", "worker/proctree",
 		},
 		"a tool asks the daemon and the kernel, and never calls the daemon",
@@ -66,7 +71,7 @@ var walls = []wall{
 		"cmd/gateway/doctor",
 		[]string{
 			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/holders", "cmd/gateway/openclaw", "cmd/gateway/systemd",
-			"cmd/gateway/asuser", "cmd/gateway/config", "cmd/gateway/read", "units", "listener/sockdiag", "worker/proctree", "worker/handoff",
+			"cmd/gateway/asuser", "cmd/gateway/config", "cmd/gateway/dropins", "cmd/gateway/read", "units", "listener/sockdiag", "worker/proctree", "worker/handoff",
 		},
 		"a tool asks the daemon and the kernel, and never calls the daemon",
 	},
@@ -80,7 +85,7 @@ var walls = []wall{
 	},
 	{
 		"cmd/gateway/install",
-		[]string{"cmd/gateway/say", "cmd/gateway/config", "cmd/gateway/read", "cmd/gateway/systemd", "units"},
+		[]string{"cmd/gateway/say", "cmd/gateway/config", "cmd/gateway/dropins", "cmd/gateway/read", "cmd/gateway/systemd", "units"},
 		"it writes files for a daemon that need not run",
 	},
 	{"cmd/gateway/hello", nil, "a worker knows no more of the launcher than any other"},

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -52,7 +54,9 @@ type Target struct {
 	UID     int    // whose launcher is meant in a user's scope; 0: the caller's own
 	Unit    api.Unit
 	// Installed says that the manager knows the unit.
-	Installed   bool
+	Installed bool
+	// Overrides are what drop-ins change in our units.
+	Overrides   []dropins.Override
 	SocketState string // ActiveState of the socket unit
 	// Unasked says why the manager, which is there, did not tell any of this.
 	Unasked error
@@ -119,7 +123,7 @@ func NewTarget(ctx context.Context, scope units.Scope) Target {
 	ctx, cancel := context.WithTimeout(ctx, ManagerLimit)
 	defer cancel()
 	found, err := systemd.Of(scope).Show(ctx, []string{units.Service, units.Socket},
-		"LoadState", "ActiveState", "SubState", "MainPID", "StatusText", "NRestarts", "ExecMainCode", "ExecMainStatus", "Result", "Listen")
+		append([]string{"SubState", "MainPID", "StatusText", "NRestarts", "ExecMainCode", "ExecMainStatus", "Result"}, dropins.Properties...)...)
 	if err == nil && len(found) != 2 {
 		err = fmt.Errorf("%d answers instead of 2", len(found))
 	}
@@ -130,7 +134,8 @@ func NewTarget(ctx context.Context, scope units.Scope) Target {
 		return t
 	}
 	service, socket := found[0], found[1]
-	t.Installed = service["LoadState"] == "loaded"
+	t.Installed = !slices.Contains([]string{"", "not-found", "masked"}, service["LoadState"])
+	t.Overrides = dropins.In(found)
 	t.Unit.ActiveState, t.Unit.MainPID = service["ActiveState"], service.Int("MainPID")
 	t.Says = service["StatusText"]
 	switch {

@@ -121,6 +121,7 @@ func (g *gatherer) as(ctx context.Context, s *Scope, what step) {
 	switch what {
 	case unitsStep:
 		s.Socket, s.Sockets, s.Service, s.OpenClaw = got.Scope.Socket, got.Scope.Sockets, got.Scope.Service, got.Scope.OpenClaw
+		s.Overrides = got.Scope.Overrides
 		s.SessionsOnly = got.Scope.SessionsOnly
 		if pid := s.Service.MainPID; pid != 0 && !isOf(pid, uid) {
 			s.Service.MainPID = 0

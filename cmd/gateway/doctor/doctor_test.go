@@ -12,6 +12,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
@@ -202,6 +203,13 @@ var situations = []situation{
 		closed(f, "active", "success")
 		f.Scopes[0].Service = Unit{Name: units.Service, LoadState: "loaded", FileState: "disabled", Path: "/x/openclaw-gateway.service"}
 		f.Scopes[0].OpenClaw = []Unit{f.Scopes[0].Service}
+	}},
+	{"unit-overridden", "/x.d/x.conf for openclaw-gateway of the system scope: RestartSec=60: clients wait; Accept=yes: nobody is served; the command takes", "sed -i.bak -E 's/^[[:space:]]*(RestartSec|Accept)[[:space:]]*=/#&/' /x.d/x.conf && systemctl daemon-reload && systemctl restart openclaw-gateway.socket", func(f *Facts) {
+		s := closed(f, "failed", "resources")
+		over := dropins.Override{Unit: units.Service, Setting: "RestartSec", Names: []string{"RestartSec"}, Line: "RestartSec=60", Does: "clients wait", Files: []string{"/x.d/x.conf"}, Folder: "/x.d"}
+		s.Overrides = append(s.Overrides, over)
+		over.Unit, over.Setting, over.Names, over.Line, over.Does, over.Broken, over.Restart = units.Socket, "Accept", []string{"Accept"}, "Accept=yes", "nobody is served", true, true
+		s.Overrides = append(s.Overrides, over)
 	}},
 	{"socket-not-enabled", "is disabled: after a boot nobody opens the port", "systemctl enable --now openclaw-gateway.socket", func(f *Facts) {
 		f.Scopes[0].Socket.FileState = "disabled"

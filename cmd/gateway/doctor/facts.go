@@ -7,8 +7,8 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/holders"
-	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -49,6 +49,8 @@ type Scope struct {
 	Manager systemd.Manager
 
 	Socket, Service Unit
+	// Overrides are what drop-ins change in these two.
+	Overrides []dropins.Override
 	// Replaceable says who else than root can replace the program that the system's service names; nil: nobody.
 	Replaceable *read.OthersError
 	OpenClaw    []Unit // services that start OpenClaw without the launcher
@@ -92,6 +94,7 @@ type Unit struct {
 	SubState    string
 	Result      string
 	Path        string // FragmentPath
+	Ours        bool   // of our own two: "gateway install" has written it
 	Reload      bool   // NeedDaemonReload
 
 	// Of a service.
@@ -125,7 +128,7 @@ func (u *Unit) wants() bool {
 // runsLauncher reports whether a service runs "gateway run", in the way of our own
 // unit or in that of OpenClaw's install --wrapper.
 func (u *Unit) runsLauncher() bool {
-	return u.exists() && len(u.Argv) > 1 && (u.Argv[1] == "run" || u.Argv[1] == "gateway") && !openclaw.Starts(u.Argv)
+	return u.exists() && dropins.RunsLauncher(u.Argv)
 }
 
 // Config is the configuration file of a scope.

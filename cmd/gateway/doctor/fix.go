@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -62,7 +63,11 @@ func (f *Facts) reinstall(s *Scope) string {
 		program = filepath.Join(filepath.Dir(f.Executable), "gateway")
 		steps = append(steps, say.Shell("install", "-m", "755", f.Executable, program))
 	}
-	return then(append(steps, f.install(s, program), restart)...)
+	steps = append(steps, f.install(s, program))
+	if over := s.overridden("ExecStart"); len(over) > 0 {
+		steps = append(steps, f.mend(s, dropins.Lasting(over)))
+	}
+	return then(append(steps, restart)...)
 }
 
 // edit opens the configuration, as the user whose it is; what has to be changed there stands in the sentence.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -38,12 +39,14 @@ func (g *gatherer) units(ctx context.Context, s *Scope) {
 	}
 	names := append([]string{units.Socket, units.Service}, perhaps...)
 	all, err := s.Manager.Show(ctx, append(names, "*.socket"),
-		"Id", "LoadState", "UnitFileState", "ActiveState", "SubState", "Result", "FragmentPath", "NeedDaemonReload",
-		"MainPID", "ExecMainStatus", "NRestarts", "ControlGroup", "Delegate", "User", "ExecStart", "Environment", "Listen", "Backlog")
+		append([]string{
+			"UnitFileState", "SubState", "Result", "NeedDaemonReload", "MainPID", "ExecMainStatus", "NRestarts", "ControlGroup", "Environment",
+		}, dropins.Properties...)...)
 	if err != nil {
 		g.unknown("the units of the %s scope were not looked at: %v", s.Name, err)
 		return
 	}
+	s.Overrides = dropins.In(all[:2], s.owners()...)
 	for _, properties := range all {
 		unit := newUnit(properties)
 		switch {
@@ -53,6 +56,8 @@ func (g *gatherer) units(ctx context.Context, s *Scope) {
 			s.Sockets = append(s.Sockets, unit)
 		default:
 			if unit.Name == units.Service {
+				text, _, err := read.File(unit.Path, read.UnitLimit, s.owners()...)
+				unit.Ours = err == nil && units.Ours(text)
 				s.Service = unit
 				if s.Name == units.System && unit.runsLauncher() {
 					s.Replaceable = othersOf(unit.Argv[0])

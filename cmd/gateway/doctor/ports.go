@@ -7,6 +7,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -226,6 +227,9 @@ func openclawUnit(f *Facts) []Finding {
 		for _, unit := range s.OpenClaw {
 			// Of the service's name, it is what our own socket would start.
 			triggered := unit.Name == units.Service && s.Socket.exists()
+			if triggered && unit.Ours {
+				continue // a drop-in has it start OpenClaw, which is a finding of its own
+			}
 			// With a port of its own, as another profile has, it is nobody's rival.
 			elsewhere := unit.Port != 0 && !slices.ContainsFunc(wanted, func(a netip.AddrPort) bool { return int(a.Port()) == unit.Port })
 			if !triggered && (elsewhere || !unit.enabled() && !unit.running()) {
@@ -236,7 +240,11 @@ func openclawUnit(f *Facts) []Finding {
 			case triggered:
 				// "gateway install" leaves alone what it has not written.
 				move := s.Manager.As(f.UID, "mv", unit.Path, unit.Path+".bak")
-				fix = then(fix, move, f.install(s, f.Program, "--now"))
+				steps := []string{fix, move}
+				if len(s.Overrides) > 0 {
+					steps = append(steps, f.mend(s, dropins.Lasting(s.Overrides)))
+				}
+				fix = then(append(steps, f.install(s, f.Program, "--now"))...)
 			case slices.Contains([]string{"transient", "static", "generated"}, unit.FileState): // none can be disabled
 				fix = f.systemctl(s.Manager, "stop", unit.Name)
 			}

@@ -9,11 +9,53 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/units"
 )
+
+// overridden returns what drop-ins change, of those settings alone where some are named.
+func (s *Scope) overridden(settings ...string) []dropins.Override {
+	return slices.DeleteFunc(slices.Clone(s.Overrides), func(o dropins.Override) bool { return len(settings) > 0 && !slices.Contains(settings, o.Setting) })
+}
+
+// unusable reports whether it follows from a drop-in alone that a unit has failed: no command does anything about it that leaves
+// that as it is.
+func (s *Scope) unusable(unit string) bool {
+	return slices.ContainsFunc(s.overridden(), func(o dropins.Override) bool {
+		return o.Broken || o.Unit == unit && slices.Contains([]string{"Type", "User"}, o.Setting)
+	})
+}
+
+func (f *Facts) mend(s *Scope, all []dropins.Override) string {
+	return dropins.Mend(s.Manager, f.UID, all)
+}
+
+func unitOverridden(f *Facts, s *Scope) *Finding {
+	all := s.overridden()
+	if len(all) == 0 {
+		return nil
+	}
+	finding := &Finding{Evidence: map[string]any{}, Fix: f.mend(s, all), Severity: Warning}
+	var does, files []string
+	for _, o := range all {
+		does = append(does, o.Line+": "+o.Does)
+		for _, file := range o.Files {
+			if !slices.Contains(files, file) {
+				files = append(files, file)
+			}
+		}
+		if o.Broken {
+			finding.Severity = Error
+		}
+	}
+	finding.Summary = fmt.Sprintf("%s for %s: %s; the command takes that out, and leaves the rest of it", say.List(files),
+		s.ofScope("openclaw-gateway"), strings.Join(does, "; "))
+	finding.Evidence["files"], finding.Evidence["lines"] = files, does
+	return finding
+}
 
 func socketNotEnabled(f *Facts, s *Scope) *Finding {
 	if s.Socket.enabled() {
@@ -79,7 +121,7 @@ func (f *Facts) resetAndStart(s *Scope, reset ...string) string {
 }
 
 func socketPortTaken(f *Facts, s *Scope) *Finding {
-	if s.Socket.ActiveState != "failed" || s.Socket.Result != resultResources {
+	if s.Socket.ActiveState != "failed" || s.Socket.Result != resultResources || s.unusable(units.Socket) {
 		return nil
 	}
 	if left := f.bindable(s.Socket.Listen); len(left) < len(s.Socket.Listen) {
@@ -186,14 +228,14 @@ func socketFailed(f *Facts) []Finding {
 }
 
 func socketFailedOtherwise(f *Facts, s *Scope) (summary, fix string) {
-	if slices.Contains([]string{resultResources, resultStartLimit, resultServiceStartLimit, resultTriggerLimit}, s.Socket.Result) {
+	if slices.Contains([]string{resultResources, resultStartLimit, resultServiceStartLimit, resultTriggerLimit}, s.Socket.Result) || s.unusable(units.Socket) {
 		return "", ""
 	}
 	return fmt.Sprintf("%s has failed (%s): clients are refused", s.ofScope(units.Socket), s.Socket.Result), f.resetAndStart(s, units.Socket)
 }
 
 func socketNotLoaded(f *Facts, s *Scope) *Finding {
-	if slices.Contains([]string{"", "not-found", "loaded", "masked"}, s.Socket.LoadState) {
+	if slices.Contains([]string{"", "not-found", "loaded", "masked"}, s.Socket.LoadState) || s.unusable(units.Socket) {
 		return nil
 	}
 	return &Finding{
@@ -220,7 +262,7 @@ func addressNotOpen(f *Facts, s *Scope) *Finding {
 
 func serviceFailed(f *Facts, s *Scope) *Finding {
 	service := &s.Service
-	if service.ActiveState != "failed" && service.SubState != "auto-restart" {
+	if service.ActiveState != "failed" && service.SubState != "auto-restart" || s.unusable(units.Service) {
 		return nil
 	}
 	finding := Finding{
@@ -248,7 +290,7 @@ func serviceFailed(f *Facts, s *Scope) *Finding {
 }
 
 func listenDiffers(f *Facts, s *Scope) *Finding {
-	if s.Config.Loaded == nil || !s.Socket.exists() || s.Socket.LoadState != "loaded" {
+	if s.Config.Loaded == nil || !s.Socket.exists() || s.Socket.LoadState != "loaded" || len(s.overridden("ListenStream")) > 0 {
 		return nil
 	}
 	missing, extra := without(f.bindable(s.Config.Loaded.Listen), s.Socket.Listen), without(s.Socket.Listen, s.Config.Loaded.Listen)
@@ -282,7 +324,8 @@ func without(addresses, others []netip.AddrPort) []netip.AddrPort {
 }
 
 func unitChanged(f *Facts, s *Scope) *Finding {
-	if !s.Socket.Reload && !s.Service.Reload {
+	// Of a unit that it does not load systemd says so for ever.
+	if !s.Socket.Reload && !s.Service.Reload || s.unusable(units.Service) {
 		return nil
 	}
 	return &Finding{
@@ -399,12 +442,11 @@ func programReplaceable(f *Facts, s *Scope) *Finding {
 
 func noDelegation(f *Facts, s *Scope) *Finding {
 	inUnit := s.Service.Cgroup != "" && s.Worker.Cgroup == s.Service.Cgroup
-	if !s.Service.runsLauncher() || s.Service.Delegate && !inUnit {
+	if !s.Service.runsLauncher() || s.Service.Delegate && !inUnit || len(s.overridden("Delegate", "ProtectControlGroups")) > 0 {
 		return nil
 	}
 	return &Finding{
-		Summary: fmt.Sprintf("%s may not make control groups: what a generation leaves is found by descent only; "+
-			"if the command does not help, a drop-in says Delegate=no, which `%s` shows", s.ofScope(units.Service), f.systemctl(s.Manager, "cat", units.Service)),
+		Summary:  s.ofScope(units.Service) + " may not make control groups: what a generation leaves is found by descent only",
 		Evidence: map[string]any{"delegate": s.Service.Delegate, "worker_cgroup": s.Worker.Cgroup},
 		Fix:      f.reinstall(s),
 	}

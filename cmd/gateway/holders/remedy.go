@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 )
@@ -92,6 +93,9 @@ func (h Holder) end(by Asker) Remedy {
 	switch {
 	case h.RunBy.Container != nil && h.RunBy.Unit == "":
 		return h.RunBy.Container.remedy(h, by)
+	case slices.ContainsFunc(h.RunBy.Overrides, func(o dropins.Override) bool { return o.Broken }):
+		// To stop it would leave the socket, whose next client starts it again.
+		return Remedy{dropins.Mend(h.RunBy.Manager, by.UID, h.RunBy.Overrides), "has the unit start the launcher instead"}
 	case h.RunBy.Unit == "":
 		// And not kill(1): it proves that the process is still there and still the one, holds the address, and has ended.
 		return Remedy{h.reclaim(by, "--force"), "ends it" + h.alsoServes(", and with it what it serves on ", "")}

@@ -3,6 +3,7 @@ package holders
 import (
 	"context"
 	"net/netip"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
@@ -28,6 +30,8 @@ type RunBy struct {
 	Enabled bool
 	// Ours says that it is one of the units that "gateway install" writes.
 	Ours bool
+	// Overrides are what drop-ins change in our units, so that ours runs something else.
+	Overrides []dropins.Override
 	// Container is the container that it is in; nil for none.
 	Container *Container
 	// Besides is where else it serves, or a socket unit listens: what would be stopped with it.
@@ -153,6 +157,11 @@ func (l *look) unit(ctx context.Context, manager systemd.Manager, name string) R
 	properties, err := manager.Unit(ctx, name, "UnitFileState", "TriggeredBy")
 	if err != nil {
 		return r
+	}
+	if r.Ours && (!manager.User || manager.UID == os.Geteuid()) {
+		if ours, err := manager.Show(ctx, []string{units.Socket, units.Service}, dropins.Properties...); err == nil {
+			r.Overrides = dropins.In(ours)
+		}
 	}
 	r.Enabled = properties["UnitFileState"] == "enabled"
 	for trigger := range strings.FieldsSeq(properties["TriggeredBy"]) {

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -88,6 +89,7 @@ func (in *Installer) Install(ctx context.Context) error {
 		return err
 	}
 	in.noteEffects(to, active)
+	in.noteOverrides(ctx, to.scope)
 	in.noteLinger(to.scope)
 	if to.hello && in.Root == "" {
 		fmt.Fprintf(in.Advice, "clients will meet the built-in hello server, until worker.command in %s says what to run\n", in.below(to.config))
@@ -610,6 +612,25 @@ func (in *Installer) noteEffects(to installation, active activeUnits) {
 			fmt.Fprintf(in.Advice, "the running launcher goes on as it was started until %q; its socket stays open meanwhile, and clients wait\n",
 				systemd.Of(to.scope).Own("restart", units.Service))
 		}
+	}
+}
+
+// noteOverrides says what drop-ins make of the units that were written.
+func (in *Installer) noteOverrides(ctx context.Context, scope units.Scope) {
+	if in.Root != "" {
+		return
+	}
+	manager := systemd.Of(scope)
+	found, err := manager.Show(ctx, []string{units.Socket, units.Service}, dropins.Properties...)
+	if err != nil {
+		return // it is only advice
+	}
+	all := dropins.In(found)
+	for _, o := range all {
+		fmt.Fprintln(in.Advice, o)
+	}
+	if len(all) > 0 {
+		fmt.Fprintf(in.Advice, "take that out with: %s\n", dropins.Mend(manager, in.EUID(), all))
 	}
 }
 

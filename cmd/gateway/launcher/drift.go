@@ -7,6 +7,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -25,17 +26,17 @@ func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []
 	bindable, _ := systemd.Bindable(cfg.Listen)
 	_, missing, _ := held.Select(bindable)
 	_, _, unwanted := held.Select(cfg.Listen)
-	if len(missing) > 0 {
-		drifts = append(drifts, drift{"listen", fmt.Sprintf(
-			"listen has %s, but systemd does not hold it: %s", say.Addresses(missing), renderAgain)})
-	}
-	if len(unwanted) > 0 {
-		drifts = append(drifts, drift{"listen", fmt.Sprintf(
-			"systemd holds %s, which is not in listen and is not handed to the worker: %s", say.Addresses(unwanted), renderAgain)})
-	}
 	needed := units.NeededStopLimit(cfg.Stop.Timeout)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
+	if len(missing) > 0 {
+		drifts = append(drifts, drift{"listen", fmt.Sprintf(
+			"listen has %s, but systemd does not hold it: %s", say.Addresses(missing), h.mend(ctx, "ListenStream"))})
+	}
+	if len(unwanted) > 0 {
+		drifts = append(drifts, drift{"listen", fmt.Sprintf(
+			"systemd holds %s, which is not in listen and is not handed to the worker: %s", say.Addresses(unwanted), h.mend(ctx, "ListenStream"))})
+	}
 	granted, err := systemd.Of(h.scope()).StopLimit(ctx)
 	if err != nil {
 		h.log.Debug("cannot compare stop.timeout with the unit", "error", err)
@@ -44,9 +45,26 @@ func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []
 	if granted < needed {
 		drifts = append(drifts, drift{"stop.timeout", fmt.Sprintf(
 			"stop.timeout is %s, but systemd kills the service after %s (TimeoutStopSec), and %s are needed: %s",
-			cfg.Stop.Timeout, granted, needed, renderAgain)})
+			cfg.Stop.Timeout, granted, needed, h.mend(ctx, "TimeoutStopSec"))})
 	}
 	return drifts, nil
+}
+
+// mend says what to run so that a setting of the units is what a configuration asks for.
+func (h *heldSockets) mend(ctx context.Context, setting string) string {
+	if h.kind != api.FromSystemd {
+		return renderAgain
+	}
+	found, err := systemd.Of(h.scope()).Show(ctx, []string{units.Socket, units.Service}, dropins.Properties...)
+	if err != nil {
+		return renderAgain
+	}
+	for _, o := range dropins.In(found) {
+		if o.Setting == setting {
+			return fmt.Sprintf("%s says so, a drop-in: `gateway doctor` has the command that takes that out", say.List(o.Files))
+		}
+	}
+	return renderAgain
 }
 
 // How long systemd may take to say what stop.timeout is compared with: when a

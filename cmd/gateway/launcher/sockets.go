@@ -122,8 +122,10 @@ func (h *heldSockets) claim(edition int, listen []netip.AddrPort) (listener.Set,
 		}
 	}
 	if len(selected) == 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), driftAgainLimit)
+		defer cancel()
 		return nil, fmt.Errorf("listen is %s, but %s holds %s: %s",
-			say.Addresses(listen), h.kind, say.Addresses(h.sockets.Addresses()), renderAgain)
+			say.Addresses(listen), h.kind, say.Addresses(h.sockets.Addresses()), h.mend(ctx, "ListenStream"))
 	}
 	h.claims[edition] = selected
 	return selected, nil

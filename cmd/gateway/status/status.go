@@ -17,6 +17,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -117,6 +118,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 	if s.Launcher.Holder == api.FromSystemd {
 		manager, _ = systemd.Of(t.Scope).PID() // 0 where there is none
 	}
+	s.addOverrides(t)
 	s.look(ctx, addresses, manager)
 	s.lookForEdit(ctx)
 	s.SetVerdict()
@@ -171,9 +173,28 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 		manager, _ = systemd.Of(t.Scope).PID() // 0 where there is none
 		s.Launcher.Holder = api.FromSystemd
 	}
+	if s.addOverrides(t) && s.Verdict != api.VerdictDown {
+		s.Verdict = api.VerdictDegraded
+	}
 	s.look(ctx, addresses, manager)
 	compareSockets(ctx, t, &s, addresses)
 	return s
+}
+
+// addOverrides says what drop-ins change in our units, and reports whether nobody is served because of it.
+func (s *View) addOverrides(t client.Target) (broken bool) {
+	if s.Launcher.Holder == api.FromItself {
+		return false
+	}
+	for _, o := range t.Overrides {
+		sentence := fmt.Sprintf("%s: `%s` takes that out", o, dropins.Mend(systemd.Of(t.Scope), os.Geteuid(), []dropins.Override{o}))
+		if o.Broken {
+			broken, s.Problems = true, slices.Insert(s.Problems, 0, sentence)
+		} else {
+			s.Notes = append(s.Notes, sentence)
+		}
+	}
+	return broken
 }
 
 // restartingOf is for a launcher that has ended and that systemd starts again, perhaps

@@ -1,0 +1,142 @@
+package dropins
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/units"
+)
+
+// place makes the units of a scope with drop-ins, and returns what a manager says that has merged nothing of them yet.
+func place(t *testing.T, dropIns map[string]string) (folder string, socket, service systemd.Properties) {
+	t.Helper()
+	folder = t.TempDir()
+	write := func(name, content string) string {
+		path := filepath.Join(folder, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const ours = "# Written by \"gateway install\"\n"
+	socket = systemd.Properties{
+		"Id": units.Socket, "LoadState": "loaded", "ActiveState": "active", "Listen": "127.0.0.1:18789 (Stream)\n[::1]:18789 (Stream)", "Accept": "no", "Backlog": "4096",
+		"StartLimitIntervalUSec": "0", "StartLimitBurst": "5",
+		"FragmentPath": write("etc/"+units.Socket, ours+"[Socket]\nListenStream=127.0.0.1:18789\nListenStream=[::1]:18789\nBacklog=4096\n"),
+	}
+	service = systemd.Properties{
+		"Id": units.Service, "LoadState": "loaded", "ActiveState": "active", "Type": "notify", "Restart": "always", "RestartUSec": "100000",
+		"StartLimitIntervalUSec": "0", "StartLimitBurst": "5", "KillMode": "mixed", "TimeoutStopUSec": "303000000", "TimeoutStartUSec": "18446744073709551615",
+		"User": "claw", "DynamicUser": "no", "Delegate": "yes", "ProtectControlGroups": "no", "ExecStart": "/x/gateway\nrun\n--config\n/etc/c.yaml",
+		"FragmentPath": write("etc/"+units.Service, ours+"[Service]\nUser=claw\nExecStart=/x/gateway run --config \"/etc/c.yaml\"\nTimeoutStopSec=303\n"),
+	}
+	for name, content := range dropIns {
+		path := write(name, content)
+		for _, unit := range []systemd.Properties{socket, service} {
+			if strings.Contains(name, unit["Id"]+".d/") {
+				unit["DropInPaths"] = strings.TrimPrefix(unit["DropInPaths"]+"\n"+path, "\n")
+			}
+		}
+	}
+	return folder, socket, service
+}
+
+// TestIn: what a drop-in changes is named if it does harm, with its line, and what does none is not.
+func TestIn(t *testing.T) {
+	t.Parallel()
+	const service, socket = units.Service, units.Socket
+	for _, test := range []struct {
+		unit, dropIn string
+		change       systemd.Properties
+		want         string // a part of each sentence, "" for none
+		broken       bool
+	}{
+		{service, "[Service]\nEnvironment=A=1\n", nil, "", false},
+		{service, "[Service]\nExecStart=\nExecStart=/usr/bin/node /x/openclaw/dist/index.js gateway --token hunter2\n", systemd.Properties{"ExecStart": "/usr/bin/node\n/x/openclaw/dist/index.js\ngateway\n--token\nhunter2"}, "ExecStart= in FILE, a drop-in of openclaw-gateway.service: it starts /usr/bin/node /x/openclaw/dist/index.js gateway --token *** without the launcher", true},
+		{service, "[Service]\nExecStart=\nExecStart=/x/gateway run --config /etc/c.yaml\n", nil, "", false},
+		{service, "[Service]\nExecStart=\nExecStart=/y/gateway run\n", systemd.Properties{"ExecStart": "/y/gateway\nrun"}, "it starts /y/gateway run, whatever \"gateway install\" writes", false},
+		{service, "[Service]\nExecStart=/bin/true\n", systemd.Properties{"LoadState": "bad-setting"}, "systemd does not load openclaw-gateway.service with it (bad-setting)", true},
+		{service, "[Service]\nType=simple\n", systemd.Properties{"Type": "simple"}, "Type=simple in FILE", false},
+		{service, "[Service]\nRestart=no\n", systemd.Properties{"Restart": "no"}, "does not come back", false},
+		{service, "[Service]\nRestartSec = 60\n", systemd.Properties{"RestartUSec": "60000000"}, "RestartSec=60 in FILE, a drop-in of openclaw-gateway.service: when the launcher has ended, clients wait for 1m0s", false},
+		{service, "[Service]\nRestartSec=0\n", systemd.Properties{"RestartUSec": "0"}, "", false},
+		{service, "[Unit]\nStartLimitBurst=5\nStartLimitIntervalSec=60\n", systemd.Properties{"StartLimitIntervalUSec": "60000000"}, "after 5 starts within 1m0s systemd gives up", false},
+		{service, "[Unit]\nStartLimitBurst=5\n", nil, "", false},
+		{service, "[Service]\nKillMode=process\n", systemd.Properties{"KillMode": "process"}, "lives on", false},
+		{service, "[Service]\nKillMode=control-group\n", systemd.Properties{"KillMode": "control-group"}, "every process of the worker at once", false},
+		{service, "[Service]\nTimeoutStopSec=30\n", systemd.Properties{"TimeoutStopUSec": "30000000"}, "a stop kills the worker after 30s", false},
+		{service, "[Service]\nTimeoutSec=30\n", systemd.Properties{"TimeoutStopUSec": "30000000", "TimeoutStartUSec": "30000000"}, "a stop kills the worker after 30s|a worker that needs longer than 30s to start", false},
+		{service, "[Service]\nTimeoutStopSec=600\n", systemd.Properties{"TimeoutStopUSec": "600000000"}, "", false},
+		{service, "[Service]\nUser=gone\n", systemd.Properties{"User": "gone"}, "are user gone, whatever", false},
+		{service, "[Service]\nUser=claw\n", nil, "", false},
+		{service, "[Service]\nDelegate=no\n", systemd.Properties{"Delegate": "no"}, "may not make control groups", false},
+		{service, "[Service]\nProtectControlGroups=true\n", systemd.Properties{"ProtectControlGroups": "yes"}, "ProtectControlGroups=true in FILE", false},
+		{socket, "[Socket]\nListenStream=0.0.0.0:18790\n", systemd.Properties{"Listen": "127.0.0.1:18789 (Stream)\n[::1]:18789 (Stream)\n0.0.0.0:18790 (Stream)"}, "0.0.0.0:18790 is opened too", false},
+		{socket, "[Socket]\nListenStream=\nListenStream=127.0.0.1:18789\n", systemd.Properties{"Listen": "127.0.0.1:18789 (Stream)"}, "[::1]:18789 is not opened", false},
+		{socket, "[Socket]\nAccept=yes\n", systemd.Properties{"Accept": "yes"}, "a service for each client", true},
+		{socket, "[Socket]\nBacklog=20000\n", systemd.Properties{"Backlog": "20000"}, "", false},
+		{socket, "[Socket]\nBacklog=16\n", systemd.Properties{"Backlog": "16"}, "no more than 16 clients can wait", false},
+		{socket, "# Accept=yes\n[Socket]\n;Accept=yes\n", systemd.Properties{"Accept": "yes"}, "", false},
+	} {
+		file := "etc/" + test.unit + ".d/x.conf"
+		folder, socketNow, serviceNow := place(t, map[string]string{file: test.dropIn})
+		now := map[string]systemd.Properties{socket: socketNow, service: serviceNow}[test.unit]
+		for name, value := range test.change {
+			now[name] = value
+		}
+		found := In([]systemd.Properties{socketNow, serviceNow})
+		var sentences []string
+		broken := false
+		for _, o := range found {
+			sentences, broken = append(sentences, strings.ReplaceAll(o.String(), filepath.Join(folder, file), "FILE")), broken || o.Broken
+		}
+		want := strings.Split(test.want, "|")
+		if test.want == "" {
+			want = nil
+		}
+		ok := len(want) == len(sentences) && broken == test.broken
+		for i := range want {
+			ok = ok && strings.Contains(sentences[i], want[i])
+		}
+		if !ok {
+			t.Errorf("%q: %q (broken: %t), want %q", test.dropIn, sentences, broken, want)
+		}
+	}
+}
+
+// TestMend: the command takes the lines out, and nothing else, wherever the drop-in is.
+func TestMend(t *testing.T) {
+	t.Parallel()
+	const own, other = "etc/" + units.Service + ".d/x.conf", "run/" + units.Service + ".d/y.conf"
+	folder, socket, service := place(t, map[string]string{
+		own:   "[Service]\nEnvironment=A=1\nExecStart=\n ExecStart = /usr/bin/node \\\n  /x/openclaw/dist/index.js \\\n  gateway\nEnvironment=B=2\n",
+		other: "[Service]\nRestartSec=60\nEnvironment=C=3\n",
+	})
+	service["ExecStart"], service["RestartUSec"] = "/usr/bin/node\n/x/openclaw/dist/index.js\ngateway", "60000000"
+	command := Mend(systemd.Manager{}, 0, In([]systemd.Properties{socket, service}))
+	edits, restart, _ := strings.Cut(command, " && systemctl daemon-reload")
+	if restart != " && systemctl restart openclaw-gateway.service" {
+		t.Errorf("the command ends with %q", restart)
+	}
+	if output, err := exec.Command("/bin/sh", "-c", edits).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", edits, err, output)
+	}
+	for name, want := range map[string]string{
+		own:                                  "[Service]\nEnvironment=A=1\n#ExecStart=\n# ExecStart = /usr/bin/node \\\n#  /x/openclaw/dist/index.js \\\n#  gateway\nEnvironment=B=2\n",
+		own + ".bak":                         "[Service]\nEnvironment=A=1\nExecStart=\n ExecStart = /usr/bin/node \\\n  /x/openclaw/dist/index.js \\\n  gateway\nEnvironment=B=2\n",
+		other:                                "[Service]\nRestartSec=60\nEnvironment=C=3\n",
+		"etc/" + units.Service + ".d/y.conf": "[Service]\n#RestartSec=60\nEnvironment=C=3\n",
+	} {
+		content, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil || string(content) != want {
+			t.Errorf("%s is %q, %v; want %q", name, content, err, want)
+		}
+	}
+}
