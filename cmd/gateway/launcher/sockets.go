@@ -258,7 +258,7 @@ func (h *heldSockets) retainClaims(wanted func(edition int) bool) {
 	if len(unwanted) == 0 {
 		return
 	}
-	// First, so that nobody polls a descriptor that is another file's by then.
+	// First, so that nobody polls a descriptor that is another file's by then, or listens again.
 	h.set(kept)
 	if err := closeAll(unwanted); err != nil {
 		h.log.Error("cannot close a socket", "error", err)
@@ -266,9 +266,13 @@ func (h *heldSockets) retainClaims(wanted func(edition int) bool) {
 	h.log.Info("no longer listening", "address", say.Addresses(unwanted.Addresses()))
 }
 
+// closeAll closes sockets that the launcher has bound itself. A poll(2) that is under way keeps them open for a moment longer,
+// so they are shut down first: from here on clients are refused, and nobody is let in and thrown out.
 func closeAll(sockets listener.Set) error {
 	var errs []error
 	for _, socket := range sockets {
+		// It fails where a worker has done so.
+		_ = listener.Control(socket.File, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
 		errs = append(errs, socket.File.Close())
 	}
 	return errors.Join(errs...)
@@ -278,8 +282,9 @@ func closeAll(sockets listener.Set) error {
 func (h *heldSockets) relisten(ctx context.Context) {
 	for {
 		sockets, epoch := h.current()
-		watching, stop := context.WithCancel(ctx)
-		follow := context.AfterFunc(epoch, stop)
+		// Of the epoch, which ends before anything is closed: that is nothing to be mended.
+		watching, stop := context.WithCancel(epoch)
+		follow := context.AfterFunc(ctx, stop)
 		err := h.relistenUntil(watching, sockets)
 		follow()
 		stop()
