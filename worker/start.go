@@ -34,6 +34,9 @@ type birth struct {
 
 // prepare makes what the worker needs, in steps, each of which says how it is undone when one of those behind it fails.
 func (g *generation) prepare() error {
+	if g.options.MendOutput != nil {
+		g.options.MendOutput()
+	}
 	g.birth = &birth{generation: g}
 	return g.birth.do(g.birth.findPlace, g.birth.plantTree, g.birth.findProgram, g.birth.openNotify, g.birth.prepareHandoff)
 }

@@ -38,6 +38,9 @@ type Options struct {
 	Observe func(Status)
 	// Ended is called with the end of each generation, as Observe is.
 	Ended func(Exit)
+	// MendOutput sees to it that the standard output and standard error that a generation inherits lead somewhere; it is called
+	// before each. nil: they do.
+	MendOutput func()
 	// ListensOn returns the addresses on which a process and its descendants
 	// listen, to explain a worker that does not become ready.
 	ListensOn func(pid int) []netip.AddrPort

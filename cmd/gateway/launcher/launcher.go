@@ -4,11 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/logging"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/proctree"
@@ -53,9 +56,20 @@ func (l *launcher) begin(cfg *config.Config, rejected error, options worker.Opti
 		options.AtOnce, options.Good = l.editions.atOnce(), good
 		options.Observe, options.Ended = l.observe, l.reporter.history.add
 		options.ListensOn, options.OpenDesk = listensOn, l.desk.open
+		options.MendOutput = l.mendOutput
 		l.supervisor = worker.New(first, options)
 		return l.supervisor
 	})
+}
+
+// mendOutput keeps the worker from a standard output that leads nowhere.
+func (l *launcher) mendOutput() {
+	mended, err := logging.NewStreams(filepath.Base(os.Args[0]), proctree.Service(os.Getpid())).Mend()
+	if err != nil {
+		l.log.Error("what the worker says is lost: journald has been stopped", "error", err)
+	} else if mended {
+		l.log.Warn("journald has been stopped and started: the worker's output goes there by another stream")
+	}
 }
 
 // observe takes note of what the supervisor does; it must not wait for a reload,
