@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -186,7 +187,7 @@ func testEnvironment(t *testing.T, here place) {
 					t.Errorf("the worker got %s=%s", key, environment[key])
 				}
 			}
-			want := map[string]string{"A": "from the config", "B": "from the file", "GATEWAY_GENERATION": "1"}
+			want := map[string]string{"A": "from the config", "B": "from the file", "GATEWAY_GENERATION": strconv.Itoa(gatewayStatus(t, m.Scope).Worker.Generation)}
 			if name == "python" {
 				want["LISTEN_FDS"], want["LISTEN_FDNAMES"] = "2", "gateway:gateway"
 			}

@@ -55,9 +55,10 @@ func testRollback(t *testing.T, here place) {
 		})
 	}
 	t.Run("broken at the next start", func(t *testing.T) {
+		before := gatewayStatus(t, m.Scope).Worker.Generation
 		m.WriteFile(t, file, "worker: [\n", 0o644)
 		m.Systemctl(t, "restart", service)
-		if code, body := get(t, m, ipv4, "/"); code != 200 || generationOf(body) != 1 {
+		if code, body := get(t, m, ipv4, "/"); code != 200 || generationOf(body) != before+1 {
 			t.Errorf("answered %d %q, want the last good configuration's server", code, body)
 		}
 		if s := gatewayStatus(t, m.Scope); s.Config.State != "rejected" || s.Config.Error == "" || s.Verdict != "degraded" {

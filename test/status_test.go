@@ -210,7 +210,7 @@ func testStatus(t *testing.T, here place) {
 		if !errors.As(err, &exit) || exit.ExitCode() != 1 {
 			t.Errorf("%v, want exit status 1", err)
 		}
-		wantWords(t, output, "degraded: ", "this program of version v99.0.0", "`"+ctl+" restart openclaw-gateway.service` brings the new one", "generation 1")
+		wantWords(t, output, "degraded: ", "this program of version v99.0.0", "`"+ctl+" restart openclaw-gateway.service` brings the new one", "generation 3")
 	})
 	t.Run("hung", func(t *testing.T) {
 		launcher := m.Unit(t, service).MainPID
@@ -241,7 +241,7 @@ func testStatus(t *testing.T, here place) {
 		// With our own socket, in a cgroup of its own.
 		m.WriteFile(t, runPath(m.Scope, "escaped.service.d/socket.conf"), "[Service]\nSockets="+socket+"\n", 0o644)
 		squatter := squat(t, m, "escaped", "/usr/bin/python3", workersPath+"/squat.py")
-		wantStatus(t, m.Scope, 1, "foreign", fmt.Sprintf("pid %d", squatter), "`"+ctl+" stop escaped.service`", "generation 1")
+		wantStatus(t, m.Scope, 1, "foreign", fmt.Sprintf("pid %d", squatter), "`"+ctl+" stop escaped.service`", "generation 3")
 	})
 	t.Run("before the launcher is executed", func(t *testing.T) {
 		// systemd's child has the sockets, and waits for somebody to read what it is to write.
@@ -470,10 +470,10 @@ func testStatusFields(t *testing.T, m *machine.Machine) {
 			t.Error(problem)
 		}
 	}
-	// Serves as generation 1 in what follows.
+	// Another launcher, which goes on counting: its worker serves as generation 3 in what follows.
 	m.Systemctl(t, "restart", service)
 	get(t, m, ipv4, "/healthz")
-	serving(t, m.Scope, 1)
+	serving(t, m.Scope, 3)
 }
 
 // TestStatusWatch: a watcher sees each change as it comes, also the launcher's end
@@ -538,7 +538,7 @@ func testStatusWatch(t *testing.T, here place) {
 	first := launcher
 	m.Systemctl(t, "restart", service)
 	get(t, m, ipv4, "/healthz")
-	see("another launcher", func(s status) bool { return s.Verdict == "ok" && s.Launcher.PID != first && s.Worker.Generation == 1 })
+	see("another launcher", func(s status) bool { return s.Verdict == "ok" && s.Launcher.PID != first && s.Worker.Generation == 3 })
 	second := launcher
 	kill(t, m, second)
 	// Its worker, which dies with it, can answer a client for a moment longer than the watch sees it.
@@ -546,7 +546,7 @@ func testStatusWatch(t *testing.T, here place) {
 	see("its end", func(s status) bool { return s.Verdict != "ok" })
 	see("a third launcher", func(s status) bool { return s.Launcher.PID != 0 && s.Launcher.PID != second })
 	get(t, m, ipv4, "/healthz")
-	see("its worker", func(s status) bool { return s.Verdict == "ok" && s.Worker.Generation == 1 })
+	see("its worker", func(s status) bool { return s.Verdict == "ok" && s.Worker.Generation == 4 })
 	m.Run(t, gatewayPath, "stop")
 	see("nothing", func(s status) bool { return s.Verdict == "down" })
 

@@ -166,7 +166,7 @@ func testTrappedLauncher(t *testing.T, here place) {
 		lay(t, m.Scope, kind, config)
 		stop(kind)
 		get(t, m, ipv4, "/")
-		statusText(t, m.Scope, "generation 1 serves", config+" "+want)
+		statusText(t, m.Scope, " serves ", config+" "+want)
 	}
 	lay(t, m.Scope, "held", environment)
 	stop("held")

@@ -310,7 +310,7 @@ func (g *generation) end(e event) {
 func (g *generation) await() Exit {
 	pid := g.process.Pid
 	awaitExit(pid)
-	exit := Exit{Generation: g.number, Code: -1, At: time.Now(), Lived: time.Since(g.started)}
+	exit := Exit{Generation: g.number, PID: pid, Code: -1, At: time.Now(), Lived: time.Since(g.started)}
 	strays, err := g.tree.end(pid)
 	if err != nil {
 		g.options.Log.Error("cannot end everything that a generation has left", "generation", g.number, "error", err)

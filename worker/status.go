@@ -47,6 +47,7 @@ const (
 // Exit is the end of a generation.
 type Exit struct {
 	Generation int
+	PID        int            // of the main process; 0: it never ran
 	Code       int            // exit code; -1 when a signal ended it or it never ran
 	Signal     syscall.Signal // 0 when it exited
 	Reason     Reason

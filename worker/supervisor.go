@@ -33,6 +33,8 @@ type Options struct {
 	// Good is a spec that has worked before, in an earlier life of the launcher;
 	// nil: none is known.
 	Good *Spec
+	// Known is the number of the last generation of an earlier launcher; 0: none is known.
+	Known int
 	// Observe is called with each change, by the goroutine that owns the
 	// state: it must not block.
 	Observe func(Status)
@@ -113,7 +115,7 @@ func New(spec Spec, options Options) *Supervisor {
 	s := &Supervisor{
 		requests: make(chan request), done: make(chan struct{}),
 		surroundings: surroundings{options: options, events: make(chan event)},
-		log:          options.Log, spec: spec, good: options.Good, timer: time.NewTimer(0), unwatch: func() {}, why: ReasonStop,
+		log:          options.Log, spec: spec, good: options.Good, number: options.Known, timer: time.NewTimer(0), unwatch: func() {}, why: ReasonStop,
 	}
 	s.timer.Stop()
 	if options.Alone {
@@ -315,7 +317,7 @@ func (s *Supervisor) publish() {
 
 func (s *Supervisor) observe() {
 	status := Status{
-		State: s.state(), Generation: s.number, Since: s.since, Restarts: max(0, s.number-1), Failures: s.failures,
+		State: s.state(), Generation: s.number, Since: s.since, Restarts: max(0, s.number-s.options.Known-1), Failures: s.failures,
 		LastExit: s.last, NextStart: s.nextAt, Until: s.nextAt, QueueLimit: s.spec.Alive.Queue, FrontDesk: s.wantsDesk(), Problem: s.problem,
 		Edition: s.spec.Edition, RolledBack: s.rolled, RollbackReason: s.reason,
 	}

@@ -66,6 +66,7 @@ func TestAwaitClientFails(t *testing.T) {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve"))
+	r.options.Known = 40 // by an earlier launcher
 	ended := make(chan Exit, 1)
 	r.options.Ended = func(exit Exit) { ended <- exit }
 	r.run()
@@ -75,16 +76,16 @@ func TestRestart(t *testing.T) {
 	}
 	r.want(r.outcome(r.supervisor.Restart(false)))
 	second := r.await(Ready)
-	if second.Generation != 2 || second.PID == first.PID || second.Restarts != 1 || second.Failures != 0 {
+	if second.Generation != 42 || second.PID == first.PID || second.Restarts != 1 || second.Failures != 0 {
 		t.Errorf("after a restart: %+v", second)
 	}
-	if e := second.LastExit; e == nil || e.Generation != 1 || e.Reason != ReasonRestart || e.Signal != unix.SIGTERM || e.Code != -1 || e.Lived <= 0 {
+	if e := second.LastExit; e == nil || e.Generation != 41 || e.PID != first.PID || e.Reason != ReasonRestart || e.Signal != unix.SIGTERM || e.Code != -1 || e.Lived <= 0 {
 		t.Errorf("end of the first generation: %+v", e)
 	}
-	if e := <-ended; e.Generation != 1 || e.ReadyAfter != first.ReadyAfter || e.Lived < e.ReadyAfter {
+	if e := <-ended; e.Generation != 41 || e.PID != first.PID || e.ReadyAfter != first.ReadyAfter || e.Lived < e.ReadyAfter {
 		t.Errorf("told of the end as %+v, want ready after %s", e, first.ReadyAfter)
 	}
-	r.wantAnswer("/", "generation 2,")
+	r.wantAnswer("/", "generation 42,")
 }
 
 func TestRestartWhileWaiting(t *testing.T) {

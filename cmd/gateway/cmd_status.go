@@ -29,7 +29,7 @@ is-active is no substitute: it exits with 0 while the worker does not answer.
 
 --watch shows each change of the launcher, of its worker and of its configuration as it comes, and the launcher's end and
 return; Ctrl-C ends it. Clients come and go without an event: on a terminal the numbers are read again each second, elsewhere
-with the next change. --history lists the last hundred generations; the journal has more.`,
+with the next change. --history lists the last hundred generations, those of earlier launchers too; the journal has more.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if history {

@@ -84,6 +84,7 @@ func commandPage(root *cobra.Command) string {
 		"*openclaw-gateway.socket*, *openclaw-gateway.service*\n: the units that **gateway install** writes\n\n" +
 		"*$RUNTIME_DIRECTORY/control.sock*\n: the launcher's control socket, HTTP and JSON, for its own user and root\n\n" +
 		"*$STATE_DIRECTORY/last-good.yaml*\n: the last configuration whose worker became ready\n\n" +
+		"*$STATE_DIRECTORY/history.jsonl*\n: the last hundred generations, a line of JSON each\n\n" +
 		"# SEE ALSO\n\ngateway.yaml(5), systemd.socket(5), systemctl(1), journalctl(1)\n")
 	return b.String()
 }

@@ -197,7 +197,7 @@ func evilAnswers(t testing.TB, address string) map[string]string {
 			"config":{"path":EVIL,"state":EVIL,"error":EVIL}}`)
 	return map[string]string{
 		"/status": status, "/watch": strings.ReplaceAll(status, "\n", ""),
-		"/history": fill(`{"scope":EVIL,"generations":[{"generation":1,"state":EVIL,"signal":EVIL,"reason":EVIL,"detail":EVIL},{"state":EVIL,
+		"/history": fill(`{"scope":EVIL,"notes":[EVIL],"generations":[{"generation":1,"state":EVIL,"signal":EVIL,"reason":EVIL,"detail":EVIL},{"state":EVIL,
 			"ended":"2026-01-02T03:04:05Z","reason":EVIL}]}`),
 		"/check": fill(`{"rejected":"","changes":[{"key":EVIL,"from":EVIL,"to":EVIL,"effect":EVIL}],"outcome":EVIL,"in_use":EVIL}`),
 		"error":  fill(`{"error":EVIL}`),

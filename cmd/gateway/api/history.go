@@ -7,12 +7,15 @@ import "time"
 type History struct {
 	Scope       string `json:"scope"` // system, user or none
 	Generations []Life `json:"generations"`
+	// Notes say what is not known of earlier generations, and why.
+	Notes []string `json:"notes"`
 }
 
 // Life is one life of the worker.
 type Life struct {
 	Generation   int        `json:"generation"`
 	State        string     `json:"state"` // of the last one while it lives; else "ended"
+	PID          int        `json:"pid"`   // of its main process; 0: it never ran
 	Started      time.Time  `json:"started"`
 	ReadyAfterMS *int64     `json:"ready_after_ms"` // null: it was never ready
 	LivedMS      int64      `json:"lived_ms"`       // until now while it lives

@@ -10,13 +10,10 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/google/renameio/v2"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
@@ -64,15 +61,6 @@ func newAlarm(log *slog.Logger, path string) *alarm {
 		}
 	}
 	return a
-}
-
-// alarmPath is where the state of an alarm is kept for the next life of the launcher; "" where there is no state directory.
-func alarmPath() string {
-	directory, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
-	if directory == "" {
-		return ""
-	}
-	return filepath.Join(directory, "alarm")
 }
 
 // observe takes note of the worker.
@@ -175,7 +163,7 @@ func (a *alarm) keep(ringing time.Time) {
 			err = nil
 		}
 	default:
-		err = renameio.WriteFile(a.path, []byte(ringing.Format(time.RFC3339Nano)+"\n"), 0o600, renameio.WithTempDir(filepath.Dir(a.path)))
+		err = writeState(a.path, []byte(ringing.Format(time.RFC3339Nano)+"\n"))
 	}
 	if err != nil {
 		a.log.Warn("whether the alarm rings is not kept for the next start of the launcher", "error", err)

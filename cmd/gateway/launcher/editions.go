@@ -43,8 +43,7 @@ type editions struct {
 	latest, good atomic.Pointer[edition]
 	rolledBack   atomic.Int64
 
-	saving sync.WaitGroup
-	saveMu sync.Mutex // one at a time, so that the last one stays
+	goodKept keeper // of the last good one
 }
 
 // applier is the supervisor, as far as it is told of editions.
@@ -97,7 +96,7 @@ func (e *editions) first(read, kept reading) (first worker.Spec, good *worker.Sp
 // end ends what begin has started, when the supervisor has ended.
 func (e *editions) end() {
 	e.environment.follow(math.MaxInt64, "")
-	e.saving.Wait()
+	e.goodKept.wait()
 }
 
 // reload applies the configuration as it is now, and returns when the worker
@@ -271,7 +270,7 @@ func (e *editions) observe(status worker.Status) {
 	}
 	if latest := e.latest.Load(); status.State == worker.Ready && latest != nil && status.Edition == latest.spec.Edition {
 		if e.good.Swap(latest) != latest {
-			e.saving.Go(e.save)
+			e.goodKept.keep()
 		}
 	}
 	e.closeUnclaimed(status)
@@ -321,17 +320,12 @@ func (e *editions) problems() []string {
 			problems = append(problems, drift.problem)
 		}
 	}
+	e.goodKept.tell(&problems)
 	return problems
 }
 
 // save keeps the configuration whose worker has become ready last for the next life of the launcher.
-func (e *editions) save() {
-	e.saveMu.Lock()
-	defer e.saveMu.Unlock()
-	if err := saveGood(e.good.Load().cfg); err != nil {
-		e.log.Warn("the configuration that works is not kept for the next start of the launcher", "error", err)
-	}
-}
+func (e *editions) save() error { return saveGood(e.good.Load().cfg) }
 
 // readSaved reads the configuration that was kept; used says that it is the one to go on with.
 func (e *editions) readSaved(used bool) reading {
@@ -355,7 +349,7 @@ func (e *editions) prepareSaved(read reading) *edition {
 	}
 	saved, err := e.prepare(read)
 	if err != nil {
-		e.log.Warn("the last configuration that worked cannot be used any more", "path", goodPath(), "error", err)
+		e.log.Warn("the last configuration that worked cannot be used any more", "file", goodFile, "error", err)
 		return nil
 	}
 	return saved

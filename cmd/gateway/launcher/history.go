@@ -1,11 +1,20 @@
 package launcher
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
+	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/worker"
 )
@@ -13,12 +22,17 @@ import (
 // historyLength is how many ended generations are remembered.
 const historyLength = 100
 
-// history remembers how the last generations ended, for as long as the launcher
-// lives; the journal has the rest.
+// history remembers how the last generations ended, those of earlier launchers too; the journal has the rest.
 type history struct {
-	mu    sync.Mutex
-	exits []worker.Exit // the oldest first
-	hung  []hungTime    // the same
+	kept    keeper
+	earlier []api.Life // of earlier launchers, the oldest first
+	newest  int        // the number of the last of these; 0: none is known
+	notes   []string   // what is not known of them
+
+	mu      sync.Mutex
+	present worker.Status
+	exits   []worker.Exit // the oldest first
+	hung    []hungTime    // the same
 }
 
 // hungTime is a time in which a generation was ready and did not serve.
@@ -31,10 +45,12 @@ type hungTime struct {
 // hungLength is how many such times of a generation are remembered.
 const hungLength = 10
 
-// observe takes note of a worker that hangs, or does no more.
+// observe takes note of the present generation, and of one that hangs, or does no more.
 func (h *history) observe(status worker.Status) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	before := h.present
+	h.present = status
 	n := len(h.hung)
 	lasts := n > 0 && h.hung[n-1].until.IsZero()
 	switch {
@@ -45,7 +61,10 @@ func (h *history) observe(status worker.Status) {
 			h.hung = slices.Delete(h.hung, 0, 1)
 		}
 		h.hung = append(h.hung, hungTime{generation: status.Generation, Hung: *status.Hung})
+	case status.PID == 0 || status.Generation == before.Generation && status.ReadyAfter == before.ReadyAfter:
+		return // its end comes with add
 	}
+	h.kept.keep()
 }
 
 // hungTimes are those of a generation, the last hungLength of them.
@@ -66,28 +85,30 @@ func (h *history) add(exit worker.Exit) {
 		h.exits = slices.Delete(h.exits, 0, 1)
 	}
 	h.exits = append(h.exits, exit)
+	h.kept.keep()
 }
 
-// lives are the generations that have ended and, at the end, the one that was observed, if it lives.
-func (h *history) lives(observed *worker.Status) []api.Life {
+// lives are the generations that have ended and, at the end, the one that lives, if there is one.
+func (h *history) lives() []api.Life {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	lives := []api.Life{}
+	lives := slices.Clone(h.earlier)
 	for _, exit := range h.exits {
 		lives = append(lives, api.Life{
-			Generation: exit.Generation, State: "ended", Started: exit.At.Add(-exit.Lived), ReadyAfterMS: milliseconds(exit.ReadyAfter),
+			Generation: exit.Generation, State: "ended", PID: exit.PID, Started: exit.At.Add(-exit.Lived), ReadyAfterMS: milliseconds(exit.ReadyAfter),
 			LivedMS: exit.Lived.Milliseconds(), Ended: api.Moment(exit.At), Code: exit.Code, Reason: string(exit.Reason),
 			Detail: exit.Detail, Strays: len(exit.Strays), Signal: say.Signal(exit.Signal), Hung: h.hungTimes(exit.Generation),
 		})
 	}
+	lives = slices.Clone(lives[max(0, len(lives)-historyLength):]) // so that none is null in JSON
 	n := len(h.exits)
-	if observed.PID == 0 || n > 0 && h.exits[n-1].Generation >= observed.Generation {
+	if h.present.PID == 0 || n > 0 && h.exits[n-1].Generation >= h.present.Generation {
 		return lives
 	}
 	return append(lives, api.Life{
-		Generation: observed.Generation, State: observed.State.String(), Started: observed.Started,
-		ReadyAfterMS: milliseconds(observed.ReadyAfter), LivedMS: time.Since(observed.Started).Milliseconds(), Code: -1,
-		Hung: h.hungTimes(observed.Generation),
+		Generation: h.present.Generation, State: h.present.State.String(), PID: h.present.PID, Started: h.present.Started,
+		ReadyAfterMS: milliseconds(h.present.ReadyAfter), LivedMS: time.Since(h.present.Started).Milliseconds(), Code: -1,
+		Hung: h.hungTimes(h.present.Generation),
 	})
 }
 
@@ -97,4 +118,104 @@ func milliseconds(d time.Duration) *int64 {
 	}
 	n := d.Milliseconds()
 	return &n
+}
+
+// What is kept for the next launcher: a line of JSON for each generation.
+
+const (
+	historyFile = "history.jsonl"
+	// historyVersion is that of its lines. A launcher leaves out those of a later one.
+	historyVersion = 1
+	// historyLimit is how many bytes are read: more than a hundred lines have, of which the longest word is longestKept.
+	historyLimit = 1 << 20
+	longestKept  = 1 << 10
+)
+
+// line is one of the file.
+type line struct {
+	Version int `json:"version"`
+	api.Life
+}
+
+// begin takes over what earlier launchers have left, and has kept from then on what is new.
+func (h *history) begin(log *slog.Logger, changed func()) {
+	h.notes = []string{}
+	h.kept = keeper{log: log, what: "the history of the generations is", changed: changed, write: h.save}
+	path, err := stateFile(historyFile)
+	if path == "" {
+		h.kept.err = err
+		return
+	}
+	content, _, err := read.File(path, historyLimit, os.Geteuid())
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			h.notes = append(h.notes, fmt.Sprintf("the generations of earlier launchers are not known: %v", err))
+		}
+	} else {
+		h.take(content, path)
+	}
+	for _, note := range h.notes {
+		log.Warn(note)
+	}
+}
+
+// take takes over the lines of a file.
+func (h *history) take(content []byte, path string) {
+	skipped, why := 0, ""
+	skip := func(n int, reason string) {
+		if skipped++; skipped == 1 {
+			why = fmt.Sprintf("line %d %s", n, reason)
+		}
+	}
+	n := 0
+	for text := range bytes.Lines(content) {
+		n++
+		var l line
+		err := json.Unmarshal(text, &l)
+		if l.Generation > 0 && l.Generation < math.MaxInt32 {
+			h.newest = max(h.newest, l.Generation) // of a later version too
+		}
+		switch {
+		case l.Version > historyVersion:
+			skip(n, fmt.Sprintf("is of a later version of this program (%d, this one knows %d)", l.Version, historyVersion))
+		case err != nil || l.Version < 1 || l.Generation < 1 || l.Generation >= math.MaxInt32:
+			skip(n, "is torn or no entry of a history")
+		default:
+			h.earlier = append(h.earlier, over(l.Life))
+		}
+	}
+	h.earlier = h.earlier[max(0, len(h.earlier)-historyLength):]
+	if skipped > 0 {
+		h.notes = append(h.notes, fmt.Sprintf("%s of %s left out: %s", say.Count(skipped, "line"), path, why))
+	}
+}
+
+// over is what became of a generation of an earlier launcher.
+func over(life api.Life) api.Life {
+	if life.Ended == nil {
+		// The main process of a worker does not outlive its launcher.
+		now := time.Now()
+		life.State, life.Ended, life.LivedMS, life.Signal, life.Reason = "ended", &now, now.Sub(life.Started).Milliseconds(), "SIGKILL", string(worker.ReasonStop)
+		life.Detail = "its launcher was killed, or the machine went down, at this time or before"
+	}
+	return life
+}
+
+// save writes the file anew.
+func (h *history) save() error {
+	path, err := stateFile(historyFile)
+	if path == "" {
+		return err
+	}
+	var content bytes.Buffer
+	lines := json.NewEncoder(&content)
+	lines.SetEscapeHTML(false)
+	lives := h.lives()
+	for _, life := range lives[max(0, len(lives)-historyLength):] {
+		life.Detail = say.Cut(life.Detail, longestKept)
+		if err := lines.Encode(line{historyVersion, life}); err != nil {
+			return err
+		}
+	}
+	return writeState(path, content.Bytes())
 }

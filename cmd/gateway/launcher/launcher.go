@@ -36,7 +36,10 @@ func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, file
 		assembler: assembler{files: files, held: held, hello: hello}, log: log, level: level, report: l.reporter.configured,
 	}
 	l.editions.environment = environmentWatch{log: log, edited: func() { l.reloadBeside(context.Background(), true) }}
-	l.alarm = newAlarm(log, alarmPath())
+	l.editions.goodKept = keeper{log: log, what: "the configuration that works is", write: l.editions.save, changed: l.reporter.changed}
+	l.reporter.history.begin(log, l.reporter.changed)
+	ringing, _ := stateFile("alarm") // what is wrong with that is told of the other files
+	l.alarm = newAlarm(log, ringing)
 	l.alarm.settings = func() config.Alarm {
 		if current := l.editions.current(); current != nil {
 			return current.cfg.Alarm
@@ -53,7 +56,7 @@ func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, file
 // begin makes the supervisor, for the first configuration or the reason why there is none.
 func (l *launcher) begin(cfg *config.Config, rejected error, options worker.Options) {
 	l.editions.begin(cfg, rejected, func(first worker.Spec, good *worker.Spec) applier {
-		options.AtOnce, options.Good = l.editions.atOnce(), good
+		options.AtOnce, options.Good, options.Known = l.editions.atOnce(), good, l.reporter.history.newest
 		options.Observe, options.Ended = l.observe, l.reporter.history.add
 		options.ListensOn, options.OpenDesk = listensOn, l.desk.open
 		options.MendOutput = l.mendOutput

@@ -50,6 +50,9 @@ func (r *reporter) observe(status worker.Status, addresses []netip.AddrPort) {
 	r.feed.tell(&r.observed)
 }
 
+// changed has whoever watches look again.
+func (r *reporter) changed() { r.feed.tell(&r.observed) }
+
 // configured takes note of what became of the configuration file.
 func (r *reporter) configured(report configReport) {
 	// Whoever reads it may be in another directory.
@@ -105,6 +108,7 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 		s.Problems = append(s.Problems, problem)
 	}
 	r.alarm.tell(&s)
+	r.history.kept.tell(&s.Problems)
 	r.addSockets(&s, observed)
 	if address := s.Overdue(); address != "" && (observed.State == worker.Stopping || observed.State == worker.BackingOff) {
 		s.Problems = append(s.Problems, fmt.Sprintf("clients wait on %s for longer than alive.queue: generation %d is %s%s",
@@ -116,9 +120,7 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 
 // lives is the history, and the generation that lives.
 func (r *reporter) lives() api.History {
-	// First, so that a generation that ends meanwhile is not missing.
-	observed := r.observed.Load()
-	return api.History{Scope: r.held.scopeName(), Generations: r.history.lives(observed)}
+	return api.History{Scope: r.held.scopeName(), Generations: r.history.lives(), Notes: r.history.notes}
 }
 
 // watch sends a status now and at each change, until the context is done or one cannot be sent. problems is asked each time.

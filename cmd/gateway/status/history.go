@@ -41,6 +41,9 @@ func HistoryText(h api.History) string {
 			say.Duration(time.Duration(g.LivedMS)*time.Millisecond), say.Printable(end), say.Printable(reason), g.Strays)
 	}
 	_ = table.Flush()
+	for _, note := range h.Notes {
+		fmt.Fprintf(&b, "note: %s\n", say.Printable(note))
+	}
 	return b.String()
 }
 

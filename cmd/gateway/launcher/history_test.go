@@ -1,0 +1,193 @@
+package launcher
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/test/fixtures"
+	"openclaw-gateway/worker"
+)
+
+// privateDirectory is a state directory, as systemd makes it.
+func privateDirectory(t *testing.T) string {
+	t.Helper()
+	directory := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(directory, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("STATE_DIRECTORY", directory)
+	return directory
+}
+
+// TestHistoryKept: the next launcher knows the last hundred generations, also the one that died with its launcher, and goes
+// on counting.
+func TestHistoryKept(t *testing.T) {
+	directory := privateDirectory(t)
+	l, _, _ := rigControl(t)
+	hung := worker.Hung{Since: time.Now(), By: worker.ByQueue}
+	for n := 1; n <= historyLength+10; n++ {
+		status := worker.Status{State: worker.Ready, Generation: n, PID: 1000 + n, Started: time.Now(), ReadyAfter: time.Second}
+		l.observe(status)
+		status.Hung = &hung
+		l.observe(status)
+		l.reporter.history.add(worker.Exit{
+			Generation: n, PID: 1000 + n, Code: 1, Reason: worker.ReasonCrash, At: time.Now(), Detail: strings.Repeat("\x1b", 1<<14),
+			ReadyAfter: time.Second, Lived: time.Minute,
+		})
+	}
+	l.observe(worker.Status{State: worker.Starting, Generation: 200, PID: 1200, Started: time.Now()})
+	l.reporter.history.kept.wait()
+	before := l.History()
+	if info, err := os.Stat(filepath.Join(directory, historyFile)); err != nil || info.Size() > historyLimit || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v: %v", info, err)
+	}
+
+	l, _, _ = rigControl(t)
+	h := l.History()
+	if n := len(h.Generations); n != historyLength || l.reporter.history.newest != 200 || len(h.Notes) != 0 {
+		t.Fatalf("%d generations, the newest %d, %q", n, l.reporter.history.newest, h.Notes)
+	}
+	first, last := h.Generations[0], h.Generations[historyLength-1]
+	if want := before.Generations[1]; first.Generation != want.Generation || first.PID != want.PID || *first.ReadyAfterMS != 1000 || !first.Ended.Equal(*want.Ended) ||
+		len(first.Hung) != 1 || first.Hung[0].By != "queue" || first.Hung[0].Until == nil || len(first.Detail) > longestKept+len("…") {
+		t.Errorf("the oldest is %+v, was %+v", first, want)
+	}
+	if last.Generation != 200 || last.State != "ended" || last.Ended == nil || last.Signal != "SIGKILL" || last.Reason != "stop" || !strings.Contains(last.Detail, "its launcher was killed") {
+		t.Errorf("the newest is %+v", last)
+	}
+	l.observe(worker.Status{State: worker.Starting, Generation: 201, PID: 1201, Started: time.Now()})
+	if g := l.History().Generations; len(g) != historyLength+1 || g[historyLength].Generation != 201 || g[historyLength].Ended != nil {
+		t.Errorf("the newest of %d is %+v", len(g), g[len(g)-1])
+	}
+	l.reporter.history.kept.wait()
+}
+
+// TestHistoryOfOthers: what is not understood is left out with a sentence, and what it counted counts.
+func TestHistoryOfOthers(t *testing.T) {
+	good := `{"version":1,"generation":7,"ended":"2026-01-01T00:00:00Z","of a later release":{"x":1}}` + "\n"
+	for name, test := range map[string]struct {
+		content string
+		lives   int
+		newest  int
+		note    string
+	}{
+		"none":            {"", 0, 0, ""},
+		"unknown fields":  {good, 1, 7, ""},
+		"torn":            {good + `{"version":1,"generation":8,"sta`, 1, 7, "1 line of PATH left out: line 2 is torn"},
+		"a later version": {good + `{"version":2,"generation":9,"state":{"new":"form"}}` + "\n", 1, 9, "line 2 is of a later version of this program (2, this one knows 1)"},
+		"no JSON":         {"what\n\n\x00\n" + good, 1, 7, "3 lines of PATH left out: line 1 is torn"},
+		"no number":       {`{"version":1,"generation":-4}` + "\n" + `{"version":1,"generation":9223372036854775807}` + "\n", 0, 0, "2 lines"},
+		"too big":         {strings.Repeat(" ", historyLimit) + good, 0, 0, "is bigger than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(privateDirectory(t), historyFile)
+			if err := os.WriteFile(path, []byte(test.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			l, _, _ := rigControl(t)
+			h, notes := l.History(), strings.Join(l.History().Notes, "\n")
+			if len(h.Generations) != test.lives || l.reporter.history.newest != test.newest ||
+				!strings.Contains(notes, strings.ReplaceAll(test.note, "PATH", path)) || (notes == "") != (test.note == "") {
+				t.Errorf("%d generations, the newest %d, %q", len(h.Generations), l.reporter.history.newest, notes)
+			}
+		})
+	}
+}
+
+// TestNotKept: what cannot be kept is a problem until it can.
+func TestNotKept(t *testing.T) {
+	directory := privateDirectory(t)
+	if err := unix.Mount("tmpfs", directory, "tmpfs", 0, "size=16k,mode=0700"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(directory, unix.MNT_DETACH) })
+	l, _, _ := rigControl(t)
+	problem := func() string { return strings.Join(l.Status().Problems, "\n") }
+	if p := problem(); p != "" {
+		t.Errorf("a problem: %q", p)
+	}
+	ballast := filepath.Join(directory, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 1<<20), 0o600); err == nil {
+		t.Fatal("the disk takes a megabyte")
+	}
+	l.reporter.history.add(worker.Exit{Generation: 1})
+	l.reporter.history.kept.wait()
+	want := fmt.Sprintf("the history of the generations is not kept for the next start of the launcher: write %s: no space left on device: make room for %s",
+		filepath.Join(directory, historyFile), directory)
+	if p := problem(); p != want {
+		t.Errorf("the problem is %q, want %q", p, want)
+	}
+	changes, leave := l.reporter.feed.join()
+	defer leave()
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	l.Status() // which tries again, if the look before does not still
+	<-changes
+	if p := problem(); p != "" {
+		t.Errorf("there is room again, and the problem is %q", p)
+	}
+	if h, err := os.ReadFile(filepath.Join(directory, historyFile)); err != nil || !strings.Contains(string(h), `"generation":1,`) {
+		t.Errorf("%q: %v", h, err)
+	}
+}
+
+// TestStateDirectory: it is this user's alone, and not chosen by others.
+func TestStateDirectory(t *testing.T) {
+	private := privateDirectory(t)
+	open := filepath.Join(t.TempDir(), "open")
+	if err := os.Mkdir(open, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(open, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	own, others := filepath.Join(t.TempDir(), "own"), filepath.Join(open, "others")
+	for _, link := range []string{own, others} {
+		if err := os.Symlink(private, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct{ directory, want string }{
+		{private, ""},
+		{private + ":/somewhere/else", ""},
+		{own, ""},
+		{"", ""},
+		{open, "is not a directory that only uid 0 can write to"},
+		{others, "is a link that others can change"},
+		{filepath.Join(private, "none"), "no such file or directory"},
+	} {
+		t.Setenv("STATE_DIRECTORY", test.directory)
+		if _, err := stateDirectory(); (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", test.directory, err, test.want)
+		}
+	}
+	t.Setenv("STATE_DIRECTORY", private)
+	fixtures.As(t, 65534, func() {
+		if _, err := stateDirectory(); err == nil {
+			t.Error("another user's is taken")
+		}
+	})
+	// What stands there is replaced, and not followed.
+	target := filepath.Join(t.TempDir(), "target")
+	if err := os.Symlink(target, filepath.Join(private, historyFile)); err != nil {
+		t.Fatal(err)
+	}
+	l, _, _ := rigControl(t)
+	l.reporter.history.add(worker.Exit{Generation: 1})
+	l.reporter.history.kept.wait()
+	if _, err := os.Lstat(target); err == nil {
+		t.Error("a link is followed")
+	}
+	var s api.Status
+	if s = l.Status(); len(s.Problems) != 0 {
+		t.Errorf("problems: %q", s.Problems)
+	}
+}
