@@ -11,7 +11,7 @@ import (
 )
 
 // Bind listens on an address, as systemd would for the socket unit: blocking,
-// IPv6 without IPv4, the full backlog. An address in use is unix.EADDRINUSE; an
+// IPv6 without IPv4, the full backlog, keep-alive. An address in use is unix.EADDRINUSE; an
 // address that this machine does not have is unix.EADDRNOTAVAIL or, where IPv6
 // is switched off, unix.EAFNOSUPPORT.
 func Bind(address netip.AddrPort) (*Socket, error) {
@@ -50,6 +50,10 @@ func bind(address netip.AddrPort) (*os.File, error) {
 func listen(fd, family int, name unix.Sockaddr) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return os.NewSyscallError("setsockopt SO_REUSEADDR", err)
+	}
+	// What is accepted inherits it.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1); err != nil {
+		return os.NewSyscallError("setsockopt SO_KEEPALIVE", err)
 	}
 	if family == unix.AF_INET6 {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {

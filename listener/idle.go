@@ -25,7 +25,7 @@ const (
 // Who is connected is what the kernel says, whoever has accepted: a client in
 // the queue, one that says nothing for hours, one that still is being sent the
 // end of an answer. One whose host has vanished is connected until the kernel
-// gives it up, which without keep-alive is never. Connections from own addresses
+// gives it up, which without keep-alive (KeepAlive= in systemd.socket(5)) is never. Connections from own addresses
 // do not count where they were given up by now. See sockdiag.WatchClients for
 // what makes it fail.
 func (sockets Set) AwaitIdle(ctx context.Context, idle time.Duration, own []netip.AddrPort) error {

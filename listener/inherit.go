@@ -37,6 +37,9 @@ func Inherit() (sockets Set, refused []error, err error) {
 			_ = file.Close() // it may not be open at all
 			continue
 		}
+		if name := file.Name(); name != fmt.Sprintf("LISTEN_FD_%d", i+3) { // go-systemd's own
+			socket.Name = name
+		}
 		sockets = append(sockets, socket)
 	}
 	return sockets, refused, nil

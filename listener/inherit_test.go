@@ -78,9 +78,14 @@ func TestInherit(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = accepted.Close() })
 	path := t.TempDir() + "/socket"
+	names := []string{"first", "second"}
 	good := func(open ...int) inherited {
+		var given []string
+		for _, fd := range open {
+			given = append(given, append(names, "", "")[fd-3])
+		}
 		return inherited{
-			Addresses: []string{four.Address.String(), six.Address.String()}, Inodes: []uint64{four.Inode, six.Inode}, Open: open,
+			Addresses: []string{four.Address.String(), six.Address.String()}, Inodes: []uint64{four.Inode, six.Inode}, Names: given, Open: open,
 		}
 	}
 	for _, test := range []struct {

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 type inherited struct {
 	Addresses   []string
 	Inodes      []uint64
+	Names       []string
 	Refused     []string
 	Error       string
 	NoSockets   bool
@@ -54,6 +55,7 @@ func inherit(passed string) int {
 	for _, socket := range sockets {
 		found.Addresses = append(found.Addresses, socket.Address.String())
 		found.Inodes = append(found.Inodes, socket.Inode)
+		found.Names = append(found.Names, socket.Name)
 	}
 	for _, err := range refused {
 		found.Refused = append(found.Refused, err.Error())

@@ -2,6 +2,7 @@ package listener
 
 import (
 	"errors"
+	"math"
 	"net/netip"
 	"slices"
 )
@@ -41,6 +42,15 @@ func (sockets Set) Restore() error { return sockets.each((*Socket).Restore) }
 
 // Listen gives each socket the full backlog; see Socket.Listen.
 func (sockets Set) Listen() error { return sockets.each((*Socket).Listen) }
+
+// SetBacklog says how many clients may wait on each socket, from the next Restore or Listen on; 0: as many as before.
+func (sockets Set) SetBacklog(backlog int) {
+	for _, socket := range sockets {
+		if backlog > 0 {
+			socket.backlog.Store(int32(min(backlog, math.MaxInt32)))
+		}
+	}
+}
 
 // Queued returns how many clients wait to be accepted, on all sockets together.
 func (sockets Set) Queued() (int, error) {

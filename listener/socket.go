@@ -8,13 +8,14 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// Backlog is the length of the accept queue that every listening socket is
-// given, in connections; the kernel caps it at net.core.somaxconn (listen(2)).
-// The socket unit asks systemd for the same number.
+// Backlog is the length of the accept queue that a listening socket is given,
+// in connections, where nobody has asked for another one; the kernel caps it at
+// net.core.somaxconn (listen(2)). The socket unit asks systemd for the same number.
 const Backlog = 4096
 
 // Socket is one listening TCP socket.
@@ -27,9 +28,15 @@ type Socket struct {
 	// Inode identifies the socket on this machine: every process that holds
 	// it shows the same number in /proc/PID/fd.
 	Inode uint64
+	// Name is what systemd calls it (FileDescriptorName= in systemd.socket(5)); "" where it was bound here.
+	Name string
 
 	nonblocking bool
+	backlog     atomic.Int32 // 0: Backlog
 }
+
+// Backlog is how many clients may wait to be accepted, as far as the kernel lets them.
+func (s *Socket) Backlog() int { return cmp.Or(int(s.backlog.Load()), Backlog) }
 
 // newSocket verifies that file is a listening TCP socket and takes note of the
 // mode in which it came. The error says what it is instead.
@@ -80,7 +87,7 @@ func (s *Socket) Restore() error {
 
 // Listen gives the socket the full backlog; the queue keeps its clients.
 func (s *Socket) Listen() error {
-	if err := s.control(func(fd int) error { return unix.Listen(fd, Backlog) }); err != nil {
+	if err := s.control(func(fd int) error { return unix.Listen(fd, s.Backlog()) }); err != nil {
 		return fmt.Errorf("listen on %s: %w", s.Address, err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -113,6 +114,11 @@ func queue(t *testing.T, socket *listener.Socket) (queued, backlog int) {
 // fullBacklog is what the kernel makes of the backlog that is asked for.
 func fullBacklog(t *testing.T) int {
 	t.Helper()
+	return min(somaxconn(t), listener.Backlog)
+}
+
+func somaxconn(t *testing.T) int {
+	t.Helper()
 	text, err := os.ReadFile("/proc/sys/net/core/somaxconn")
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +127,7 @@ func fullBacklog(t *testing.T) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return min(limit, listener.Backlog)
+	return limit
 }
 
 func shutdown(t *testing.T, socket *listener.Socket) {
@@ -406,5 +412,20 @@ func returned(t *testing.T, done <-chan error) error {
 	case <-time.After(bound):
 		t.Fatalf("AwaitClient had not returned in %s", bound)
 		return nil
+	}
+}
+
+func TestSetBacklog(t *testing.T) {
+	t.Parallel()
+	socket := listen(t, "127.0.0.1")
+	set := listener.Set{socket}
+	for _, test := range []struct{ given, want int }{{0, listener.Backlog}, {300, 300}, {0, 300}, {1 << 40, math.MaxInt32}} {
+		set.SetBacklog(test.given)
+		if err := set.Restore(); err != nil {
+			t.Fatal(err)
+		}
+		if _, backlog := queue(t, socket); socket.Backlog() != test.want || backlog != min(test.want, somaxconn(t)) {
+			t.Errorf("after %d: %d, and %d in the kernel, want %d", test.given, socket.Backlog(), backlog, test.want)
+		}
 	}
 }

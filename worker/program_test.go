@@ -399,7 +399,7 @@ func launch() error {
 	if err != nil {
 		return err
 	}
-	socket := handoff.Socket(held)
+	socket := handoff.Socket{File: held.File, Address: held.Address}
 	directory, err := os.MkdirTemp("", "launch")
 	if err != nil {
 		return err

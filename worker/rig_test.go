@@ -294,7 +294,8 @@ func (b *lockedBuffer) String() string {
 // listen holds a socket as systemd would.
 func listen(t *testing.T, host string) handoff.Socket {
 	t.Helper()
-	return handoff.Socket(sockets.Hold(t, host)[0])
+	held := sockets.Hold(t, host)[0]
+	return handoff.Socket{File: held.File, Address: held.Address}
 }
 
 // queued returns how many connections wait to be accepted.

@@ -10,6 +10,8 @@ import (
 type Socket struct {
 	File    *os.File
 	Address netip.AddrPort
+	Name    string // for LISTEN_FDNAMES; "": "gateway"
+	Backlog int    // how many clients may wait; 0: 4096
 }
 
 // Handoff is how one generation comes by the sockets.

@@ -20,7 +20,7 @@ var (
 func hold(t *testing.T, hosts ...string) (held []handoff.Socket) {
 	t.Helper()
 	for _, socket := range sockets.Hold(t, hosts...) {
-		held = append(held, handoff.Socket(socket))
+		held = append(held, handoff.Socket{File: socket.File, Address: socket.Address})
 	}
 	return held
 }

@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"cmp"
 	"os"
 	"strconv"
 	"strings"
@@ -20,9 +21,11 @@ func (h listenFDs) Files() []*os.File {
 }
 
 func (h listenFDs) Env() []string {
-	// The name that the socket unit gives (FileDescriptorName=).
-	names := strings.TrimSuffix(strings.Repeat("gateway:", len(h)), ":")
-	return []string{"LISTEN_FDS=" + strconv.Itoa(len(h)), "LISTEN_FDNAMES=" + names}
+	var names []string
+	for _, socket := range h {
+		names = append(names, cmp.Or(socket.Name, "gateway"))
+	}
+	return []string{"LISTEN_FDS=" + strconv.Itoa(len(h)), "LISTEN_FDNAMES=" + strings.Join(names, ":")}
 }
 
 func (h listenFDs) Shim() *Order { return &Order{ListenPID: true} }

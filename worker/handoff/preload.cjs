@@ -7,10 +7,6 @@
 
 const fs = require('node:fs');
 
-// The launcher's own: the queue is shared by all that hold the socket, and
-// Node's 511, or what the program asks for, would shrink it for everybody.
-const backlog = 4096;
-
 const order = process.env.GATEWAY_PRELOAD;
 if (order !== undefined) {
   const { option, report, sockets } = JSON.parse(order);
@@ -77,7 +73,7 @@ function install(tell, sockets) {
     const { address } = new net.SocketAddress({ address: plain, family: 'ipv6' });
     return zone === undefined ? `[${address}]:${port}` : `[${address}%${zone}]:${port}`;
   };
-  const held = new Map(sockets.map(({ host, port, fds }) => [key(host, port), fds]));
+  const held = new Map(sockets.map((socket) => [key(socket.host, socket.port), socket]));
   const heldPorts = new Set(sockets.map(({ port }) => port));
 
   const { listen, close } = net.Server.prototype;
@@ -139,11 +135,14 @@ function install(tell, sockets) {
   const adopt = (server, args, { callback, signal }, address) => {
     // One server listens on an address; the kernel refuses the next one.
     if (busy.has(address)) return pass(server, args, false);
-    const fd = held.get(address).shift();
+    const { fds, backlog } = held.get(address);
+    const fd = fds.shift();
     if (fd === undefined) {
       tell({ event: 'exhausted', address, held: true });
       return pass(server, args, false);
     }
+    // The launcher's backlog: the queue is shared by all that hold the socket, and
+    // Node's 511, or what the program asks for, would shrink it for everybody.
     listen.call(server, { fd, signal }, backlog, callback);
     follow(server, false);
     const handle = server._handle;

@@ -2,6 +2,7 @@ package handoff
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -11,18 +12,36 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 )
 
-// poolSize is how often one process can listen on an address: Node.js cannot
+// poolSize is how often one process can listen on an address, where there are few: Node.js cannot
 // duplicate a descriptor and closes the one it listened on with its server, so
 // each listen uses up one of these. A process that has used them all says so and
-// is replaced by the next generation.
-const poolSize = 64
+// is replaced by the next generation. All addresses together get mostPooled, which leaves a worker that may have 1,024
+// descriptors, systemd's default, half of them; and a quarter of what this process may have, which takes each twice for a moment.
+const (
+	poolSize   = 64
+	mostPooled = 512
+)
+
+// pooled is how many duplicates each of so many sockets gets.
+func pooled(sockets int) (int, error) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, os.NewSyscallError("getrlimit", err)
+	}
+	size := int(min(poolSize, mostPooled/uint64(max(1, sockets)), limit.Max/4/uint64(max(1, sockets))))
+	if size == 0 {
+		return 0, fmt.Errorf("hand %d sockets to Node.js: the limit of %d descriptors is too low, LimitNOFILE=%d is the least", sockets, limit.Max, 4*sockets)
+	}
+	return size, nil
+}
 
 //go:embed preload.cjs
 var preloadScript []byte
 
-// preload passes poolSize duplicates of each socket and a pipe for the reports,
+// preload passes duplicates of each socket and a pipe for the reports,
 // and makes Node.js load the script that uses them.
 type preload struct {
 	files   []*os.File // the end of the pipe that the worker writes to comes first
@@ -31,6 +50,10 @@ type preload struct {
 }
 
 func newPreload(sockets []Socket, environ []string, directory string) (Handoff, error) {
+	size, err := pooled(len(sockets))
+	if err != nil {
+		return nil, err
+	}
 	script := filepath.Join(directory, "preload.cjs")
 	// One that lies there unchanged is used as it is: /run may be full by now.
 	if there, err := os.ReadFile(script); err != nil || !bytes.Equal(there, preloadScript) {
@@ -45,9 +68,10 @@ func newPreload(sockets []Socket, environ []string, directory string) (Handoff, 
 	}
 	p := &preload{files: []*os.File{writer}, reports: newReports(reader)}
 	type pool struct {
-		Host string `json:"host"`
-		Port uint16 `json:"port"`
-		FDs  []int  `json:"fds"`
+		Host    string `json:"host"`
+		Port    uint16 `json:"port"`
+		Backlog int    `json:"backlog"`
+		FDs     []int  `json:"fds"`
 	}
 	option := "--require " + quoteNodeOption(script)
 	order := struct {
@@ -56,8 +80,8 @@ func newPreload(sockets []Socket, environ []string, directory string) (Handoff, 
 		Sockets []pool `json:"sockets"`
 	}{Option: option, Report: 3}
 	for _, socket := range sockets {
-		entry := pool{Host: socket.Address.Addr().String(), Port: socket.Address.Port()}
-		for range poolSize {
+		entry := pool{Host: socket.Address.Addr().String(), Port: socket.Address.Port(), Backlog: cmp.Or(socket.Backlog, 4096)}
+		for range size {
 			entry.FDs = append(entry.FDs, 3+len(p.files))
 			p.files = append(p.files, socket.File)
 		}

@@ -17,7 +17,8 @@ import (
 type drift struct{ key, problem string }
 
 // drifts compares a configuration with the units that run. With an error, which
-// systemd's answer within limit would have avoided, stop.timeout was not compared.
+// systemd's answer within limit would have avoided, stop.timeout was not compared. What the units say of the sockets' queues
+// is taken over.
 func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []drift, err error) {
 	if h.kind != api.FromSystemd {
 		return nil, nil
@@ -37,15 +38,16 @@ func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []
 		drifts = append(drifts, drift{"listen", fmt.Sprintf(
 			"systemd holds %s, which is not in listen and is not handed to the worker: %s", say.Addresses(unwanted), h.mend(ctx, "ListenStream"))})
 	}
-	granted, err := systemd.Of(h.scope()).StopLimit(ctx)
+	granted, err := systemd.Of(h.scope()).Granted(ctx)
 	if err != nil {
 		h.log.Debug("cannot compare stop.timeout with the unit", "error", err)
 		return drifts, err
 	}
-	if granted < needed {
+	held.SetBacklog(granted.Backlog)
+	if granted.Stop < needed {
 		drifts = append(drifts, drift{"stop.timeout", fmt.Sprintf(
 			"stop.timeout is %s, but systemd kills the service after %s (TimeoutStopSec), and %s are needed: %s",
-			cfg.Stop.Timeout, granted, needed, h.mend(ctx, "TimeoutStopSec"))})
+			cfg.Stop.Timeout, granted.Stop, needed, h.mend(ctx, "TimeoutStopSec"))})
 	}
 	return drifts, nil
 }

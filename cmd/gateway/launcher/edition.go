@@ -80,8 +80,12 @@ func (a assembler) assemble(cfg *config.Config, selected listener.Set, fromFile 
 			Failures: cfg.Alive.Failures, Watchdog: cfg.Alive.Watchdog, Restart: cfg.Alive.Restart, StopTimeout: cfg.Alive.StopTimeout,
 		},
 	}
+	// What cannot be compared is in the log, and is no mistake of the configuration.
+	drifts, _ := a.held.drifts(cfg, driftLimit)
 	for _, socket := range selected {
-		spec.Sockets = append(spec.Sockets, handoff.Socket{File: socket.File, Address: socket.Address})
+		spec.Sockets = append(spec.Sockets, handoff.Socket{
+			File: socket.File, Address: socket.Address, Name: socket.Name, Backlog: socket.Backlog(),
+		})
 	}
 	if len(spec.Command) == 0 {
 		executable, err := os.Executable()
@@ -96,8 +100,6 @@ func (a assembler) assemble(cfg *config.Config, selected listener.Set, fromFile 
 	}
 	// After worker.environment, so that the file wins, as in a unit.
 	spec.Environment = append(spec.Environment, fromFile...)
-	// What cannot be compared is in the log, and is no mistake of the configuration.
-	drifts, _ := a.held.drifts(cfg, driftLimit)
 	return &edition{cfg: cfg, spec: spec, addresses: selected.Addresses(), drifts: drifts, fromFile: fromFile}, nil
 }
 
