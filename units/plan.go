@@ -136,8 +136,10 @@ func readOurs(dir *os.Root, path string) ([]byte, error) {
 	}
 	if info.Mode().Type() == fs.ModeSymlink {
 		target, _ := dir.Readlink(name)
-		return nil, fmt.Errorf("%s is a symbolic link to %q, %w: if systemctl mask made it, run systemctl unmask %s, else move it away; then run this again",
-			path, target, ErrForeign, name)
+		if target == os.DevNull {
+			return nil, fmt.Errorf("%s is masked, a link to /dev/null %w: run `%s unmask %s`, then this again", path, ErrForeign, systemctl(path), name)
+		}
+		return nil, fmt.Errorf("%s is a symbolic link to %q and %w: move it away, then run this again", path, target, ErrForeign)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file and %w: move it away, then run this again", path, ErrForeign)
@@ -154,6 +156,14 @@ func readOurs(dir *os.Root, path string) ([]byte, error) {
 			path, ErrForeign)
 	}
 	return text, nil
+}
+
+// systemctl is how a person calls it for the manager of the unit at path.
+func systemctl(path string) string {
+	if dir, err := Dir(System); err == nil && filepath.Dir(path) == dir {
+		return "systemctl"
+	}
+	return "systemctl --user"
 }
 
 // unitLimit is in bytes: ours have some 2 KiB.

@@ -362,7 +362,7 @@ func TestInstallRefuses(t *testing.T) {
 		"uninstall without scope": {good, 0, "", []string{"uninstall", "--root", "R"}, "", "gateway uninstall --system"},
 		"not root":                {good, 1000, "", []string{"install", "--system"}, "", "sudo gateway install --system"},
 		"uninstall not root":      {good, 1000, "", []string{"uninstall", "--system"}, "", "sudo gateway uninstall --system"},
-		"user scope under sudo":   {good, 0, "alice", []string{"install", "--user"}, "", "without sudo"},
+		"user scope under sudo":   {good, 0, "alice", []string{"install", "--user"}, "", "as the user whose they are"},
 		"run as in user scope":    {good, 0, "", []string{"install", "--user", "--run-as", "alice", "--root", "R"}, "", "--system only"},
 		"run as nobody known":     {good, 0, "", []string{"install", "--system", "--run-as", "no-such-user", "--dry-run"}, "", "create the user first"},
 		"run as no name":          {good, 0, "", []string{"install", "--system", "--run-as", "a b", "--root", "R"}, "", "not a user name"},

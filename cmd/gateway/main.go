@@ -8,13 +8,16 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/systemd"
 )
 
 func main() {
+	completeEnvironment(os.Args[1:])
 	root := newRootCommand()
 	// A shell reads these, control characters and all.
 	forShells := []string{"completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
@@ -23,6 +26,20 @@ func main() {
 	}
 	root.SetErr(say.NewWriter(os.Stderr))
 	os.Exit(execute(root))
+}
+
+// completeEnvironment adds what a session of the caller's has, for who has none (env -i, cron, a container's init): other
+// programs are found by PATH, and a user's files by HOME. A launcher has what its worker is to have, but PATH, which a shell
+// would make up too.
+func completeEnvironment(args []string) {
+	if os.Getenv("PATH") == "" {
+		_ = os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	}
+	if os.Getenv("HOME") == "" && (len(args) == 0 || args[0] != "run") {
+		if account, err := systemd.Account(strconv.Itoa(os.Geteuid())); err == nil {
+			_ = os.Setenv("HOME", account.HomeDir)
+		}
+	}
 }
 
 // execute runs the command line and returns the exit status. What fails before a command has begun is a mistake of the

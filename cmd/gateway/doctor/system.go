@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"maps"
+	"math"
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/api"
@@ -72,7 +73,8 @@ func backlogSmall(f *Facts, s *Scope) *Finding {
 }
 
 func somaxconnSmall(f *Facts, s *Scope) *Finding {
-	if f.Somaxconn == 0 || s.Socket.Backlog <= f.Somaxconn {
+	// As many as the kernel takes is what systemd says where a unit says nothing, or is not there.
+	if f.Somaxconn == 0 || s.Socket.Backlog <= f.Somaxconn || s.Socket.Backlog == math.MaxInt32 {
 		return nil
 	}
 	finding := &Finding{

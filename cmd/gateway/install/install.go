@@ -277,8 +277,8 @@ func (in *Installer) scope(verb string) (units.Scope, error) {
 	}
 	changesHost := in.Root == "" && !in.DryRun
 	if in.User {
-		if changesHost && in.EUID() == 0 && os.Getenv("SUDO_USER") != "" {
-			return "", fmt.Errorf("--user under sudo is about root's own units: run \"gateway %s --user\" without sudo", verb)
+		if changesHost && in.EUID() == 0 && os.Getenv("SUDO_USER") != "" && os.Getenv("SUDO_UID") != "0" {
+			return "", in.underSudo(verb)
 		}
 		return units.User, nil
 	}
@@ -286,6 +286,19 @@ func (in *Installer) scope(verb string) (units.Scope, error) {
 		return "", fmt.Errorf("the machine's units are root's: run \"sudo gateway %s --system\", or use --user for your own", verb)
 	}
 	return units.System, nil
+}
+
+// underSudo refuses to do for root what is meant for the user who has become root, by sudo -i perhaps: a shell of root's.
+func (in *Installer) underSudo(verb string) error {
+	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
+	if err != nil {
+		return fmt.Errorf("--user under sudo is about root's own units: run \"gateway %s --user\" as the user whose they are", verb)
+	}
+	argv := []string{"gateway", verb, "--user"}
+	if verb == "install" {
+		argv = append(argv, in.options()...)
+	}
+	return fmt.Errorf("--user under sudo is about root's own units: run `%s`", systemd.Manager{User: true, UID: uid}.As(in.EUID(), argv...))
 }
 
 // ErrUsage is wrapped by the errors of whoever has not said all that there is to say.
@@ -309,7 +322,11 @@ func (in *Installer) saysWho(scope units.Scope, dir string) error {
 
 // again is this very command line, for another program and with a user to run as.
 func (in *Installer) again(program, runAs string) []string {
-	argv := []string{program, "install", "--system", "--run-as", runAs}
+	return append([]string{program, "install", "--system", "--run-as", runAs}, in.options()...)
+}
+
+// options are those of this command line that are not about a scope.
+func (in *Installer) options() (argv []string) {
 	if in.Config != "" {
 		argv = append(argv, "--config", in.Config)
 	}
