@@ -48,6 +48,8 @@ func testExit0(t *testing.T, here place) {
 		m.Run(t, gatewayPath, "reload")
 		for range 4 {
 			served(t)
+			// It may answer before the launcher knows that it is ready, and would have failed then.
+			serving(t, m.Scope, 1)
 			k.exit(t, 0)
 			atRest(t, m)
 			if s := gatewayStatus(t, m.Scope); s.Verdict != "waiting" || len(s.Problems) > 0 {
