@@ -370,10 +370,10 @@ var shape = map[string]any{
 	"worker": map[string]any{
 		"state": oneOf{"waiting", "starting", "ready", "stopping", "backoff", "failed"}, "pid": 0.0, "generation": 0.0, "since": time.Time{},
 		"ready_after_ms": 0.0, "handoff": oneOf{"preload", "listen-fds", "intercept"}, "restarts": 0.0, "next_start": nil, "waits_until": nil, "queue_limit_s": 0.0, "hung": nil,
-		"memory_bytes": 0.0, "front_desk": false,
+		"memory_bytes": 0.0, "front_desk": false, "last_words": nil,
 		"last_exit": map[string]any{
-			"generation": 0.0, "code": 0.0, "signal": "", "reason": oneOf{"crash", "config", "restart", "idle", "unready", "stop"},
-			"at": time.Time{}, "strays": 0.0, "detail": "",
+			"generation": 0.0, "code": 0.0, "signal": "", "reason": oneOf{"crash", "config", "restart", "idle", "unready", "hung", "oom", "stop"},
+			"at": time.Time{}, "strays": 0.0, "detail": "", "pid": 0.0, "lived_ms": 0.0,
 		},
 	},
 	"config": map[string]any{"path": "", "state": oneOf{"applied", "rejected"}, "error": ""},
@@ -616,6 +616,9 @@ func testStatusHistory(t *testing.T, here place) {
 	}
 	text := m.Run(t, gatewayPath, "status", "--history")
 	rows := strings.Split(strings.TrimSpace(text), "\n")
+	if m.User != "" && len(rows) == 6 && strings.HasPrefix(rows[5], "note: what generation 3 said last is not known: the journal cannot be read") {
+		rows = rows[:5]
+	}
 	if len(rows) != 5 || !strings.Contains(rows[3], "killed by SIGKILL  crash") || !strings.Contains(rows[4], "ready") {
 		t.Errorf("the history is\n%s", text)
 	}

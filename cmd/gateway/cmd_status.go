@@ -10,6 +10,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
+	"openclaw-gateway/cmd/gateway/lastwords"
 	"openclaw-gateway/cmd/gateway/status"
 )
 
@@ -86,6 +87,9 @@ func printHistory(cmd *cobra.Command, scope scopeFlags, asJSON bool) error {
 			failures = append(failures, fmt.Errorf("the launcher of the %s scope remembers the generations, "+
 				"\"gateway logs --%s\" shows what the journal has: %w", t.Scope, t.Scope, err))
 			continue
+		}
+		if t.Unit.MainPID != 0 {
+			lastwords.Ask(t).CompleteHistory(cmd.Context(), &h)
 		}
 		all = append(all, h)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/lastwords"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/status"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -68,8 +70,23 @@ func newRequest(name, short, long string, request func() string) *cobra.Command 
 			fmt.Fprintf(cmd.ErrOrStderr(), "gateway: %v\n", err)
 			return nil
 		}
-		return err
+		return withLastWords(cmd.Context(), t, err)
 	})
+}
+
+// withLastWords adds to an error what the worker said last. The journal, in which systemd's own reload ends, has that.
+func withLastWords(ctx context.Context, t client.Target, err error) error {
+	if err == nil || proctree.ExecutedBySystemd() {
+		return err
+	}
+	told, failed := t.Status(ctx)
+	if failed != nil {
+		return err
+	}
+	if lastwords.Ask(t).Await(ctx, &told); len(told.Worker.LastWords) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w\nits last words:\n  %s", err, strings.Join(told.Worker.LastWords, "\n  "))
 }
 
 // whileTold does something that may take its time; who sits at a terminal is told what it waits for.

@@ -55,6 +55,11 @@ var walls = []wall{
 		"a tool speaks to the daemon, and never calls it",
 	},
 	{
+		"cmd/gateway/lastwords",
+		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "units"},
+		"whoever asks looks into the journal, with that one's rights",
+	},
+	{
 		"cmd/gateway/holders",
 		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/dropins", "cmd/gateway/openclaw", "cmd/gateway/systemd", "units", "listener/sockdiag", "worker/proctree"},
 		"who has the port is found out by looking, not by asking the daemon; units has the names of ours",
@@ -62,7 +67,7 @@ var walls = []wall{
 	{
 		"cmd/gateway/status",
 		[]string{
-			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/dropins", "cmd/gateway/holders", "cmd/gateway/systemd", "cmd/gateway/config",
+			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/dropins", "cmd/gateway/holders", "cmd/gateway/lastwords", "cmd/gateway/systemd", "cmd/gateway/config",
 			"units", "listener/sockdiag", "worker/proctree",
 		},
 		"a tool asks the daemon and the kernel, and never calls the daemon",
@@ -70,7 +75,7 @@ var walls = []wall{
 	{
 		"cmd/gateway/doctor",
 		[]string{
-			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/holders", "cmd/gateway/openclaw", "cmd/gateway/systemd",
+			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/holders", "cmd/gateway/lastwords", "cmd/gateway/openclaw", "cmd/gateway/systemd",
 			"cmd/gateway/asuser", "cmd/gateway/config", "cmd/gateway/dropins", "cmd/gateway/read", "units", "listener/sockdiag", "worker/proctree", "worker/handoff",
 		},
 		"a tool asks the daemon and the kernel, and never calls the daemon",

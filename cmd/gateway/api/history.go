@@ -25,6 +25,8 @@ type Life struct {
 	Reason       string     `json:"reason"`
 	Detail       string     `json:"detail"`
 	Strays       int        `json:"strays"`
+	// LastWords are the last lines of output of the last three that have failed, as far as they are known; else null.
+	LastWords []string `json:"last_words"`
 	// Hung is when it did not serve although it was ready, the last ten times.
 	Hung []HungTime `json:"hung"`
 }

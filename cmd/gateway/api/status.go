@@ -111,7 +111,10 @@ type Worker struct {
 	Handoff      string     `json:"handoff"`
 	Restarts     int        `json:"restarts"`
 	LastExit     *Exit      `json:"last_exit"`
-	NextStart    *time.Time `json:"next_start"`
+	// LastWords are the last lines of output of the generation that is in trouble: of the present one while it hangs or ends,
+	// else of the last one if it has failed, else of one that starts. Whoever asks looks for them; null where that is not known.
+	LastWords []string   `json:"last_words"`
+	NextStart *time.Time `json:"next_start"`
 	// WaitsUntil is when the present state ends by itself at the latest; null where it need not.
 	WaitsUntil *time.Time `json:"waits_until"`
 	// QueueLimitS is for how many seconds a client may wait in a queue before something is wrong (alive.queue); 0: for ever.
@@ -134,6 +137,8 @@ type Hung struct {
 // Exit is the end of the last generation.
 type Exit struct {
 	Generation int       `json:"generation"`
+	PID        int       `json:"pid"` // of its main process; 0: it never ran
+	LivedMS    int64     `json:"lived_ms"`
 	Code       int       `json:"code"` // -1: ended by a signal, or never ran
 	Signal     string    `json:"signal"`
 	Reason     string    `json:"reason"`

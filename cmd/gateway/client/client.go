@@ -62,6 +62,8 @@ type Target struct {
 	Unasked error
 	// Listen is what the socket unit listens on.
 	Listen []netip.AddrPort
+	// Cgroup is the service's control group.
+	Cgroup string
 	// Says is the service's STATUS=, the launcher's last words.
 	Says string
 	// Ended says how the launcher ended that systemd is about to start again; ""
@@ -123,7 +125,7 @@ func NewTarget(ctx context.Context, scope units.Scope) Target {
 	ctx, cancel := context.WithTimeout(ctx, ManagerLimit)
 	defer cancel()
 	found, err := systemd.Of(scope).Show(ctx, []string{units.Service, units.Socket},
-		append([]string{"SubState", "MainPID", "StatusText", "NRestarts", "ExecMainCode", "ExecMainStatus", "Result"}, dropins.Properties...)...)
+		append([]string{"SubState", "MainPID", "StatusText", "NRestarts", "ExecMainCode", "ExecMainStatus", "Result", "ControlGroup"}, dropins.Properties...)...)
 	if err == nil && len(found) != 2 {
 		err = fmt.Errorf("%d answers instead of 2", len(found))
 	}
@@ -137,7 +139,7 @@ func NewTarget(ctx context.Context, scope units.Scope) Target {
 	t.Installed = !slices.Contains([]string{"", "not-found", "masked"}, service["LoadState"])
 	t.Overrides = dropins.In(found)
 	t.Unit.ActiveState, t.Unit.MainPID = service["ActiveState"], service.Int("MainPID")
-	t.Says = service["StatusText"]
+	t.Says, t.Cgroup = service["StatusText"], service["ControlGroup"]
 	switch {
 	case strings.HasPrefix(service["SubState"], "auto-restart"):
 		t.Ended = endOf(service)

@@ -20,6 +20,7 @@ import (
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/lastwords"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -213,6 +214,8 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 		g.unknown("the launcher of the %s scope gave no status: %v", s.Name, err)
 		return
 	}
+	t := client.Target{Scope: s.Name, UID: s.Listener.UID, Cgroup: s.Service.Cgroup}
+	lastwords.Ask(t).Complete(ctx, &launcher)
 	// It may name anybody.
 	if !proctree.Descends(launcher.Worker.PID, s.Listener.PID) {
 		launcher.Worker.PID = 0

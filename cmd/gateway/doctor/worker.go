@@ -140,6 +140,9 @@ func said(l *api.Status) map[string]any {
 	if len(l.Problems) > 0 {
 		evidence["problems"] = l.Problems
 	}
+	if len(l.Worker.LastWords) > 0 {
+		evidence["last_words"] = l.Worker.LastWords
+	}
 	return evidence
 }
 

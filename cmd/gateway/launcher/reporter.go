@@ -207,7 +207,7 @@ func workerStatus(observed *worker.Status) api.Worker {
 	}
 	if exit := observed.LastExit; exit != nil {
 		w.LastExit = &api.Exit{
-			Generation: exit.Generation, Code: exit.Code, Signal: say.Signal(exit.Signal), Reason: string(exit.Reason), At: exit.At,
+			Generation: exit.Generation, PID: exit.PID, LivedMS: exit.Lived.Milliseconds(), Code: exit.Code, Signal: say.Signal(exit.Signal), Reason: string(exit.Reason), At: exit.At,
 			Strays: len(exit.Strays), Detail: exit.Detail,
 		}
 	}

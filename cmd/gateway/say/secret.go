@@ -187,3 +187,6 @@ func URL(target string) string {
 	}
 	return u.Redacted()
 }
+
+// Masked is a text that somebody has written, a line of a log say, without what looks like a secret in it.
+func Masked(text string) string { return maskValues(text) }

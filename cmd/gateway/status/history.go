@@ -41,6 +41,14 @@ func HistoryText(h api.History) string {
 			say.Duration(time.Duration(g.LivedMS)*time.Millisecond), say.Printable(end), say.Printable(reason), g.Strays)
 	}
 	_ = table.Flush()
+	for _, g := range h.Generations {
+		if len(g.LastWords) > 0 {
+			fmt.Fprintf(&b, "last words of generation %d\n", g.Generation)
+		}
+		for _, words := range g.LastWords {
+			fmt.Fprintf(&b, "  %s\n", say.Printable(words))
+		}
+	}
 	for _, note := range h.Notes {
 		fmt.Fprintf(&b, "note: %s\n", say.Printable(note))
 	}

@@ -19,6 +19,7 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/lastwords"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -122,6 +123,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 	s.look(ctx, addresses, manager)
 	s.lookForEdit(ctx)
 	s.SetVerdict()
+	lastwords.Ask(t).Complete(ctx, &s.Status)
 }
 
 // withoutLauncher is the status when no launcher answers, for the reason err: what

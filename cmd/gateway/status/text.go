@@ -150,6 +150,11 @@ func (s *View) addWorker(line func(key, format string, values ...any), brief boo
 		}
 		line("last exit", "generation %d%s: %s (%s)%s", exit.Generation, at, how, exit.Reason, strays)
 	}
+	for i, words := range w.LastWords {
+		if !brief {
+			line([]string{"last words", ""}[min(i, 1)], "%s", words)
+		}
+	}
 }
 
 // headline is what clients meet, in a sentence.

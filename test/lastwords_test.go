@@ -1,0 +1,71 @@
+package test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"openclaw-gateway/test/machine"
+)
+
+// TestLastWords: what a worker has said before it ended stands wherever it is told that it has, as far as whoever asks may read
+// the journal.
+func TestLastWords(t *testing.T) { inScopes(t, testLastWords) }
+
+func testLastWords(t *testing.T, here place) {
+	const (
+		script = `for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo "line $i of it"; done; printf 'has token=hush \033[31mred\n' >&2; exit 3`
+		// The shell ends at once: journald may look for its control group when that has gone.
+		last = `has token=*** \x1b[31mred`
+	)
+	m := here.boot(t, machine.Options{})
+	root := m.As(m.System())
+	install(t, m.Scope, m, worker("/bin/sh", "-c", script)+"  start: at-once\nrestart: {backoff_min: 1h, backoff_max: 1h}\n")
+	m.Systemctl(t, "start", service)
+	statusText(t, m.Scope, "exit code 3")
+	root.Run(t, "journalctl", "--sync")
+	words := func(t *testing.T) []string {
+		t.Helper()
+		var s struct {
+			Worker struct {
+				LastWords []string `json:"last_words"`
+			}
+		}
+		output, _ := m.Output(gatewayPath, "status", "--json")
+		if err := json.Unmarshal([]byte(output), &s); err != nil {
+			t.Fatalf("%v: %s", err, output)
+		}
+		return s.Worker.LastWords
+	}
+	if m.User != "" {
+		if got := words(t); got != nil {
+			t.Errorf("who may not read the journal is told %q", got)
+		}
+		wantStatus(t, m.Scope, 1, "degraded", "what generation 1 said last is not known: the journal cannot be read by this user")
+		mayReadJournal(t, root, m.User)
+	}
+	if got := words(t); len(got) != 10 || got[0] != "line 4 of it" || got[9] != last {
+		t.Errorf("the last words are %q", got)
+	}
+	for range 5 {
+		text, err := m.Output("sh", "-c", gatewayPath+" restart 2>&1; true")
+		if err != nil || strings.Count(text, "\n  ") != 10 || !strings.Contains(text, "exit code 3\nits last words:\n  line 4 of it\n") || !strings.Contains(text, last) {
+			t.Errorf("gateway restart says %v\n%s", err, text)
+		}
+	}
+	for _, command := range []string{"status", "status --history", "doctor"} {
+		text, err := m.Output("sh", "-c", gatewayPath+" "+command+" 2>&1; true")
+		if err != nil || !strings.Contains(text, "last words") || !strings.Contains(text, "line 4 of it\n") || !strings.Contains(text, last) ||
+			strings.Contains(text, "line 3 of it") || strings.Contains(text, "hush") {
+			t.Errorf("gateway %s says %v\n%s", command, err, text)
+		}
+	}
+	root.Run(t, "sh", "-c", "journalctl --rotate && rm /run/log/journal/*/*@*")
+	if m.User != "" {
+		mayReadJournal(t, root, m.User)
+	}
+	if got := words(t); got != nil {
+		t.Errorf("of a journal that was rotated away is told %q", got)
+	}
+	wantStatus(t, m.Scope, 1, "degraded", "what generation 6 said last is not known: the journal does not reach back to it")
+}
