@@ -184,6 +184,22 @@ func testDoctorPort(t *testing.T, here place) {
 		m.Systemctl(t, "enable", "--now", "claw.service")
 		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-rival openclaw-unit-enabled"), ctl+" disable --now claw.service")
 	})
+	for _, name := range []string{"clawdbot", "moltbot"} { // as OpenClaw was called
+		t.Run(name, func(t *testing.T) {
+			entry, unit := "/opt/"+name+"/dist/entry.js", name+"-gateway.service"
+			m.WriteFile(t, entry, m.ReadFile(t, clawEntry), 0o644)
+			m.WriteFile(t, "/opt/"+name+"/package.json", `{"name": "`+name+`", "version": "2026.1.24"}`, 0o644)
+			command := nodePath + " " + entry + " gateway --port 18789"
+			detached(t, m, command)
+			mend(t, m.Scope, finds(t, m.Scope, "port-held-by-orphan"), "gateway reclaim 127.0.0.1:18789 '[::1]:18789'")
+			m.WriteFile(t, unitPath(m.Scope, unit), "[Service]\nType=notify\nNotifyAccess=all\nEnvironment=NOTIFY=1\nExecStart="+command+"\n[Install]\nWantedBy=default.target\n", 0o644)
+			m.Systemctl(t, "daemon-reload")
+			m.Systemctl(t, "enable", "--now", unit)
+			mend(t, m.Scope, finds(t, m.Scope, "port-held-by-rival openclaw-unit-enabled"), ctl+" disable --now "+unit)
+			m.Systemctl(t, "enable", unit)
+			mend(t, m.Scope, finds(t, m.Scope, "openclaw-unit-enabled"), ctl+" disable --now "+unit)
+		})
+	}
 	t.Run("own unit by its marker", func(t *testing.T) {
 		m.WriteFile(t, unitPath(m.Scope, "wrapped.service"),
 			"[Service]\nEnvironment=OPENCLAW_SERVICE_MARKER=openclaw\nExecStart=/opt/start-it\n[Install]\nWantedBy=default.target\n", 0o644)

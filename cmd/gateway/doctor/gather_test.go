@@ -75,7 +75,7 @@ func TestPerhapsOpenClaw(t *testing.T) {
 		"[Service]\nEnvironment=OPENCLAW_SERVICE_MARKER=openclaw\n":                             true,
 		"[Unit]\nDescription=Some API gateway\n[Service]\nExecStart=/usr/bin/api\n":             false,
 	} {
-		if got := perhapsOpenClaw.MatchString(text); got != want {
+		if got := perhapsOpenClaw([]byte(text)); got != want {
 			t.Errorf("%q: %t, want %t", text, got, want)
 		}
 	}

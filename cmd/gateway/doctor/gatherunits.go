@@ -84,17 +84,17 @@ func newUnit(p systemd.Properties) Unit {
 		Result: p["Result"], Path: p["FragmentPath"], Reload: p["NeedDaemonReload"] == "yes",
 		MainPID: p.Int("MainPID"), ExitStatus: p.Int("ExecMainStatus"), Restarts: p.Int("NRestarts"),
 		Cgroup: p["ControlGroup"], Delegate: p["Delegate"] == "yes", User: p["User"],
-		Argv: argv, Marked: slices.Contains(environment, marker), Port: port,
+		Argv: argv, Marked: openclaw.Marked(environment), Port: port,
 		Listen: p.Listen(), Backlog: p.Int("Backlog"),
 	}
 }
 
-// marker is in the environment of every unit that OpenClaw writes
-// (service-env of 2026.9.6).
-const marker = "OPENCLAW_SERVICE_MARKER=openclaw"
-
 // perhapsOpenClaw says of a unit file that systemd should be asked about it.
-var perhapsOpenClaw = regexp.MustCompile(`(?i)openclaw|(?m)^\s*Exec.*\sgateway(\s|$)`)
+func perhapsOpenClaw(text []byte) bool {
+	return openclaw.Mentioned.Match(text) || startsGateway.Match(text)
+}
+
+var startsGateway = regexp.MustCompile(`(?m)^\s*Exec.*\sgateway(\s|$)`)
 
 // candidates returns the services that may be OpenClaw's, going by the text of their
 // files and drop-ins: an enabled unit need not be loaded, so the manager's own list
@@ -141,7 +141,7 @@ func candidates(s *Scope) (names []string, err error) {
 				return names, fmt.Errorf("the unit files are together bigger than %d MiB", unitBytesLimit>>20)
 			}
 			// Of a link that root does not follow the manager knows what it is; to nowhere or to /dev/null it is no unit.
-			if !errors.Is(refused, read.ErrLink) && !perhapsOpenClaw.Match(content) {
+			if !errors.Is(refused, read.ErrLink) && !perhapsOpenClaw(content) {
 				continue
 			}
 			template, isTemplate := strings.CutSuffix(name, "@.service")

@@ -51,11 +51,7 @@ func portOf(argv, environment []string) (port int, byOption bool) {
 	if port, err := strconv.Atoi(option(argv, "--port")); err == nil {
 		return port, true
 	}
-	for _, entry := range environment {
-		if value, ok := strings.CutPrefix(entry, "OPENCLAW_GATEWAY_PORT="); ok {
-			port, _ = strconv.Atoi(value)
-		}
-	}
+	port, _ = strconv.Atoi(openclaw.Port(environment))
 	return port, false
 }
 

@@ -52,16 +52,12 @@ func Starts(argv []string) bool {
 // contains "openclaw", or because of its argv (findGatewayPidsOnPortSync and
 // isGatewayArgv of 2026.9.6).
 func Kills(name string, argv []string) bool {
-	if strings.Contains(strings.ToLower(name), command) {
+	if strings.Contains(strings.ToLower(name), names[0]) {
 		return true
 	}
 	return len(argv) > 0 &&
-		(filepath.Base(argv[0]) == title || slices.Contains(argv[1:], "gateway") && slices.ContainsFunc(argv, isEntry))
+		(isTitle(filepath.Base(argv[0])) || slices.Contains(argv[1:], "gateway") && slices.ContainsFunc(argv, isEntry))
 }
-
-// title is what OpenClaw 2026.9 writes over its whole argv when it is started by
-// its command, process.title of Node.js.
-const title = "openclaw-gateway"
 
 // invocation returns the entry file of a command line that starts a gateway, as it
 // is written there, and "" where the program is the gateway by its own name.
@@ -70,7 +66,7 @@ func invocation(argv []string) (entry string, ok bool) {
 		return "", false
 	}
 	// What is left of a longer argv is empty. A program of that name is not Node.js.
-	if argv[0] == title && strings.Join(argv[1:], "") == "" {
+	if isTitle(argv[0]) && strings.Join(argv[1:], "") == "" {
 		return "", true
 	}
 	rest := argv
@@ -115,13 +111,11 @@ func script(args []string) []string {
 }
 
 // entries are OpenClaw's entry files below its folder, in a package and in a
-// checkout (src/infra/gateway-process-argv.ts of 2026.9.6), and its command.
-var entries = []string{"dist/index.js", "dist/entry.js", "openclaw.mjs", "scripts/run-node.mjs", "src/entry.ts", "src/index.ts"}
-
-const command = "openclaw"
+// checkout (src/infra/gateway-process-argv.ts of 2026.9.6), besides its command.
+var entries = []string{"dist/index.js", "dist/entry.js", "scripts/run-node.mjs", "src/entry.ts", "src/index.ts"}
 
 func isEntry(path string) bool {
-	return filepath.Base(path) == command ||
+	return slices.Contains(names, strings.TrimSuffix(filepath.Base(path), ".mjs")) ||
 		slices.ContainsFunc(entries, func(entry string) bool { return path == entry || strings.HasSuffix(path, "/"+entry) })
 }
 
@@ -166,8 +160,10 @@ func belongs(path string, look bool) bool {
 			path = resolved
 		}
 		if pkg, err := ReadPackage(path); err == nil {
-			return pkg.Name == command
+			return slices.Contains(names, pkg.Name)
 		}
 	}
-	return slices.Contains(strings.Split(path, "/"), command) || filepath.Base(path) == "openclaw.mjs"
+	return slices.ContainsFunc(names, func(name string) bool {
+		return slices.Contains(strings.Split(path, "/"), name) || filepath.Base(path) == name+".mjs"
+	})
 }

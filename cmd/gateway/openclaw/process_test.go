@@ -25,7 +25,7 @@ func FuzzInvocation(f *testing.F) {
 		switch {
 		case !ok:
 		case entry == "":
-			if argv[0] != title || strings.Join(argv[1:], "") != "" {
+			if !isTitle(argv[0]) || strings.Join(argv[1:], "") != "" {
 				t.Errorf("%q passes for a gateway by its title", argv)
 			}
 		default:
@@ -60,6 +60,11 @@ func TestInvocation(t *testing.T) {
 		"openclaw-gateway",
 		"node dist/index.js gateway", // whose it is says the package
 		entry + " gateway",
+		"node /usr/lib/node_modules/clawdbot/dist/entry.js gateway --port 18789", // OpenClaw's former names
+		"moltbot gateway",
+		"/usr/bin/clawdbot gateway run",
+		"node /opt/moltbot/moltbot.mjs gateway",
+		"clawdbot-gateway",
 	}
 	others := []string{
 		"node " + entry + " gateway status",
@@ -77,6 +82,9 @@ func TestInvocation(t *testing.T) {
 		"/usr/local/bin/gateway gateway --port 18789",
 		"vim dist/index.js gateway",
 		"node --title openclaw-gateway /srv/dist/index.mjs gateway",
+		"clawdbot-gateway status",
+		"moltbot status",
+		"node /opt/moltbot.mjs.d/x.js gateway",
 		"nodemon " + entry + " gateway",
 	}
 	for _, line := range slices.Concat(gateways, others) {
@@ -113,6 +121,7 @@ func TestIsGateway(t *testing.T) {
 	write("other/package.json", `{"name": "other"}`)
 	write("openclaw/package.json", `{"name": "openclaw-fork-of-something-else"}`)
 	write("broken/package.json", `{`)
+	write("before/package.json", `{"name": "clawdbot", "version": "2026.1.24"}`)
 	link := filepath.Join(folder, "openclaw-link")
 	if err := os.Mkdir(link, 0o755); err != nil {
 		t.Fatal(err)
@@ -127,6 +136,8 @@ func TestIsGateway(t *testing.T) {
 		write("other/dist/index.js", ""):                     false,
 		write("openclaw/dist/index.js", ""):                  false,
 		write("broken/dist/index.js", ""):                    false,
+		write("before/dist/entry.js", ""):                    true,
+		"/nowhere/node_modules/moltbot/dist/index.js":        true,
 		"/nowhere/node_modules/openclaw/dist/index.js":       true, // of an update that has replaced it
 		"/nowhere/node_modules/openclaw-tools/dist/index.js": false,
 		"/nowhere/dist/index.js":                             false,
@@ -174,6 +185,12 @@ func TestStarts(t *testing.T) {
 	t.Parallel()
 	if !Starts([]string{"/usr/bin/node", "/nowhere/node_modules/openclaw/dist/index.js", "gateway"}) {
 		t.Error("OpenClaw's entry file: false")
+	}
+	if !Marked([]string{"A=1", "CLAWDBOT_SERVICE_MARKER=clawdbot"}) || Marked([]string{"CLAWDBOT_SERVICE_MARKER=other"}) {
+		t.Error("the mark of a unit by a former name")
+	}
+	if Port([]string{"MOLTBOT_GATEWAY_PORT=1"}) != "1" || Port(nil) != "" {
+		t.Error("the port of an environment by a former name")
 	}
 	if Starts([]string{"/usr/bin/node", "/nowhere/dist/index.js", "gateway"}) || Starts(nil) {
 		t.Error("anybody's entry file: true")
