@@ -188,6 +188,7 @@ func testWrongSockets(t *testing.T, here place) {
 		if code, body := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
 			t.Errorf("%s answered %d %s", ipv4, code, body)
 		}
+		serving(t, m.Scope, 1) // it may answer before the launcher knows that it is ready
 		if s := gatewayStatus(t, m.Scope); s.Verdict != "degraded" || !strings.Contains(strings.Join(s.Problems, " "), "[::1]:18789, which is not in listen") {
 			t.Errorf("the status is %+v, want a problem with [::1]:18789", s)
 		}

@@ -226,6 +226,7 @@ func checkFamily(t *testing.T, m *machine.Machine, want map[string]uint64) {
 	if got := inodes(t, m); !maps.Equal(got, want) {
 		t.Errorf("listening sockets (inode by address) are %v, want %v as in the beginning", got, want)
 	}
+	serving(t, m.Scope, 1) // whoever answers may do so before the launcher knows that it is ready
 	s := gatewayStatus(t, m.Scope)
 	unit := m.Unit(t, service)
 	if unit.MainPID != s.Launcher.PID {

@@ -61,6 +61,7 @@ func testRollback(t *testing.T, here place) {
 		if code, body := get(t, m, ipv4, "/"); code != 200 || generationOf(body) != before+1 {
 			t.Errorf("answered %d %q, want the last good configuration's server", code, body)
 		}
+		serving(t, m.Scope, 1) // it may answer before the launcher knows that it is ready
 		if s := gatewayStatus(t, m.Scope); s.Config.State != "rejected" || s.Config.Error == "" || s.Verdict != "degraded" {
 			t.Errorf("the status is %+v, want a rejected configuration", s)
 		}
