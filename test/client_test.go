@@ -122,13 +122,16 @@ func process(t testing.TB, m *machine.Machine, pid int) machine.Process {
 	return machine.Process{}
 }
 
-// kill sends SIGKILL to a process of the machine.
+// kill sends SIGKILL to a process of the machine, and returns when it has ended: on a busy machine it may hold what it has for
+// a while. A worker, which ends with its launcher, may do so longer.
 func kill(t testing.TB, m *machine.Machine, pid int) {
 	t.Helper()
 	if pid <= 1 {
 		t.Fatalf("refusing to kill pid %d", pid)
 	}
+	ended := handleOf(t, process(t, m, pid))
 	m.Run(t, "kill", "-KILL", strconv.Itoa(pid))
+	ended.awaitEnd(t)
 }
 
 // freeze stops a process, and returns when it has: it does so when it runs the next time.

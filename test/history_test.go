@@ -29,7 +29,10 @@ func testHistorySurvives(t *testing.T, here place) {
 	serves(t, 1)
 	m.Systemctl(t, "restart", service)
 	serves(t, 2)
-	kill(t, m, gatewayStatus(t, m.Scope).Launcher.PID)
+	s := gatewayStatus(t, m.Scope)
+	ended := handleOf(t, process(t, m, s.Worker.PID))
+	kill(t, m, s.Launcher.PID)
+	ended.awaitEnd(t) // until then it can answer a client, for whom nobody is started
 	serves(t, 3)
 	m.Systemctl(t, "stop", service)
 	serves(t, 4)

@@ -665,7 +665,7 @@ type handle struct {
 	fd      int
 }
 
-func handleOf(t *testing.T, process machine.Process) handle {
+func handleOf(t testing.TB, process machine.Process) handle {
 	t.Helper()
 	fd, err := unix.PidfdOpen(process.HostPID, 0)
 	if err != nil {
@@ -676,7 +676,7 @@ func handleOf(t *testing.T, process machine.Process) handle {
 }
 
 // awaitEnd returns when the process has ended.
-func (h handle) awaitEnd(t *testing.T) {
+func (h handle) awaitEnd(t testing.TB) {
 	t.Helper()
 	for {
 		ready, err := unix.Poll([]unix.PollFd{{Fd: int32(h.fd), Events: unix.POLLIN}}, int(bound.Milliseconds()))
