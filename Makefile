@@ -85,13 +85,22 @@ $(DEBIAN13_COMPLETE): | packages
 		mmdebstrap --quiet --variant=essential --include=$(DEBIAN13_PACKAGES) trixie $(DEBIAN13)/root $$mirror
 	@touch $@
 
+# Prometheus' own judge of metrics, out of Debian's package, whose services nobody asked for.
+PROMTOOL := $(CACHE)/promtool/usr/bin/promtool
+$(PROMTOOL): | packages
+	@echo "Fetching promtool (once, about 20 MB)"
+	@mkdir -p $(CACHE)/promtool
+	@cd $(CACHE)/promtool && rm -f *.deb && fetch="apt-get download -qq -o APT::Sandbox::User=root prometheus" && \
+		{ $$fetch || { apt-get update -qq && $$fetch; }; } && \
+		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -m ./usr/bin/promtool && rm -f *.deb
+
 # The tests of the installed product are on machines of their own, and drive the program from outside: the race detector
 # would watch their clients, and slow them down. They come after the others, which look at times more closely. Each of
 # them waits at times, for systemd or for a limit to pass: so one more at a time than there are processors. The worker's tests
 # take longest, and wait most of it: they begin first, with the others beside them, each package in a network of its own.
 .PHONY: test
-test: root packages check openclaw $(OLD_OPENCLAW)/complete $(DEBIAN13_COMPLETE) ## test everything, on a real systemd and with the real OpenClaw (needs root)
-	@export NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) OLD_OPENCLAW_ENTRY=$(OLD_OPENCLAW_ENTRY) DEBIAN13_ROOT=$(DEBIAN13)/root; \
+test: root packages check openclaw $(OLD_OPENCLAW)/complete $(DEBIAN13_COMPLETE) $(PROMTOOL) ## test everything, on a real systemd and with the real OpenClaw (needs root)
+	@export NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) OLD_OPENCLAW_ENTRY=$(OLD_OPENCLAW_ENTRY) DEBIAN13_ROOT=$(DEBIAN13)/root PATH=$(dir $(PROMTOOL)):$$PATH; \
 		more=$$(($$(nproc) + 1)); \
 		export SCORES=$$(mktemp); trap 'rm -f "$$SCORES"' EXIT; \
 		go test -race -count=1 -timeout 20m -p $$more -exec "'$(CURDIR)/test/loopback.sh'" ./worker $$(go list ./... | grep -v -e /test$$ -e /worker$$) && \

@@ -106,6 +106,21 @@ func testReadme(t *testing.T, here place) {
 func readmeWay(t *testing.T) []string {
 	t.Helper()
 	const heading = "\n## Under your own OpenClaw\n"
+	blocks := readmeSection(t, heading)
+	if len(blocks) != len(readmeBlocks) {
+		t.Fatalf("the section has %d blocks of commands, want %d: %q", len(blocks), len(readmeBlocks), blocks)
+	}
+	for i, command := range readmeBlocks {
+		if !strings.Contains(blocks[i], command) {
+			t.Fatalf("block %d of the section lacks %q:\n%s", i+1, command, blocks[i])
+		}
+	}
+	return blocks
+}
+
+// readmeSection returns the blocks of commands below a heading of README.md, up to the next one.
+func readmeSection(t *testing.T, heading string) []string {
+	t.Helper()
 	content, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -115,17 +130,10 @@ func readmeWay(t *testing.T) []string {
 		t.Fatalf("README.md lacks %q", heading)
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
+	section, _, _ = strings.Cut(section, "\n### ")
 	var blocks []string
 	for _, match := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(section, -1) {
 		blocks = append(blocks, match[1])
-	}
-	if len(blocks) != len(readmeBlocks) {
-		t.Fatalf("the section has %d blocks of commands, want %d:\n%s", len(blocks), len(readmeBlocks), section)
-	}
-	for i, command := range readmeBlocks {
-		if !strings.Contains(blocks[i], command) {
-			t.Fatalf("block %d of the section lacks %q:\n%s", i+1, command, blocks[i])
-		}
 	}
 	return blocks
 }

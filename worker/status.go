@@ -44,6 +44,9 @@ const (
 	ReasonStop    Reason = "stop"    // the launcher ends
 )
 
+// Reasons are all of them.
+var Reasons = []Reason{ReasonCrash, ReasonConfig, ReasonRestart, ReasonUnready, ReasonIdle, ReasonHung, ReasonStop}
+
 // Exit is the end of a generation.
 type Exit struct {
 	Generation int

@@ -99,7 +99,7 @@ after every restart, so that nobody is refused and nobody can take the port.`,
 	root.AddCommand(
 		newRunCommand(), newWrapperCommand(), newHelloCommand(),
 		newInstallCommand(newInstaller()), newUninstallCommand(newInstaller()),
-		newStatusCommand(), newDoctorCommand(), newReclaimCommand(),
+		newStatusCommand(), newMetricsCommand(), newDoctorCommand(), newReclaimCommand(),
 		newStartCommand(), newStopCommand(), newRestartCommand(), newReloadCommand(),
 		newLogsCommand(), newConfigCommand(), newVersionCommand(),
 	)

@@ -72,6 +72,7 @@ var walls = []wall{
 		},
 		"a tool asks the daemon and the kernel, and never calls the daemon",
 	},
+	{"cmd/gateway/metrics", []string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/read"}, "it writes what a status has, whoever has asked"},
 	{
 		"cmd/gateway/doctor",
 		[]string{

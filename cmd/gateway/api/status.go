@@ -40,6 +40,11 @@ const (
 	VerdictDown     Verdict = "down"     // there is no launcher, and none will be started
 )
 
+// Verdicts are all of them.
+var Verdicts = []Verdict{
+	VerdictOK, VerdictWaiting, VerdictStarting, VerdictHung, VerdictDegraded, VerdictOrphan, VerdictRival, VerdictForeign, VerdictDown,
+}
+
 // Unit is the service as the manager sees it.
 type Unit struct {
 	Name        string `json:"name"`
@@ -111,6 +116,10 @@ type Worker struct {
 	Handoff      string     `json:"handoff"`
 	Restarts     int        `json:"restarts"`
 	LastExit     *Exit      `json:"last_exit"`
+	// Ends counts the generations that have ended since the launcher started, by each reason that there is; StraysEnded is how
+	// many processes they had left, which were ended with them.
+	Ends        []Ends `json:"ends"`
+	StraysEnded int    `json:"strays_ended"`
 	// LastWords are the last lines of output of the generation that is in trouble: of the present one while it hangs or ends,
 	// else of the last one if it has failed, else of one that starts. Whoever asks looks for them; null where that is not known.
 	LastWords []string   `json:"last_words"`
@@ -125,6 +134,12 @@ type Worker struct {
 	FrontDesk bool `json:"front_desk"`
 	// Hung is why it does not serve although it is ready; null when it does.
 	Hung *Hung `json:"hung"`
+}
+
+// Ends is how many generations have ended for a reason.
+type Ends struct {
+	Reason string `json:"reason"`
+	Count  int    `json:"count"`
 }
 
 // Hung is a worker that is ready and does not serve.

@@ -57,7 +57,7 @@ func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, file
 func (l *launcher) begin(cfg *config.Config, rejected error, options worker.Options) {
 	l.editions.begin(cfg, rejected, func(first worker.Spec, good *worker.Spec) applier {
 		options.AtOnce, options.Good, options.Known = l.editions.atOnce(), good, l.reporter.history.newest
-		options.Observe, options.Ended = l.observe, l.reporter.history.add
+		options.Observe, options.Ended = l.observe, l.reporter.ended
 		options.ListensOn, options.OpenDesk = listensOn, l.desk.open
 		options.MendOutput = l.mendOutput
 		l.supervisor = worker.New(first, options)

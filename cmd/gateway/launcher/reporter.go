@@ -32,11 +32,12 @@ type reporter struct {
 
 	alarm   *alarm
 	history history
+	ends    *ends
 	feed    feed
 }
 
 func newReporter(held *heldSockets) *reporter {
-	r := &reporter{held: held, since: time.Now(), place: func() string { return "" }}
+	r := &reporter{held: held, since: time.Now(), place: func() string { return "" }, ends: newEnds()}
 	r.observed.Store(&worker.Status{})
 	r.configuration.Store(&configReport{})
 	return r
@@ -52,6 +53,12 @@ func (r *reporter) observe(status worker.Status, addresses []netip.AddrPort) {
 
 // changed has whoever watches look again.
 func (r *reporter) changed() { r.feed.tell(&r.observed) }
+
+// ended takes note of the end of a generation.
+func (r *reporter) ended(exit worker.Exit) {
+	r.ends.add(exit)
+	r.history.add(exit)
+}
 
 // configured takes note of what became of the configuration file.
 func (r *reporter) configured(report configReport) {
@@ -107,6 +114,7 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 	if problem := r.place(); problem != "" {
 		s.Problems = append(s.Problems, problem)
 	}
+	r.ends.tell(&s.Worker)
 	r.alarm.tell(&s)
 	r.history.kept.tell(&s.Problems)
 	r.addSockets(&s, observed)

@@ -29,6 +29,20 @@ func locate(path string) (*os.File, fs.FileInfo, error) {
 	return open(unix.AT_FDCWD, path, path, 0)
 }
 
+// Directory opens a directory with O_PATH, to write into it. On the way no link is followed that another user than root and the
+// caller can choose: the kernel itself refuses such in sticky directories alone (fs.protected_symlinks), and not everywhere.
+func Directory(path string) (*os.File, error) {
+	directory, info, err := walk(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		_ = directory.Close()
+		return nil, &fs.PathError{Op: "open", Path: path, Err: unix.ENOTDIR}
+	}
+	return directory, nil
+}
+
 // walk is what the kernel does with a path, name by name, but for the links that root does not follow. openat2(2) cannot tell
 // root's links from others', and is not everywhere.
 func walk(path string) (*os.File, fs.FileInfo, error) {
@@ -45,7 +59,7 @@ func walk(path string) (*os.File, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	roots := ofRoot(info) // whether every directory until here is root's alone
+	roots := ofRoot(info) // whether every directory until here is root's alone, or the caller's
 	for links := 0; len(rest) > 0; {
 		if !info.IsDir() {
 			_ = at.Close()
@@ -67,7 +81,7 @@ func walk(path string) (*os.File, fs.FileInfo, error) {
 		_ = next.Close()
 		links++
 		switch {
-		case !roots || Owner(found) != 0:
+		case !roots || !trusted(found):
 			err = fmt.Errorf("%s: %q on the way is a link that another user than root can choose, and %w", path, found.Name(), ErrLink)
 		case err == nil && links > linksLimit:
 			err = &fs.PathError{Op: "open", Path: path, Err: unix.ELOOP}
@@ -86,10 +100,13 @@ func walk(path string) (*os.File, fs.FileInfo, error) {
 	return at, info, nil
 }
 
-// ofRoot says whether root alone decides which names stand in a directory: in a sticky one nobody else can move what is root's.
+// ofRoot says whether root alone decides which names stand in a directory: in a sticky one nobody else can move what is root's. Another
+// caller than root trusts itself, too.
 func ofRoot(info fs.FileInfo) bool {
-	return Owner(info) == 0 && (info.Mode()&0o022 == 0 || info.Mode()&fs.ModeSticky != 0)
+	return trusted(info) && (info.Mode()&0o022 == 0 || info.Mode()&fs.ModeSticky != 0)
 }
+
+func trusted(info fs.FileInfo) bool { return Owner(info) == 0 || Owner(info) == os.Geteuid() }
 
 // Resolve is [filepath.EvalSymlinks] by the kernel, which follows 40 links and not 255: with those a path that somebody else has chosen
 // takes a minute.

@@ -131,7 +131,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 	s := View{Status: api.Status{
 		Version: api.ProgramVersion(), Verdict: api.VerdictDegraded, Problems: []string{}, Notes: []string{}, Unit: t.Unit,
-		Sockets: []api.Socket{}, Launcher: api.Launcher{PID: t.Unit.MainPID}, Worker: api.Worker{State: api.StateWaiting},
+		Sockets: []api.Socket{}, Launcher: api.Launcher{PID: t.Unit.MainPID}, Worker: api.Worker{State: api.StateWaiting, Ends: []api.Ends{}},
 	}}
 	alive := false
 	if process, err := proctree.Find(t.Unit.MainPID); t.Unit.MainPID > 0 && err == nil {

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"openclaw-gateway/cmd/gateway/client"
+	"openclaw-gateway/cmd/gateway/metrics"
+	"openclaw-gateway/cmd/gateway/status"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/units"
+)
+
+func newMetricsCommand() *cobra.Command {
+	var scope scopeFlags
+	var file string
+	cmd := &cobra.Command{
+		Use:   "metrics",
+		Short: "print what the status has as metrics for Prometheus",
+		Long: `Prints what "gateway status" has in Prometheus' text format, once. Nothing listens for it: with --textfile it is written
+for node_exporter, by a timer for instance.
+
+Where several launchers are told of, each sample has the labels scope and user; with --system or --user it has none. The
+counters begin anew with the launcher.
+
+Exit status: 0; 3 a launcher is not running, which is printed even so (gateway_up 0). With --textfile that is 0 too: the file
+says it.`,
+		Example: "  gateway metrics --system --textfile /var/lib/prometheus/node-exporter/gateway.prom",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			targets := scope.Targets(cmd.Context())
+			if len(targets) == 0 {
+				targets = []client.Target{client.Nowhere()}
+			}
+			var all []metrics.Launcher
+			exit := 0
+			for _, t := range targets {
+				l := metrics.Launcher{Status: status.Of(cmd.Context(), t).Status}
+				if t.Scope == units.User {
+					l.User = systemd.UserName(cmp.Or(t.UID, os.Geteuid()))
+				}
+				if !l.Up() {
+					exit = 3
+				}
+				all = append(all, l)
+			}
+			if file != "" {
+				err := metrics.WriteFile(file, metrics.Text(all))
+				if errors.Is(err, metrics.ErrExtension) {
+					return usageError("%w", err)
+				}
+				return err
+			}
+			if _, err := cmd.OutOrStdout().Write(metrics.Text(all)); err != nil {
+				return err
+			}
+			if exit != 0 {
+				return &exitStatus{status: exit}
+			}
+			return nil
+		},
+	}
+	scope.add(cmd)
+	cmd.Flags().StringVar(&file, "textfile", "", "write them to this `FILE`, in one step, for node_exporter's textfile collector")
+	return cmd
+}
