@@ -120,8 +120,13 @@ func testStatus(t *testing.T, here place) {
 		if m.User == "" {
 			return // root is who asks in all of these tests
 		}
+		wantStatus(t, root.Scope, 0, verdict, append(words, manager, "(user scope of alice)")...)
 		asAlice := fmt.Sprintf("runuser --pty -u alice -- env XDG_RUNTIME_DIR=/run/user/%d gateway status --user", m.UID)
-		wantStatus(t, root.Scope, 3, "down", append(words, manager, "the launcher of user alice: `"+asAlice+"` tells of it")...)
+		text, code := printedStatus(t, root.Scope, "--system")
+		if code != 3 {
+			t.Errorf("with --system: exit status %d\n%s", code, text)
+		}
+		wantWords(t, text, "the launcher of user alice: `"+asAlice+"` tells of it")
 		if text := root.Run(t, "/bin/sh", "-c", asAlice); !strings.HasPrefix(text, verdict+": ") {
 			t.Errorf("%s says\n%s", asAlice, text)
 		}
@@ -146,6 +151,28 @@ func testStatus(t *testing.T, here place) {
 		squatter := squat(t, m, "squatter", "/usr/bin/python3", workersPath+"/squat.py", "0.0.0.0:18789")
 		wantStatus(t, m.Scope, 1, "foreign", "0.0.0.0:18789, which conflicts with 127.0.0.1:18789", "it is no OpenClaw gateway",
 			"`"+ctl+" stop squatter.service`", fmt.Sprintf("pid %d", squatter))
+	})
+
+	t.Run("a stock service of the same name", func(t *testing.T) {
+		m.WriteFile(t, stockEntry, stockScript(m), 0o644)
+		m.WriteFile(t, runPath(m.Scope, service), "[Service]\nType=notify\nNotifyAccess=all\nExecStart="+nodePath+" "+stockEntry+" gateway\n", 0o644)
+		m.Systemctl(t, "daemon-reload")
+		wantStatus(t, m.Scope, 3, "down", "OpenClaw's own and not the launcher: it runs "+nodePath+" "+stockEntry+" gateway")
+		m.Systemctl(t, "start", service)
+		text, code := printedStatus(t, m.Scope)
+		if code != 1 || !strings.HasPrefix(text, "rival: ") || strings.Contains(text, "launcher  pid") {
+			t.Errorf("exit status %d\n%s", code, text)
+		}
+		wantWords(t, text, "OpenClaw's own and not the launcher", "`gateway doctor --"+scope+"`")
+		if output, _ := m.Output(gatewayPath, "doctor", "--"+scope); !strings.Contains(output, "openclaw-unit-enabled") {
+			t.Errorf("doctor says\n%s", output)
+		}
+		if output, err := m.Output(gatewayPath, "start", "--"+scope); err == nil || !strings.Contains(err.Error(), "OpenClaw's own and not the launcher") {
+			t.Errorf("gateway start: %v %s", err, output)
+		}
+		m.Systemctl(t, "stop", service)
+		root.Run(t, "rm", runPath(m.Scope, service))
+		m.Systemctl(t, "daemon-reload")
 	})
 
 	install(t, m.Scope, m, "{}\n")
@@ -306,13 +333,9 @@ func testStatus(t *testing.T, here place) {
 
 	// Who took the port while the socket was stopped.
 	m.Run(t, gatewayPath, "stop")
-	const entry = "/opt/node_modules/openclaw/dist/index.js"
+	const entry = stockEntry
 	listening := m.RuntimeDir() + "/listening"
-	m.WriteFile(t, entry, `require('net').createServer().listen(18789, '127.0.0.1', () => {
-		if (process.env.NOTIFY_SOCKET) require('child_process').execFileSync('systemd-notify', ['--ready']);
-		else require('fs').writeFileSync('`+listening+`', 'yes\n');
-	});
-`, 0o644)
+	m.WriteFile(t, entry, stockScript(m), 0o644)
 	t.Run("orphan", func(t *testing.T) {
 		// Left by a service whose main process has gone.
 		script := m.RuntimeDir() + "/left.sh"
@@ -336,6 +359,17 @@ func testStatus(t *testing.T, here place) {
 		m.Run(t, gatewayPath, "start")
 		wantStatus(t, m.Scope, 0, "waiting")
 	})
+}
+
+// stockEntry is where an OpenClaw may lie, in what follows one that is no more than its port.
+const stockEntry = "/opt/node_modules/openclaw/dist/index.js"
+
+func stockScript(m *machine.Machine) string {
+	return `require('net').createServer().listen(18789, '127.0.0.1', () => {
+		if (process.env.NOTIFY_SOCKET) require('child_process').execFileSync('systemd-notify', ['--ready']);
+		else require('fs').writeFileSync('` + m.RuntimeDir() + `/listening', 'yes\n');
+	});
+`
 }
 
 // squat runs a command that takes the port, as the main process of a unit, for as
@@ -712,7 +746,14 @@ func testTwoScopes(t *testing.T, here place) {
 	if history, code := printedStatus(t, alice, "--history"); code != 3 || !strings.Contains(history, "user scope\n") {
 		t.Errorf("the history: exit status %d\n%s", code, history)
 	}
+	// Root is shown the user's too, as the user tells of it.
+	wantStatus(t, m.Scope, 0, "waiting", "(system scope)", "ok: generation 1 serves 127.0.0.1:18790", "(user scope of alice)")
+	var own status
+	if err := json.Unmarshal([]byte(m.Run(t, gatewayPath, "status", "--json")), &own); err != nil || own.Unit.Scope != "system" {
+		t.Errorf("%v: root's own is %+v", err, own)
+	}
 	alice.Run(t, gatewayPath, "stop", "--user")
+	wantStatus(t, m.Scope, 0, "waiting", "down: the launcher is not running", "(user scope of alice)")
 	wantStatus(t, alice, 3, "waiting", "the first client of 127.0.0.1:18789", "down: the launcher is not running")
 	if state := m.Unit(t, socket).ActiveState; state != "active" {
 		t.Errorf("the system's socket is %s after gateway stop --user", state)

@@ -25,6 +25,9 @@ func newStatusCommand() *cobra.Command {
 an ordinary user says what could not be seen. While nothing is wrong it is short; --full shows everything. On a terminal no
 line is wider than that, and command lines are cut; with --full they are not.
 
+As root it shows other users' launchers too, each as that user tells of it. In JSON and for the exit status they count where
+there is none of the machine's or of root's own.
+
 Exit status: 0 serving, starting, or waiting for a first client; 1 something is wrong; 3 not running. systemctl
 is-active is no substitute: it exits with 0 while the worker does not answer.
 
@@ -37,7 +40,11 @@ with the next change. --history lists the last hundred generations, those of ear
 				return printHistory(cmd, scope, format.JSON)
 			}
 			targets := scope.Targets(cmd.Context())
-			if len(targets) == 0 {
+			var others []client.Target
+			if !watch {
+				others = scope.Others(cmd.Context())
+			}
+			if len(targets)+len(others) == 0 {
 				targets = []client.Target{client.Nowhere()}
 			}
 			if watch {
@@ -45,12 +52,14 @@ with the next change. --history lists the last hundred generations, those of ear
 				defer stop()
 				return status.Watch(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), targets, format)
 			}
-			var all []status.View
-			exit := 0
-			for _, t := range targets {
-				s := status.Of(cmd.Context(), t)
-				all = append(all, s)
-				exit = max(exit, s.ExitStatus())
+			if len(targets) == 0 {
+				// They count where there is nothing else.
+				targets, others = others, nil
+			}
+			all, exit := status.All(cmd.Context(), targets)
+			if !format.JSON {
+				theirs, _ := status.All(cmd.Context(), others)
+				all = append(all, theirs...)
 			}
 			if err := status.Print(cmd.OutOrStdout(), all, format); err != nil {
 				return err

@@ -15,9 +15,9 @@ import (
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/lastwords"
+	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/status"
-	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker/proctree"
@@ -97,7 +97,7 @@ func whileTold(cmd *cobra.Command, t client.Target, verb string, do func() error
 	ctx, cancel := context.WithCancel(cmd.Context())
 	var telling sync.WaitGroup
 	telling.Go(func() {
-		status.Progress(ctx, cmd.ErrOrStderr(), t, systemd.Of(t.Scope).As(os.Geteuid(), "gateway", verb, "--"+string(t.Scope), "--now"))
+		status.Progress(ctx, cmd.ErrOrStderr(), t, t.Manager().As(os.Geteuid(), "gateway", verb, "--"+string(t.Scope), "--now"))
 	})
 	defer telling.Wait()
 	defer cancel()
@@ -183,6 +183,10 @@ func newUnitsCommand(name, short, long string, do func(*cobra.Command, client.Ta
 		if !t.Installed {
 			return fmt.Errorf("there is no %s in %s scope: \"gateway install --%s\" writes it (a launcher run by hand stops with Ctrl-C)",
 				units.Service, t.Scope, t.Scope)
+		}
+		if len(t.Overrides) == 0 && openclaw.Starts(t.Runs) {
+			return fmt.Errorf("%s in %s scope is OpenClaw's own and not the launcher: it runs %s; \"gateway doctor --%s\" says what to do about it",
+				units.Service, t.Scope, say.CommandLine(t.Runs), t.Scope)
 		}
 		return do(cmd, t)
 	})

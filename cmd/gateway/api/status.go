@@ -48,7 +48,8 @@ var Verdicts = []Verdict{
 // Unit is the service as the manager sees it.
 type Unit struct {
 	Name        string `json:"name"`
-	Scope       string `json:"scope"` // system, user or none
+	Scope       string `json:"scope"`          // system, user or none
+	User        string `json:"user,omitempty"` // whose it is in another user's scope, which root sees
 	ActiveState string `json:"active_state"`
 	MainPID     int    `json:"main_pid"`
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -66,6 +67,8 @@ type Target struct {
 	Cgroup string
 	// Says is the service's STATUS=, the launcher's last words.
 	Says string
+	// Runs is the command line of the service.
+	Runs []string
 	// Ended says how the launcher ended that systemd is about to start again; ""
 	// where it is about to do nothing of the kind.
 	Ended string
@@ -118,28 +121,75 @@ func (f Choice) One(ctx context.Context) (Target, error) {
 	}
 }
 
+// Others returns, for root who has chosen no scope, those of other users in which there is a unit or a launcher.
+func (f Choice) Others(ctx context.Context) []Target {
+	folders, _ := os.ReadDir("/run/user")
+	if f.System || f.User || os.Geteuid() != 0 {
+		return nil
+	}
+	all := make([]Target, len(folders))
+	var asking sync.WaitGroup
+	for i, folder := range folders {
+		// That of a user who is nobody any more stays behind, as a rule.
+		uid, err := strconv.Atoi(folder.Name())
+		if err != nil || uid == 0 {
+			continue
+		}
+		if _, err := systemd.Account(folder.Name()); err == nil {
+			asking.Go(func() {
+				t := Target{Scope: units.User, Control: api.ControlOf(uid), UID: uid}
+				t.Unit.User = systemd.UserName(uid)
+				all[i] = t.Refreshed(ctx)
+			})
+		}
+	}
+	asking.Wait()
+	return slices.DeleteFunc(all, func(t Target) bool { return t.UID == 0 || !t.Installed && !t.Answers() })
+}
+
 // NewTarget asks the manager of a scope what there is.
 func NewTarget(ctx context.Context, scope units.Scope) Target {
-	t := Target{Scope: scope, Control: api.Control(scope == units.User)}
-	t.Unit = api.Unit{Name: units.Service, Scope: string(scope)}
+	return Target{Scope: scope, Control: api.Control(scope == units.User)}.Refreshed(ctx)
+}
+
+// Theirs reports whether it is another user's scope.
+func (t Target) Theirs() bool { return t.UID != 0 && t.UID != os.Geteuid() }
+
+// Manager is the service manager of the scope.
+func (t Target) Manager() systemd.Manager {
+	if t.Theirs() {
+		return systemd.Manager{User: true, UID: t.UID}
+	}
+	return systemd.Of(t.Scope)
+}
+
+// Refreshed asks the service manager again.
+func (t Target) Refreshed(ctx context.Context) Target {
+	if t.Unit.Scope == "none" {
+		return t
+	}
+	t = Target{Scope: t.Scope, Control: t.Control, UID: t.UID, Unit: api.Unit{Name: units.Service, Scope: string(t.Scope), User: t.Unit.User}}
 	ctx, cancel := context.WithTimeout(ctx, ManagerLimit)
 	defer cancel()
-	found, err := systemd.Of(scope).Show(ctx, []string{units.Service, units.Socket},
+	found, err := t.Manager().Show(ctx, []string{units.Service, units.Socket},
 		append([]string{"SubState", "MainPID", "StatusText", "NRestarts", "ExecMainCode", "ExecMainStatus", "Result", "ControlGroup"}, dropins.Properties...)...)
 	if err == nil && len(found) != 2 {
 		err = fmt.Errorf("%d answers instead of 2", len(found))
 	}
 	if err != nil {
-		if hasManager(scope) {
-			t.Unasked = fmt.Errorf("the manager of the %s scope does not answer: %w", scope, err)
+		if !t.Theirs() && hasManager(t.Scope) {
+			t.Unasked = fmt.Errorf("the manager of the %s scope does not answer: %w", t.Scope, err)
 		}
 		return t
 	}
 	service, socket := found[0], found[1]
 	t.Installed = !slices.Contains([]string{"", "not-found", "masked"}, service["LoadState"])
-	t.Overrides = dropins.In(found)
+	if !t.Theirs() { // it reads the drop-ins
+		t.Overrides = dropins.In(found)
+	}
 	t.Unit.ActiveState, t.Unit.MainPID = service["ActiveState"], service.Int("MainPID")
 	t.Says, t.Cgroup = service["StatusText"], service["ControlGroup"]
+	t.Runs = service.List("ExecStart")
 	switch {
 	case strings.HasPrefix(service["SubState"], "auto-restart"):
 		t.Ended = endOf(service)
@@ -271,13 +321,13 @@ func (t Target) startHint() string {
 	case t.SocketState == "active":
 		return "the next connection starts it"
 	default:
-		return fmt.Sprintf("%q opens the port", systemd.Of(t.Scope).Own("enable", "--now", units.Socket))
+		return fmt.Sprintf("%q opens the port", t.Manager().Own("enable", "--now", units.Socket))
 	}
 }
 
 // Stopping reports whether the manager is stopping the service.
 func (t Target) Stopping(ctx context.Context) bool {
-	service, err := systemd.Of(t.Scope).Unit(ctx, units.Service, "ActiveState")
+	service, err := t.Manager().Unit(ctx, units.Service, "ActiveState")
 	return err == nil && service["ActiveState"] == "deactivating"
 }
 
@@ -322,12 +372,4 @@ func (l *Launcher) stream(ctx context.Context, told chan<- api.Status) error {
 	default:
 		return err
 	}
-}
-
-// Refreshed asks the service manager again.
-func (t Target) Refreshed(ctx context.Context) Target {
-	if t.Unit.Scope == "none" {
-		return t
-	}
-	return NewTarget(ctx, t.Scope)
 }

@@ -19,6 +19,7 @@ type View struct {
 	api.Status
 	owners   map[uint64]uint32 // who made a socket, by its inode
 	commands map[int]string    // all of a holder's command line, by its pid
+	theirs   bool              // it is of another user's launcher
 	meets    string            // what clients meet where no launcher tells; "" where the verdict says it
 }
 
@@ -96,6 +97,9 @@ func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, mana
 		inodes = append(inodes, socket.Inode)
 	}
 	known := holders.Known{Launcher: s.Launcher.PID}
+	if s.theirs {
+		known.Launcher = 0 // nothing of theirs is ours
+	}
 	byInode, unseen, err := known.Holders(ctx, inodes, slices.Collect(maps.Values(s.owners))...)
 	if err != nil {
 		return err
@@ -118,7 +122,7 @@ func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, mana
 			held = append(held, holders.Socket{Socket: sockdiag.Socket{Address: address}, Holders: byInode[socket.Inode]})
 		}
 	}
-	s.Problems = append(s.Problems, intruders(holders.Each(held), addresses, holders.Me())...)
+	s.Problems = append(s.Problems, s.intruders(holders.Each(held), addresses, holders.Me())...)
 	return nil
 }
 
@@ -157,12 +161,12 @@ func holderStatus(h holders.Holder) api.Holder {
 const shownIntruders = 3
 
 // intruders says of those who should not hold an address who, why, and what to run, the worst first.
-func intruders(all []holders.Holder, wanted []netip.AddrPort, by holders.Asker) []string {
+func (s *View) intruders(all []holders.Holder, wanted []netip.AddrPort, by holders.Asker) []string {
 	var sentences []string
 	for _, role := range api.Intruders {
 		of := slices.DeleteFunc(slices.Clone(all), func(h holders.Holder) bool { return h.Role != role })
 		for _, h := range of[:min(len(of), shownIntruders)] {
-			sentences = append(sentences, intruder(h, wanted, by))
+			sentences = append(sentences, s.intruder(h, wanted, by))
 		}
 		if rest := len(of) - shownIntruders; rest > 0 {
 			sentences = append(sentences, fmt.Sprintf("%d more hold it as %s (--json lists them)", rest, article[role]))
@@ -173,7 +177,7 @@ func intruders(all []holders.Holder, wanted []netip.AddrPort, by holders.Asker) 
 
 var article = map[api.Role]string{api.RoleOrphan: "an orphan", api.RoleRival: "a rival", api.RoleForeign: "a foreign process"}
 
-func intruder(h holders.Holder, wanted []netip.AddrPort, by holders.Asker) string {
+func (s *View) intruder(h holders.Holder, wanted []netip.AddrPort, by holders.Asker) string {
 	h.Wanted = slices.DeleteFunc(slices.Clone(wanted), func(a netip.AddrPort) bool { return !slices.Contains(h.Addresses, a) })
 	subject := say.Addresses(h.Addresses)
 	if len(h.Wanted) == 0 && len(wanted) > 0 {
@@ -181,7 +185,12 @@ func intruder(h holders.Holder, wanted []netip.AddrPort, by holders.Asker) strin
 		subject += ", which conflicts with " + say.Addresses(wanted) + ","
 		h.Wanted = wanted[:1]
 	}
-	return fmt.Sprintf("%s %s held by pid %d (%s), %s: %s; %s", subject, say.Are(len(h.Addresses)), h.PID, h.Command, article[h.Role], h.Why, h.Remedy(by))
+	text := fmt.Sprintf("%s %s held by pid %d (%s), %s: %s; ", subject, say.Are(len(h.Addresses)), h.PID, h.Command, article[h.Role], h.Why)
+	if s.theirs {
+		// Nobody is ended because another user wants an address.
+		return text + "user " + s.Unit.User + " asks for it"
+	}
+	return text + h.Remedy(by).String()
 }
 
 // lookForEdit says who has an address that a rejected edit asks for: a launcher run by hand cannot bind it, and sends whoever

@@ -15,10 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/test/fixtures"
+	"openclaw-gateway/worker/proctree"
 )
 
 // listenShared listens with SO_REUSEPORT.
@@ -179,7 +181,7 @@ func TestIntruders(t *testing.T) {
 		"127.0.0.1:18789 is held by pid 12 (command), a foreign process: why; `gateway reclaim --force 127.0.0.1:18789` ends it",
 		"2 more hold it as a foreign process (--json lists them)",
 	}
-	if got := intruders(holders.Each(sockets), wanted, holders.Asker{Program: "gateway"}); strings.Join(got, "\n") != strings.Join(want, "\n") {
+	if got := new(View).intruders(holders.Each(sockets), wanted, holders.Asker{Program: "gateway"}); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
@@ -196,5 +198,20 @@ func BenchmarkStatus(b *testing.B) {
 		if s.look(context.Background(), []netip.AddrPort{socket.Address}, 0); len(s.Sockets) != 1 {
 			b.Fatal(s.Sockets)
 		}
+	}
+}
+
+// TestTheirs: what another user's launcher says is that user's word, and no command of it reaches root; nor is root told to end
+// anybody because a user asks for an address.
+func TestTheirs(t *testing.T) {
+	s := View{Status: api.Status{Problems: []string{"run `rm -r /`"}, Notes: []string{"or `reboot`"}}}
+	s.attribute(client.Target{UID: 1000, Unit: api.Unit{User: "alice"}})
+	if got := s.Problems[0] + " " + s.Notes[0]; got != "the launcher of user alice says: run 'rm -r /' the launcher of user alice says: or 'reboot'" {
+		t.Errorf("got %s", got)
+	}
+	h := holders.Holder{Process: proctree.Process{PID: 5}, Command: "sshd", Role: api.RoleForeign, Why: "it is no OpenClaw gateway", Addresses: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:22")}}
+	got := s.intruders([]holders.Holder{h}, h.Addresses, holders.Asker{})
+	if want := "0.0.0.0:22 is held by pid 5 (sshd), a foreign process: it is no OpenClaw gateway; user alice asks for it"; len(got) != 1 || got[0] != want {
+		t.Errorf("got  %q\nwant %s", got, want)
 	}
 }

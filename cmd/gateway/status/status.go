@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/procfs"
 
@@ -20,6 +21,7 @@ import (
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/lastwords"
+	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -77,6 +79,24 @@ func WriteHistory(w io.Writer, all []api.History, several, asJSON bool) error {
 	return nil
 }
 
+// All is the status of each, and the worst exit status.
+func All(ctx context.Context, targets []client.Target) (all []View, exit int) {
+	others, cancel := context.WithTimeout(ctx, othersLimit)
+	defer cancel()
+	for _, t := range targets {
+		asking := ctx
+		if t.Theirs() {
+			asking = others
+		}
+		s := Of(asking, t)
+		all, exit = append(all, s), max(exit, s.ExitStatus())
+	}
+	return all, exit
+}
+
+// othersLimit is how long other users may keep root waiting, all together.
+const othersLimit = 10 * time.Second
+
 // Of asks the launcher, and fills in what it cannot know: what the service
 // manager says, and what the kernel says to whoever asks.
 func Of(ctx context.Context, t client.Target) View {
@@ -85,11 +105,24 @@ func Of(ctx context.Context, t client.Target) View {
 		return withoutLauncher(ctx, t, err)
 	}
 	s := View{Status: told}
+	if t.Theirs() {
+		s.attribute(t)
+	}
 	if s.Launcher.Holder == api.FromSystemd && t.Unit.ActiveState != "" {
 		s.Unit = t.Unit
 	}
 	complete(ctx, t, &s)
 	return s
+}
+
+// attribute says whose words they are: what another user's launcher tells may be made up, commands for root too.
+func (s *View) attribute(t client.Target) {
+	s.theirs, s.Unit.User = true, t.Unit.User
+	for _, words := range [][]string{s.Problems, s.Notes} {
+		for i := range words {
+			words[i] = fmt.Sprintf("the launcher of user %s says: %s", t.Unit.User, strings.ReplaceAll(words[i], "`", "'"))
+		}
+	}
 }
 
 // complete adds to a launcher's own answer what can be seen from here.
@@ -101,7 +134,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 	if s.Version != api.ProgramVersion() {
 		way := "stop \"gateway run\" and start it again for the new one"
 		if s.Launcher.Holder == api.FromSystemd {
-			way = "`" + systemd.Of(t.Scope).Command(os.Geteuid(), "restart", units.Service) + "` brings the new one, and no client is refused meanwhile"
+			way = "`" + t.Manager().Command(os.Geteuid(), "restart", units.Service) + "` brings the new one, and no client is refused meanwhile"
 		}
 		s.Problems = append(s.Problems, fmt.Sprintf("the launcher is of version %s, this program of version %s: %s",
 			cmp.Or(s.Version, "unknown"), api.ProgramVersion(), way))
@@ -116,20 +149,24 @@ func complete(ctx context.Context, t client.Target, s *View) {
 		}
 	}
 	manager := 0
-	if s.Launcher.Holder == api.FromSystemd {
-		manager, _ = systemd.Of(t.Scope).PID() // 0 where there is none
+	if s.Launcher.Holder == api.FromSystemd && !s.theirs {
+		manager, _ = t.Manager().PID() // 0 where there is none
 	}
 	s.addOverrides(t)
 	s.look(ctx, addresses, manager)
-	s.lookForEdit(ctx)
+	if !s.theirs {
+		s.lookForEdit(ctx)
+	}
 	s.SetVerdict()
-	lastwords.Ask(t).Complete(ctx, &s.Status)
+	if !s.theirs {
+		lastwords.Ask(t).Complete(ctx, &s.Status)
+	}
 }
 
 // withoutLauncher is the status when no launcher answers, for the reason err: what
 // the service manager and the kernel know.
 func withoutLauncher(ctx context.Context, t client.Target, err error) View {
-	s := View{Status: api.Status{
+	s := View{theirs: t.Theirs(), Status: api.Status{
 		Version: api.ProgramVersion(), Verdict: api.VerdictDegraded, Problems: []string{}, Notes: []string{}, Unit: t.Unit,
 		Sockets: []api.Socket{}, Launcher: api.Launcher{PID: t.Unit.MainPID}, Worker: api.Worker{State: api.StateWaiting, Ends: []api.Ends{}},
 	}}
@@ -141,6 +178,10 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 	switch {
 	case errors.Is(err, client.ErrSilent):
 		s.Problems = append(s.Problems, silenceOf(t, err))
+	case len(t.Overrides) == 0 && openclaw.Starts(t.Runs):
+		s.Launcher, s.Verdict = api.Launcher{}, api.VerdictDown
+		s.Problems = append(s.Problems, fmt.Sprintf("%s is OpenClaw's own and not the launcher: it runs %s; `%s` says what to do about it",
+			t.Unit.Name, say.CommandLine(t.Runs), gatewayCommand(t, "doctor")))
 	case errors.Is(err, client.ErrForbidden):
 		s.Notes = append(s.Notes, "what the launcher itself knows is not shown: "+err.Error())
 		VerdictFromOutside(t, &s.Status)
@@ -159,7 +200,7 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 		s.Verdict = api.VerdictStarting
 	case alive:
 		s.Problems = append(s.Problems, fmt.Sprintf("%s runs (pid %d), but nobody answers on %s: it is no launcher, or has lost its runtime directory; `%s` shows it",
-			t.Unit.Name, t.Unit.MainPID, t.Control, systemd.Of(t.Scope).Command(os.Geteuid(), "status", units.Service)))
+			t.Unit.Name, t.Unit.MainPID, t.Control, t.Manager().Command(os.Geteuid(), "status", units.Service)))
 	case t.Unit.MainPID > 0 && t.SocketState == "active":
 		// It has just died, and systemd is about to see that.
 		s.Verdict = api.VerdictStarting
@@ -172,8 +213,10 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 	}
 	addresses, manager := addressesOf(t), 0
 	if t.SocketState == "active" {
-		manager, _ = systemd.Of(t.Scope).PID() // 0 where there is none
 		s.Launcher.Holder = api.FromSystemd
+	}
+	if t.SocketState == "active" && !s.theirs {
+		manager, _ = t.Manager().PID() // 0 where there is none
 	}
 	if s.addOverrides(t) && s.Verdict != api.VerdictDown {
 		s.Verdict = api.VerdictDegraded
@@ -189,7 +232,7 @@ func (s *View) addOverrides(t client.Target) (broken bool) {
 		return false
 	}
 	for _, o := range t.Overrides {
-		sentence := fmt.Sprintf("%s: `%s` takes that out", o, dropins.Mend(systemd.Of(t.Scope), os.Geteuid(), []dropins.Override{o}))
+		sentence := fmt.Sprintf("%s: `%s` takes that out", o, dropins.Mend(t.Manager(), os.Geteuid(), []dropins.Override{o}))
 		if o.Broken {
 			broken, s.Problems = true, slices.Insert(s.Problems, 0, sentence)
 		} else {
@@ -202,7 +245,16 @@ func (s *View) addOverrides(t client.Target) (broken bool) {
 // restartingOf is for a launcher that has ended and that systemd starts again, perhaps
 // for ever.
 func restartingOf(t client.Target) string {
-	return fmt.Sprintf("the launcher %s, and systemd starts it again: `gateway logs --%s` shows why", cmp.Or(t.Ended, t.Again), t.Scope)
+	return fmt.Sprintf("the launcher %s, and systemd starts it again: `%s` shows why", cmp.Or(t.Ended, t.Again), gatewayCommand(t, "logs"))
+}
+
+// gatewayCommand is how the caller asks this program about a scope.
+func gatewayCommand(t client.Target, verb string) string {
+	argv := []string{"gateway", verb, "--" + string(t.Scope)}
+	if t.Theirs() {
+		return t.Manager().As(os.Geteuid(), argv...)
+	}
+	return say.Shell(argv...)
 }
 
 // silenceOf explains a launcher that hangs.
@@ -210,12 +262,12 @@ func silenceOf(t client.Target, err error) string {
 	text := err.Error()
 	if process, err := procfs.NewProc(t.Unit.MainPID); t.Unit.MainPID > 0 && err == nil {
 		if stat, err := process.Stat(); err == nil && (stat.State == "T" || stat.State == "t") {
-			command := systemd.Of(t.Scope).As(os.Geteuid(), "kill", "-CONT", strconv.Itoa(t.Unit.MainPID))
+			command := t.Manager().As(os.Geteuid(), "kill", "-CONT", strconv.Itoa(t.Unit.MainPID))
 			return fmt.Sprintf("%s: its process was stopped by a signal or a debugger, `%s` lets it go on", text, command)
 		}
 	}
 	if t.Unit.MainPID > 0 {
-		text += fmt.Sprintf(": `%s` starts another one, and no client is refused meanwhile", systemd.Of(t.Scope).Command(os.Geteuid(), "restart", units.Service))
+		text += fmt.Sprintf(": `%s` starts another one, and no client is refused meanwhile", t.Manager().Command(os.Geteuid(), "restart", units.Service))
 	}
 	return text
 }
@@ -275,7 +327,7 @@ func compareSockets(ctx context.Context, t client.Target, s *View, addresses []n
 		case i < 0 && t.SocketState == "active":
 			s.Notes = append(s.Notes, fmt.Sprintf("%s is active, but nothing listens on %s in this network namespace: "+
 				"its sockets are in another one, or the machine does not have the address", units.Socket, address))
-		case i >= 0 && t.SocketState != "active" && s.Worst() == "" && s.Verdict == api.VerdictDown:
+		case i >= 0 && t.SocketState != "active" && !s.theirs && s.Worst() == "" && s.Verdict == api.VerdictDown:
 			// Another launcher, or another socket unit.
 			problem := ofUser(ctx, address, s.Sockets[i].Holders)
 			if problem == "" {
@@ -310,7 +362,7 @@ func ofUser(ctx context.Context, address netip.AddrPort, having []api.Holder) st
 // addressesOf are those that should be ours: the socket unit's, else those of the
 // configuration.
 func addressesOf(t client.Target) []netip.AddrPort {
-	if len(t.Listen) > 0 {
+	if len(t.Listen) > 0 || t.Theirs() {
 		return t.Listen
 	}
 	if cfg, err := config.Load(config.Find()); err == nil {

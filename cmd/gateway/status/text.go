@@ -89,9 +89,13 @@ func (s *View) text(p style) string {
 		}
 	}
 	brief := s.brief(p)
-	if s.Unit.Scope != "none" && (!brief || p.several) {
+	if s.Unit.Scope != "none" && (!brief || p.several || s.theirs) {
+		scope := s.Unit.Scope + " scope"
+		if s.theirs {
+			scope += " of " + s.Unit.User
+		}
 		state := cmp.Or(s.Unit.ActiveState, "the service manager does not answer")
-		line("unit", "%s (%s scope), %s, main pid %d", s.Unit.Name, s.Unit.Scope, state, s.Unit.MainPID)
+		line("unit", "%s (%s), %s, main pid %d", s.Unit.Name, scope, state, s.Unit.MainPID)
 	}
 	if s.Launcher.Since != nil && !brief {
 		line("launcher", "pid %d, since %s, version %s", s.Launcher.PID, say.Clock(*s.Launcher.Since), s.Version)

@@ -16,7 +16,6 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/say"
-	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
 
@@ -94,7 +93,7 @@ func watchOne(ctx context.Context, t client.Target, stderr io.Writer, refresh bo
 		defer arrivals.Close()
 	}
 	// The units go on changing when the launcher has ended. Where the manager cannot be asked, the look says so.
-	changes, _ := systemd.Of(t.Scope).Changes(ctx, units.Service, units.Socket)
+	changes, _ := t.Manager().Changes(ctx, units.Service, units.Socket)
 	for ctx.Err() == nil {
 		err := follow(ctx, t, refresh, send)
 		if ctx.Err() != nil {
