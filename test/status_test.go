@@ -354,8 +354,39 @@ func testStatus(t *testing.T, here place) {
 		squat(t, m, "old", nodePath, entry, "gateway")
 		wantStatus(t, m.Scope, 1, "rival", "old.service keeps running", "`"+ctl+" stop old.service`")
 	})
+	t.Run("verbs that cannot", func(t *testing.T) {
+		squat(t, m, "older", nodePath, entry, "gateway")
+		start := "gateway start --" + scope
+		output, err := m.Output(gatewayPath, "start")
+		if err == nil {
+			t.Fatalf("gateway start with a taken port: %s", output)
+		}
+		wantWords(t, err.Error(), "cannot start: 127.0.0.1:18789 is held by pid ", " in older.service", "`"+ctl+" stop older.service`", "; then `"+start+"`")
+		if _, err := m.Output(gatewayPath, "restart"); err == nil || !strings.Contains(err.Error(), "cannot restart: 127.0.0.1:18789 is held by pid ") {
+			t.Errorf("gateway restart with a taken port: %v", err)
+		}
+		m.Run(t, "/bin/sh", "-ec", ctl+" stop older.service; "+start)
+		wantStatus(t, m.Scope, 0, "waiting")
+		if m.User != "" {
+			return
+		}
+		get(t, m, ipv4, "/healthz")
+		for _, verb := range []string{"start", "stop", "restart", "reload"} {
+			output, err := root.Output("runuser", "-u", "mallory", "--", "sh", "-c", gatewayPath+" "+verb+" 2>&1; echo exit status $?")
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantWords(t, output, "`sudo gateway "+verb+" --system` does it as root", "exit status 1")
+			root.Run(t, gatewayPath, verb, "--system")
+			if verb == "stop" {
+				root.Run(t, gatewayPath, "start", "--system")
+				get(t, m, ipv4, "/healthz")
+			}
+		}
+	})
 	t.Run("free again", func(t *testing.T) {
-		wantStatus(t, m.Scope, 3, "down")
+		m.Run(t, gatewayPath, "stop")
+		wantStatus(t, m.Scope, 3, "down", "clients of the port are refused")
 		m.Run(t, gatewayPath, "start")
 		wantStatus(t, m.Scope, 0, "waiting")
 	})
@@ -695,6 +726,10 @@ func testStatusHistory(t *testing.T, here place) {
 		}
 		if logs := m.Run(t, gatewayPath, "logs", "GENERATION=3", "-n", "1000", "--output=cat"); strings.Count(logs, "\n") != strings.Count(entries, "\n") {
 			t.Errorf("gateway logs GENERATION=3 shows\n%s\nand journalctl\n%s", logs, entries)
+		}
+		// What a shell completes.
+		for word, want := range map[string]string{"GENERATION=": "GENERATION=3\n", "--unit=openclaw-gateway.s": "--unit=" + service + "\n"} {
+			wantWords(t, m.Run(t, gatewayPath, "__complete", "logs", "--"+kind(m.Scope), word), want)
 		}
 		if logs := m.Run(t, gatewayPath, "logs"); !strings.Contains(logs, fmt.Sprintf("systemd[%d]", m.ManagerPID(t))) || !strings.Contains(logs, "worker ready") {
 			t.Errorf("gateway logs shows\n%s", logs)

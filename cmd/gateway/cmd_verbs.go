@@ -45,6 +45,7 @@ The worker may finish its work for as long as stop.timeout; with --now it is kil
 			return "restart"
 		})
 	cmd.Flags().BoolVar(&now, "now", false, "do not wait for the worker to finish its work")
+	cmd.Example += "\n" + cmd.Example + " --now"
 	return cmd
 }
 
@@ -108,13 +109,16 @@ func whileTold(cmd *cobra.Command, t client.Target, verb string, do func() error
 func newVerb(name, short, long string, do func(*cobra.Command, client.Target) error) *cobra.Command {
 	var scope scopeFlags
 	cmd := &cobra.Command{
-		Use: name, Short: short, Long: long, Args: cobra.NoArgs,
+		Use: name, Short: short, Long: long, Example: "gateway " + name, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t, err := scope.One(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return do(cmd, t)
+			if err := do(cmd, t); err != nil {
+				return status.WayOut(cmd.Context(), t, name, err)
+			}
+			return nil
 		},
 	}
 	scope.add(cmd)
@@ -172,6 +176,7 @@ stop.timeout; with --now it is killed at once, also if it is stopping already.`,
 			return nil
 		})
 	cmd.Flags().BoolVar(&now, "now", false, "do not wait for the worker to finish its work")
+	cmd.Example += "\n" + cmd.Example + " --now"
 	return cmd
 }
 

@@ -121,7 +121,8 @@ func (f Choice) One(ctx context.Context) (Target, error) {
 	}
 }
 
-// Others returns, for root who has chosen no scope, those of other users in which there is a unit or a launcher.
+// Others returns, for root who has chosen no scope, those of other users in which there is a unit: whom a launcher that was started by hand
+// belongs to is a matter of its user's.
 func (f Choice) Others(ctx context.Context) []Target {
 	folders, _ := os.ReadDir("/run/user")
 	if f.System || f.User || os.Geteuid() != 0 {
@@ -144,7 +145,7 @@ func (f Choice) Others(ctx context.Context) []Target {
 		}
 	}
 	asking.Wait()
-	return slices.DeleteFunc(all, func(t Target) bool { return t.UID == 0 || !t.Installed && !t.Answers() })
+	return slices.DeleteFunc(all, func(t Target) bool { return t.UID == 0 || !t.Installed })
 }
 
 // NewTarget asks the manager of a scope what there is.
@@ -321,7 +322,7 @@ func (t Target) startHint() string {
 	case t.SocketState == "active":
 		return "the next connection starts it"
 	default:
-		return fmt.Sprintf("%q opens the port", t.Manager().Own("enable", "--now", units.Socket))
+		return fmt.Sprintf("%q opens the port", t.Manager().Command(os.Geteuid(), "enable", "--now", units.Socket))
 	}
 }
 
