@@ -144,6 +144,36 @@ func TestInstallBelowRoot(t *testing.T) {
 
 // TestInstallSchema: the schema goes with a configuration that names it, is kept up
 // to date, and no other file of that name is touched.
+// TestInstallAgain: the one scope that is installed need not be said again.
+func TestInstallAgain(t *testing.T) {
+	root, program := t.TempDir(), installableProgram(t)
+	t.Setenv("XDG_CONFIG_HOME", "/home/alice/.config")
+	install := func(more ...string) (string, string, error) {
+		return executeInstaller(t, program, 1000, append([]string{"install", "--root", root}, more...)...)
+	}
+	exit := func(err error) int {
+		if said, ok := errors.AsType[*exitStatus](err); ok {
+			return said.status
+		}
+		return 0
+	}
+	if _, _, err := install(); exit(err) != exitUsage {
+		t.Errorf("with nothing installed: %v, want exit status %d", err, exitUsage)
+	}
+	if _, _, err := install("--user"); err != nil {
+		t.Fatal(err)
+	}
+	if out, notes, err := install(); err != nil || strings.Count(out, "unchanged ") != 2 || notes != "as before: --user\n" {
+		t.Errorf("again: %v\n%s%s", err, out, notes)
+	}
+	if _, _, err := install("--system", "--run-as", "root"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := install(); exit(err) != exitUsage || !strings.Contains(err.Error(), "say which units") {
+		t.Errorf("with both installed: %v, want exit status %d", err, exitUsage)
+	}
+}
+
 func TestInstallSchema(t *testing.T) {
 	root, program := t.TempDir(), installableProgram(t)
 	install := func(words ...string) {

@@ -265,8 +265,11 @@ func (in *Installer) Uninstall(ctx context.Context) error {
 
 // scope says which scope was asked for, and refuses a caller who cannot change it.
 func (in *Installer) scope(verb string) (units.Scope, error) {
+	if verb == "install" {
+		in.repeat()
+	}
 	if in.System == in.User {
-		return "", fmt.Errorf("say which units: gateway %s --system for the machine's, or gateway %s --user for your own", verb, verb)
+		return "", fmt.Errorf("%w: say which units: gateway %s --system for the machine's, or gateway %s --user for your own", ErrUsage, verb, verb)
 	}
 	if in.Root != "" {
 		root, err := filepath.Abs(in.Root)
@@ -301,8 +304,29 @@ func (in *Installer) underSudo(verb string) error {
 	return fmt.Errorf("--user under sudo is about root's own units: run `%s`", systemd.Manager{User: true, UID: uid}.As(in.EUID(), argv...))
 }
 
+// repeat chooses the only scope in which there are units of ours, where nobody has said which.
+func (in *Installer) repeat() {
+	if in.System || in.User {
+		return
+	}
+	in.System, in.User = in.has(units.System), in.has(units.User)
+	if in.System != in.User {
+		scope := map[bool]units.Scope{true: units.System, false: units.User}[in.System]
+		fmt.Fprintf(in.Advice, "as before: --%s\n", scope)
+	}
+}
+
+func (in *Installer) has(scope units.Scope) bool {
+	dir, err := units.Dir(scope)
+	if err != nil {
+		return false
+	}
+	installed, _ := units.Installed(in.Root, dir)
+	return len(installed) > 0
+}
+
 // ErrUsage is wrapped by the errors of whoever has not said all that there is to say.
-var ErrUsage = errors.New("not enough was said")
+var ErrUsage = errors.New("the command line is not right")
 
 // saysWho refuses to make the launcher root's where nobody has said so, now or when the units were written.
 func (in *Installer) saysWho(scope units.Scope, dir string) error {
@@ -373,7 +397,7 @@ func (in *Installer) below(path string) string {
 // those of another system.
 func (in *Installer) account(scope units.Scope) (*user.User, error) {
 	if in.RunAs != "" && scope != units.System {
-		return nil, errors.New("--run-as goes with --system only: a user's own units run as that user")
+		return nil, fmt.Errorf("%w: --run-as goes with --system only: a user's own units run as that user", ErrUsage)
 	}
 	if in.RunAs == "root" {
 		in.RunAs = "" // as whoever runs the manager
