@@ -26,7 +26,7 @@ import (
 
 func newConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "config", Short: "look at the configuration", Args: cobra.ArbitraryArgs, SuggestionsMinimumDistance: 2, RunE: helpOrUnknown,
+		Use: "config", Short: "look at the configuration", Example: "gateway config check", Args: cobra.ArbitraryArgs, SuggestionsMinimumDistance: 2, RunE: helpOrUnknown,
 	}
 	cmd.AddCommand(newConfigCheckCommand(), newConfigShowCommand(), newConfigSchemaCommand())
 	return cmd
@@ -35,8 +35,9 @@ func newConfigCommand() *cobra.Command {
 func newConfigCheckCommand() *cobra.Command {
 	var scope scopeFlags
 	cmd := &cobra.Command{
-		Use:   "check [FILE]",
-		Short: "validate a configuration file, and say what it would change",
+		Use:     "check [FILE]",
+		Short:   "validate a configuration file, and say what it would change",
+		Example: "gateway config check\ngateway config check new.yaml",
 		Long: `Validates FILE, with --system or --user that of the installed service, else the one that "gateway run" would read,
 and prints every mistake with its line. Then it looks, as the service's user, whether what the file names can work on this
 machine: the program, the environment file, the port and --bind of an OpenClaw, its Node.js. It executes none of it. Last
@@ -167,8 +168,9 @@ func printCheck(out io.Writer, a api.CheckReply, t client.Target) error {
 
 func newConfigSchemaCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "schema",
-		Short: "print the JSON Schema of the configuration, for editors",
+		Use:     "schema",
+		Short:   "print the JSON Schema of the configuration, for editors",
+		Example: "gateway config schema > config.schema.json",
 		Long: `Prints a JSON Schema (draft 2020-12) with every key, its values, its default and what it is for. "gateway install"
 writes it beside the configuration as ` + config.SchemaName + `, which the first line of a configuration names.`,
 		Args: cobra.NoArgs,
@@ -186,8 +188,9 @@ writes it beside the configuration as ` + config.SchemaName + `, which the first
 func newConfigShowCommand() *cobra.Command {
 	var scope scopeFlags
 	cmd := &cobra.Command{
-		Use:   "show [FILE]",
-		Short: "print each effective value and where it comes from",
+		Use:     "show [FILE]",
+		Short:   "print each effective value and where it comes from",
+		Example: "gateway config show\ngateway config show --user",
 		Long: `Prints every key with its effective value and the file and line, the variable, or the default that it comes from.
 What may be a secret is not shown: the values of worker.environment, what looks like one in worker.command, and the
 password and the query of ready.path.`,

@@ -15,11 +15,12 @@ func newDoctorCommand() *cobra.Command {
 	var asJSON bool
 	var kinds strings.Builder
 	for _, kind := range doctor.Kinds {
-		fmt.Fprintf(&kinds, "  %-24s %s\n", kind.ID, kind.Means)
+		fmt.Fprintf(&kinds, "  %-24s  %s\n", kind.ID, kind.Means)
 	}
 	cmd := &cobra.Command{
-		Use:   "doctor",
-		Short: "look for what has gone wrong, and say what mends it",
+		Use:     "doctor",
+		Short:   "look for what has gone wrong, and say what mends it",
+		Example: "sudo gateway doctor\ngateway doctor --json",
 		Long: `Looks for everything that is known to go wrong around the port, the units, the worker and the machine, and prints for
 each finding what it saw and a command that mends it. It changes nothing, and needs no installation: run it before
 "gateway install" too. As root it sees who holds the port whoever that is, and the units of all users who have a

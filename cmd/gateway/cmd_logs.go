@@ -16,12 +16,14 @@ func newLogsCommand() *cobra.Command {
 	var scope scopeFlags
 	var follow bool
 	cmd := &cobra.Command{
-		Use:   "logs [--follow] [FIELD=VALUE…] [JOURNALCTL OPTIONS]",
-		Short: "show the journal of the launcher and its worker",
+		Use:     "logs [--follow] [FIELD=VALUE…] [JOURNALCTL OPTIONS]",
+		Short:   "show the journal of the launcher and its worker",
+		Example: "gateway logs --follow\ngateway logs -n 20 --since=today\ngateway logs GENERATION=3",
 		Long: `Becomes journalctl on the units. A FIELD=VALUE selects: "gateway logs GENERATION=3" is what the launcher did with that
 generation. Every other option is journalctl's: "gateway logs -n 20 --since=today --output=json".
 
 An ordinary user may read it as a member of the group systemd-journal or, where the journal is kept on disk, their own part.`,
+		ValidArgsFunction:  completeLogs,
 		DisableFlagParsing: true, // it would know journalctl's options, and which of them have a value
 		RunE: func(cmd *cobra.Command, args []string) error {
 			help := false

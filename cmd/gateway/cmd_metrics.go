@@ -28,7 +28,7 @@ counters begin anew with the launcher.
 
 Exit status: 0; 3 a launcher is not running, which is printed even so (gateway_up 0). With --textfile that is 0 too: the file
 says it.`,
-		Example: "  gateway metrics --system --textfile /var/lib/prometheus/node-exporter/gateway.prom",
+		Example: "gateway metrics --textfile /var/lib/prometheus/node-exporter/gateway.prom",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			targets := scope.Targets(cmd.Context())

@@ -29,8 +29,9 @@ func newReclaimCommand() *cobra.Command {
 	var scope scopeFlags
 	var force, dryRun bool
 	cmd := &cobra.Command{
-		Use:   "reclaim [ADDRESS…] [--dry-run] [--force]",
-		Short: "end orphaned OpenClaw gateways that hold the port",
+		Use:     "reclaim [ADDRESS…] [--dry-run] [--force]",
+		Short:   "end orphaned OpenClaw gateways that hold the port",
+		Example: "gateway reclaim --dry-run\nsudo gateway reclaim 127.0.0.1:18789",
 		Long: `Ends the OpenClaw gateways that hold an address, or one that conflicts with it such as 0.0.0.0, and that no unit
 keeps running, which is proven by their command line: SIGTERM, and SIGKILL after 10 s if the address is not free then. Without ADDRESS (127.0.0.1:18789, [::1]:18789) it takes those of the installed socket unit, else "listen" of the
 configuration. The socket unit runs it each time before it opens the port.

@@ -15,8 +15,9 @@ import (
 func newRunCommand() *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
-		Use:   "run [--config FILE]",
-		Short: "be the launcher, in the foreground",
+		Use:     "run [--config FILE]",
+		Short:   "be the launcher, in the foreground",
+		Example: "gateway run --config openclaw.yaml",
 		Long: `Takes the listening sockets that systemd passes, starts the worker at the first connection, and goes on to the
 next generation when it ends. Without passed sockets, and not under systemd, it binds the addresses of "listen"
 itself. SIGTERM and SIGINT stop the worker and end it, a second one without waiting for the worker; SIGHUP applies

@@ -19,8 +19,9 @@ func newStatusCommand() *cobra.Command {
 	var format status.Format
 	var watch, history bool
 	cmd := &cobra.Command{
-		Use:   "status",
-		Short: "say what holds the port, what serves it, since when",
+		Use:     "status",
+		Short:   "say what holds the port, what serves it, since when",
+		Example: "gateway status\ngateway status --watch\nsudo gateway status --full",
 		Long: `Says what holds the port, what serves it, since when, and what is wrong. It works without a launcher too, and as
 an ordinary user says what could not be seen. While nothing is wrong it is short; --full shows everything. On a terminal no
 line is wider than that, and command lines are cut; with --full they are not.

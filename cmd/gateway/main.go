@@ -81,6 +81,7 @@ func newRootCommand() *cobra.Command {
 		Long: `A socket-activated launcher for a server that must never lose its port, first of all the OpenClaw gateway.
 systemd holds the port; the launcher starts the server at the first connection and hands it the same sockets
 after every restart, so that nobody is refused and nobody can take the port.`,
+		Example:                    "gateway install --user --now\ngateway status\ngateway doctor",
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,
@@ -96,12 +97,17 @@ after every restart, so that nobody is refused and nobody can take the port.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w (%s --help lists the options)", err, cmd.CommandPath())
 	})
-	root.AddCommand(
-		newRunCommand(), newWrapperCommand(), newHelloCommand(),
-		newInstallCommand(newInstaller()), newUninstallCommand(newInstaller()),
-		newStatusCommand(), newMetricsCommand(), newDoctorCommand(), newReclaimCommand(),
-		newStartCommand(), newStopCommand(), newRestartCommand(), newReloadCommand(),
-		newLogsCommand(), newConfigCommand(), newVersionCommand(),
-	)
+	root.SetHelpFunc(printHelp)
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.AddGroup(groups...)
+	root.SetHelpCommand(in("more", newHelpCommand())[0])
+	root.AddCommand(in("day",
+		newStatusCommand(), newMetricsCommand(), newDoctorCommand(), newLogsCommand(),
+		newRestartCommand(), newReloadCommand(), newStartCommand(), newStopCommand(),
+	)...)
+	root.AddCommand(in("setup", newInstallCommand(newInstaller()), newUninstallCommand(newInstaller()), newConfigCommand(), newCompletionCommand())...)
+	root.AddCommand(in("port", newRunCommand(), newReclaimCommand())...)
+	root.AddCommand(in("more", newVersionCommand(), newExitCodesTopic())...)
+	root.AddCommand(newWrapperCommand(), newHelloCommand())
 	return root
 }

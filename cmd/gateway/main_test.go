@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
 )
 
 // TestCommandLine: each mistake gets a sentence with the way out, results go to
@@ -28,12 +31,12 @@ func TestCommandLine(t *testing.T) {
 		status    int
 		out, err  []string // words
 	}{
-		{"nothing", nil, 0, []string{"Available Commands", "restart"}, nil},
+		{"nothing", nil, 0, []string{"Every day:", "restart"}, nil},
 		{"unknown command", []string{"statsu"}, 64, nil, []string{`unknown command "statsu"`, "did you mean status", "gateway --help"}},
 		{"unknown option", []string{"status", "--nope"}, 64, nil, []string{"--nope", "gateway status --help"}},
 		{"both scopes", []string{"restart", "--system", "--user"}, 64, nil, []string{"system", "user"}},
 		{"unknown command below", []string{"config", "chek"}, 64, nil, []string{`unknown command "chek"`, "did you mean check", "gateway config --help"}},
-		{"commands below", []string{"config"}, 0, []string{"Available Commands", "check"}, nil},
+		{"commands below", []string{"config"}, 0, []string{"Commands:", "check"}, nil},
 		{"too much", []string{"status", "x"}, 64, nil, []string{`"x"`}},
 		{"both scopes of the logs", []string{"logs", "--system", "-n", "5", "--user"}, 64, nil, []string{"--system or --user"}},
 		{"version option", []string{"--version"}, 0, []string{"gateway ", "linux/"}, nil},
@@ -46,6 +49,14 @@ func TestCommandLine(t *testing.T) {
 		{"no address", []string{"reclaim", "127.0.0.1"}, 64, nil, []string{`"127.0.0.1" is no address`}},
 		{"no port", []string{"reclaim", "127.0.0.1:0"}, 64, nil, []string{`"127.0.0.1:0" is no address`}},
 		{"nobody there", []string{"reclaim", "127.0.0.1:1", "[::ffff:127.0.0.1]:1"}, 0, []string{"127.0.0.1:1: free\n"}, nil},
+		{"unknown command to help with", []string{"help", "statsu"}, 64, nil, []string{`unknown command "statsu"`, "did you mean status"}},
+		{"help", []string{"help", "config", "check"}, 0, []string{"Validates FILE", "Examples:"}, nil},
+		{"exit codes", []string{"help", "exit-codes"}, 0, []string{"64   the command line is wrong"}, nil},
+		{"uninstall what", []string{"uninstall"}, 64, nil, []string{"gateway uninstall --system"}},
+		{"no such shell", []string{"completion", "ksh"}, 64, nil, []string{"ksh"}},
+		{"users", []string{"__complete", "install", "--run-as", "ro"}, 0, []string{"root\n", ":4\n"}, []string{"Completion"}},
+		{"fields", []string{"__complete", "logs", "GEN"}, 0, []string{"GENERATION=\n", ":6\n"}, []string{"Completion"}},
+		{"options of the logs", []string{"__complete", "logs", "--fo"}, 0, []string{"--follow\n", ":4\n"}, []string{"Completion"}},
 		{"completion", []string{"completion", "bash"}, 0, []string{"complete"}, nil},
 	}
 	for _, test := range tests {
@@ -75,4 +86,37 @@ func TestCommandLine(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHelp walks all commands: each says what it is for in lines of 80 columns, has an example, and is in a group.
+func TestHelp(t *testing.T) {
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		if cmd.Hidden {
+			return
+		}
+		var out bytes.Buffer
+		root := newRootCommand()
+		root.SetOut(&out)
+		root.SetArgs(append(strings.Fields(cmd.CommandPath())[1:], "--help"))
+		if status := execute(root); status != 0 {
+			t.Errorf("%s --help exits with %d", cmd.CommandPath(), status)
+		}
+		for line := range strings.Lines(out.String()) {
+			if width := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); width > 80 {
+				t.Errorf("the help of %s has a line of %d columns: %s", cmd.CommandPath(), width, line)
+			}
+		}
+		_, example, found := strings.Cut(out.String(), "\nExamples:\n")
+		if example, _, _ = strings.Cut(example, "\n\n"); !found || !strings.Contains(example, cmd.Root().Name()) {
+			t.Errorf("the help of %s has no example:\n%s", cmd.CommandPath(), &out)
+		}
+		if !cmd.AllChildCommandsHaveGroup() && cmd.Parent() == nil {
+			t.Errorf("not all commands below %s are in a group", cmd.CommandPath())
+		}
+		for _, below := range cmd.Commands() {
+			walk(below)
+		}
+	}
+	walk(newRootCommand())
 }

@@ -50,11 +50,10 @@ func commandPage(root *cobra.Command) string {
 	fmt.Fprintf(&b, "%% gateway 8 \"\" \"\" \"gateway\"\n\n# NAME\n\ngateway - %s\n\n", root.Short)
 	fmt.Fprint(&b, "# SYNOPSIS\n\n**gateway** *COMMAND* [*OPTIONS*]\n\n")
 	fmt.Fprintf(&b, "# DESCRIPTION\n\n%s\n\n# COMMANDS\n\n", escape(root.Long))
-	root.InitDefaultCompletionCmd()
 	var walk func(*cobra.Command)
 	walk = func(command *cobra.Command) {
 		for _, sub := range command.Commands() {
-			if sub.Hidden || sub.Name() == "help" || sub.Name() == "completion" {
+			if sub.Hidden || !sub.Runnable() {
 				continue
 			}
 			if sub.HasSubCommands() {
@@ -76,9 +75,14 @@ func commandPage(root *cobra.Command) string {
 					fmt.Fprintf(&b, "**--%s**%s\n: %s\n\n", f.Name, value, escape(usage))
 				}
 			})
+			fmt.Fprintf(&b, "Examples:\n\n    %s\n\n", strings.ReplaceAll(sub.Example, "\n", "\n    "))
 		}
 	}
 	walk(root)
+	b.WriteString("# EXIT STATUS\n\n")
+	for _, code := range exitCodes {
+		fmt.Fprintf(&b, "**%s**\n: %s\n\n", code.status, escape(code.means))
+	}
 	b.WriteString("# FILES\n\n" +
 		"*/etc/openclaw-gateway/config.yaml*, *~/.config/openclaw-gateway/config.yaml*\n: the configuration, see gateway.yaml(5)\n\n" +
 		"*openclaw-gateway.socket*, *openclaw-gateway.service*\n: the units that **gateway install** writes\n\n" +

@@ -1,6 +1,7 @@
 package say
 
 import (
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -150,4 +151,25 @@ func quoted(text string) bool {
 		}
 	}
 	return open != 0
+}
+
+// entry is what a line of a table begins with.
+var entry = regexp.MustCompile(`^ +\S+ +`)
+
+// Paragraphs breaks a text into lines of so many columns. Those that are indented are a table's.
+func Paragraphs(text string, columns int) string {
+	var lines []string
+	open := false
+	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
+		table := strings.HasPrefix(line, " ")
+		if open && !table && line != "" {
+			lines[len(lines)-1] += " " + line
+			continue
+		}
+		lines, open = append(lines, line), !table && line != ""
+	}
+	for i, line := range lines {
+		lines[i] = Wrap(line, 0, len(entry.FindString(line)), columns)
+	}
+	return strings.Join(lines, "\n")
 }

@@ -53,6 +53,18 @@ func Account(key string) (*user.User, error) {
 	return &user.User{Username: fields[0], Uid: fields[2], Gid: fields[3], Name: fields[4], HomeDir: fields[5]}, nil
 }
 
+// UserNames returns the names of all users that the system lists; of a directory service that may not be all.
+func UserNames(ctx context.Context) (names []string) {
+	ctx, cancel := context.WithTimeout(ctx, getentLimit)
+	defer cancel()
+	output, _ := exec.CommandContext(ctx, "getent", "passwd").Output()
+	for line := range strings.Lines(string(output)) {
+		name, _, _ := strings.Cut(line, ":")
+		names = append(names, name)
+	}
+	return names
+}
+
 // Credential is what a process of a user has: the uid, its primary group, and those of /etc/group.
 func Credential(uid int) (*syscall.Credential, error) {
 	account, err := Account(strconv.Itoa(uid))

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"openclaw-gateway/cmd/gateway/systemd"
+)
+
+func newCompletionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "completion bash|zsh|fish",
+		Short: "print what has a shell complete commands, options and values",
+		Long: `Prints a script for a shell, which then completes commands, options, users, units and the fields of the log.
+The examples install it: for all users of bash, which needs the package bash-completion; for yourself in zsh, which needs
+"fpath+=(~/.zsh); autoload -U compinit; compinit" in ~/.zshrc; and for yourself in fish. A new shell has it.`,
+		Example: "gateway completion bash | sudo tee /etc/bash_completion.d/gateway >/dev/null\n" +
+			"mkdir -p ~/.zsh && gateway completion zsh > ~/.zsh/_gateway\n" +
+			"gateway completion fish > ~/.config/fish/completions/gateway.fish",
+		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: []cobra.Completion{"bash", "zsh", "fish"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root, out := cmd.Root(), cmd.OutOrStdout()
+			switch args[0] {
+			case "bash":
+				return root.GenBashCompletionV2(out, true)
+			case "zsh":
+				return root.GenZshCompletion(out)
+			default:
+				return root.GenFishCompletion(out, true)
+			}
+		},
+	}
+}
+
+func completeUsers(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return systemd.UserNames(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
+}
+
+func completeLogs(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	words, open := systemd.JournalWords(cmd.Context(), args, word)
+	if open {
+		return words, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+	return words, cobra.ShellCompDirectiveNoFileComp
+}
