@@ -44,3 +44,15 @@ func TestProbeAutoNotify(t *testing.T) {
 		})
 	}
 }
+
+// TestStopping: a worker can say that it stops, and what it does until then; some fail if nobody takes it.
+func TestStopping(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve", "notify=self", "trap=SIGTERM:7"))
+	r.spec.Probe = ProbeNotify
+	r.run()
+	r.await(Ready)
+	if s := r.ended(); s.LastExit.Code != 7 {
+		t.Errorf("end of the generation: %+v", s.LastExit)
+	}
+}

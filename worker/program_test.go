@@ -112,7 +112,7 @@ func rest() {
 
 // prepare does what every program can be asked to do before anything else.
 func prepare(o options) error {
-	// trap=SIGNAL:CODE exits with the code on the signal; code -1 does nothing.
+	// trap=SIGNAL:CODE exits with the code on the signal; code -1 does nothing. With notify=… it says so before.
 	if name, code, ok := strings.Cut(o["trap"], ":"); ok {
 		status, err := strconv.Atoi(code)
 		if err != nil {
@@ -123,6 +123,12 @@ func prepare(o options) error {
 		go func() {
 			for range received {
 				if status >= 0 {
+					if o["notify"] != "" {
+						if err := say("STOPPING=1"); err != nil {
+							fmt.Fprintln(os.Stderr, err)
+							os.Exit(98)
+						}
+					}
 					os.Exit(status)
 				}
 			}

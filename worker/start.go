@@ -206,7 +206,6 @@ func (b *birth) follow() {
 	}()
 	if b.notify != nil {
 		go b.notify.Watch(b.process.Pid, b.hear)
-		context.AfterFunc(ctx, func() { _ = b.notify.Close() })
 	}
 	var probes context.Context
 	probes, b.endProbes = context.WithCancel(ctx)
@@ -218,6 +217,9 @@ func (b *birth) follow() {
 		spawned := b.become()
 		close(b.executed)
 		exit := b.await()
+		if b.notify != nil {
+			_ = b.notify.Close() // not before: a worker may fail that cannot say STOPPING=1
+		}
 		if spawned != nil {
 			exit.Detail = spawned.Error()
 		}
