@@ -69,3 +69,44 @@ func testLastWords(t *testing.T, here place) {
 	}
 	wantStatus(t, m.Scope, 1, "degraded", "what generation 6 said last is not known: the journal does not reach back to it")
 }
+
+// TestWhyItEnded: a worker that ends before it serves is told with what that means and the line to change.
+func TestWhyItEnded(t *testing.T) { inScopes(t, testWhyItEnded) }
+
+func testWhyItEnded(t *testing.T, here place) {
+	m := here.boot(t, machine.Options{})
+	m.WriteFile(t, m.Home()+"/missing", "#!/nowhere/interpreter\n", 0o755)
+	// An ELF file of a big-endian machine.
+	m.Run(t, "sh", "-c", `printf '\177ELF\002\002\001%057d' 0 >`+m.Home()+"/foreign; chmod 755 "+m.Home()+"/foreign")
+	const rest = "restart: {backoff_min: 1h, backoff_max: 1h}\n"
+	install(t, m.Scope, m, worker("/bin/sh", "-c", "exit 9")+"  start: at-once\n"+rest)
+	m.Systemctl(t, "start", service)
+	statusText(t, m.Scope, "exit code 9")
+	for _, test := range []struct {
+		name    string
+		command []string
+		words   []string
+	}{
+		{"it binds itself", []string{"/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "18789"}, []string{
+			"exit code 1: perhaps it binds 127.0.0.1:18789 and [::1]:18789 itself and cannot", "worker.command needs a program",
+		}},
+		{"to the background", []string{"/bin/sh", "-c", "setsid sleep 1000 & sleep 0.1"}, []string{"exit code 0: it went to the background", "worker.command"}},
+		{"a wrapper", []string{"/usr/bin/nice", nodePath, workersPath + "/no/such.js"}, []string{"Node.js behind nice does not get the sockets", "worker.handoff to preload"}},
+		{"EX_CONFIG", []string{"/bin/sh", "-c", "exit 78"}, []string{"exit code 78: ", "EX_CONFIG", "run gateway restart"}},
+		{"a program that is not there", []string{"/bin/sh", "-c", "nowhere"}, []string{"exit code 127: ", "name its whole path in worker.command"}},
+		{"an interpreter that is not there", []string{m.Home() + "/missing"}, []string{"the interpreter that it names is missing"}},
+		{"another processor's", []string{m.Home() + "/foreign"}, []string{"it is a program for another processor"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m.WriteFile(t, configPath(m.Scope), worker(test.command...)+"  start: at-once\n"+rest, 0o644)
+			_, err := m.Output(gatewayPath, "reload")
+			if err == nil {
+				t.Fatal("gateway reload succeeds")
+			}
+			wantWords(t, err.Error(), test.words...)
+			wantStatus(t, m.Scope, 1, "degraded", test.words...)
+			text, _ := m.Output("sh", "-c", gatewayPath+" status --history; "+gatewayPath+" doctor; true")
+			wantWords(t, text, test.words[0])
+		})
+	}
+}

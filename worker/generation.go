@@ -15,6 +15,7 @@ import (
 
 	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/probe"
+	"openclaw-gateway/worker/why"
 )
 
 // surroundings are what all generations of a supervisor share.
@@ -295,14 +296,27 @@ func (g *generation) end(e event) {
 	case g.stage == ready && exit.Code == 0:
 		exit.Reason, exit.Detail = ReasonRestart, "the worker itself asked for the restart, or somebody else told it to end"
 	default:
+		end := g.seen(exit)
 		exit.Reason = ReasonCrash
+		if end.OOM() {
+			exit.Reason = ReasonOOM
+		}
 		if g.stage != ready && g.clash.IsValid() {
 			exit.Detail = cmp.Or(exit.Detail, g.explain(nil))
 		}
+		exit.Detail = cmp.Or(exit.Detail, end.Advice())
 	}
 	exit.ReadyAfter = g.readyAfter
 	g.enter(gone, 0)
 	g.tell(event{kind: ended, exit: exit})
+}
+
+// seen is what a generation was seen to do until its end.
+func (g *generation) seen(exit Exit) why.End {
+	return why.End{
+		Code: exit.Code, Signal: exit.Signal, Ready: g.readyAfter > 0, Lived: exit.Lived, Strays: len(exit.Strays), OOMKills: g.tree.oomKills,
+		Command: g.spec.Command, Handoff: g.handoff.Kind(), Listened: len(g.listening) > 0, Held: join(addresses(g.spec.Sockets)),
+	}
 }
 
 // await waits for the end of the main process, and returns when the last

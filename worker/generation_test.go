@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -158,7 +160,7 @@ func TestClashOfReady(t *testing.T) {
 	r.run()
 	r.await(Ready)
 	r.exit(3)
-	if s := r.await(BackingOff); s.Problem != "generation 1 ended: exit code 3" {
+	if s := r.await(BackingOff); !strings.HasPrefix(s.Problem, "generation 1 ended: exit code 3") {
 		t.Errorf("problem %q", s.Problem)
 	}
 }
@@ -349,3 +351,23 @@ func TestCannotExecute(t *testing.T) {
 		})
 	}
 }
+
+// TestKilledForMemory: that the kernel has no memory for a worker is told from a kill by somebody. The count of the kernel is
+// prepared: the one of the test may have no memory controller.
+func TestKilledForMemory(t *testing.T) {
+	t.Parallel()
+	for kills, want := range map[int]Reason{0: ReasonCrash, 1: ReasonOOM} {
+		var exit Exit
+		g := newGeneration(1, Spec{Command: []string{"x"}}, surroundings{}, func(e event) { exit = e.exit })
+		g.handoff, g.tree = quiet{}, &tree{oomKills: kills}
+		g.enter(ready, 0)
+		g.end(event{exit: Exit{Code: -1, Signal: unix.SIGKILL}})
+		if exit.Reason != want || strings.Contains(exit.Detail, "want of memory") != (want == ReasonOOM) {
+			t.Errorf("%d kills: %s, %q", kills, exit.Reason, exit.Detail)
+		}
+	}
+}
+
+type quiet struct{ handoff.Handoff }
+
+func (quiet) Kind() handoff.Kind { return handoff.ListenFDs }

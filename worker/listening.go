@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/why"
 )
 
 // defaultRelistenTimeout is how long a worker may live on without a listener that
@@ -187,12 +188,21 @@ func (g *generation) explain(listens []netip.AddrPort) string {
 	case g.handoff.Reports() != nil && len(missing) > 0 && len(adopted) > 0:
 		return fmt.Sprintf("it listens on %s only: make it listen on %s too, or take that out of listen", join(adopted), join(missing))
 	case g.handoff.Reports() != nil && len(missing) > 0:
-		return fmt.Sprintf("it has not listened on %s", held)
+		return joined(fmt.Sprintf("it has not listened on %s", held), why.Away(g.spec.Command, handoff.Preload))
 	case g.probed != "":
 		return g.probed
 	default:
-		return fmt.Sprintf("it has not taken a connection on %s: does it accept sockets by the listen-fds protocol? (worker.handoff)", held)
+		away := cmp.Or(why.Away(g.spec.Command, g.handoff.Kind()), "does it accept sockets by the listen-fds protocol? (worker.handoff)")
+		return joined(fmt.Sprintf("it has not taken a connection on %s", held), away)
 	}
+}
+
+// joined puts an advice behind what it is about.
+func joined(text, advice string) string {
+	if advice == "" {
+		return text
+	}
+	return text + ": " + advice
 }
 
 func addresses(sockets []handoff.Socket) []netip.AddrPort {

@@ -40,6 +40,7 @@ const (
 	ReasonRestart Reason = "restart" // somebody asked, or the worker itself by exit code 0
 	ReasonUnready Reason = "unready" // it did not become ready, or could not stay so
 	ReasonIdle    Reason = "idle"    // nobody was connected for long enough
+	ReasonOOM     Reason = "oom"     // the kernel killed it for want of memory
 	ReasonHung    Reason = "hung"    // it was ready and did not serve (Alive.Restart)
 	ReasonStop    Reason = "stop"    // the launcher ends
 )

@@ -73,6 +73,7 @@ type tree struct {
 	group       *cgroup.Group // nil where there is none
 	outside     bool          // its main process is not born in the group, but moved there
 	ending      bool          // its main process has ended
+	oomKills    int           // of its processes, by the kernel for want of memory, when that has ended
 }
 
 func newTrees(log *slog.Logger, reaper *reaper, directory string) *trees {
@@ -202,6 +203,7 @@ func (t *tree) end(main int) (strays []proctree.Process, err error) {
 	t.ending = true
 	t.mu.Unlock()
 	if t.group != nil {
+		t.oomKills = t.group.OOMKills()
 		if strays, err = endGroup(t.log, t.group); err != nil {
 			t.log.Error("cannot end a cgroup", "cgroup", t.group.Name(), "error", err)
 		}

@@ -103,6 +103,7 @@ var walls = []wall{
 	{"worker/handoff", []string{"worker/handoff/shim"}, "sockets are handed to a program, whoever supervises it"},
 	{"worker/handoff/shim", nil, "it is executed before everything else, and a client waits for it"},
 	{"worker/notify", []string{"worker/proctree"}, "what a worker says is heard whatever comes of it"},
+	{"worker/why", []string{"worker/handoff"}, "an end means the same whoever has seen it"},
 	{"worker/probe", nil, "a request is made and accounted for, whoever wants to know"},
 	{"worker/proctree", nil, "a process is one, whoever has started it"},
 	{"units", nil, "units writes text"},

@@ -28,3 +28,19 @@ func (g *Group) MemoryOf(child string) int64 {
 	bytes, _ := strconv.ParseInt(strings.TrimSpace(string(content)), 10, 64)
 	return bytes
 }
+
+// OOMKills is how many processes of the group and of those below it the kernel has killed for want of memory, in the group or in the
+// machine (oom_kill of memory.events); 0 where the kernel does not count it.
+func (g *Group) OOMKills() int {
+	content, err := os.ReadFile(filepath.Join(g.path, "memory.events"))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(content)) {
+		if count, found := strings.CutPrefix(line, "oom_kill "); found {
+			kills, _ := strconv.Atoi(strings.TrimSpace(count))
+			return kills
+		}
+	}
+	return 0
+}

@@ -45,6 +45,25 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// TestOOMKills: as Documentation/admin-guide/cgroup-v2.rst has it.
+func TestOOMKills(t *testing.T) {
+	t.Parallel()
+	group := &Group{path: t.TempDir()}
+	for content, want := range map[string]int{
+		"low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 1\n": 2, "oom_kill 0\n": 0, "oom_kill x\n": 0, "": 0,
+	} {
+		if err := os.WriteFile(filepath.Join(group.path, "memory.events"), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := group.OOMKills(); got != want {
+			t.Errorf("%q: %d, want %d", content, got, want)
+		}
+	}
+	if got := (&Group{path: "/nowhere"}).OOMKills(); got != 0 {
+		t.Errorf("without a count: %d", got)
+	}
+}
+
 // TestMemoryHere asks the kernel of the test.
 func TestMemoryHere(t *testing.T) {
 	t.Parallel()

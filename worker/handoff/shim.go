@@ -56,6 +56,9 @@ func Explain(path string, err error) error {
 	switch {
 	case errors.Is(err, unix.ENOEXEC):
 		advice = ": a script needs a first line such as #!/bin/sh"
+		if isProgram(path) {
+			advice = ": it is a program for another processor than this machine's"
+		}
 	case errors.Is(err, unix.EINVAL):
 		advice = ": no argument and no variable can hold a NUL character"
 	case errors.Is(err, unix.ENOENT):
@@ -64,4 +67,16 @@ func Explain(path string, err error) error {
 		}
 	}
 	return fmt.Errorf("execute %s: %w%s", path, err, advice)
+}
+
+// isProgram reports whether a file is one for some processor, elf(5).
+func isProgram(path string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	magic := make([]byte, 4)
+	_, err = io.ReadFull(file, magic)
+	return err == nil && string(magic) == "\x7fELF"
 }

@@ -1,0 +1,52 @@
+package why
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/handoff"
+)
+
+func TestAdvice(t *testing.T) {
+	at := func(e End, command ...string) End {
+		e.Command, e.Held = command, "127.0.0.1:18789"
+		if e.Handoff == "" {
+			e.Handoff = handoff.ListenFDs
+		}
+		return e
+	}
+	for name, test := range map[string]struct {
+		end  End
+		want string // a part of it; "" for none at all
+	}{
+		"killed for memory":         {at(End{Code: -1, Signal: unix.SIGKILL, OOMKills: 1, Ready: true}, "x"), "MemoryMax="},
+		"a child killed for memory": {at(End{Code: 1, OOMKills: 2, Ready: true}, "x"), "killed 2 of its processes for want of memory"},
+		"killed by somebody":        {at(End{Code: -1, Signal: unix.SIGKILL}, "x"), ""},
+		"crashed":                   {at(End{Code: -1, Signal: unix.SIGSEGV}, "x"), ""},
+		"has served":                {at(End{Code: 1, Ready: true, Lived: time.Second}, "x"), ""},
+		"to the background":         {at(End{Strays: 1}, "nginx"), "daemon off"},
+		"no server":                 {at(End{}, "true"), "needs a server"},
+		"configuration":             {at(End{Code: 78}, "node", "x"), "EX_CONFIG"},
+		"not found":                 {at(End{Code: 127}, "sh", "-c", "nothing"), "whole path"},
+		"binds itself":              {at(End{Code: 1, Lived: time.Second}, "python3", "-m", "http.server", "18789"), "binds 127.0.0.1:18789 itself"},
+		"took its time":             {at(End{Code: 1, Lived: time.Minute}, "x"), ""},
+		"behind nice":               {at(End{Code: 1}, "/usr/bin/nice", "/opt/bin/node", "x.js"), "Node.js behind nice"},
+		"behind env -S":             {at(End{Code: 1}, "env", "-S", "node --no-warnings x.js"), "Node.js behind env"},
+		"behind a shell":            {at(End{Code: 1}, "sh", "-c", "cd /srv; exec node x.js"), "Node.js behind sh"},
+		"its own name":              {at(End{Code: 1}, "python3", "/srv/node/app.py"), "binds"},
+		"npm":                       {at(End{Code: 1, Handoff: handoff.Preload}, "/usr/bin/npm", "start"), "npm starts another Node.js"},
+		"node --watch":              {at(End{Code: 1, Handoff: handoff.Preload}, "node", "--watch", "x.js"), "--watch starts another"},
+		"openclaw.mjs":              {at(End{Code: 1, Handoff: handoff.Preload}, "node", "/opt/openclaw/openclaw.mjs", "gateway"), "dist/index.js"},
+		"has listened":              {at(End{Code: 1, Handoff: handoff.Preload, Listened: true}, "npm", "start"), ""},
+		"node":                      {at(End{Code: 1, Handoff: handoff.Preload}, "node", "x.js", "npm"), ""},
+		"node of its own":           {at(End{Code: 1, Handoff: handoff.Preload}, "node", "x.js"), ""},
+	} {
+		got := test.end.Advice()
+		if !strings.Contains(got, test.want) || (got == "") != (test.want == "") {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
