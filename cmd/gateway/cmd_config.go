@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
-	"os"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -21,6 +18,7 @@ import (
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/status"
 	"openclaw-gateway/units"
 )
 
@@ -68,7 +66,7 @@ func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 	}
 	var answer api.CheckReply
 	targets := scope.Targets(cmd.Context())
-	t, alone := running(cmd.Context(), targets, question.Path)
+	t, alone := status.Reader(cmd.Context(), targets, question.Path)
 	if alone == nil {
 		_, alone = t.Status(cmd.Context())
 	}
@@ -87,7 +85,7 @@ func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 		return &exitStatus{status: 1}
 	}
 	if question.Path != "" && answer.Rejected == "" {
-		about := scope.about(t, targets, question.Path)
+		about := status.ScopeOf(scope.Choice, t, targets, question.Path)
 		if err := printJudgement(cmd, about, question, owner); err != nil {
 			return err
 		}
@@ -115,7 +113,7 @@ func checkConfig(cmd *cobra.Command, scope scopeFlags, args []string) error {
 	if answer.Rejected != "" {
 		return fmt.Errorf("the running launcher (pid %d) would reject it: %s", answer.PID, answer.Rejected)
 	}
-	return printCheck(cmd.OutOrStdout(), answer, t)
+	return status.WriteCheck(cmd.OutOrStdout(), answer, t)
 }
 
 // printJudgement says what cannot work, which is the exit status too, and what may not.
@@ -132,38 +130,6 @@ func printJudgement(cmd *cobra.Command, scope units.Scope, question api.CheckReq
 		fmt.Fprintf(cmd.ErrOrStderr(), "not looked at: %s\n", say.Printable(u.What))
 	}
 	return failed
-}
-
-// about is the scope that a file is for: what was asked for, that of the launcher which was found, of the only units, or of
-// the system where it is its file. Otherwise whoever asks would run it.
-func (f scopeFlags) about(t client.Target, targets []client.Target, path string) units.Scope {
-	switch {
-	case f.System:
-		return units.System
-	case f.User:
-		return units.User
-	case t.Scope != "":
-		return t.Scope
-	case len(targets) == 1:
-		return targets[0].Scope
-	case sameFile(installedConfig(units.System), path):
-		return units.System
-	default:
-		return client.Nowhere().Scope
-	}
-}
-
-func printCheck(out io.Writer, a api.CheckReply, t client.Target) error {
-	fmt.Fprintf(out, "saved now, for the launcher of the %s scope (pid %d):\n", t.Scope, a.PID)
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, c := range a.Changes {
-		fmt.Fprintf(table, "  %s\tfrom %s\tto %s\t%s\n", say.Printable(c.Key), say.Printable(c.From), say.Printable(c.To), say.Printable(string(c.Effect)))
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(out, a.Summary)
-	return err
 }
 
 func newConfigSchemaCommand() *cobra.Command {
@@ -218,9 +184,9 @@ func namedConfig(scope scopeFlags, args []string) config.Named {
 	case len(args) == 1:
 		return config.Named{Path: args[0]}
 	case scope.System:
-		return config.Named{Path: installedConfig(units.System)}
+		return config.Named{Path: status.InstalledConfig(units.System)}
 	case scope.User:
-		return config.Named{Path: installedConfig(units.User)}
+		return config.Named{Path: status.InstalledConfig(units.User)}
 	default:
 		return config.Named{}
 	}
@@ -234,54 +200,4 @@ func printMistakes(cmd *cobra.Command, err error) error {
 		return &exitStatus{status: 1}
 	}
 	return err
-}
-
-// running returns the launcher that the file at path is to be compared with: the
-// only one, or the one whose configuration it is. The error says why there is
-// none.
-func running(ctx context.Context, targets []client.Target, path string) (client.Target, error) {
-	answering := slices.DeleteFunc(slices.Clone(targets), func(t client.Target) bool { return !t.Answers() })
-	switch len(answering) {
-	case 0:
-		if err := client.None(ctx); errors.Is(err, client.ErrStranger) {
-			return client.Target{}, err
-		}
-		return client.Target{}, errors.New("there is none")
-	case 1:
-		return answering[0], nil
-	}
-	owning := slices.DeleteFunc(answering, func(t client.Target) bool { return !sameFile(readBy(ctx, t), path) })
-	if len(owning) == 1 {
-		return owning[0], nil
-	}
-	return client.Target{}, errors.New("there is one in system scope and one in this user's scope, " +
-		"and this file does not tell which: say --system or --user")
-}
-
-// readBy returns the file that the launcher reads.
-func readBy(ctx context.Context, t client.Target) string {
-	if s, err := t.Status(ctx); err == nil && s.Config.Path != "" {
-		return s.Config.Path
-	}
-	return installedConfig(t.Scope)
-}
-
-func sameFile(a, b string) bool {
-	first, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	second, err := os.Stat(b)
-	return err == nil && os.SameFile(first, second)
-}
-
-// installedConfig returns the file that the installed service of a scope reads,
-// or would read.
-func installedConfig(scope units.Scope) string {
-	if dir, err := units.Dir(scope); err == nil {
-		if chosen, err := units.Chosen("", dir); err == nil && chosen.Config != "" {
-			return chosen.Config
-		}
-	}
-	return config.DefaultPath(scope == units.User)
 }

@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +15,6 @@ import (
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/logging"
 	"openclaw-gateway/cmd/gateway/reclaim"
-	"openclaw-gateway/units"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -46,9 +43,9 @@ With --dry-run nothing is ended, and the exit status is the one to expect withou
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), reclaimLimit)
 			defer cancel()
-			addresses, err := parseAddresses(args)
+			addresses, err := reclaim.Addresses(args)
 			if err != nil {
-				return err
+				return usageError("%w", err)
 			}
 			if len(addresses) == 0 {
 				if addresses, err = scope.addresses(ctx); err != nil {
@@ -62,7 +59,7 @@ With --dry-run nothing is ended, and the exit status is the one to expect withou
 			if proctree.ExecutedBySystemd() && !dryRun {
 				teller.Log = logging.New(config.FormatAuto, slog.LevelInfo, os.Stderr)
 			}
-			options := reclaim.Options{Force: force, DryRun: dryRun, Unbound: beforeBind(), Tell: teller.Event}
+			options := reclaim.Options{Force: force, DryRun: dryRun, Unbound: reclaim.BeforeBind(), Tell: teller.Event}
 			if teller.By.UID != 0 && !options.Unbound {
 				options.Ours = client.OwnAddresses(ctx)
 			}
@@ -81,28 +78,6 @@ With --dry-run nothing is ended, and the exit status is the one to expect withou
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be ended and why, and end nothing")
 	cmd.Flags().BoolVar(&force, "force", false, "end a rival or a foreign process too")
 	return cmd
-}
-
-func parseAddresses(args []string) ([]netip.AddrPort, error) {
-	var addresses []netip.AddrPort
-	for _, arg := range args {
-		address, err := netip.ParseAddrPort(arg)
-		if err != nil || address.Port() == 0 {
-			return nil, usageError("%q is no address: write an IP address and a port, such as 127.0.0.1:18789 or [::1]:18789", arg)
-		}
-		address = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
-		if !slices.Contains(addresses, address) {
-			addresses = append(addresses, address)
-		}
-	}
-	return addresses, nil
-}
-
-// beforeBind reports whether the socket unit has executed this process: then the
-// unit itself does not hold the addresses yet, and whoever does is in its way.
-func beforeBind() bool {
-	cgroup, err := os.ReadFile("/proc/self/cgroup")
-	return err == nil && proctree.ExecutedBySystemd() && strings.Contains(string(cgroup), "/"+units.Socket+"\n")
 }
 
 // addresses returns what the installed socket unit listens on, or what the

@@ -1,16 +1,12 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"os/signal"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
-	"openclaw-gateway/cmd/gateway/lastwords"
 	"openclaw-gateway/cmd/gateway/status"
 )
 
@@ -85,29 +81,12 @@ func printHistory(cmd *cobra.Command, scope scopeFlags, asJSON bool) error {
 	if len(targets) == 0 {
 		return &exitStatus{status: 3, err: client.None(cmd.Context())}
 	}
-	var all []api.History
-	var failures []error
-	exit := 3 // unless something else is wrong
-	for _, t := range targets {
-		var h api.History
-		if err := t.Ask(cmd.Context(), "/history", &h); err != nil {
-			if !errors.Is(err, client.ErrNotRunning) {
-				exit = 1
-			}
-			failures = append(failures, fmt.Errorf("the launcher of the %s scope remembers the generations, "+
-				"\"gateway logs --%s\" shows what the journal has: %w", t.Scope, t.Scope, err))
-			continue
-		}
-		if t.Unit.MainPID != 0 {
-			lastwords.Ask(t).CompleteHistory(cmd.Context(), &h)
-		}
-		all = append(all, h)
-	}
+	all, exit, failed := status.Histories(cmd.Context(), targets)
 	if err := status.WriteHistory(cmd.OutOrStdout(), all, len(targets) > 1, asJSON); err != nil {
 		return err
 	}
-	if len(failures) > 0 {
-		return &exitStatus{status: exit, err: errors.Join(failures...)}
+	if failed != nil {
+		return &exitStatus{status: exit, err: failed}
 	}
 	return nil
 }

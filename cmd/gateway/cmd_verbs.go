@@ -18,7 +18,6 @@ import (
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/status"
-	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker/proctree"
 )
@@ -155,23 +154,8 @@ stop.timeout; with --now it is killed at once, also if it is stopping already.`,
 			if err != nil {
 				return err
 			}
-			for _, address := range t.Listen {
-				left, err := sockdiag.Listening(address)
-				if err != nil {
-					return err
-				}
-				if len(left) == 0 || !left[0].Exact {
-					continue
-				}
-				if err := holders.AwaitForked(ctx, address); err != nil {
-					return err
-				}
-				if left, err = sockdiag.Listening(address); err != nil {
-					return err
-				}
-				if len(left) > 0 && left[0].Exact {
-					return fmt.Errorf("stopped, but %s is not free: %s", address, holders.InUse(ctx, address))
-				}
+			if err := holders.AwaitFree(ctx, t.Listen); err != nil {
+				return fmt.Errorf("stopped, but %w", err)
 			}
 			return nil
 		})

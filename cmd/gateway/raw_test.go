@@ -228,7 +228,7 @@ func FuzzAnswerShown(f *testing.F) {
 			"status JSON":  func(w io.Writer) error { return status.Print(w, views, status.Format{JSON: true}) },
 			"history":      func(w io.Writer) error { return status.WriteHistory(w, []api.History{h, h}, true, false) },
 			"history JSON": func(w io.Writer) error { return status.WriteHistory(w, []api.History{h}, false, true) },
-			"check":        func(w io.Writer) error { return printCheck(w, c, client.Target{}) },
+			"check":        func(w io.Writer) error { return status.WriteCheck(w, c, client.Target{}) },
 			"doctor": func(w io.Writer) error {
 				_, err := io.WriteString(w, report.Text(true))
 				return err

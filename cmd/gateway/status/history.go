@@ -1,14 +1,40 @@
 package status
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/client"
+	"openclaw-gateway/cmd/gateway/lastwords"
 	"openclaw-gateway/cmd/gateway/say"
 )
+
+// Histories asks each launcher for what it remembers. failed says which could not be asked, and exit is the exit status then.
+func Histories(ctx context.Context, targets []client.Target) (all []api.History, exit int, failed error) {
+	var failures []error
+	exit = 3 // unless something else is wrong
+	for _, t := range targets {
+		var h api.History
+		if err := t.Ask(ctx, "/history", &h); err != nil {
+			if !errors.Is(err, client.ErrNotRunning) {
+				exit = 1
+			}
+			failures = append(failures, fmt.Errorf("the launcher of the %s scope remembers the generations, "+
+				"\"gateway logs --%s\" shows what the journal has: %w", t.Scope, t.Scope, err))
+			continue
+		}
+		if t.Unit.MainPID != 0 {
+			lastwords.Ask(t).CompleteHistory(ctx, &h)
+		}
+		all = append(all, h)
+	}
+	return all, exit, errors.Join(failures...)
+}
 
 // HistoryText writes the history for a person.
 func HistoryText(h api.History) string {

@@ -1,0 +1,32 @@
+package holders
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"openclaw-gateway/listener/sockdiag"
+)
+
+// AwaitFree fails unless nobody listens on the very addresses, or lets go of them by itself; the error says who has one.
+func AwaitFree(ctx context.Context, addresses []netip.AddrPort) error {
+	for _, address := range addresses {
+		left, err := sockdiag.Listening(address)
+		if err != nil {
+			return err
+		}
+		if len(left) == 0 || !left[0].Exact {
+			continue
+		}
+		if err := AwaitForked(ctx, address); err != nil {
+			return err
+		}
+		if left, err = sockdiag.Listening(address); err != nil {
+			return err
+		}
+		if len(left) > 0 && left[0].Exact {
+			return fmt.Errorf("%s is not free: %s", address, InUse(ctx, address))
+		}
+	}
+	return nil
+}
