@@ -81,9 +81,13 @@ func testMends(t *testing.T, here place) {
 		silent(t, m.Scope)
 	})
 	t.Run("a stop that took too long", func(t *testing.T) {
-		dropIn(t, m, "TimeoutStopSec=1ms\nTimeoutAbortSec=1ms\n")
+		// Longer than systemd waits, on any machine: the worker takes no signal.
+		m.Systemctl(t, "stop", service)
+		m.WriteFile(t, configPath(m.Scope), misbehaving("deaf.py"), 0o644)
+		dropIn(t, m, "TimeoutStopSec=1s\nTimeoutAbortSec=1s\n")
 		start(t)
 		m.Systemctl(t, "stop", service)
+		m.WriteFile(t, configPath(m.Scope), "{}\n", 0o644)
 		root.Run(t, "rm", "-r", "/etc/systemd/"+kind(m.Scope)+"/"+service+".d")
 		m.Systemctl(t, "daemon-reload")
 		mend(t, m.Scope, finds(t, m.Scope, "service-failed"), ctl+" reset-failed openclaw-gateway.service && "+ctl+" start openclaw-gateway.service")
