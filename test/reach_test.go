@@ -36,7 +36,7 @@ func testUnreachable(t *testing.T, here place) {
 				t.Errorf("the status does not say %q, but\n%s", word, said)
 			}
 		}
-		if s.Verdict != verdict || s.Worker.Generation != 1 || s.Worker.State != "ready" {
+		if s.Verdict != verdict || s.Worker.LastExit != nil || s.Worker.State != "ready" {
 			t.Errorf("the status is %+v, want %s", s, verdict)
 		}
 	}
