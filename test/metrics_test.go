@@ -90,6 +90,10 @@ func testMetrics(t *testing.T, here place) {
 	if code != 0 {
 		t.Errorf("exit status %d of a launcher that answers", code)
 	}
+	samples, code = metricsOf(t, root.Scope) // root sees that of a user
+	if wantSamples(t, samples, "gateway_up 1", "gateway_generation 3"); code != 0 {
+		t.Errorf("exit status %d for root", code)
+	}
 	m.Run(t, "kill", "-CONT", fmt.Sprint(pid))
 	client.wantServed(t)
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -23,26 +24,29 @@ func newMetricsCommand() *cobra.Command {
 		Long: `Prints what "gateway status" has in Prometheus' text format, once. Nothing listens for it: with --textfile it is written
 for node_exporter, by a timer for instance.
 
-Where several launchers are told of, each sample has the labels scope and user; with --system or --user it has none. The
-counters begin anew with the launcher.
+Where several launchers are told of, to root those of users too, each sample has the labels scope and user; with --system or
+--user it has none. The counters begin anew with the launcher.
 
 Exit status: 0; 3 a launcher is not running, which is printed even so (gateway_up 0). With --textfile that is 0 too: the file
 says it.`,
 		Example: "gateway metrics --textfile /var/lib/prometheus/node-exporter/gateway.prom",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			targets := scope.Targets(cmd.Context())
+			targets, others := scope.Targets(cmd.Context()), scope.Others(cmd.Context())
+			if len(targets) == 0 {
+				targets, others = others, nil // they count where there is nothing else
+			}
 			if len(targets) == 0 {
 				targets = []client.Target{client.Nowhere()}
 			}
 			var all []metrics.Launcher
 			exit := 0
-			for _, t := range targets {
+			for i, t := range slices.Concat(targets, others) {
 				l := metrics.Launcher{Status: status.Of(cmd.Context(), t).Status}
 				if t.Scope == units.User {
 					l.User = systemd.UserName(cmp.Or(t.UID, os.Geteuid()))
 				}
-				if !l.Up() {
+				if i < len(targets) && !l.Up() {
 					exit = 3
 				}
 				all = append(all, l)
