@@ -31,6 +31,7 @@ var walls = []wall{
 	{"cmd/gateway/logging", []string{"cmd/gateway/say", "cmd/gateway/config"}, "a line of the log is written the same whoever logs"},
 	{"cmd/gateway/read", nil, "whatever is read, others own it in the same way"},
 	{"cmd/gateway/peer", nil, "what the kernel says of a connection needs nothing of ours"},
+	{"cmd/gateway/kernel", nil, "what the kernel can do needs nothing of ours"},
 	{"cmd/gateway/config", []string{".", "cmd/gateway/say", "cmd/gateway/read"}, "a configuration is read and judged without a machine to run it on"},
 	{"cmd/gateway/config/watch", []string{"cmd/gateway/read"}, "a file is watched whatever is in it"},
 	{"cmd/gateway/asuser", nil, "a child becomes a user before it has done anything else"},
@@ -76,7 +77,7 @@ var walls = []wall{
 	{
 		"cmd/gateway/doctor",
 		[]string{
-			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/holders", "cmd/gateway/lastwords", "cmd/gateway/openclaw", "cmd/gateway/systemd",
+			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/holders", "cmd/gateway/lastwords", "cmd/gateway/kernel", "cmd/gateway/openclaw", "cmd/gateway/systemd",
 			"cmd/gateway/asuser", "cmd/gateway/config", "cmd/gateway/dropins", "cmd/gateway/read", "units", "listener/sockdiag", "worker/proctree", "worker/handoff",
 		},
 		"a tool asks the daemon and the kernel, and never calls the daemon",

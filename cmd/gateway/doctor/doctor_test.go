@@ -14,6 +14,7 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/kernel"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -399,9 +400,9 @@ var situations = []situation{
 		f.Scopes[0].Manager.UID = 1000
 	}},
 	{"systemd-too-old", "systemd is version 249", "", func(f *Facts) { f.Systemd = 249 }},
-	{"kernel-too-old", "Linux 5.10.0 lacks cgroup.kill", "", func(f *Facts) { f.Kernel, f.KernelLacks = "5.10.0", []string{cgroupKill} }},
+	{"kernel-too-old", "Linux 5.10.0 lacks cgroup.kill", "", func(f *Facts) { f.Kernel, f.KernelLacks = "5.10.0", []string{kernel.CgroupKill} }},
 	{"kernel-too-old", "seccomp", `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`, func(f *Facts) {
-		f.KernelLacks, f.Scopes[0].Config.Loaded.Worker.Handoff = []string{seccompNotify}, config.HandoffIntercept
+		f.KernelLacks, f.Scopes[0].Config.Loaded.Worker.Handoff = []string{kernel.SeccompNotify}, config.HandoffIntercept
 	}},
 }
 

@@ -20,6 +20,7 @@ import (
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/kernel"
 	"openclaw-gateway/cmd/gateway/lastwords"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
@@ -98,11 +99,22 @@ func Gather(ctx context.Context, options Options) *Facts {
 
 	g.keepRelevant()
 	g.ports(ctx)
-	if len(f.which((*Scope).intercepts)) > 0 && !hasSeccompNotify() {
-		f.KernelLacks = append(f.KernelLacks, seccompNotify)
+	if len(f.which((*Scope).intercepts)) > 0 && !kernel.HasSeccompNotify() {
+		f.KernelLacks = append(f.KernelLacks, kernel.SeccompNotify)
 	}
 	slices.SortFunc(f.Unknown, func(a, b Unknown) int { return cmp.Compare(a.What, b.What) })
 	return f
+}
+
+func (g *gatherer) kernel() {
+	f := g.facts
+	f.Kernel, f.KernelLacks = kernel.Release(), kernel.Lacks()
+	_, lacking := systemd.Bindable([]netip.AddrPort{netip.AddrPortFrom(netip.IPv6Loopback(), 1)})
+	f.NoIPv6 = len(lacking) > 0
+	var err error
+	if f.Somaxconn, err = kernel.Somaxconn(); err != nil {
+		g.unknown("net.core.somaxconn is not known: %v", err)
+	}
 }
 
 // othersOf says who else than root can replace a file; nil where that is nobody, or cannot be told.

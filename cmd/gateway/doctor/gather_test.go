@@ -19,6 +19,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/kernel"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/units"
@@ -138,7 +139,7 @@ func TestKernel(t *testing.T) {
 	if f := g.facts; len(f.KernelLacks) > 0 || f.Kernel == "" || f.Somaxconn == 0 || len(f.Unknown) > 0 {
 		t.Errorf("the kernel is %+v", f)
 	}
-	if !hasSeccompNotify() {
+	if !kernel.HasSeccompNotify() {
 		t.Error("no seccomp user notification")
 	}
 }

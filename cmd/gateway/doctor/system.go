@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/kernel"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/units"
 )
@@ -32,7 +33,7 @@ func kernelOld(f *Facts) []Finding {
 	}
 	summary := fmt.Sprintf("Linux %s lacks %s", f.Kernel, strings.Join(f.KernelLacks, ", "))
 	evidence := map[string]any{"release": f.Kernel, "lacks": f.KernelLacks}
-	if len(f.KernelLacks) > 1 || f.KernelLacks[0] != seccompNotify {
+	if len(f.KernelLacks) > 1 || f.KernelLacks[0] != kernel.SeccompNotify {
 		return []Finding{{
 			Summary:  summary + ": boot Linux 5.14 or later, with cgroup2, as Debian 12, Ubuntu 22.04, RHEL 9 and later have it",
 			Evidence: evidence, Fix: "uname -r",

@@ -11,6 +11,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/kernel"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
@@ -159,7 +160,7 @@ func TestWish(t *testing.T) {
 			f.Scopes[0].OpenClaw = []Unit{{Name: "claw-work.service", FileState: "enabled", MainPID: 7, Port: 5432}}
 		}, map[string]string{"port-held-by-foreign": otherEdit}},
 		"seccomp": {func(f *Facts) {
-			f.KernelLacks = []string{seccompNotify}
+			f.KernelLacks = []string{kernel.SeccompNotify}
 			s := wishing(f, api.RoleForeign, db)
 			s.Config.Loaded.Listen, s.Config.Loaded.Worker.Handoff = nil, config.HandoffIntercept
 			f.Wanted, f.Sockets = f.Wanted[:2], f.Sockets[:2]

@@ -1,10 +1,11 @@
-package doctor
+// Package kernel tries what the launcher needs of the kernel: distributions bring features to old releases, and containers
+// forbid system calls on new ones, so the release says little.
+package kernel
 
 import (
 	"bytes"
 	"errors"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,50 +14,52 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"openclaw-gateway/cmd/gateway/systemd"
 )
 
 // What a kernel may lack, each with the release that brought it.
 const (
-	pidfdOpen     = "pidfd_open (Linux 5.3)"
-	cloneInto     = "clone3 into a control group (Linux 5.7)"
-	cgroupKill    = "cgroup.kill (Linux 5.14)"
-	cgroup2       = "cgroup2 (mounted on /sys/fs/cgroup or /sys/fs/cgroup/unified)"
-	seccompNotify = "seccomp user notification (Linux 5.0), which worker.handoff asks for"
+	PidfdOpen     = "pidfd_open (Linux 5.3)"
+	CloneInto     = "clone3 into a control group (Linux 5.7)"
+	CgroupKill    = "cgroup.kill (Linux 5.14)"
+	Cgroup2       = "cgroup2 (mounted on /sys/fs/cgroup or /sys/fs/cgroup/unified)"
+	SeccompNotify = "seccomp user notification (Linux 5.0), which worker.handoff asks for"
 )
 
-// kernel tries what the launcher needs: distributions bring features to old releases,
-// and containers forbid system calls on new ones, so the release says little.
-func (g *gatherer) kernel() {
-	f := g.facts
+// Release is that of the kernel, uname(2); "" where it does not say.
+func Release() string {
 	var name unix.Utsname
-	if err := unix.Uname(&name); err == nil {
-		f.Kernel = string(name.Release[:max(0, bytes.IndexByte(name.Release[:], 0))])
+	if err := unix.Uname(&name); err != nil {
+		return ""
 	}
-	_, lacking := systemd.Bindable([]netip.AddrPort{netip.AddrPortFrom(netip.IPv6Loopback(), 1)})
-	f.NoIPv6 = len(lacking) > 0
+	return string(name.Release[:max(0, bytes.IndexByte(name.Release[:], 0))])
+}
+
+// Lacks tries what the launcher needs, and returns what is not there.
+func Lacks() (lacking []string) {
 	if fd, err := unix.PidfdOpen(os.Getpid(), 0); err == nil {
 		unix.Close(fd)
 	} else {
-		f.KernelLacks = append(f.KernelLacks, pidfdOpen)
+		lacking = append(lacking, PidfdOpen)
 	}
 	if !hasCloneInto() {
-		f.KernelLacks = append(f.KernelLacks, cloneInto)
+		lacking = append(lacking, CloneInto)
 	}
 	switch mount := cgroup2Mount(); {
 	case mount == "":
-		f.KernelLacks = append(f.KernelLacks, cgroup2)
+		lacking = append(lacking, Cgroup2)
 	case !hasCgroupKill(mount):
-		f.KernelLacks = append(f.KernelLacks, cgroupKill)
+		lacking = append(lacking, CgroupKill)
 	}
+	return lacking
+}
+
+// Somaxconn is net.core.somaxconn, the longest queue of a listening socket.
+func Somaxconn() (int, error) {
 	content, err := os.ReadFile("/proc/sys/net/core/somaxconn")
-	if err == nil {
-		f.Somaxconn, err = strconv.Atoi(strings.TrimSpace(string(content)))
-	}
 	if err != nil {
-		g.unknown("net.core.somaxconn is not known: %v", err)
+		return 0, err
 	}
+	return strconv.Atoi(strings.TrimSpace(string(content)))
 }
 
 // hasCloneInto asks for a clone into a control group by a descriptor that cannot be
@@ -93,9 +96,9 @@ func hasCgroupKill(mount string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// hasSeccompNotify asks seccomp(2) for the action. What else the handoff needs,
+// HasSeccompNotify asks seccomp(2) for the action. What else the handoff needs,
 // SECCOMP_IOCTL_NOTIF_ADDFD, came with Linux 5.9, before cgroup.kill.
-func hasSeccompNotify() bool {
+func HasSeccompNotify() bool {
 	const getActionAvail = 2 // SECCOMP_GET_ACTION_AVAIL of linux/seccomp.h
 	action := uint32(unix.SECCOMP_RET_USER_NOTIF)
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, getActionAvail, 0, uintptr(unsafe.Pointer(&action)))
