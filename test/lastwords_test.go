@@ -110,3 +110,18 @@ func testWhyItEnded(t *testing.T, here place) {
 		})
 	}
 }
+
+// TestNotReadyYet: while a worker starts, the status has what the last request for its readiness came to.
+func TestNotReadyYet(t *testing.T) { inScopes(t, testNotReadyYet) }
+
+func testNotReadyYet(t *testing.T, here place) {
+	const strict = "for (const host of ['127.0.0.1', '::1']) require('http').createServer((q, s) => { s.writeHead(400); s.end() }).listen(18789, host)"
+	m := here.boot(t, machine.Options{})
+	install(t, m.Scope, m, worker(nodePath, "-e", strict)+"ready: {path: /ready}\nstop: {timeout: 1s}\n")
+	m.Systemctl(t, "start", "--no-block", service)
+	waitingClient(t, m, ipv4)
+	said := "not ready yet: GET http://" + ipv4 + "/ready was answered with 400 Bad Request"
+	statusText(t, m.Scope, "is starting", said)
+	wantStatus(t, m.Scope, 0, "starting", said)
+	m.Run(t, gatewayPath, "stop", "--now")
+}

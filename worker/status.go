@@ -95,6 +95,7 @@ type Status struct {
 	QueueLimit time.Duration // Alive.Queue
 	FrontDesk  bool          // clients are answered by somebody else
 	Problem    string        // what is wrong, in a sentence; "" when nothing is
+	Said       string        // in Starting, what the last request of the launcher's own came to; "" where none was made
 	// Edition is that of the spec from which the present worker is made, or the next
 	// one, in Stopping too.
 	Edition int

@@ -331,6 +331,8 @@ func (s *Supervisor) observe() {
 			if len(g.hung) > 0 {
 				status.Hung = g.hung[0]
 			}
+		case starting:
+			status.Said = g.probed
 		case stopping:
 			status.Ending = g.why
 		}

@@ -86,13 +86,32 @@ func (p Prober) Ask(ctx context.Context, target, shown string) (complaint string
 	answer, err := p.exchange(ctx, http.MethodGet, target)
 	switch {
 	case err != nil:
-		return fmt.Sprintf("GET %s: %.*v", shown, longestSaid, err)
+		return fmt.Sprintf("GET %s: %.*v", shown, longestSaid, err) + p.overTLS(ctx, target, shown, err)
+	case answer.StatusCode == http.StatusBadRequest:
+		return fmt.Sprintf("GET %s was answered with %.*s", shown, longestSaid, answer.Status) + p.overTLS(ctx, target, shown, nil)
 	case answer.StatusCode < 200 || answer.StatusCode >= 400:
 		return fmt.Sprintf("GET %s was answered with %.*s", shown, longestSaid, answer.Status)
 	default:
 		return ""
 	}
 }
+
+// overTLS is what to say besides where a TLS server answers to a request without TLS: it closes the connection, sends an alert or, as
+// Go's and nginx do, a 400. A server that does not say so is asked.
+func (p Prober) overTLS(ctx context.Context, target, shown string, err error) string {
+	rest, plain := strings.CutPrefix(target, "http://")
+	if dial := new(net.OpError); !plain || ctx.Err() != nil || errors.As(err, &dial) && dial.Op == "dial" || errors.Is(err, errSilent) {
+		return ""
+	}
+	_, err = p.exchange(ctx, http.MethodHead, "https://"+rest)
+	if unknown := new(tls.CertificateVerificationError); err != nil && !errors.As(err, &unknown) {
+		return ""
+	}
+	return fmt.Sprintf(": it speaks TLS there: ask for https://%s (ready.path, alive.path)", strings.TrimPrefix(shown, "http://"))
+}
+
+// errSilent says that a request was accepted, and not answered.
+var errSilent = errors.New("accepted, and not answered")
 
 // longestSaid is how many characters of an answer are told: a worker may say anything.
 const longestSaid = 200
@@ -139,7 +158,7 @@ func (p Prober) exchange(ctx context.Context, method, target string) (*http.Resp
 	}
 	req.Header.Set("User-Agent", "gateway-ready-probe")
 	req.Close = true
-	silent := fmt.Errorf("accepted, and not answered in %s", p.AnswerTimeout)
+	silent := fmt.Errorf("%w in %s", errSilent, p.AnswerTimeout)
 	transport := &http.Transport{
 		// The transport's own context outlives the request: a connection that
 		// is made at the last moment would be kept for one that never comes.

@@ -2,7 +2,10 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -415,4 +418,66 @@ func TestAnsweredRequests(t *testing.T) {
 	if got := own.Waiting(); got == nil || len(own.From()) != 2 {
 		t.Errorf("a request that was given up: %v may wait, of %d", got, len(own.From()))
 	}
+}
+
+// TestAskOverTLS: who asks a TLS server without TLS is told so, however that answers; and nobody else is.
+func TestAskOverTLS(t *testing.T) {
+	t.Parallel()
+	quiet := log.New(io.Discard, "", 0)
+	encrypted := httptest.NewUnstartedServer(http.NotFoundHandler())
+	encrypted.Config.ErrorLog = quiet
+	encrypted.StartTLS()
+	defer encrypted.Close()
+	// As Node.js: it says nothing to who does not speak TLS.
+	strict := tls.NewListener(listen(t), encrypted.TLS)
+	go func() {
+		for {
+			conn, err := strict.Accept()
+			if err != nil {
+				return
+			}
+			if conn.(*tls.Conn).Handshake() == nil {
+				_, _ = io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\n")
+			}
+			_ = conn.Close()
+		}
+	}()
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
+	defer plain.Close()
+	closing := listen(t)
+	go func() {
+		for {
+			conn, err := closing.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1))
+			_ = conn.Close()
+		}
+	}()
+	for name, test := range map[string]struct {
+		address string
+		speaks  bool
+	}{
+		"Go":             {encrypted.Listener.Addr().String(), true},
+		"closes":         {strict.Addr().String(), true},
+		"a 400":          {plain.Listener.Addr().String(), false},
+		"closes for all": {closing.Addr().String(), false},
+	} {
+		target := "http://" + test.address + "/ready"
+		said := testProber(10*time.Second).Ask(t.Context(), target, target)
+		if want := ": it speaks TLS there: ask for https://" + test.address + "/ready (ready.path, alive.path)"; said == "" || strings.Contains(said, want) != test.speaks {
+			t.Errorf("%s: %q", name, said)
+		}
+	}
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener
 }

@@ -157,6 +157,9 @@ func (a *announcer) describe(s worker.Status) string {
 		if s.Problem != "" {
 			text += "; " + s.Problem
 		}
+		if s.Said != "" {
+			text += "; not ready yet: " + s.Said
+		}
 		return text
 	case worker.Ready:
 		if s.Hung != nil {

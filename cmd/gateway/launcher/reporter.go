@@ -108,6 +108,9 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 	if observed.Problem != "" {
 		s.Problems = append(s.Problems, observed.Problem)
 	}
+	if observed.Said != "" {
+		s.Notes = append(s.Notes, "not ready yet: "+observed.Said)
+	}
 	if hung := observed.Hung; hung != nil {
 		s.Problems = append(s.Problems, fmt.Sprintf(api.SaysHung, observed.Generation, observed.PID)+": "+hung.Detail)
 	}
