@@ -53,6 +53,6 @@ func printReport(cmd *cobra.Command, report doctor.Report, asJSON bool) error {
 	if asJSON {
 		return say.JSON(cmd.OutOrStdout(), report, "  ")
 	}
-	_, err := fmt.Fprint(cmd.OutOrStdout(), report.Text(say.PainterFor(cmd.OutOrStdout())))
+	_, err := fmt.Fprint(cmd.OutOrStdout(), report.Text(say.PainterFor(cmd.OutOrStdout()), say.Columns(cmd.OutOrStdout())))
 	return err
 }

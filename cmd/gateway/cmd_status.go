@@ -34,7 +34,7 @@ with the next change. --history lists the last hundred generations, those of ear
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if history {
-				return printHistory(cmd, scope, format.JSON)
+				return printHistory(cmd, scope, format)
 			}
 			targets := scope.Targets(cmd.Context())
 			var others []client.Target
@@ -76,13 +76,13 @@ with the next change. --history lists the last hundred generations, those of ear
 	return cmd
 }
 
-func printHistory(cmd *cobra.Command, scope scopeFlags, asJSON bool) error {
+func printHistory(cmd *cobra.Command, scope scopeFlags, format status.Format) error {
 	targets := scope.Targets(cmd.Context())
 	if len(targets) == 0 {
 		return &exitStatus{status: 3, err: client.None(cmd.Context())}
 	}
 	all, exit, failed := status.Histories(cmd.Context(), targets)
-	if err := status.WriteHistory(cmd.OutOrStdout(), all, len(targets) > 1, asJSON); err != nil {
+	if err := status.WriteHistory(cmd.OutOrStdout(), all, len(targets) > 1, format); err != nil {
 		return err
 	}
 	if failed != nil {

@@ -55,7 +55,7 @@ func execute(root *cobra.Command) int {
 		status, err = exit.status, exit.err
 	}
 	if err != nil {
-		fmt.Fprintf(root.ErrOrStderr(), "gateway: %v\n", err)
+		fmt.Fprintln(root.ErrOrStderr(), say.Wrap(fmt.Sprintf("gateway: %v", err), 0, 2, say.Columns(root.ErrOrStderr())))
 	}
 	return status
 }

@@ -224,13 +224,15 @@ func FuzzAnswerShown(f *testing.F) {
 		views := []status.View{{Status: s}}
 		report := doctor.NewReport(&doctor.Facts{Scopes: []doctor.Scope{{Name: units.User, Launcher: &s, Answer: doctor.Answered}}})
 		for name, show := range map[string]func(io.Writer) error{
-			"status":       func(w io.Writer) error { return status.Print(w, views, status.Format{Full: true}) },
-			"status JSON":  func(w io.Writer) error { return status.Print(w, views, status.Format{JSON: true}) },
-			"history":      func(w io.Writer) error { return status.WriteHistory(w, []api.History{h, h}, true, false) },
-			"history JSON": func(w io.Writer) error { return status.WriteHistory(w, []api.History{h}, false, true) },
-			"check":        func(w io.Writer) error { return status.WriteCheck(w, c, client.Target{}) },
+			"status":      func(w io.Writer) error { return status.Print(w, views, status.Format{Full: true}) },
+			"status JSON": func(w io.Writer) error { return status.Print(w, views, status.Format{JSON: true}) },
+			"history":     func(w io.Writer) error { return status.WriteHistory(w, []api.History{h, h}, true, status.Format{}) },
+			"history JSON": func(w io.Writer) error {
+				return status.WriteHistory(w, []api.History{h}, false, status.Format{JSON: true})
+			},
+			"check": func(w io.Writer) error { return status.WriteCheck(w, c, client.Target{}) },
 			"doctor": func(w io.Writer) error {
-				_, err := io.WriteString(w, report.Text(true))
+				_, err := io.WriteString(w, report.Text(true, 80))
 				return err
 			},
 			"doctor JSON": func(w io.Writer) error { return say.JSON(w, report, "  ") },

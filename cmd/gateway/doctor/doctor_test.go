@@ -511,30 +511,35 @@ func TestNoSecrets(t *testing.T) {
 func TestReport(t *testing.T) {
 	facts := healthy(t)
 	report := NewReport(facts)
-	if text := report.Text(false); report.Exit() != 0 || text != "nothing found: openclaw-gateway.service of the system scope on 127.0.0.1:18789 and [::1]:18789\n" {
+	if text := report.Text(false, 0); report.Exit() != 0 || text != "nothing found: openclaw-gateway.service of the system scope on 127.0.0.1:18789 and [::1]:18789\n" {
 		t.Errorf("healthy: %d, %q", report.Exit(), text)
 	}
 	if encoded, err := json.Marshal(report); err != nil || string(encoded) != `{"findings":[],"unknown":[]}` {
 		t.Errorf("healthy: %s, %v", encoded, err)
 	}
 	facts.Unknown = []Unknown{{What: "2 processes of others could not be looked into"}}
-	if report := NewReport(facts); report.Exit() != 0 || !strings.Contains(report.Text(false), "not looked at: 2 processes of others") {
-		t.Errorf("something unknown: %d, %s", report.Exit(), report.Text(false))
+	if report := NewReport(facts); report.Exit() != 0 || !strings.Contains(report.Text(false, 0), "not looked at: 2 processes of others") {
+		t.Errorf("something unknown: %d, %s", report.Exit(), report.Text(false, 0))
 	}
 	facts.Unknown[0].Essential = true
-	if report := NewReport(facts); report.Exit() != 2 || !strings.Contains(report.Text(false), "as far as could be looked") {
-		t.Errorf("something essential unknown: %d, %s", report.Exit(), report.Text(false))
+	if report := NewReport(facts); report.Exit() != 2 || !strings.Contains(report.Text(false, 0), "as far as could be looked") {
+		t.Errorf("something essential unknown: %d, %s", report.Exit(), report.Text(false, 0))
 	}
 	facts.Scopes[0].Launcher.Worker.State, facts.Scopes[0].Launcher.Problems = "failed", []string{"first\x1b[2J", "second"}
 	report = NewReport(facts)
 	want := "error: worker-failed\n  no worker is started any more: the launcher waits for an edit of the configuration or for \"gateway restart\"\n" +
 		"      generation  1\n        problems  first\\x1b[2J\n                  second\n           scope  system\n           state  failed\n" +
 		"  fix: gateway restart --system\n\nnot looked at: 2 processes of others could not be looked into\n1 finding\n"
-	if text := report.Text(false); report.Exit() != 1 || text != want {
+	if text := report.Text(false, 0); report.Exit() != 1 || text != want {
 		t.Errorf("a finding: %d, %s", report.Exit(), text)
 	}
 	var out strings.Builder
-	_, _ = say.NewWriter(&out).Write([]byte(report.Text(true)))
+	_, _ = say.NewWriter(&out).Write([]byte(report.Text(true, 0)))
+	for line := range strings.Lines(report.Text(false, 60)) {
+		if width := say.Width(strings.TrimSuffix(line, "\n")); width > 60 {
+			t.Errorf("a line of %d columns on a terminal of 60: %s", width, line)
+		}
+	}
 	if text := out.String(); !strings.HasPrefix(text, "\x1b[1;31merror:\x1b[0m \x1b[1mworker-failed\x1b[0m\n") || strings.Contains(text, "\x1b[2J") {
 		t.Errorf("in colour: %q", text)
 	}

@@ -60,36 +60,43 @@ func (f *Facts) looked() string {
 // tones are the colours of the severities.
 var tones = map[Severity]say.Colour{Error: say.Red, Warning: say.Yellow}
 
-// Text is the report for a person.
-func (r Report) Text(p say.Painter) string {
+// Text is the report for a person, in so many columns; 0 is without an end.
+func (r Report) Text(p say.Painter, columns int) string {
 	var b strings.Builder
+	in := func(indent int, text string) string { return say.Wrap(say.Printable(text), indent, indent, columns) }
 	for _, finding := range r.Findings {
 		fmt.Fprintf(&b, "%s %s\n", p.Paint(tones[finding.Severity], string(finding.Severity)+":"), p.Paint(say.Bold, finding.ID))
-		fmt.Fprintf(&b, "  %s\n", say.Printable(finding.Summary))
+		fmt.Fprintf(&b, "  %s\n", in(2, finding.Summary))
 		for _, key := range slices.Sorted(maps.Keys(finding.Evidence)) {
 			for i, line := range lines(finding.Evidence[key]) {
 				name := ""
 				if i == 0 {
 					name = strings.ReplaceAll(key, "_", " ")
 				}
-				fmt.Fprintf(&b, "  %14s  %s\n", name, say.Printable(line))
+				fmt.Fprintf(&b, "  %14s  %s\n", name, in(18, line))
 			}
 		}
-		fmt.Fprintf(&b, "  fix: %s\n\n", say.Printable(finding.Fix))
+		fix := say.Printable(finding.Fix)
+		if !strings.Contains(fix, "`") { // it is broken as a command, so that it can be pasted
+			fix = strings.Trim(in(6, "`"+fix+"`"), "`")
+		}
+		fmt.Fprintf(&b, "  fix: %s\n\n", fix)
 	}
 	for _, unknown := range r.Unknown {
-		fmt.Fprintf(&b, "not looked at: %s\n", say.Printable(unknown))
+		fmt.Fprintf(&b, "%s\n", say.Wrap("not looked at: "+say.Printable(unknown), 0, 2, columns))
 	}
+	end := ""
 	switch {
 	case len(r.Findings) > 0 && r.Exit() == 1:
-		fmt.Fprintf(&b, "%s\n", say.Count(len(r.Findings), "finding"))
+		end = fmt.Sprintf("%s", say.Count(len(r.Findings), "finding"))
 	case len(r.Findings) > 0:
-		fmt.Fprintf(&b, "%s, and nothing of the machine's: another user asks for what they cannot have\n", say.Count(len(r.Findings), "finding"))
+		end = fmt.Sprintf("%s, and nothing of the machine's: another user asks for what they cannot have", say.Count(len(r.Findings), "finding"))
 	case r.essential:
-		fmt.Fprintf(&b, "nothing found, as far as could be looked: %s\n", r.looked)
+		end = fmt.Sprintf("nothing found, as far as could be looked: %s", r.looked)
 	default:
-		fmt.Fprintf(&b, "nothing found: %s\n", r.looked)
+		end = fmt.Sprintf("nothing found: %s", r.looked)
 	}
+	b.WriteString(say.Wrap(end, 0, 2, columns) + "\n")
 	return b.String()
 }
 

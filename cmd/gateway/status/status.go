@@ -61,8 +61,8 @@ func printJSON[T any](w io.Writer, all []T, indent string) error {
 }
 
 // WriteHistory names the scopes where there are several.
-func WriteHistory(w io.Writer, all []api.History, several, asJSON bool) error {
-	if asJSON && len(all) > 0 {
+func WriteHistory(w io.Writer, all []api.History, several bool, format Format) error {
+	if format.JSON && len(all) > 0 {
 		return printJSON(w, all, "  ")
 	}
 	for i, h := range all {
@@ -72,7 +72,15 @@ func WriteHistory(w io.Writer, all []api.History, several, asJSON bool) error {
 			}
 			fmt.Fprintf(w, "%s scope\n", h.Scope)
 		}
-		if _, err := io.WriteString(w, HistoryText(h)); err != nil {
+		text := HistoryText(h)
+		if columns := say.Columns(w); columns > 0 && !format.Full {
+			lines := strings.Split(text, "\n")
+			for i := range lines {
+				lines[i] = say.Fit(lines[i], columns)
+			}
+			text = strings.Join(lines, "\n")
+		}
+		if _, err := io.WriteString(w, text); err != nil {
 			return err
 		}
 	}
