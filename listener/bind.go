@@ -14,8 +14,15 @@ import (
 // IPv6 without IPv4, the full backlog, keep-alive. An address in use is unix.EADDRINUSE; an
 // address that this machine does not have is unix.EADDRNOTAVAIL or, where IPv6
 // is switched off, unix.EAFNOSUPPORT.
-func Bind(address netip.AddrPort) (*Socket, error) {
-	file, err := bind(address)
+func Bind(address netip.AddrPort) (*Socket, error) { return bound(address, false) }
+
+// BindDualStack listens on a port of every address, IPv4 and IPv6, with one socket; the errors are as those of Bind.
+func BindDualStack(port uint16) (*Socket, error) {
+	return bound(netip.AddrPortFrom(netip.IPv6Unspecified(), port), true)
+}
+
+func bound(address netip.AddrPort, dualStack bool) (*Socket, error) {
+	file, err := bind(address, dualStack)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
@@ -31,7 +38,7 @@ func Absent(err error) bool {
 	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)
 }
 
-func bind(address netip.AddrPort) (*os.File, error) {
+func bind(address netip.AddrPort, dualStack bool) (*os.File, error) {
 	name, family, err := sockaddr(address)
 	if err != nil {
 		return nil, err
@@ -41,13 +48,13 @@ func bind(address netip.AddrPort) (*os.File, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	file := os.NewFile(uintptr(fd), address.String())
-	if err := listen(fd, family, name); err != nil {
+	if err := listen(fd, family, name, dualStack); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
 }
 
-func listen(fd, family int, name unix.Sockaddr) error {
+func listen(fd, family int, name unix.Sockaddr, dualStack bool) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return os.NewSyscallError("setsockopt SO_REUSEADDR", err)
 	}
@@ -56,7 +63,11 @@ func listen(fd, family int, name unix.Sockaddr) error {
 		return os.NewSyscallError("setsockopt SO_KEEPALIVE", err)
 	}
 	if family == unix.AF_INET6 {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+		v6only := 1
+		if dualStack {
+			v6only = 0
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, v6only); err != nil {
 			return os.NewSyscallError("setsockopt IPV6_V6ONLY", err)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 func TestRestoreNonblocking(t *testing.T) {
 	t.Parallel()
 	address := netip.MustParseAddrPort("127.0.0.1:0")
-	file, err := bind(address)
+	file, err := bind(address, false)
 	if err != nil {
 		t.Fatal(err)
 	}

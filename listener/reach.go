@@ -18,18 +18,21 @@ func (sockets Set) Absent(address netip.AddrPort) bool {
 	return socket != nil && !address.Addr().IsUnspecified() && !socket.away() && !own(address.Addr())
 }
 
-// Askable reports whether this process can connect to a socket by its address, over loopback where it listens on all of
-// them: not where the machine lacks the address, where the socket is bound to a network device (BindToDevice= in
+// Reach returns where this process can connect to a socket: at its address, over loopback where it listens on all of
+// them. It can not where the machine lacks the address, where the socket is bound to a network device (BindToDevice= in
 // systemd.socket(5)), whose clients come over that alone, nor where it lives in another network namespace.
-func (sockets Set) Askable(address netip.AddrPort) bool {
+func (sockets Set) Reach(address netip.AddrPort) (target netip.AddrPort, can bool) {
 	socket, ip := sockets.on(address), address.Addr()
-	switch ip {
-	case netip.IPv4Unspecified():
+	if socket == nil {
+		return address, false
+	}
+	switch {
+	case ip == netip.IPv4Unspecified(), socket.DualStack: // IPv4 may be all that there is
 		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	case netip.IPv6Unspecified():
+	case ip == netip.IPv6Unspecified():
 		ip = netip.IPv6Loopback()
 	}
-	return socket != nil && !socket.away() && !socket.onDevice() && own(ip)
+	return netip.AddrPortFrom(ip, address.Port()), !socket.away() && !socket.onDevice() && own(ip)
 }
 
 // QueuedOn returns how many clients wait to be accepted on one address.

@@ -2,6 +2,7 @@ package listener_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/listener"
+	"openclaw-gateway/test/sockets"
 )
 
 // TestReach goes to a machine of its own: with a device and its route, an address that lies behind that, one that nothing
@@ -78,15 +80,65 @@ func TestReach(t *testing.T) {
 			}
 			address := netip.MustParseAddrPort(test.address)
 			set := listener.Set{before, {File: file, Address: address}}
-			if absent, askable := set.Absent(address), set.Askable(address); absent != test.absent || askable != test.askable {
+			if absent, askable := set.Absent(address), can(set, address); absent != test.absent || askable != test.askable {
 				t.Errorf("%s on device %q: absent %t, askable %t", test.address, test.device, absent, askable)
 			}
 			bound.Close()
 			file.Close()
 		}
-		if set := (listener.Set{before}); set.Absent(before.Address) || set.Askable(before.Address) {
-			t.Errorf("a socket of another network namespace: absent %t, askable %t", set.Absent(before.Address), set.Askable(before.Address))
+		if set := (listener.Set{before}); set.Absent(before.Address) || can(set, before.Address) {
+			t.Errorf("a socket of another network namespace: absent %t, askable %t", set.Absent(before.Address), can(set, before.Address))
 		}
 	}()
 	<-done
+}
+
+func can(set listener.Set, address netip.AddrPort) bool {
+	_, can := set.Reach(address)
+	return can
+}
+
+// TestDualStack: one socket has the clients of both families, each with its own address, and what is asked of the kernel
+// about them counts both.
+func TestDualStack(t *testing.T) {
+	t.Parallel()
+	socket := sockets.AtFreePort(t, "0.0.0.0", func(free netip.AddrPort) (*listener.Socket, error) {
+		return listener.BindDualStack(free.Port())
+	})
+	defer socket.File.Close()
+	set, port := listener.Set{socket}, socket.Address.Port()
+	if !socket.DualStack || socket.Address != netip.AddrPortFrom(netip.IPv6Unspecified(), port) {
+		t.Errorf("%s, dual-stack %t", socket.Address, socket.DualStack)
+	}
+	if target, can := set.Reach(socket.Address); !can || target.String() != fmt.Sprintf("127.0.0.1:%d", port) {
+		t.Errorf("it is reached at %s, %t", target, can)
+	}
+	for _, dualStack := range []bool{true, false} {
+		if selected, missing, _ := set.Select([]netip.AddrPort{socket.Address}, dualStack); len(selected) != 1 || len(missing) > 0 {
+			t.Errorf("selected with %t: %v", dualStack, selected)
+		}
+	}
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		client := sockets.Dial(t, netip.AddrPortFrom(netip.MustParseAddr(host), port))
+		from := client.LocalAddr().(*net.TCPAddr).AddrPort()
+		if queued, err := set.QueuedOn(socket.Address); err != nil || queued != 1 {
+			t.Errorf("%d clients wait, %v", queued, err)
+		}
+		if waiting, err := set.Unaccepted(client.RemoteAddr().(*net.TCPAddr).AddrPort(), from); err != nil || !waiting {
+			t.Errorf("a client from %s waits: %t, %v", host, waiting, err)
+		}
+		fd, got, err := socket.Accept()
+		if err != nil || got != from {
+			t.Errorf("accepted %s, %v, want %s", got, err, from)
+		}
+		unix.Close(fd)
+	}
+	six, err := listener.Bind(netip.MustParseAddrPort("[::]:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer six.File.Close()
+	if selected, missing, unwanted := (listener.Set{six}).Select([]netip.AddrPort{six.Address}, true); len(selected) > 0 || len(missing) != 1 || len(unwanted) > 0 {
+		t.Errorf("one of IPv6 alone: selected %v, missing %v, unwanted %v", selected, missing, unwanted)
+	}
 }

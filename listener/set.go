@@ -20,10 +20,12 @@ func (sockets Set) Addresses() []netip.AddrPort {
 }
 
 // Select returns the sockets whose addresses are in listen, in that order, the
-// addresses that nobody holds, and the held ones that are not in listen.
-func (sockets Set) Select(listen []netip.AddrPort) (selected Set, missing, unwanted []netip.AddrPort) {
+// addresses that nobody holds, and the held ones that are not in listen. With dualStack
+// the IPv6 wildcard is held only by a socket that takes IPv4 clients too.
+func (sockets Set) Select(listen []netip.AddrPort, dualStack bool) (selected Set, missing, unwanted []netip.AddrPort) {
 	for _, address := range listen {
-		if i := slices.Index(sockets.Addresses(), address); i >= 0 {
+		i := slices.Index(sockets.Addresses(), address)
+		if i >= 0 && (!dualStack || address.Addr() != netip.IPv6Unspecified() || sockets[i].DualStack) {
 			selected = append(selected, sockets[i])
 		} else {
 			missing = append(missing, address)

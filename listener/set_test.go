@@ -35,7 +35,7 @@ func TestSelect(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			selected, missing, unwanted := held.Select(parse(test.listen))
+			selected, missing, unwanted := held.Select(parse(test.listen), false)
 			got := [][]string{text(selected.Addresses()), text(missing), text(unwanted)}
 			if diff := cmp.Diff([][]string{test.selected, test.missing, test.unwanted}, got); diff != "" {
 				t.Errorf("selected, missing, unwanted (-want +got):\n%s", diff)

@@ -25,6 +25,9 @@ type Socket struct {
 	File *os.File
 	// Address is the local address, as the kernel tells it.
 	Address netip.AddrPort
+	// DualStack says that the address, the IPv6 wildcard, takes IPv4 clients too
+	// (IPV6_V6ONLY in ipv6(7)).
+	DualStack bool
 	// Inode identifies the socket on this machine: every process that holds
 	// it shows the same number in /proc/PID/fd.
 	Inode uint64
@@ -62,6 +65,10 @@ func newSocket(file *os.File) (*Socket, error) {
 			return fmt.Errorf("is not a stream socket (%s)", address)
 		case listening == 0:
 			return fmt.Errorf("is not a listening socket (%s)", address)
+		}
+		if address.Addr() == netip.IPv6Unspecified() {
+			v6only, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+			s.DualStack = err == nil && v6only == 0
 		}
 		s.Address, s.Inode, s.nonblocking = address, stat.Ino, flags&unix.O_NONBLOCK != 0
 		return nil
@@ -126,6 +133,7 @@ func (s *Socket) Accept() (accepted int, client netip.AddrPort, err error) {
 		var name unix.Sockaddr
 		accepted, name, err = unix.Accept4(fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 		client, _ = addrPort(name)
+		client = netip.AddrPortFrom(client.Addr().Unmap(), client.Port()) // of a dual-stack socket
 		return err
 	})
 	return accepted, client, err

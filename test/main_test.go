@@ -94,6 +94,7 @@ type status struct {
 	}
 	Sockets []struct {
 		Address string
+		Name    string
 		Inode   uint64
 		Backlog int
 		Queued  int

@@ -21,11 +21,13 @@ func testUnreachable(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{DisableIPv6: true})
 	const rest = "  start: at-once\nready: {timeout: 5s}\nstop: {timeout: 1s}\nrestart: {backoff_min: 20s, backoff_max: 30s}\n"
 	python := worker("/usr/bin/python3", workersPath+"/listenfds.py") + rest
+	generation := 0
 	begin := func(t *testing.T, configuration string) {
 		t.Helper()
 		install(t, m.Scope, m, configuration)
 		m.Systemctl(t, "restart", service)
 		serving(t, m.Scope, 1)
+		generation = gatewayStatus(t, m.Scope).Worker.Generation
 	}
 	want := func(t *testing.T, verdict string, words ...string) {
 		t.Helper()
@@ -36,7 +38,7 @@ func testUnreachable(t *testing.T, here place) {
 				t.Errorf("the status does not say %q, but\n%s", word, said)
 			}
 		}
-		if s.Verdict != verdict || s.Worker.LastExit != nil || s.Worker.State != "ready" {
+		if s.Verdict != verdict || s.Worker.Generation != generation || s.Worker.State != "ready" {
 			t.Errorf("the status is %+v, want %s", s, verdict)
 		}
 	}

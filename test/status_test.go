@@ -428,7 +428,7 @@ var shape = map[string]any{
 		"pid": 0.0, "since": time.Time{}, "holder": oneOf{"systemd", "self"},
 	},
 	"sockets": []any{map[string]any{
-		"address": "", "inode": 0.0, "backlog": 0.0, "connections": 0.0, "queued": 0.0, "waiting_s": 0.0,
+		"address": "", "name": "", "inode": 0.0, "backlog": 0.0, "connections": 0.0, "queued": 0.0, "waiting_s": 0.0,
 		"holders": []any{map[string]any{
 			"pid": 0.0, "role": oneOf{"systemd", "launcher", "worker", "orphan", "rival", "foreign"}, "command": "", "uid": 0.0, "cgroup": "",
 			"since": time.Time{}, "unit": "", "parent": 0.0,

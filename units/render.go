@@ -34,6 +34,7 @@ type Params struct {
 	Config      string           // absolute path of the configuration; empty: the scope's default, found by the launcher
 	RunAs       string           // user name or uid, in system scope only; empty: root
 	Listen      []netip.AddrPort // one ListenStream each, at least one
+	DualStack   bool             // the IPv6 wildcard takes IPv4 clients too; then there may be none beside its port
 	StopTimeout time.Duration    // how long the worker has to stop; the unit's limit is 3 s more
 	Hardened    bool             // with all that a worker such as OpenClaw can bear, which ends sudo
 	Home        string           // of the service's user, for a hardened one in system scope
@@ -128,11 +129,15 @@ func values(p Params) (map[string]string, error) {
 	if p.RunAs != "" {
 		v["USER"] = "\nUser=" + p.RunAs
 	}
-	streams, err := listenStreams(p.Listen)
+	streams, reclaimed, err := listenStreams(p.Listen, p.DualStack)
 	if err != nil {
 		return nil, err
 	}
-	v["ADDRESSES"] = strings.Join(streams, " ")
+	v["ADDRESSES"] = strings.Join(reclaimed, " ")
+	v["BIND"] = "# An IPv6 address takes IPv6 clients only, so that 0.0.0.0 and [::] can stand side by side.\nBindIPv6Only=ipv6-only"
+	if p.DualStack {
+		v["BIND"] = "# A port alone is for IPv4 clients, too.\nBindIPv6Only=both"
+	}
 	v["LISTEN"] = "\nListenStream=" + strings.Join(streams, "\nListenStream=")
 	if p.StopTimeout < 0 {
 		return nil, fmt.Errorf("the stop timeout %v is negative", p.StopTimeout)
@@ -176,29 +181,34 @@ func checkRunAs(scope Scope, name string) error {
 	return nil
 }
 
-// listenStreams writes addresses the way systemd.socket(5) wants them.
-func listenStreams(addresses []netip.AddrPort) ([]string, error) {
+// listenStreams writes addresses the way systemd.socket(5) wants them, and those that whoever is in their way is looked for on.
+func listenStreams(addresses []netip.AddrPort, dualStack bool) (streams, reclaimed []string, err error) {
 	if len(addresses) == 0 {
-		return nil, errors.New("no address to listen on: set \"listen\" in the config")
+		return nil, nil, errors.New("no address to listen on: set \"listen\" in the config")
 	}
-	var streams []string
 	for _, address := range addresses {
 		addr := address.Addr()
 		switch {
 		case !address.IsValid() || address.Port() == 0:
-			return nil, fmt.Errorf("cannot listen on %q: give an address and a port", address)
+			return nil, nil, fmt.Errorf("cannot listen on %q: give an address and a port", address)
 		case addr.Is4In6():
-			return nil, fmt.Errorf("cannot listen on %s: write it as %s", address, netip.AddrPortFrom(addr.Unmap(), address.Port()))
+			return nil, nil, fmt.Errorf("cannot listen on %s: write it as %s", address, netip.AddrPortFrom(addr.Unmap(), address.Port()))
 		case addr.Zone() != "":
 			// "Failed to parse address value …, ignoring: No such device" (systemd 252)
-			return nil, fmt.Errorf("cannot listen on %s: systemd drops an address whose interface is not there when it reads the unit; listen on [::]:%d instead",
+			return nil, nil, fmt.Errorf("cannot listen on %s: systemd drops an address whose interface is not there when it reads the unit; listen on [::]:%d instead",
 				address, address.Port())
-		case slices.Contains(streams, address.String()):
-			return nil, fmt.Errorf("%s is listed twice to listen on: the second could not be bound", address)
+		case slices.Contains(reclaimed, address.String()):
+			return nil, nil, fmt.Errorf("%s is listed twice to listen on: the second could not be bound", address)
 		}
-		streams = append(streams, address.String())
+		reclaimed = append(reclaimed, address.String())
+		if !dualStack || addr != netip.IPv6Unspecified() {
+			streams = append(streams, address.String())
+			continue
+		}
+		streams = append(streams, strconv.Itoa(int(address.Port())))
+		reclaimed = append(reclaimed, netip.AddrPortFrom(netip.IPv4Unspecified(), address.Port()).String())
 	}
-	return streams, nil
+	return streams, reclaimed, nil
 }
 
 // seconds writes a duration for systemd.time(7), which takes fractions but has no use for less than a millisecond.

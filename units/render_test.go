@@ -48,6 +48,14 @@ var cases = map[string]Params{
 			netip.MustParseAddrPort("[2001:db8::1]:8080"),
 		},
 	},
+	"dual-stack": {
+		Scope: System, Executable: "/usr/local/bin/gateway", StopTimeout: time.Second, DualStack: true,
+		Listen: []netip.AddrPort{
+			netip.MustParseAddrPort("[::]:80"),
+			netip.MustParseAddrPort("[::1]:8080"),
+			netip.MustParseAddrPort("0.0.0.0:8081"),
+		},
+	},
 	"odd-paths": {
 		Scope: User, Executable: `/opt/100 %n; odd/gateway`, Config: `/opt/"a" b;/it's\n/$HOME/%h/config.yaml`,
 		Listen: loopback, StopTimeout: 0,

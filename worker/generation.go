@@ -56,6 +56,7 @@ type generation struct {
 	elsewhere   []netip.AddrPort        // fixed ports that are not the launcher's
 	clash       netip.AddrPort          // an address in use that it wanted besides
 	absent      map[netip.AddrPort]bool // held addresses that this machine did not have when it mattered
+	warning     string                  // what clients miss although it serves; "": nothing
 	unserved    *[]netip.AddrPort       // of a ready one, those on which it does not listen therefore; nil: none
 	adopted     chan struct{}           // closed when it listens on every held address
 	relisten    *time.Timer             // runs while the worker lives on without a listener that it had
@@ -360,7 +361,7 @@ func (g *generation) discardProbe() error {
 		return err
 	}
 	for _, socket := range g.spec.Sockets {
-		if probe.DialAddress(socket.Address) == target {
+		if at, _ := g.spec.Queues.Reach(socket.Address); at == target {
 			return g.spec.Queues.Discard(socket.Address, client)
 		}
 	}

@@ -284,6 +284,17 @@ func TestExplain(t *testing.T) {
 			"it listens on 127.0.0.1:80 only: make it listen on [::1]:80 too, or take that out of listen",
 		},
 		"none": {generation{handoff: reporting{}}, nil, "it has not listened on 127.0.0.1:80 and [::1]:80"},
+		"another port of all addresses": {
+			generation{handoff: reporting{}, elsewhere: []netip.AddrPort{netip.MustParseAddrPort("[::]:81"), netip.MustParseAddrPort("0.0.0.0:82")}},
+			nil,
+			`it listens on [::]:81 and 0.0.0.0:82, not on 127.0.0.1:80 and [::1]:80: set its port in worker.command, or set listen to "*:81" and 0.0.0.0:82`,
+		},
+		"a clash with all addresses": {
+			generation{handoff: reporting{}, clash: netip.MustParseAddrPort("[::]:80")},
+			nil,
+			`it wanted to listen on [::]:80, which overlaps 127.0.0.1:80 and [::1]:80 that the launcher holds: ` +
+				`make the worker listen on 127.0.0.1:80 and [::1]:80, or set listen to "*:80"`,
+		},
 		"another port, told twice": {
 			generation{handoff: reporting{}, elsewhere: []netip.AddrPort{other}},
 			[]netip.AddrPort{other},
@@ -323,6 +334,7 @@ func TestClashes(t *testing.T) {
 		{"127.0.0.1:80", "[::1]:80", false},
 		{"127.0.0.1:80", "192.0.2.1:80", false},
 		{"127.0.0.1:80", "0.0.0.0:81", false},
+		{"[::]:80", "0.0.0.0:80", true},
 	} {
 		g := generation{spec: Spec{Sockets: []handoff.Socket{{Address: netip.MustParseAddrPort(test.held)}}}}
 		if got := g.clashes(netip.MustParseAddrPort(test.wanted)); got != test.want {

@@ -118,6 +118,10 @@ func (g *generation) remember(report handoff.Report) error {
 		switch {
 		case held:
 			g.listening[report.Address] = true
+			if report.Narrow {
+				g.warning = fmt.Sprintf("the worker asks for IPv4 clients as well, and %s takes IPv6 ones alone, so they are refused: set listen to %s",
+					report.Address, asListen(report.Address))
+			}
 			g.closed = slices.DeleteFunc(g.closed, func(address netip.AddrPort) bool { return address == report.Address })
 		case !report.Ephemeral && !slices.Contains(g.elsewhere, report.Address):
 			g.elsewhere = append(g.elsewhere, report.Address)
@@ -163,7 +167,11 @@ func (g *generation) clashes(address netip.AddrPort) bool {
 // explain says what kept the worker from serving, as far as is known; listens
 // holds the addresses on which its processes were seen to listen.
 func (g *generation) explain(listens []netip.AddrPort) string {
-	held := join(addresses(g.spec.Sockets))
+	var holds []string
+	for _, socket := range g.spec.Sockets {
+		holds = append(holds, shown(socket))
+	}
+	held := strings.Join(holds, " and ")
 	var elsewhere, adopted []netip.AddrPort
 	missing := g.missing()
 	for _, address := range slices.Concat(g.elsewhere, listens) {
@@ -179,10 +187,10 @@ func (g *generation) explain(listens []netip.AddrPort) string {
 	switch {
 	case g.clash.IsValid():
 		return fmt.Sprintf("it wanted to listen on %s, which overlaps %s that the launcher holds: make the worker listen on %s, or set listen to %s",
-			g.clash, held, held, g.clash)
+			g.clash, held, held, asListen(g.clash))
 	// With an answer to the probe, another port is not what is wrong.
 	case len(elsewhere) > 0 && len(adopted) == 0 && g.probed == "":
-		return fmt.Sprintf("it listens on %s, not on %s: set its port in worker.command, or set listen to %s", join(elsewhere), held, join(elsewhere))
+		return fmt.Sprintf("it listens on %s, not on %s: set its port in worker.command, or set listen to %s", join(elsewhere), held, joinTexts(elsewhere, asListen))
 	case g.spec.Probe == ProbeNotify:
 		return "it has not said READY=1 to its NOTIFY_SOCKET, as ready.probe asks of it"
 	case g.handoff.Reports() != nil && len(missing) > 0 && len(adopted) > 0:
@@ -213,10 +221,29 @@ func addresses(sockets []handoff.Socket) []netip.AddrPort {
 	return result
 }
 
-func join(addresses []netip.AddrPort) string {
+func join(addresses []netip.AddrPort) string { return joinTexts(addresses, netip.AddrPort.String) }
+
+func joinTexts(addresses []netip.AddrPort, text func(netip.AddrPort) string) string {
 	words := make([]string, 0, len(addresses))
 	for _, address := range addresses {
-		words = append(words, address.String())
+		words = append(words, text(address))
 	}
 	return strings.Join(words, " and ")
+}
+
+// asListen is what to write in listen for an address on which a worker listens by itself: the IPv6 wildcard takes IPv4
+// clients too, unless a program asks for less.
+func asListen(address netip.AddrPort) string {
+	if address.Addr() == netip.IPv6Unspecified() {
+		return fmt.Sprintf("%q", shown(handoff.Socket{Address: address, DualStack: true}))
+	}
+	return address.String()
+}
+
+// shown is how listen names a socket.
+func shown(socket handoff.Socket) string {
+	if socket.DualStack {
+		return fmt.Sprintf("*:%d", socket.Address.Port())
+	}
+	return socket.Address.String()
 }

@@ -443,7 +443,9 @@ func (q *testQueues) Listen() error {
 
 func (q *testQueues) QueuedOn(netip.AddrPort) (int, error) { return q.Queued() }
 
-func (q *testQueues) Askable(address netip.AddrPort) bool { return !q.Absent(address) }
+func (q *testQueues) Reach(address netip.AddrPort) (netip.AddrPort, bool) {
+	return address, !q.Absent(address)
+}
 
 func (q *testQueues) Absent(address netip.AddrPort) bool { return slices.Contains(q.absent, address) }
 

@@ -79,10 +79,10 @@ type Queues interface {
 	// Unaccepted reports whether a connection to this machine has not been accepted
 	// yet, named by its two ends.
 	Unaccepted(server, client netip.AddrPort) (bool, error)
-	// QueuedOn is Queued for one of the sockets. Askable reports whether this process can connect to that, and Absent whether
-	// this machine does not have its address now.
+	// QueuedOn is Queued for one of the sockets. Reach returns where this process can connect to that, if it can, and Absent
+	// reports whether this machine does not have its address now.
 	QueuedOn(address netip.AddrPort) (int, error)
-	Askable(address netip.AddrPort) bool
+	Reach(address netip.AddrPort) (target netip.AddrPort, can bool)
 	Absent(address netip.AddrPort) bool
 	// Restore puts the sockets into the state in which they came. They share it with
 	// whoever serves, so nobody must.

@@ -276,7 +276,7 @@ const defaultAnswerTimeout = 3 * time.Second
 func (g *generation) prober() probe.Prober {
 	return probe.Prober{
 		AnswerTimeout: cmp.Or(g.options.answerTimeout, defaultAnswerTimeout), Unaccepted: g.spec.Queues.Unaccepted,
-		Askable: g.spec.Queues.Askable, QueuedOn: g.spec.Queues.QueuedOn, Connected: g.own.Add, Answered: g.own.Answered,
+		Reach: g.spec.Queues.Reach, QueuedOn: g.spec.Queues.QueuedOn, Connected: g.own.Add, Answered: g.own.Answered,
 	}
 }
 
@@ -284,8 +284,8 @@ func (g *generation) prober() probe.Prober {
 // nowhere leads to "".
 func (g *generation) url(path string) string {
 	for _, socket := range g.spec.Sockets {
-		if g.spec.Queues.Askable(socket.Address) {
-			return probe.URL(socket.Address, path)
+		if target, can := g.spec.Queues.Reach(socket.Address); can {
+			return probe.URL(target, path)
 		}
 	}
 	if strings.HasPrefix(path, "/") {

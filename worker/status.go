@@ -88,6 +88,7 @@ type Status struct {
 	LastExit   *Exit
 	// Unserved are the held addresses on which a ready worker does not listen because this machine did not have them; nil: none.
 	Unserved   *[]netip.AddrPort
+	Warning    string        // in Ready, what clients miss all the same; "": nothing
 	Hung       *Hung         // in Ready, why it does not serve all the same; nil when it does
 	Ending     Reason        // in Stopping, why; "" otherwise
 	NextStart  time.Time     // in BackingOff; zero otherwise

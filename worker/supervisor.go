@@ -327,7 +327,7 @@ func (s *Supervisor) observe() {
 		switch g.stage {
 		case ready:
 			status.ReadyAfter, status.Until = g.readyAfter, time.Time{} // the timer is not of the state
-			status.Unserved = g.unserved
+			status.Unserved, status.Warning = g.unserved, g.warning
 			if len(g.hung) > 0 {
 				status.Hung = g.hung[0]
 			}

@@ -154,6 +154,7 @@ func parseInetDiag(data []byte) (entry, error) {
 		aligned := (length + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1)
 		rest = rest[min(aligned, len(rest)):]
 	}
+	e.DualStack = m.State == tcpListen && e.ipv6 && !e.v6only && e.Address.Addr() == netip.IPv6Unspecified()
 	return e, nil
 }
 

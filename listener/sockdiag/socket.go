@@ -16,6 +16,8 @@ type Socket struct {
 	// Address is where it is bound. An IPv4-mapped IPv6 address is given as the IPv4 address that it is; a zone is left
 	// out.
 	Address netip.AddrPort
+	// DualStack says that it is the IPv6 wildcard's and takes IPv4 clients too; false where the kernel has no sock_diag for TCP.
+	DualStack bool
 	// Exact tells a socket on the very address that was asked for from one on another address that keeps it from being
 	// bound.
 	Exact bool

@@ -10,8 +10,10 @@ import (
 type Socket struct {
 	File    *os.File
 	Address netip.AddrPort
-	Name    string // for LISTEN_FDNAMES; "": "gateway"
-	Backlog int    // how many clients may wait; 0: 4096
+	// DualStack says that the address, the IPv6 wildcard, takes IPv4 clients too.
+	DualStack bool
+	Name      string // for LISTEN_FDNAMES; "": DefaultName
+	Backlog   int    // how many clients may wait; 0: 4096
 }
 
 // Handoff is how one generation comes by the sockets.

@@ -7,6 +7,9 @@ import (
 	"strings"
 )
 
+// DefaultName is what a socket is called in LISTEN_FDNAMES where nobody has named it.
+const DefaultName = "gateway"
+
 // listenFDs follows sd_listen_fds(3).
 type listenFDs []Socket
 
@@ -23,7 +26,7 @@ func (h listenFDs) Files() []*os.File {
 func (h listenFDs) Env() []string {
 	var names []string
 	for _, socket := range h {
-		names = append(names, cmp.Or(socket.Name, "gateway"))
+		names = append(names, cmp.Or(socket.Name, DefaultName))
 	}
 	return []string{"LISTEN_FDS=" + strconv.Itoa(len(h)), "LISTEN_FDNAMES=" + strings.Join(names, ":")}
 }

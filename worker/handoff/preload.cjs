@@ -88,7 +88,7 @@ function install(tell, sockets) {
     if (first !== null && typeof first === 'object') {
       const special = first._handle || first.handle || (typeof first.fd === 'number' && first.fd >= 0);
       if (special || first.port === undefined || first.port === null) return null;
-      return { port: Number(first.port), host: first.host, signal: first.signal, callback };
+      return { port: Number(first.port), host: first.host, ipv6Only: first.ipv6Only, signal: first.signal, callback };
     }
     const numeric = typeof first === 'number' || (typeof first === 'string' && first !== '' && !Number.isNaN(Number(first)));
     if (!numeric) return null;
@@ -97,7 +97,7 @@ function install(tell, sockets) {
 
   // Follows a listen() call to its end without being seen by the program: an
   // 'error' listener would keep an unhandled error from ending the process.
-  const follow = (server, ephemeral) => {
+  const follow = (server, ephemeral, narrow) => {
     const done = () => {
       following.delete(server);
       server.removeListener('listening', onListening);
@@ -108,7 +108,7 @@ function install(tell, sockets) {
       const bound = server.address();
       if (bound === null || typeof bound !== 'object') return;
       const address = key(bound.address, bound.port);
-      tell({ event: 'listening', address, held: held.has(address), ephemeral });
+      tell({ event: 'listening', address, held: held.has(address), ephemeral, narrow });
     };
     const onError = (error) => {
       done();
@@ -132,10 +132,28 @@ function install(tell, sockets) {
     return server;
   };
 
-  const adopt = (server, args, { callback, signal }, address) => {
+  // Takes the clients of another address too, as those of a server that listens already.
+  const adoptBesides = (handle, address) => {
+    const { fds, backlog } = held.get(address);
+    const fd = fds.shift();
+    if (fd === undefined) {
+      tell({ event: 'exhausted', address, held: true });
+      return undefined;
+    }
+    const second = new handle.constructor(1); // TCPConstants.SERVER
+    if (second.open(fd) !== 0 || second.listen(backlog) !== 0) return undefined;
+    // Whoever takes the connections of the first one, the cluster module perhaps, takes these.
+    second.onconnection = (...connection) => handle.onconnection(...connection);
+    second.unref(); // the first one keeps the process alive, or does not
+    busy.add(address);
+    tell({ event: 'listening', address, held: true });
+    return second;
+  };
+
+  const adopt = (server, args, { port, callback, signal, ipv6Only }, address) => {
     // One server listens on an address; the kernel refuses the next one.
     if (busy.has(address)) return pass(server, args, false);
-    const { fds, backlog } = held.get(address);
+    const { fds, backlog, dual } = held.get(address);
     const fd = fds.shift();
     if (fd === undefined) {
       tell({ event: 'exhausted', address, held: true });
@@ -144,16 +162,26 @@ function install(tell, sockets) {
     // The launcher's backlog: the queue is shared by all that hold the socket, and
     // Node's 511, or what the program asks for, would shrink it for everybody.
     listen.call(server, { fd, signal }, backlog, callback);
-    follow(server, false);
+    // Node.js takes IPv4 clients on the IPv6 wildcard, unless it is told otherwise.
+    const ipv4 = key('0.0.0.0', port);
+    const both = address === key('::', port) && !dual && !ipv6Only;
+    const besides = both && held.has(ipv4) && !busy.has(ipv4);
+    follow(server, false, both && !held.has(ipv4));
     const handle = server._handle;
     if (handle === null) return server; // it failed
     busy.add(address);
+    const second = besides ? adoptBesides(handle, ipv4) : undefined;
     // Here, because not every end of a listener is a call of server.close():
     // the cluster module keeps the handle alone.
     handle.close = (...rest) => {
       delete handle.close;
       busy.delete(address);
       tell({ event: 'closed', address, held: true });
+      if (second !== undefined) {
+        second.close();
+        busy.delete(ipv4);
+        tell({ event: 'closed', address: ipv4, held: true });
+      }
       return handle.close(...rest);
     };
     return server;

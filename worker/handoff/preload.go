@@ -70,6 +70,7 @@ func newPreload(sockets []Socket, environ []string, directory string) (Handoff, 
 	type pool struct {
 		Host    string `json:"host"`
 		Port    uint16 `json:"port"`
+		Dual    bool   `json:"dual"`
 		Backlog int    `json:"backlog"`
 		FDs     []int  `json:"fds"`
 	}
@@ -80,7 +81,7 @@ func newPreload(sockets []Socket, environ []string, directory string) (Handoff, 
 		Sockets []pool `json:"sockets"`
 	}{Option: option, Report: 3}
 	for _, socket := range sockets {
-		entry := pool{Host: socket.Address.Addr().String(), Port: socket.Address.Port(), Backlog: cmp.Or(socket.Backlog, 4096)}
+		entry := pool{Host: socket.Address.Addr().String(), Port: socket.Address.Port(), Dual: socket.DualStack, Backlog: cmp.Or(socket.Backlog, 4096)}
 		for range size {
 			entry.FDs = append(entry.FDs, 3+len(p.files))
 			p.files = append(p.files, socket.File)

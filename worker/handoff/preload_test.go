@@ -204,7 +204,9 @@ func TestListenAdoptsTheWildcard(t *testing.T) {
 					command{Do: "listen", ID: "a", Args: append([]any{sockets[0].Address.Port()}, args...), Callback: true})
 				w.bound("a", sockets[0])
 				w.says("called")
-				w.reported(listening(sockets[0].Address))
+				want := listening(sockets[0].Address)
+				want.Narrow = host == "::"
+				w.reported(want)
 				loopback := "127.0.0.1"
 				if host == "::" {
 					loopback = "::1"
@@ -213,6 +215,63 @@ func TestListenAdoptsTheWildcard(t *testing.T) {
 				w.finish()
 			})
 		}
+	}
+}
+
+// Without a host, or on the IPv6 wildcard, Node.js has the clients of both families.
+func TestListenAdoptsBothWildcards(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		hosts  []string
+		dual   bool
+		args   []any // besides the port
+		want   []string
+		narrow bool
+	}{
+		"both":          {[]string{"0.0.0.0", "::"}, false, nil, []string{"::", "0.0.0.0"}, false},
+		"both, named":   {[]string{"0.0.0.0", "::"}, false, []any{"::"}, []string{"::", "0.0.0.0"}, false},
+		"IPv6 alone":    {[]string{"::"}, false, nil, []string{"::"}, true},
+		"dual-stack":    {[]string{"::"}, true, nil, []string{"::"}, false},
+		"IPv4 is asked": {[]string{"0.0.0.0", "::"}, false, []any{"0.0.0.0"}, []string{"0.0.0.0"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			held := hold(t, test.hosts...)
+			for i := range held {
+				held[i].DualStack = test.dual
+			}
+			port := held[0].Address.Port()
+			w := script(t, "servers.cjs", held).run(t)
+			for range 3 {
+				w.tell(command{Do: "make", ID: "a", Kind: "http"},
+					command{Do: "listen", ID: "a", Args: append([]any{port}, test.args...)})
+				w.says("listening")
+				var reports []handoff.Report
+				for range test.want {
+					reports = append(reports, <-w.reports)
+				}
+				for _, host := range test.want {
+					want := listening(netip.AddrPortFrom(netip.MustParseAddr(host), port))
+					want.Narrow = test.narrow
+					if !slices.Contains(reports, want) {
+						w.fatalf("reported %+v, want %+v", reports, want)
+					}
+					loopback := "127.0.0.1"
+					if host == "::" {
+						loopback = "::1"
+					}
+					for range 3 {
+						w.answered("http", dial(t, netip.AddrPortFrom(netip.MustParseAddr(loopback), port)))
+					}
+				}
+				w.tell(command{Do: "close", ID: "a"})
+				w.says("close")
+				for _, host := range test.want {
+					w.reported(closed(netip.AddrPortFrom(netip.MustParseAddr(host), port)))
+				}
+			}
+			w.finish()
+		})
 	}
 }
 

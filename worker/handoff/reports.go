@@ -31,6 +31,8 @@ type Report struct {
 	Address netip.AddrPort `json:"address"`
 	// Held says that the address is one of the launcher's.
 	Held bool `json:"held"`
+	// Narrow says that the worker asked for IPv4 clients as well, which the address does not take.
+	Narrow bool `json:"narrow"`
 	// Ephemeral says that the worker left the choice of the port to the kernel.
 	Ephemeral bool `json:"ephemeral"`
 	// Code is the system's name for the error, EADDRINUSE for one.

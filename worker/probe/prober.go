@@ -24,8 +24,8 @@ type Prober struct {
 	// Unaccepted reports whether a connection to this machine has not been accepted
 	// yet, named by its two ends.
 	Unaccepted func(server, client netip.AddrPort) (bool, error)
-	// Askable reports whether a held address can be connected to from here, and QueuedOn how many clients wait on one.
-	Askable  func(held netip.AddrPort) bool
+	// Reach returns where a held address can be connected to from here, if it can, and QueuedOn how many clients wait on one.
+	Reach    func(held netip.AddrPort) (target netip.AddrPort, can bool)
 	QueuedOn func(held netip.AddrPort) (int, error)
 	// Connected is called with each connection that was made, Answered when it has
 	// left the queue and the request is over.
@@ -40,12 +40,12 @@ type Prober struct {
 // that none of them waits. said is called with what came instead.
 func (p Prober) AwaitAnswers(ctx context.Context, held []netip.AddrPort, said func(string)) error {
 	for _, address := range held {
-		target := url.URL{Scheme: "http", Host: DialAddress(address).String(), Path: "/"}
 		err := insist(ctx, said, func() string {
-			if !p.Askable(address) {
+			target, can := p.Reach(address)
+			if !can {
 				return p.waiting(address)
 			}
-			_, err := p.exchange(ctx, http.MethodHead, target.String())
+			_, err := p.exchange(ctx, http.MethodHead, URL(target, "/"))
 			// Whatever came back came from a worker that accepted the
 			// connection: an answer, one that is not HTTP, a closed connection,
 			// or silence after the connection had left the queue. Only a
@@ -213,13 +213,13 @@ func (p Prober) stayedSilent(ctx context.Context, conn net.Conn) bool {
 	}
 }
 
-// URL is where a path on a held address leads; what is a URL already leads there.
-func URL(held netip.AddrPort, path string) string {
+// URL is where a path leads at an address; what is a URL already leads there.
+func URL(target netip.AddrPort, path string) string {
 	if !strings.HasPrefix(path, "/") {
 		return path
 	}
 	// Through URL, which escapes the zone of a link-local address.
-	server := url.URL{Scheme: "http", Host: DialAddress(held).String()}
+	server := url.URL{Scheme: "http", Host: target.String()}
 	return server.String() + path
 }
 
@@ -231,16 +231,4 @@ func Ends(conn net.Conn) (server, client netip.AddrPort) {
 func loopback(u *url.URL) bool {
 	ip, err := netip.ParseAddr(u.Hostname())
 	return u.Hostname() == "localhost" || (err == nil && ip.IsLoopback())
-}
-
-// DialAddress is where to reach a socket that listens on address.
-func DialAddress(address netip.AddrPort) netip.AddrPort {
-	switch {
-	case !address.Addr().IsUnspecified():
-		return address
-	case address.Addr().Is4():
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), address.Port())
-	default:
-		return netip.AddrPortFrom(netip.IPv6Loopback(), address.Port())
-	}
 }

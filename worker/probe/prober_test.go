@@ -34,7 +34,7 @@ func testProber(answerTimeout time.Duration) Prober {
 	own := new(Connections)
 	return Prober{
 		AnswerTimeout: answerTimeout, Unaccepted: sockets.Unaccepted, Connected: own.Add, Answered: own.Answered,
-		Askable: func(netip.AddrPort) bool { return true },
+		Reach: func(address netip.AddrPort) (netip.AddrPort, bool) { return address, true },
 	}
 }
 
@@ -262,7 +262,7 @@ func TestProbeOfWhatCannotBeAsked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			probes, queued := testProber(time.Hour), make(chan int)
-			probes.Askable = func(address netip.AddrPort) bool { return address == nowhere }
+			probes.Reach = func(address netip.AddrPort) (netip.AddrPort, bool) { return address, address == nowhere }
 			probes.Connected = func(net.Conn) { t.Error("a connection was made") }
 			probes.QueuedOn = func(address netip.AddrPort) (int, error) {
 				if address != held {
@@ -358,8 +358,7 @@ func TestURL(t *testing.T) {
 	t.Parallel()
 	for held, want := range map[string]string{
 		"127.0.0.1:1":      "http://127.0.0.1:1/p?q=%20",
-		"0.0.0.0:1":        "http://127.0.0.1:1/p?q=%20",
-		"[::]:1":           "http://[::1]:1/p?q=%20",
+		"[::1]:1":          "http://[::1]:1/p?q=%20",
 		"[fe80::1%eth0]:1": "http://[fe80::1%25eth0]:1/p?q=%20",
 	} {
 		got := URL(netip.MustParseAddrPort(held), "/p?q=%20")

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -69,9 +71,21 @@ const (
 	FromItself  Source = "self"
 )
 
+// At is the address of a socket; that of "*:18789" is [::]:18789. It fails where that is none, which only another's answer has.
+func (s Socket) At() (netip.AddrPort, error) { return ParseAddress(s.Address) }
+
+// ParseAddress reads an address as a Socket has it.
+func ParseAddress(text string) (netip.AddrPort, error) {
+	if port, all := strings.CutPrefix(text, "*:"); all {
+		text = "[::]:" + port
+	}
+	return netip.ParseAddrPort(text)
+}
+
 // Socket is one listening socket.
 type Socket struct {
-	Address string `json:"address"`
+	Address string `json:"address"` // as listen has it: 127.0.0.1:18789, or *:18789 for IPv6 and IPv4
+	Name    string `json:"name"`    // that the worker is told in LISTEN_FDNAMES
 	Inode   uint64 `json:"inode"`
 	Backlog int    `json:"backlog"`
 	// Connections counts the established ones of the address, those in the queue

@@ -17,17 +17,21 @@ import (
 // Config is the whole configuration, complete with defaults and valid if it comes from [Load]. What each key means to
 // a user stands in config.example.yaml ([Example]).
 type Config struct {
-	Path      string           `mapstructure:"-"` // the file it was read from; empty without one
-	Listen    []netip.AddrPort `mapstructure:"listen"`
-	Worker    Worker           `mapstructure:"worker"`
-	Ready     Ready            `mapstructure:"ready"`
-	Alive     Alive            `mapstructure:"alive"`
-	Stop      Stop             `mapstructure:"stop"`
-	Restart   Restart          `mapstructure:"restart"`
-	FrontDesk bool             `mapstructure:"front_desk"`
-	Alarm     Alarm            `mapstructure:"alarm"`
-	Log       Log              `mapstructure:"log"`
+	Path      string     `mapstructure:"-"` // the file it was read from; empty without one
+	Listeners []Listener `mapstructure:"listen"`
+	Worker    Worker     `mapstructure:"worker"`
+	Ready     Ready      `mapstructure:"ready"`
+	Alive     Alive      `mapstructure:"alive"`
+	Stop      Stop       `mapstructure:"stop"`
+	Restart   Restart    `mapstructure:"restart"`
+	FrontDesk bool       `mapstructure:"front_desk"`
+	Alarm     Alarm      `mapstructure:"alarm"`
+	Log       Log        `mapstructure:"log"`
 
+	// Of Listeners: their addresses, whether one of them is dual-stack, so that each IPv6 wildcard is, and the names.
+	Listen    []netip.AddrPort          `mapstructure:"-"`
+	DualStack bool                      `mapstructure:"-"`
+	Names     map[netip.AddrPort]string `mapstructure:"-"`
 	// Content is the file as it was read; nil without one.
 	Content []byte `mapstructure:"-"`
 	// Written is when the file was written last before it was read; zero without one.
@@ -129,10 +133,10 @@ const (
 
 // Default returns the built-in defaults. config.example.yaml shows the same values; a test holds the two equal.
 func Default() *Config {
-	return &Config{
-		Listen: []netip.AddrPort{
-			netip.MustParseAddrPort("127.0.0.1:18789"),
-			netip.MustParseAddrPort("[::1]:18789"),
+	c := &Config{
+		Listeners: []Listener{
+			{Address: netip.MustParseAddrPort("127.0.0.1:18789")},
+			{Address: netip.MustParseAddrPort("[::1]:18789")},
 		},
 		Worker: Worker{
 			Command:     []string{},
@@ -157,6 +161,8 @@ func Default() *Config {
 		Alarm:     Alarm{Command: []string{}, After: time.Minute},
 		Log:       Log{Level: slog.LevelInfo, Format: FormatAuto},
 	}
+	c.listened()
+	return c
 }
 
 // field is one key and a pointer to the field it fills.
@@ -168,7 +174,7 @@ type field struct {
 // fields lists every key, in the order of config.example.yaml.
 func (c *Config) fields() []field {
 	return []field{
-		{"listen", &c.Listen},
+		{"listen", &c.Listeners},
 		{"worker.command", &c.Worker.Command},
 		{"worker.directory", &c.Worker.Directory},
 		{"worker.environment", &c.Worker.Environment},
@@ -236,7 +242,7 @@ func (c *Config) Changed(other *Config) []string {
 // plain returns the value of a field as it is written in the file.
 func plain(pointer any) any {
 	switch p := pointer.(type) {
-	case *[]netip.AddrPort:
+	case *[]Listener:
 		return say.Texts(*p)
 	case *[]string:
 		return append([]string{}, *p...)

@@ -54,9 +54,9 @@ func TestChanged(t *testing.T) {
 			c.FrontDesk = false
 			c.Stop.Signal = syscall.SIGINT
 			c.Worker.Command = []string{"node"}
-			c.Listen = c.Listen[:1]
+			c.Listeners = c.Listeners[:1]
 		}, []string{"listen", "worker.command", "stop.signal", "front_desk", "log.level"}},
-		"order in a list": {func(c *Config) { slices.Reverse(c.Listen) }, []string{"listen"}},
+		"order in a list": {func(c *Config) { slices.Reverse(c.Listeners) }, []string{"listen"}},
 		"less than a second": {
 			func(c *Config) { c.Restart.BackoffMin += time.Nanosecond },
 			[]string{"restart.backoff_min"},

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -25,11 +24,8 @@ func decodeHook(from, to reflect.Value) (any, error) {
 	switch to.Interface().(type) {
 	case time.Duration:
 		return parseDuration(from)
-	case netip.AddrPort:
-		if isText {
-			return parseAddress(text)
-		}
-		return mistaken(`an address such as "127.0.0.1:18789"`)
+	case Listener:
+		return parseListener(from)
 	case syscall.Signal:
 		if isText {
 			return parseSignal(text)
@@ -93,28 +89,6 @@ func parseDuration(from reflect.Value) (any, error) {
 	return nil, fmt.Errorf("%q is not a duration such as 10s or 1h30m (%s)", text, units)
 }
 
-// parseAddress accepts an IP address and a port. Names are refused: what they stand for can change, and one name can
-// stand for several addresses, while each address is one socket.
-func parseAddress(text string) (any, error) {
-	address, err := netip.ParseAddrPort(text)
-	if err != nil {
-		port := text[strings.LastIndex(text, ":")+1:]
-		if _, err := netip.ParseAddrPort("[::1]:" + port); err != nil {
-			port = "18789"
-		}
-		return nil, fmt.Errorf("%q is not an IP address with a port from 1 to 65535: use 127.0.0.1:%s or [::1]:%s",
-			text, port, port)
-	}
-	if address.Port() == 0 {
-		return nil, fmt.Errorf("%q has port 0: choose one from 1 to 65535", text)
-	}
-	if address.Addr().Is4In6() {
-		return nil, fmt.Errorf("%q is an IPv4 address in the form of IPv6: write %s",
-			text, netip.AddrPortFrom(address.Addr().Unmap(), address.Port()))
-	}
-	return address, nil
-}
-
 // parseSignal accepts the names of signal(7), in either case and with or without SIG. SIGKILL is among them, for a worker
 // that has nothing to save; SIGSTOP is not, because it ends nothing.
 func parseSignal(text string) (any, error) {
@@ -159,7 +133,7 @@ func quoted(value reflect.Value) string {
 
 func listExample(to reflect.Value) string {
 	switch to.Interface().(type) {
-	case []netip.AddrPort:
+	case []Listener:
 		return `["127.0.0.1:18789"]`
 	case []int:
 		return "[78]"

@@ -122,6 +122,7 @@ func shapeMistake(key string, node *yaml.Node) (line int, mistake string) {
 	}
 	for i, entry := range node.Content {
 		switch value := resolve(entry); {
+		case value.Kind == yaml.MappingNode && key == "listen" && plainMapping(value):
 		case value.Kind != yaml.ScalarNode:
 			return entry.Line, fmt.Sprintf("entry %d is %s: put it in quotes if it is a text", i+1, kindOf(value))
 		case isNull(value):
@@ -129,6 +130,11 @@ func shapeMistake(key string, node *yaml.Node) (line int, mistake string) {
 		}
 	}
 	return sizeMistake(key, node)
+}
+
+// plainMapping reports whether a mapping is small and has no lists or mappings in it.
+func plainMapping(node *yaml.Node) bool {
+	return len(node.Content) <= 8 && !slices.ContainsFunc(node.Content, func(n *yaml.Node) bool { return resolve(n).Kind != yaml.ScalarNode })
 }
 
 // reportSyntax says where a file stops being YAML.

@@ -22,7 +22,7 @@ var ignoreSource = cmpopts.IgnoreFields(Config{}, "Path", "Content", "Source")
 
 func TestLoadEverything(t *testing.T) {
 	content := lines(
-		`listen: ["0.0.0.0:80", "[fe80::1%eth0]:8080"]`,
+		`listen: ["0.0.0.0:80", {address: "[fe80::1%eth0]:8080", name: web}]`,
 		`worker:`,
 		`  command: [/usr/bin/node, index.js, "--port", "80"]`,
 		`  directory: /srv`,
@@ -57,8 +57,10 @@ func TestLoadEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		Path:   path,
-		Listen: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:80"), netip.MustParseAddrPort("[fe80::1%eth0]:8080")},
+		Path:      path,
+		Listeners: []Listener{{Address: netip.MustParseAddrPort("0.0.0.0:80")}, {Address: netip.MustParseAddrPort("[fe80::1%eth0]:8080"), Name: "web"}},
+		Listen:    []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:80"), netip.MustParseAddrPort("[fe80::1%eth0]:8080")},
+		Names:     map[netip.AddrPort]string{netip.MustParseAddrPort("[fe80::1%eth0]:8080"): "web"},
 		Worker: Worker{
 			Command:         []string{"/usr/bin/node", "index.js", "--port", "80"},
 			Directory:       "/srv",
@@ -270,6 +272,46 @@ var mistakes = map[string]struct {
 			"c.yaml:8: worker.environment: WATCHDOG_USEC is set by the launcher: remove it",
 			"c.yaml:9: worker.environment: GATEWAY_GENERATION is set by the launcher: remove it",
 		},
+	},
+	"dual-stack beside": {
+		lines("listen:", "  - 127.0.0.1:80", `  - "*:80"`),
+		[]string{"c.yaml:3: listen: *:80 and 127.0.0.1:80 cannot be bound together: the one for all addresses holds the other"},
+	},
+	"dual-stack before": {
+		lines("listen:", `  - "*:80"`, `  - "[::]:80"`),
+		[]string{"c.yaml:3: listen: [::]:80 and *:80 cannot be bound together: the one for all addresses holds the other"},
+	},
+	"dual-stack twice": {lines("listen:", `  - "*:80"`, `  - "*:80"`), []string{"c.yaml:3: listen: *:80 is there twice"}},
+	"dual-stack and not": {
+		lines("listen:", `  - "[::]:81"`, `  - "*:80"`, `  - "0.0.0.0:82"`),
+		[]string{"c.yaml:2: listen: [::]:81 takes IPv6 alone, and *:80 both: one socket unit cannot have the two. Write \"*:81\" here"},
+	},
+	"dual-stack port": {lines(`listen: ["*:0"]`), []string{`c.yaml:1: listen: "*:0" has port 0: choose one from 1 to 65535`}},
+	"dual-stack alone": {
+		lines(`listen: ["*"]`),
+		[]string{`c.yaml:1: listen: "*" is not an IP address with a port from 1 to 65535: use 127.0.0.1:18789 or [::1]:18789`},
+	},
+	"UDP": {
+		lines(`listen: ["udp:127.0.0.1:53"]`),
+		[]string{`c.yaml:1: listen: "udp:127.0.0.1:53" is of UDP, which has no connections that could wait for a worker: only TCP is handed over`},
+	},
+	"TCP": {lines(`listen: ["tcp:127.0.0.1:53"]`), []string{`c.yaml:1: listen: "tcp:127.0.0.1:53": leave out tcp:, and write 127.0.0.1:53`}},
+	"listen with another key": {
+		lines("listen:", "  - {address: 127.0.0.1:80, backlog: x}"),
+		[]string{`c.yaml:2: listen: "backlog" is unknown here: an entry is an address, or {address: "127.0.0.1:18789", name: web}`},
+	},
+	"listen without address": {
+		lines("listen:", "  - 127.0.0.1:81", "  - {name: web}"),
+		[]string{`c.yaml:3: listen: has no address: write {address: "127.0.0.1:18789", name: web}`},
+	},
+	"name of a socket": {
+		lines("listen:", `  - {address: "127.0.0.1:80", name: "a:b"}`),
+		[]string{`c.yaml:2: listen: "a:b" cannot be the name of a socket: at most 255 letters, digits and signs of ASCII, no colon`},
+	},
+	"number as a name": {lines("listen:", `  - {address: "127.0.0.1:80", name: 80}`), []string{"c.yaml:2: listen: name wants a text: put it in quotes"}},
+	"list in listen": {
+		lines("listen:", "  - {address: [x]}"),
+		[]string{"c.yaml:2: listen: entry 1 is a mapping: put it in quotes if it is a text"},
 	},
 	"handoff":         {lines("worker:", "  handoff: foo"), []string{`c.yaml:2: worker.handoff: "foo" is not one of auto, listen-fds, preload, intercept`}},
 	"intercept":       {lines("worker:", "  handoff: intercept"), []string{"c.yaml:2: worker.handoff: intercept is not built yet: use preload for Node.js, listen-fds for a worker that speaks it"}},

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -43,6 +42,7 @@ type schema struct {
 	Not         *schema    `json:"not,omitempty"`
 	Default     any        `json:"default,omitempty"`
 	Properties  properties `json:"properties,omitempty"`
+	Required    []string   `json:"required,omitempty"`
 	// Additional is false where only the properties are allowed.
 	Additional *bool `json:"additionalProperties,omitempty"`
 }
@@ -111,7 +111,7 @@ func section(description string) *schema {
 const (
 	durationPattern = `^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`
 	portPattern     = `0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])`
-	addressPattern  = `^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(%[^\]]+)?\]):` + portPattern + `$`
+	addressPattern  = `^(\*|[0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(%[^\]]+)?\]):` + portPattern + `$`
 )
 
 // more says what the type of a key does not.
@@ -153,8 +153,12 @@ func environmentEntry() *schema {
 func schemaOf(f field) *schema {
 	s := &schema{Type: "string"}
 	switch f.pointer.(type) {
-	case *[]netip.AddrPort:
-		s = list(&schema{Type: "string", Pattern: addressPattern})
+	case *[]Listener:
+		address := &schema{Type: "string", Pattern: addressPattern}
+		named := &schema{Type: "object", Additional: new(bool), Required: []string{"address"}, Properties: properties{
+			{"address", address}, {"name", &schema{Type: "string", Pattern: `^[ -9;-~]{0,255}$`}},
+		}}
+		s = list(&schema{AnyOf: []*schema{address, named}})
 	case *[]string:
 		s = list(&schema{Type: "string"})
 	case *[]int:

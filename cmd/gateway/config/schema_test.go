@@ -97,7 +97,7 @@ func TestSchemaTakes(t *testing.T) {
 		"the example": Example,
 		"nothing":     lines("{}"),
 		"everything": lines(
-			`listen: ["0.0.0.0:80", "[fe80::1%eth0]:65535", "[::]:8080"]`,
+			`listen: ["0.0.0.0:80", "[fe80::1%eth0]:65535", "*:8080", {address: "127.0.0.1:443", name: web}]`,
 			`worker:`,
 			`  command: [/usr/bin/node, index.js, "", "--port", "80"]`,
 			`  directory: /srv`,
@@ -128,16 +128,19 @@ func TestSchemaTakes(t *testing.T) {
 
 // unseen are mistakes that no look at a single value shows.
 var unseen = map[string]string{
-	"wildcard":      "two addresses together",
-	"mapped":        "the form of an IPv6 address",
-	"NUL":           "any text but one with a NUL byte",
-	"path no URL":   "the inside of a URL",
-	"intercept":     "a choice that is not built yet",
-	"preload hello": "two keys together",
-	"probe http":    "two keys together",
-	"backoff":       "two keys together",
-	"backoff_max":   "two keys together",
-	"two documents": "the way a file is written",
+	"wildcard":           "two addresses together",
+	"dual-stack beside":  "two addresses together",
+	"dual-stack before":  "two addresses together",
+	"dual-stack and not": "two addresses together",
+	"mapped":             "the form of an IPv6 address",
+	"NUL":                "any text but one with a NUL byte",
+	"path no URL":        "the inside of a URL",
+	"intercept":          "a choice that is not built yet",
+	"preload hello":      "two keys together",
+	"probe http":         "two keys together",
+	"backoff":            "two keys together",
+	"backoff_max":        "two keys together",
+	"two documents":      "the way a file is written",
 }
 
 // TestSchemaRefuses: what the loader refuses, the schema does too, as far as it can.

@@ -71,25 +71,8 @@ func (l *loader) checkPositive(key string, d time.Duration) {
 	}
 }
 
-func (l *loader) checkListen(key string) {
-	if len(l.config.Listen) == 0 {
-		l.report(key, `is empty: name at least one address, such as ["127.0.0.1:18789"]`)
-	}
-	for i, address := range l.config.Listen {
-		for _, earlier := range l.config.Listen[:i] {
-			switch {
-			case address == earlier:
-				l.report(element(key, i), "%s is there twice", address)
-			case Clash(address, earlier):
-				l.report(element(key, i), "%s and %s cannot be bound together: the one for all addresses holds the other",
-					address, earlier)
-			}
-		}
-	}
-}
-
 // Clash says whether the kernel refuses to bind b beside a: one is the wildcard of the same family and port. IPv4 and
-// IPv6 do not meet, because the sockets are IPv6 only.
+// IPv6 do not meet where the sockets are IPv6 only.
 func Clash(a, b netip.AddrPort) bool {
 	return a.Port() == b.Port() && a.Addr().Is4() == b.Addr().Is4() &&
 		(a.Addr().IsUnspecified() || b.Addr().IsUnspecified())

@@ -27,7 +27,7 @@ func (l *loader) readVariables(lookup func(string) (string, bool)) {
 		l.given[f.key] = given{variable: true} // also if it is wrong: what the file says does not count any more
 		node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 		switch f.pointer.(type) {
-		case *[]string, *[]netip.AddrPort:
+		case *[]string, *[]Listener:
 			if _, err := netip.ParseAddrPort(text); err != nil && strings.HasPrefix(text, "[") {
 				node = l.parseVariable(f.key, text)
 			}

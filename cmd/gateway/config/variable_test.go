@@ -36,7 +36,10 @@ func TestVariables(t *testing.T) {
 		},
 		"an address in brackets": {
 			map[string]string{"GATEWAY_LISTEN": "[::1]:80"},
-			func(c *Config) { c.Listen = []netip.AddrPort{netip.MustParseAddrPort("[::1]:80")} },
+			func(c *Config) {
+				c.Listeners = []Listener{{Address: netip.MustParseAddrPort("[::1]:80")}}
+				c.listened()
+			},
 		},
 		"others": {
 			map[string]string{

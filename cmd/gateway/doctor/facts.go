@@ -109,8 +109,10 @@ type Unit struct {
 	Port       int      // on which it makes OpenClaw listen; 0 where it does not say
 
 	// Of a socket.
-	Listen  []netip.AddrPort
-	Backlog int
+	Listen []netip.AddrPort
+	// IPv6Only says that its IPv6 wildcard takes no IPv4 clients.
+	IPv6Only bool
+	Backlog  int
 }
 
 func (u *Unit) exists() bool  { return u.LoadState != "" && u.LoadState != "not-found" }

@@ -288,7 +288,10 @@ func elsewhere(ctx context.Context, l *api.Status) []netip.AddrPort {
 	listens, _ := sockdiag.OpenBy(ctx, proctree.Tree(l.Worker.PID)...)
 	return slices.DeleteFunc(listens, func(address netip.AddrPort) bool {
 		// Held ones it has from the launcher, used or not.
-		held := slices.ContainsFunc(l.Sockets, func(s api.Socket) bool { return s.Address == address.String() })
+		held := slices.ContainsFunc(l.Sockets, func(s api.Socket) bool {
+			at, err := s.At()
+			return err == nil && at == address
+		})
 		return held || address.Port() >= ephemeral
 	})
 }

@@ -40,7 +40,7 @@ func (g *gatherer) units(ctx context.Context, s *Scope) {
 	names := append([]string{units.Socket, units.Service}, perhaps...)
 	all, err := s.Manager.Show(ctx, append(names, "*.socket"),
 		append([]string{
-			"UnitFileState", "SubState", "Result", "NeedDaemonReload", "MainPID", "ExecMainStatus", "NRestarts", "ControlGroup", "Environment",
+			"UnitFileState", "SubState", "Result", "NeedDaemonReload", "MainPID", "ExecMainStatus", "NRestarts", "ControlGroup", "Environment", "BindIPv6Only",
 		}, dropins.Properties...)...)
 	if err != nil {
 		g.unknown("the units of the %s scope were not looked at: %v", s.Name, err)
@@ -85,7 +85,7 @@ func newUnit(p systemd.Properties) Unit {
 		MainPID: p.Int("MainPID"), ExitStatus: p.Int("ExecMainStatus"), Restarts: p.Int("NRestarts"),
 		Cgroup: p["ControlGroup"], Delegate: p["Delegate"] == "yes", User: p["User"],
 		Argv: argv, Marked: openclaw.Marked(environment), Port: port,
-		Listen: p.Listen(), Backlog: p.Int("Backlog"),
+		Listen: p.Listen(), IPv6Only: p["BindIPv6Only"] == "ipv6-only", Backlog: p.Int("Backlog"),
 	}
 }
 

@@ -294,12 +294,17 @@ func listenDiffers(f *Facts, s *Scope) *Finding {
 		return nil
 	}
 	missing, extra := without(f.bindable(s.Config.Loaded.Listen), s.Socket.Listen), without(s.Socket.Listen, s.Config.Loaded.Listen)
-	if len(missing)+len(extra) == 0 {
+	var parts []string
+	for _, address := range s.Socket.Listen {
+		if shown := say.Address(address, s.Config.Loaded.DualStack); s.Socket.IPv6Only && shown != address.String() && !slices.Contains(extra, address) {
+			parts = append(parts, fmt.Sprintf("takes no IPv4 clients on %s", shown))
+		}
+	}
+	if len(missing)+len(extra)+len(parts) == 0 {
 		return nil
 	}
-	var parts []string
 	if len(missing) > 0 {
-		parts = append(parts, "lacks "+say.Addresses(missing))
+		parts = append(parts, "lacks "+say.Listen(missing, s.Config.Loaded.DualStack))
 	}
 	if len(extra) > 0 {
 		parts = append(parts, "has "+say.Addresses(extra)+", which the worker does not get")
@@ -307,7 +312,7 @@ func listenDiffers(f *Facts, s *Scope) *Finding {
 	return &Finding{
 		Summary: fmt.Sprintf("%s %s: %s has changed", s.ofScope(units.Socket), say.List(parts), s.line("listen")),
 		Evidence: map[string]any{
-			"listen": say.Addresses(s.Config.Loaded.Listen), "socket": say.Addresses(s.Socket.Listen), "config": s.Config.Path,
+			"listen": say.Listen(s.Config.Loaded.Listen, s.Config.Loaded.DualStack), "socket": say.Addresses(s.Socket.Listen), "config": s.Config.Path,
 		},
 		Fix: f.install(s, f.Program),
 	}

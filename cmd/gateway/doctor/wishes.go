@@ -55,7 +55,7 @@ func addressesOf(l *api.Status) []netip.AddrPort {
 	var addresses []netip.AddrPort
 	for _, socket := range l.Sockets {
 		// One that is no address is no answer of a launcher's.
-		if address, err := netip.ParseAddrPort(socket.Address); err == nil {
+		if address, err := socket.At(); err == nil {
 			addresses = append(addresses, address)
 		}
 	}

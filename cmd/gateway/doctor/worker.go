@@ -110,13 +110,15 @@ func workerClash(f *Facts, s *Scope) *Finding {
 	}
 	for _, held := range listen {
 		address := netip.AddrPortFrom(wants, held.Port())
-		if held == address || !overlaps(held)(address) || slices.Contains(listen, address) {
+		shown := say.Address(held, s.Config.Loaded.DualStack)
+		both := shown != held.String() // one for IPv6 and IPv4
+		if held == address || !both && !overlaps(held)(address) || slices.Contains(listen, address) {
 			continue
 		}
 		return &Finding{
 			Summary: fmt.Sprintf("with --bind %s OpenClaw binds %s, which overlaps %s of listen and is not equal to it: make it %s in %s, "+
-				"and run \"gateway install\" then; or change --bind in %s", bind, address, held, address, s.line("listen"), s.line("worker.command")),
-			Evidence: map[string]any{"binds": address.String(), "held": held.String(), "config": s.Config.Path},
+				"and run \"gateway install\" then; or change --bind in %s", bind, address, shown, address, s.line("listen"), s.line("worker.command")),
+			Evidence: map[string]any{"binds": address.String(), "held": shown, "config": s.Config.Path},
 			Fix:      f.edit(s),
 		}
 	}

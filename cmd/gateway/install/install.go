@@ -165,6 +165,7 @@ func (in *Installer) prepare() (to installation, err error) {
 		Config:      to.config,
 		RunAs:       in.RunAs,
 		Listen:      listen,
+		DualStack:   settings.DualStack,
 		StopTimeout: settings.Stop.Timeout,
 		Hardened:    to.hardened,
 	}

@@ -28,7 +28,7 @@ func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply
 	// What is compared with must not change meanwhile.
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	selected, addresses, err := e.held.foresee(cfg.Listen)
+	selected, addresses, err := e.held.foresee(cfg.Listen, cfg.DualStack)
 	if err != nil {
 		answer.Rejected = inKey(cfg, "listen", err).Error()
 		if used, ok := errors.AsType[*AddressInUse](err); ok {

@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"openclaw-gateway/cmd/gateway/api"
@@ -39,6 +40,7 @@ func compare(from, to *edition) []api.Change {
 	old, values := from.cfg.Values(), to.cfg.Values()
 	changed := from.cfg.Changed(to.cfg)
 	sameSockets := slices.Equal(from.addresses, to.addresses)
+	sameNames := maps.Equal(from.cfg.Names, to.cfg.Names) // which the worker is told
 	for i, value := range values {
 		if !slices.Contains(changed, value.Key) {
 			continue
@@ -54,7 +56,7 @@ func compare(from, to *edition) []api.Change {
 		switch {
 		case value.Key == "listen" && sameSockets && lacking:
 			c.Effect = api.EffectWithUnits
-		case value.Key == "listen" && sameSockets:
+		case value.Key == "listen" && sameSockets && sameNames:
 			c.Effect = api.EffectAtOnce
 		case lacking:
 			c.Effect = api.EffectNowAndWithUnits

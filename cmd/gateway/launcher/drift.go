@@ -25,14 +25,14 @@ func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []
 	}
 	held, _ := h.current()
 	bindable, _ := systemd.Bindable(cfg.Listen)
-	_, missing, _ := held.Select(bindable)
-	_, _, unwanted := held.Select(cfg.Listen)
+	_, missing, _ := held.Select(bindable, cfg.DualStack)
+	_, _, unwanted := held.Select(cfg.Listen, cfg.DualStack)
 	needed := units.NeededStopLimit(cfg.Stop.Timeout)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	if len(missing) > 0 {
 		drifts = append(drifts, drift{"listen", fmt.Sprintf(
-			"listen has %s, but systemd does not hold it: %s", say.Addresses(missing), h.mend(ctx, "ListenStream"))})
+			"listen has %s, but systemd does not hold it: %s", say.Listen(missing, cfg.DualStack), h.mend(ctx, "ListenStream"))})
 	}
 	if len(unwanted) > 0 {
 		drifts = append(drifts, drift{"listen", fmt.Sprintf(

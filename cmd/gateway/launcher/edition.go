@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -84,7 +85,7 @@ func (a assembler) assemble(cfg *config.Config, selected listener.Set, fromFile 
 	drifts, _ := a.held.drifts(cfg, driftLimit)
 	for _, socket := range selected {
 		spec.Sockets = append(spec.Sockets, handoff.Socket{
-			File: socket.File, Address: socket.Address, Name: socket.Name, Backlog: socket.Backlog(),
+			File: socket.File, Address: socket.Address, DualStack: socket.DualStack, Name: cmp.Or(cfg.Names[socket.Address], socket.Name), Backlog: socket.Backlog(),
 		})
 	}
 	if len(spec.Command) == 0 {

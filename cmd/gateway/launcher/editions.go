@@ -228,7 +228,7 @@ func (e *editions) prepare(read reading) (*edition, error) {
 	}
 	e.prepared++
 	number := e.prepared
-	selected, err := e.held.claim(number, read.cfg.Listen)
+	selected, err := e.held.claim(number, read.cfg.Listen, read.cfg.DualStack)
 	if err != nil {
 		return nil, inKey(read.cfg, "listen", err)
 	}

@@ -22,7 +22,7 @@ func TestGivenUp(t *testing.T) {
 	addresses := []netip.AddrPort{freeAddress(t), freeAddress(t)}
 	edit := func(number int, listen ...netip.AddrPort) *edition {
 		t.Helper()
-		if _, err := l.held.claim(number, listen); err != nil {
+		if _, err := l.held.claim(number, listen, false); err != nil {
 			t.Fatal(err)
 		}
 		e := &edition{cfg: config.Default(), spec: worker.Spec{Edition: number}, addresses: listen}

@@ -49,6 +49,12 @@ func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, file
 	l.alarm.status = l.Status
 	l.alarm.run = func(ctx context.Context, cmd *exec.Cmd) error { return l.supervisor.Exec(ctx, cmd) }
 	l.reporter.alarm = l.alarm
+	l.reporter.names = func() map[netip.AddrPort]string {
+		if current := l.editions.current(); current != nil {
+			return current.cfg.Names
+		}
+		return nil
+	}
 	l.desk = &desk{held: held, log: log, observed: &l.reporter.observed}
 	return l
 }

@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"openclaw-gateway/listener"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -24,7 +26,8 @@ type reporter struct {
 	held    *heldSockets
 	since   time.Time
 	systemd announcer
-	place   func() string // what is wrong with the control socket or its directory; ""
+	names   func() map[netip.AddrPort]string // of the sockets, in the configuration
+	place   func() string                    // what is wrong with the control socket or its directory; ""
 
 	// Of the worker and of the configuration, the last that was told.
 	observed      atomic.Pointer[worker.Status]
@@ -37,7 +40,10 @@ type reporter struct {
 }
 
 func newReporter(held *heldSockets) *reporter {
-	r := &reporter{held: held, since: time.Now(), place: func() string { return "" }, ends: newEnds()}
+	r := &reporter{
+		held: held, since: time.Now(), ends: newEnds(),
+		place: func() string { return "" }, names: func() map[netip.AddrPort]string { return nil },
+	}
 	r.observed.Store(&worker.Status{})
 	r.configuration.Store(&configReport{})
 	return r
@@ -111,6 +117,9 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 	if observed.Said != "" {
 		s.Notes = append(s.Notes, "not ready yet: "+observed.Said)
 	}
+	if observed.Warning != "" {
+		s.Problems = append(s.Problems, observed.Warning)
+	}
 	if hung := observed.Hung; hung != nil {
 		s.Problems = append(s.Problems, fmt.Sprintf(api.SaysHung, observed.Generation, observed.PID)+": "+hung.Detail)
 	}
@@ -160,8 +169,9 @@ func (r *reporter) addSockets(s *api.Status, observed *worker.Status) {
 		unserved = *observed.Unserved
 	}
 	sockets, _ := r.held.current()
+	names := r.names()
 	for _, socket := range sockets {
-		line := api.Socket{Address: socket.Address.String(), Inode: socket.Inode, Holders: []api.Holder{}}
+		line := api.Socket{Address: say.Address(socket.Address, socket.DualStack), Name: cmp.Or(names[socket.Address], socket.Name, handoff.DefaultName), Inode: socket.Inode, Holders: []api.Holder{}}
 		var err error
 		line.Queued, line.Backlog, err = socket.Queue()
 		if errors.Is(err, os.ErrClosed) {

@@ -63,7 +63,7 @@ func Run(ctx context.Context, options Options) error {
 	held := newHeldSockets(sockets, source, log)
 	if source.kind == api.FromItself {
 		// Before anything else, because without the addresses there is nothing to do.
-		if sockets, err = held.claim(0, cfg.Listen); err != nil {
+		if sockets, err = held.claim(0, cfg.Listen, cfg.DualStack); err != nil {
 			return err
 		}
 	}
@@ -93,7 +93,8 @@ func Run(ctx context.Context, options Options) error {
 		log.Error("edits of the configuration are not noticed, use gateway reload", "error", unwatched)
 	}
 	if source.kind == api.FromItself {
-		fmt.Printf("gateway: open http://%s/\n", sockets[0].Address)
+		target, _ := sockets.Reach(sockets[0].Address)
+		fmt.Printf("gateway: open http://%s/\n", target)
 	}
 
 	why := l.supervisor.Run(ctx, l.hurry)

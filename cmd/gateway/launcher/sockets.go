@@ -107,25 +107,28 @@ func (h *heldSockets) current() (listener.Set, context.Context) {
 // claim returns the sockets for an edition, in the order of listen, and keeps
 // them open for it. The launcher binds what it can and does not have yet, all of
 // it or, when an address is in use, none.
-func (h *heldSockets) claim(edition int, listen []netip.AddrPort) (listener.Set, error) {
+func (h *heldSockets) claim(edition int, listen []netip.AddrPort, dualStack bool) (listener.Set, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	selected, missing, _ := h.sockets.Select(listen)
+	selected, missing, _ := h.sockets.Select(listen, dualStack)
+	if err := h.narrows(selected, dualStack); err != nil {
+		return nil, err
+	}
 	if h.kind == api.FromItself && len(missing) > 0 {
-		bound, err := h.bind(missing, len(selected) > 0)
+		bound, err := h.bind(missing, dualStack, len(selected) > 0)
 		if err != nil {
 			return nil, err
 		}
 		if len(bound) > 0 {
 			h.set(slices.Concat(h.sockets, bound))
-			selected, _, _ = h.sockets.Select(listen)
+			selected, _, _ = h.sockets.Select(listen, dualStack)
 		}
 	}
 	if len(selected) == 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), driftAgainLimit)
 		defer cancel()
 		return nil, fmt.Errorf("listen is %s, but %s holds %s: %s",
-			say.Addresses(listen), h.kind, say.Addresses(h.sockets.Addresses()), h.mend(ctx, "ListenStream"))
+			say.Listen(listen, dualStack), h.kind, shown(h.sockets), h.mend(ctx, "ListenStream"))
 	}
 	h.claims[edition] = selected
 	return selected, nil
@@ -134,7 +137,7 @@ func (h *heldSockets) claim(edition int, listen []netip.AddrPort) (listener.Set,
 // bind listens on the addresses. One that the machine does not have is no reason
 // to give up the others, here or already open: ::1 is missing where IPv6 is
 // switched off.
-func (h *heldSockets) bind(addresses []netip.AddrPort, others bool) (bound listener.Set, err error) {
+func (h *heldSockets) bind(addresses []netip.AddrPort, dualStack, others bool) (bound listener.Set, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, closeAll(bound))
@@ -143,15 +146,15 @@ func (h *heldSockets) bind(addresses []netip.AddrPort, others bool) (bound liste
 	}()
 	var absent []error
 	for _, address := range addresses {
-		if err := h.overlaps(address); err != nil {
+		if err := h.overlaps(address, dualStack); err != nil {
 			return bound, err
 		}
-		socket, err := listener.Bind(address)
+		socket, err := bindOne(address, dualStack)
 		known := slices.Contains(h.absent, address)
 		switch {
 		case err == nil:
 			bound = append(bound, socket)
-			h.log.Info("listening", "address", address)
+			h.log.Info("listening", "address", say.Address(address, dualStack))
 			h.absent = slices.DeleteFunc(h.absent, func(a netip.AddrPort) bool { return a == address })
 		case errors.Is(err, unix.EADDRINUSE):
 			return bound, &AddressInUse{Address: address, Err: err}
@@ -169,6 +172,22 @@ func (h *heldSockets) bind(addresses []netip.AddrPort, others bool) (bound liste
 		return nil, errors.Join(absent...)
 	}
 	return bound, nil
+}
+
+func bindOne(address netip.AddrPort, dualStack bool) (*listener.Socket, error) {
+	if dualStack && address.Addr() == netip.IPv6Unspecified() {
+		return listener.BindDualStack(address.Port())
+	}
+	return listener.Bind(address)
+}
+
+// shown is the sockets as listen has them.
+func shown(sockets listener.Set) string {
+	var texts []string
+	for _, socket := range sockets {
+		texts = append(texts, say.Address(socket.Address, socket.DualStack))
+	}
+	return say.List(texts)
 }
 
 // AddressInUse is an address that somebody else holds. Who, whoever asks finds out: that takes a look at the whole machine.
@@ -189,15 +208,18 @@ func (e *AddressInUse) Unwrap() error { return e.Err }
 // foresee returns what a claim would find open already, and the addresses that it
 // would end up with. It binds nothing. Where systemd holds none of them, there
 // is neither.
-func (h *heldSockets) foresee(listen []netip.AddrPort) (listener.Set, []netip.AddrPort, error) {
+func (h *heldSockets) foresee(listen []netip.AddrPort, dualStack bool) (listener.Set, []netip.AddrPort, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	selected, missing, _ := h.sockets.Select(listen)
+	selected, missing, _ := h.sockets.Select(listen, dualStack)
 	if h.kind != api.FromItself {
 		return selected, selected.Addresses(), nil
 	}
+	if err := h.narrows(selected, dualStack); err != nil {
+		return nil, nil, err
+	}
 	for _, address := range missing {
-		if err := h.overlaps(address); err != nil {
+		if err := h.overlaps(address, dualStack); err != nil {
 			return nil, nil, err
 		}
 		others, err := sockdiag.Listening(address)
@@ -214,14 +236,30 @@ func (h *heldSockets) foresee(listen []netip.AddrPort) (listener.Set, []netip.Ad
 
 // overlaps refuses an address that cannot be bound beside one that is held: that
 // one stays open until the next generation has become ready.
-func (h *heldSockets) overlaps(address netip.AddrPort) error {
-	for _, held := range h.sockets.Addresses() {
-		if config.Clash(address, held) {
-			return fmt.Errorf("%s cannot be bound while %s is held, and that is held until the next generation serves: "+
-				"stop \"gateway run\" and start it again", address, held)
+func (h *heldSockets) overlaps(address netip.AddrPort, dualStack bool) error {
+	dualStack = dualStack && address.Addr() == netip.IPv6Unspecified()
+	for _, held := range h.sockets {
+		if config.Clash(address, held.Address) || (dualStack || held.DualStack) && address.Port() == held.Address.Port() {
+			return occupied(say.Address(address, dualStack), held)
 		}
 	}
 	return nil
+}
+
+// narrows refuses to serve IPv6 alone by a dual-stack socket that the launcher has bound itself. Where a unit has one,
+// somebody has said so there (BindIPv6Only= in systemd.socket(5)).
+func (h *heldSockets) narrows(selected listener.Set, dualStack bool) error {
+	for _, held := range selected {
+		if h.kind == api.FromItself && held.DualStack && !dualStack {
+			return occupied(held.Address.String(), held)
+		}
+	}
+	return nil
+}
+
+func occupied(address string, held *listener.Socket) error {
+	return fmt.Errorf("%s cannot be bound while %s is held, and that is held until the next generation serves: "+
+		"stop \"gateway run\" and start it again", address, say.Address(held.Address, held.DualStack))
 }
 
 // dropClaim takes the claim of an edition back.
@@ -263,7 +301,7 @@ func (h *heldSockets) retainClaims(wanted func(edition int) bool) {
 	if err := closeAll(unwanted); err != nil {
 		h.log.Error("cannot close a socket", "error", err)
 	}
-	h.log.Info("no longer listening", "address", say.Addresses(unwanted.Addresses()))
+	h.log.Info("no longer listening", "address", shown(unwanted))
 }
 
 // closeAll closes sockets that the launcher has bound itself. A poll(2) that is under way keeps them open for a moment longer,
@@ -309,6 +347,6 @@ func (h *heldSockets) relistenUntil(ctx context.Context, sockets listener.Set) e
 		if err != nil {
 			return err
 		}
-		h.log.Warn("somebody shut a listening socket down; it listens again", "address", say.Addresses(mended.Addresses()))
+		h.log.Warn("somebody shut a listening socket down; it listens again", "address", shown(mended))
 	}
 }

@@ -19,7 +19,7 @@ import (
 func TestClosedAtOnce(t *testing.T) {
 	h := newHeldSockets(nil, source{kind: api.FromItself}, slog.New(slog.DiscardHandler))
 	address := freeAddress(t)
-	claimed, err := h.claim(1, []netip.AddrPort{address})
+	claimed, err := h.claim(1, []netip.AddrPort{address}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Address is one as it stands in listen: that of a dual-stack socket, the IPv6 wildcard, is *:PORT.
+func Address(address netip.AddrPort, dualStack bool) string {
+	if dualStack && address.Addr() == netip.IPv6Unspecified() {
+		return fmt.Sprintf("*:%d", address.Port())
+	}
+	return address.String()
+}
+
 // Addresses lists addresses for a sentence.
 func Addresses(addresses []netip.AddrPort) string { return List(Texts(addresses)) }
+
+// Listen lists addresses as they stand in listen; see Address.
+func Listen(addresses []netip.AddrPort, dualStack bool) string {
+	var texts []string
+	for _, address := range addresses {
+		texts = append(texts, Address(address, dualStack))
+	}
+	return List(texts)
+}
 
 // Texts is how each of them is written.
 func Texts[T fmt.Stringer](all []T) []string {

@@ -62,7 +62,7 @@ func (s *View) count(addresses []netip.AddrPort) error {
 			if i < 0 {
 				i = len(s.Sockets)
 				s.Sockets = append(s.Sockets, api.Socket{
-					Address: socket.Address.String(), Inode: socket.Inode, Holders: []api.Holder{},
+					Address: say.Address(socket.Address, socket.DualStack), Inode: socket.Inode, Holders: []api.Holder{},
 				})
 			}
 			line := &s.Sockets[i]
@@ -118,7 +118,7 @@ func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, mana
 			// It keeps what it passes; only its descriptors are hidden.
 			socket.Holders = slices.Insert(socket.Holders, 0, holderStatus(holders.Manager(manager)))
 		}
-		if address, err := netip.ParseAddrPort(socket.Address); err == nil {
+		if address, err := socket.At(); err == nil {
 			held = append(held, holders.Socket{Socket: sockdiag.Socket{Address: address}, Holders: byInode[socket.Inode]})
 		}
 	}
@@ -130,7 +130,7 @@ func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, mana
 // cannot be seen there: the socket is the launcher's, or the only one on an
 // address of the socket unit.
 func (s *View) passedBy(socket api.Socket, addresses []netip.AddrPort, manager int) bool {
-	if manager == 0 || !slices.Contains(say.Texts(addresses), socket.Address) {
+	if at, err := socket.At(); manager == 0 || err != nil || !slices.Contains(addresses, at) {
 		return false
 	}
 	if slices.ContainsFunc(socket.Holders, func(h api.Holder) bool { return h.PID == manager }) {

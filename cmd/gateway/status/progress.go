@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/netip"
 	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
@@ -56,7 +55,7 @@ func progressText(s api.Status, now string) string {
 	}
 	open := 0
 	for _, socket := range s.Sockets {
-		address, err := netip.ParseAddrPort(socket.Address)
+		address, err := socket.At()
 		if err != nil {
 			continue
 		}

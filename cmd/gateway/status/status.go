@@ -152,7 +152,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 	}
 	var addresses []netip.AddrPort
 	for _, socket := range s.Sockets {
-		if address, err := netip.ParseAddrPort(socket.Address); err == nil {
+		if address, err := socket.At(); err == nil {
 			addresses = append(addresses, address)
 		}
 	}
@@ -330,7 +330,10 @@ func VerdictFromOutside(t client.Target, s *api.Status) {
 // compareSockets says where they are not what the socket unit promises.
 func compareSockets(ctx context.Context, t client.Target, s *View, addresses []netip.AddrPort) {
 	for _, address := range addresses {
-		i := slices.IndexFunc(s.Sockets, func(socket api.Socket) bool { return socket.Address == address.String() })
+		i := slices.IndexFunc(s.Sockets, func(socket api.Socket) bool {
+			at, err := socket.At()
+			return err == nil && at == address
+		})
 		switch {
 		case i < 0 && t.SocketState == "active":
 			s.Notes = append(s.Notes, fmt.Sprintf("%s is active, but nothing listens on %s in this network namespace: "+
