@@ -71,18 +71,44 @@ $(OLD_OPENCLAW)/complete: $(OPENCLAW)/complete
 	@PATH=$(dir $(NODE)):$$PATH $(NPM_INSTALL) --prefix $(OLD_OPENCLAW) openclaw@$(OLD_OPENCLAW_VERSION)
 	@touch $@
 
-# A second, newer systemd for the tests: Debian 13 from Debian's packages, by
-# the mirror that apt uses here, or by mmdebstrap's own choice. libstdc++6 is for
-# Node.js, sudo and curl for what README.md types. What an interrupted attempt has left mounted is not removed.
+# Debian 13 in a folder, from Debian's packages, by the mirror that apt uses here, or by mmdebstrap's own choice: nothing of it
+# is installed or started here. What an interrupted attempt has left mounted is not removed.
+define debian13
+	@mkdir -p $(@D)
+	@rm -rf --one-file-system $(@D)/root $(@D)/complete*
+	@mirror=$$(apt-get indextargets --format '$$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1 || true); \
+		mmdebstrap --quiet --variant=essential --dpkgopt=force-unsafe-io --include=$(1) trixie $(@D)/root $$mirror
+	@touch $@
+endef
+
+# A second, newer systemd for the tests. libstdc++6 is for Node.js, sudo and curl for what README.md types.
 DEBIAN13 := $(CACHE)/debian-13
 DEBIAN13_PACKAGES := systemd,dbus,libpam-systemd,passwd,iproute2,procps,python3,libstdc++6,sudo,curl
 DEBIAN13_COMPLETE := $(DEBIAN13)/complete-$(DEBIAN13_PACKAGES)
 $(DEBIAN13_COMPLETE): | packages
 	@echo "Making a Debian 13 (once, about 200 MB)"
-	@mkdir -p $(DEBIAN13)
-	@rm -rf --one-file-system $(DEBIAN13)/root $(DEBIAN13)/complete*
-	@mirror=$$(apt-get indextargets --format '$$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1 || true); \
-		mmdebstrap --quiet --variant=essential --include=$(DEBIAN13_PACKAGES) trixie $(DEBIAN13)/root $$mirror
+	$(call debian13,$(DEBIAN13_PACKAGES))
+
+# The servers that README.md names. Debian has a Caddy that takes no descriptor.
+SERVERS := $(CACHE)/servers
+SERVERS_PACKAGES := systemd,procps,libstdc++6,gunicorn,uvicorn,puma,nginx,haproxy,php-fpm,lighttpd,openjdk-21-jdk-headless
+SERVERS_COMPLETE := $(SERVERS)/complete-$(SERVERS_PACKAGES)
+$(SERVERS_COMPLETE): | packages
+	@echo "Making a Debian 13 with servers (once, about 700 MB)"
+	$(call debian13,$(SERVERS_PACKAGES))
+
+CADDY_VERSION := 2.11.9
+CADDY := $(CACHE)/caddy-$(CADDY_VERSION)/caddy
+$(CADDY):
+	@echo "Building Caddy $(CADDY_VERSION) (once)"
+	@GOBIN=$(@D) CGO_ENABLED=0 go install github.com/caddyserver/caddy/v2/cmd/caddy@v$(CADDY_VERSION)
+
+NODE_SERVERS := express@5.3.0 fastify@5.12.8 ws@8.23.0
+NODE_SERVERS_IN := $(CACHE)/$(subst $() ,-,$(NODE_SERVERS))
+$(NODE_SERVERS_IN)/complete: $(OPENCLAW)/complete
+	@echo "Fetching $(NODE_SERVERS) (once)"
+	@mkdir -p $(@D)
+	@PATH=$(dir $(NODE)):$$PATH $(NPM_INSTALL) --prefix $(@D) $(NODE_SERVERS)
 	@touch $@
 
 # Prometheus' own judge of metrics, out of Debian's package, whose services nobody asked for.
@@ -99,8 +125,9 @@ $(PROMTOOL): | packages
 # them waits at times, for systemd or for a limit to pass: so one more at a time than there are processors. The worker's tests
 # take longest, and wait most of it: they begin first, with the others beside them, each package in a network of its own.
 .PHONY: test
-test: root packages check openclaw $(OLD_OPENCLAW)/complete $(DEBIAN13_COMPLETE) $(PROMTOOL) ## test everything, on a real systemd and with the real OpenClaw (needs root)
-	@export NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) OLD_OPENCLAW_ENTRY=$(OLD_OPENCLAW_ENTRY) DEBIAN13_ROOT=$(DEBIAN13)/root PATH=$(dir $(PROMTOOL)):$$PATH; \
+test: root packages check openclaw $(OLD_OPENCLAW)/complete $(DEBIAN13_COMPLETE) $(SERVERS_COMPLETE) $(CADDY) $(NODE_SERVERS_IN)/complete $(PROMTOOL) ## test everything, on a real systemd and with the real OpenClaw (needs root)
+	@export NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) OLD_OPENCLAW_ENTRY=$(OLD_OPENCLAW_ENTRY) DEBIAN13_ROOT=$(DEBIAN13)/root \
+			SERVERS_ROOT=$(SERVERS)/root SERVERS_MODULES=$(NODE_SERVERS_IN)/node_modules CADDY=$(CADDY) PATH=$(dir $(PROMTOOL)):$$PATH; \
 		more=$$(($$(nproc) + 1)); \
 		export SCORES=$$(mktemp); trap 'rm -f "$$SCORES"' EXIT; \
 		go test -race -count=1 -timeout 20m -p $$more -exec "'$(CURDIR)/test/loopback.sh'" ./worker $$(go list ./... | grep -v -e /test$$ -e /worker$$) && \

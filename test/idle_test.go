@@ -169,7 +169,7 @@ func testIdleStopOfConnected(t *testing.T, here place) {
 	without := worker(nodePath, workersPath+"/websocket.js")
 	with := without + "  idle_stop: 2s\n"
 	install(t, m.Scope, m, without)
-	client := dialWebSocket(t, m)
+	client := dialWebSocket(t, m, ipv4)
 	serving(t, m.Scope, 1)
 	first := gatewayStatus(t, m.Scope)
 	edit := func(configuration string) {
@@ -200,7 +200,7 @@ func testIdleStopOfConnected(t *testing.T, here place) {
 	if journal := m.Journal(t, service); !strings.Contains(journal, `key=worker.idle_stop from=0s to=2s takes_effect="at once"`) {
 		t.Errorf("the edit is not explained in the journal:\n%s", journal)
 	}
-	client = dialWebSocket(t, m)
+	client = dialWebSocket(t, m, ipv4)
 	client.staysOpen(t, 2*idleStop)
 	client.close(t)
 	atRest(t, m)
@@ -239,11 +239,11 @@ type webSocket struct {
 	ended chan error // what the next read returned
 }
 
-func dialWebSocket(t *testing.T, m *machine.Machine) *webSocket {
+func dialWebSocket(t *testing.T, m *machine.Machine, address string) *webSocket {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*bound)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, "ws://"+ipv4, &websocket.DialOptions{HTTPClient: m.HTTP()})
+	conn, _, err := websocket.Dial(ctx, "ws://"+address, &websocket.DialOptions{HTTPClient: m.HTTP()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,168 @@
+package test
+
+import (
+	"errors"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"openclaw-gateway/test/load"
+	"openclaw-gateway/test/machine"
+)
+
+// server is a row of the table of servers in README.md.
+type server struct {
+	name     string
+	settings settings // its configuration
+}
+
+// breaksOff has the servers that, stopped gracefully, close a connection that they have just accepted and not read from yet.
+var breaksOff = []string{"uvicorn", "Caddy, from 2.9", "Go"}
+
+// TestServers has each server of README.md's table behind the launcher, configured as its row says: the first client starts
+// it, restarts under load refuse nobody, and a stop leaves nothing of it.
+func TestServers(t *testing.T) {
+	t.Parallel()
+	servers := readmeServers(t)
+	m := bootWithServers(t)
+	for _, s := range servers {
+		t.Run(s.name, func(t *testing.T) { testServer(t, m, s) })
+	}
+}
+
+func testServer(t *testing.T, m *machine.Machine, s server) {
+	address := s.settings["listen"].([]any)[0].(string)
+	install(t, m.Scope, m, s.settings.yaml(t))
+	client, inFlight := address, 0
+	if s.name == "php-fpm" {
+		client = inFront(t, m)
+	}
+	if slices.Contains(breaksOff, s.name) {
+		inFlight = 2 * loops
+	}
+	if code, body := get(t, m, client, "/"); code != http.StatusOK {
+		t.Fatalf("the first client is answered with %d %s", code, body)
+	}
+	serving(t, m.Scope, 1)
+	first := gatewayStatus(t, m.Scope)
+	inode := first.Sockets[0].Inode
+	underLoad(t, m, client, "/", inFlight, func(l *load.Load) {
+		for generation := first.Worker.Generation + 1; generation <= first.Worker.Generation+2; generation++ {
+			m.Run(t, gatewayPath, "restart")
+			answered(t, l)
+			now := gatewayStatus(t, m.Scope)
+			if now.Verdict != "ok" || len(now.Problems)+len(now.Notes) > 0 || now.Worker.Generation != generation || now.Sockets[0].Inode != inode {
+				t.Errorf("the status is %+v, want generation %d, the socket %d and nothing else to say", now, generation, inode)
+			}
+			if exit := now.Worker.LastExit; exit.Strays > 0 || exit.Signal == "SIGKILL" {
+				t.Errorf("generation %d has ended with %+v, want an end by itself", generation-1, exit)
+			}
+		}
+	})
+	if s.name == "ws" {
+		dialWebSocket(t, m, address).close(t)
+	}
+	m.Run(t, gatewayPath, "stop")
+	nobody(t, m)
+	if _, _, err := tryGet(t.Context(), m, address, "/"); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("%s after gateway stop: %v, want nobody to listen", address, err)
+	}
+}
+
+// bootWithServers starts a machine with all servers, and the programs that they run in /srv.
+func bootWithServers(t *testing.T) *machine.Machine {
+	t.Helper()
+	m := boot(t, machine.Options{
+		Root:  required(t, "SERVERS_ROOT"),
+		Binds: map[string]string{"/node_modules": required(t, "SERVERS_MODULES"), "/usr/local/bin/caddy": required(t, "CADDY")},
+	})
+	programs := m.Root() + "/srv"
+	if err := os.CopyFS(programs, os.DirFS("servers")); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command("go", "build", "-o", programs+"/server", "./servers/go")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the server in Go: %v\n%s", err, output)
+	}
+	m.Run(t, "javac", "-d", "/srv", "/srv/Server.java")
+	return m
+}
+
+// inFront starts the web server that PHP is used with, and returns its address.
+func inFront(t *testing.T, m *machine.Machine) (address string) {
+	t.Helper()
+	m.Run(t, "systemd-run", "--unit=front", "--service-type=forking", "nginx", "-c", "/srv/front.conf")
+	t.Cleanup(func() { m.Systemctl(t, "stop", "front.service") })
+	return "127.0.0.1:8080"
+}
+
+// readmeServers reads the table of README.md, and the keys above it that come to each row. What a row wants in the server's
+// own files is in ours.
+func readmeServers(t *testing.T) (servers []server) {
+	t.Helper()
+	content, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(content), "\n## What a worker must be\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	prose, table, _ := strings.Cut(section, "\n|---|---|---|---|\n")
+	var common []string
+	for _, snippet := range code(prose) {
+		if strings.HasPrefix(snippet, "listen: ") || strings.HasPrefix(snippet, "worker.directory: ") {
+			common = append(common, snippet)
+		}
+	}
+	var files strings.Builder
+	err = fs.WalkDir(os.DirFS("servers"), ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join("servers", path))
+		files.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 6 {
+			continue
+		}
+		s := server{name: strings.TrimSpace(cells[1]), settings: settings{}}
+		for _, snippet := range slices.Concat(common, []string{"worker.command: " + strings.Trim(cells[2], " `")}, code(cells[3])) {
+			if err := yaml.Unmarshal([]byte(snippet), &s.settings); err != nil {
+				t.Fatalf("%s: %s: %v", s.name, snippet, err)
+			}
+		}
+		for _, line := range code(cells[4]) {
+			if !strings.Contains(files.String(), line) {
+				t.Errorf("%s: no file of test/servers has %s", s.name, line)
+			}
+		}
+		servers = append(servers, s)
+	}
+	if len(common) != 2 || len(servers) < 14 {
+		t.Fatalf("README.md has %q and %d servers, in\n%s", common, len(servers), section)
+	}
+	return servers
+}
+
+// code is what stands in backquotes.
+func code(text string) (snippets []string) {
+	for _, match := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(text, -1) {
+		snippets = append(snippets, match[1])
+	}
+	return snippets
+}
