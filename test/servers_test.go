@@ -117,8 +117,9 @@ func readmeServers(t *testing.T) (servers []server) {
 	_, section, _ := strings.Cut(string(content), "\n## What a worker must be\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	prose, table, _ := strings.Cut(section, "\n|---|---|---|---|\n")
+	paragraphs := strings.Split(prose, "\n\n")
 	var common []string
-	for _, snippet := range code(prose) {
+	for _, snippet := range code(paragraphs[max(0, len(paragraphs)-2)]) { // the last one is the table's head
 		if strings.HasPrefix(snippet, "listen: ") || strings.HasPrefix(snippet, "worker.directory: ") {
 			common = append(common, snippet)
 		}
