@@ -31,6 +31,7 @@ var walls = []wall{
 	{"cmd/gateway/logging", []string{"cmd/gateway/say", "cmd/gateway/config"}, "a line of the log is written the same whoever logs"},
 	{"cmd/gateway/read", nil, "whatever is read, others own it in the same way"},
 	{"cmd/gateway/peer", nil, "what the kernel says of a connection needs nothing of ours"},
+	{"cmd/gateway/state", []string{"cmd/gateway/api", "worker/proctree"}, "what is kept is kept whatever it is"},
 	{"cmd/gateway/kernel", nil, "what the kernel can do needs nothing of ours"},
 	{"cmd/gateway/config", []string{".", "cmd/gateway/say", "cmd/gateway/read"}, "a configuration is read and judged without a machine to run it on"},
 	{"cmd/gateway/config/watch", []string{"cmd/gateway/read"}, "a file is watched whatever is in it"},
@@ -40,7 +41,7 @@ var walls = []wall{
 		"cmd/gateway/launcher",
 		[]string{
 			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/config/...", "cmd/gateway/systemd", "cmd/gateway/logging",
-			"cmd/gateway/dropins", "cmd/gateway/peer", "cmd/gateway/read", "units", "listener/...", "worker/...",
+			"cmd/gateway/dropins", "cmd/gateway/peer", "cmd/gateway/read", "cmd/gateway/state", "units", "listener/...", "worker/...",
 		},
 		"the daemon answers about itself from memory, and starts no tool",
 	},

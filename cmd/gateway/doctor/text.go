@@ -88,7 +88,7 @@ func (r Report) Text(p say.Painter, columns int) string {
 	end := ""
 	switch {
 	case len(r.Findings) > 0 && r.Exit() == 1:
-		end = fmt.Sprintf("%s", say.Count(len(r.Findings), "finding"))
+		end = say.Count(len(r.Findings), "finding")
 	case len(r.Findings) > 0:
 		end = fmt.Sprintf("%s, and nothing of the machine's: another user asks for what they cannot have", say.Count(len(r.Findings), "finding"))
 	case r.essential:

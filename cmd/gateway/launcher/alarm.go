@@ -19,6 +19,7 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/state"
 	"openclaw-gateway/worker"
 )
 
@@ -163,7 +164,7 @@ func (a *alarm) keep(ringing time.Time) {
 			err = nil
 		}
 	default:
-		err = writeState(a.path, []byte(ringing.Format(time.RFC3339Nano)+"\n"))
+		err = state.Write(a.path, []byte(ringing.Format(time.RFC3339Nano)+"\n"))
 	}
 	if err != nil {
 		a.log.Warn("whether the alarm rings is not kept for the next start of the launcher", "error", err)

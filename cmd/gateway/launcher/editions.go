@@ -13,6 +13,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/state"
 	"openclaw-gateway/worker"
 )
 
@@ -43,7 +44,7 @@ type editions struct {
 	latest, good atomic.Pointer[edition]
 	rolledBack   atomic.Int64
 
-	goodKept keeper // of the last good one
+	goodKept state.Keeper // of the last good one
 }
 
 // applier is the supervisor, as far as it is told of editions.
@@ -96,7 +97,7 @@ func (e *editions) first(read, kept reading) (first worker.Spec, good *worker.Sp
 // end ends what begin has started, when the supervisor has ended.
 func (e *editions) end() {
 	e.environment.follow(math.MaxInt64, "")
-	e.goodKept.wait()
+	e.goodKept.Wait()
 }
 
 // reload applies the configuration as it is now, and returns when the worker
@@ -270,7 +271,7 @@ func (e *editions) observe(status worker.Status) {
 	}
 	if latest := e.latest.Load(); status.State == worker.Ready && latest != nil && status.Edition == latest.spec.Edition {
 		if e.good.Swap(latest) != latest {
-			e.goodKept.keep()
+			e.goodKept.Keep()
 		}
 	}
 	e.closeUnclaimed(status)
@@ -320,7 +321,7 @@ func (e *editions) problems() []string {
 			problems = append(problems, drift.problem)
 		}
 	}
-	e.goodKept.tell(&problems)
+	e.goodKept.Tell(&problems)
 	return problems
 }
 

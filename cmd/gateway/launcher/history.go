@@ -16,6 +16,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/state"
 	"openclaw-gateway/worker"
 )
 
@@ -24,7 +25,7 @@ const historyLength = 100
 
 // history remembers how the last generations ended, those of earlier launchers too; the journal has the rest.
 type history struct {
-	kept    keeper
+	kept    state.Keeper
 	earlier []api.Life // of earlier launchers, the oldest first
 	newest  int        // the number of the last of these; 0: none is known
 	notes   []string   // what is not known of them
@@ -64,7 +65,7 @@ func (h *history) observe(status worker.Status) {
 	case status.PID == 0 || status.Generation == before.Generation && status.ReadyAfter == before.ReadyAfter:
 		return // its end comes with add
 	}
-	h.kept.keep()
+	h.kept.Keep()
 }
 
 // hungTimes are those of a generation, the last hungLength of them.
@@ -85,7 +86,7 @@ func (h *history) add(exit worker.Exit) {
 		h.exits = slices.Delete(h.exits, 0, 1)
 	}
 	h.exits = append(h.exits, exit)
-	h.kept.keep()
+	h.kept.Keep()
 }
 
 // lives are the generations that have ended and, at the end, the one that lives, if there is one.
@@ -140,10 +141,10 @@ type line struct {
 // begin takes over what earlier launchers have left, and has kept from then on what is new.
 func (h *history) begin(log *slog.Logger, changed func()) {
 	h.notes = []string{}
-	h.kept = keeper{log: log, what: "the history of the generations is", changed: changed, write: h.save}
-	path, err := stateFile(historyFile)
+	h.kept = state.Keeper{Log: log, What: "the history of the generations is", Changed: changed, Write: h.save}
+	path, err := state.Path(historyFile)
 	if path == "" {
-		h.kept.err = err
+		h.kept.Fail(err)
 		return
 	}
 	content, _, err := read.File(path, historyLimit, os.Geteuid())
@@ -203,7 +204,7 @@ func over(life api.Life) api.Life {
 
 // save writes the file anew.
 func (h *history) save() error {
-	path, err := stateFile(historyFile)
+	path, err := state.Path(historyFile)
 	if path == "" {
 		return err
 	}
@@ -217,5 +218,5 @@ func (h *history) save() error {
 			return err
 		}
 	}
-	return writeState(path, content.Bytes())
+	return state.Write(path, content.Bytes())
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/state"
 	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/worker"
 )
@@ -43,7 +44,7 @@ func TestHistoryKept(t *testing.T) {
 		})
 	}
 	l.observe(worker.Status{State: worker.Starting, Generation: 200, PID: 1200, Started: time.Now()})
-	l.reporter.history.kept.wait()
+	l.reporter.history.kept.Wait()
 	before := l.History()
 	if info, err := os.Stat(filepath.Join(directory, historyFile)); err != nil || info.Size() > historyLimit || info.Mode().Perm() != 0o600 {
 		t.Fatalf("%v: %v", info, err)
@@ -66,7 +67,7 @@ func TestHistoryKept(t *testing.T) {
 	if g := l.History().Generations; len(g) != historyLength+1 || g[historyLength].Generation != 201 || g[historyLength].Ended != nil {
 		t.Errorf("the newest of %d is %+v", len(g), g[len(g)-1])
 	}
-	l.reporter.history.kept.wait()
+	l.reporter.history.kept.Wait()
 }
 
 // TestHistoryOfOthers: what is not understood is left out with a sentence, and what it counted counts.
@@ -118,7 +119,7 @@ func TestNotKept(t *testing.T) {
 		t.Fatal("the disk takes a megabyte")
 	}
 	l.reporter.history.add(worker.Exit{Generation: 1})
-	l.reporter.history.kept.wait()
+	l.reporter.history.kept.Wait()
 	want := fmt.Sprintf("the history of the generations is not kept for the next start of the launcher: write %s: no space left on device: make room for %s",
 		filepath.Join(directory, historyFile), directory)
 	if p := problem(); p != want {
@@ -165,13 +166,13 @@ func TestStateDirectory(t *testing.T) {
 		{filepath.Join(private, "none"), "no such file or directory"},
 	} {
 		t.Setenv("STATE_DIRECTORY", test.directory)
-		if _, err := stateDirectory(); (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+		if _, err := state.Path("file"); (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", test.directory, err, test.want)
 		}
 	}
 	t.Setenv("STATE_DIRECTORY", private)
 	fixtures.As(t, 65534, func() {
-		if _, err := stateDirectory(); err == nil {
+		if _, err := state.Path("file"); err == nil {
 			t.Error("another user's is taken")
 		}
 	})
@@ -182,7 +183,7 @@ func TestStateDirectory(t *testing.T) {
 	}
 	l, _, _ := rigControl(t)
 	l.reporter.history.add(worker.Exit{Generation: 1})
-	l.reporter.history.kept.wait()
+	l.reporter.history.kept.Wait()
 	if _, err := os.Lstat(target); err == nil {
 		t.Error("a link is followed")
 	}

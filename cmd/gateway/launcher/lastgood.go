@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/state"
 )
 
 // goodFile is the last configuration that worked, in the state directory.
@@ -14,7 +15,7 @@ const goodFile = "last-good.yaml"
 
 // saveGood keeps a configuration that works.
 func saveGood(cfg *config.Config) error {
-	path, err := stateFile(goodFile)
+	path, err := state.Path(goodFile)
 	if path == "" || cfg.Path == path {
 		return err
 	}
@@ -25,12 +26,12 @@ func saveGood(cfg *config.Config) error {
 		}
 		return nil
 	}
-	return writeState(path, cfg.Content)
+	return state.Write(path, cfg.Content)
 }
 
 // loadGood returns the configuration that was kept; nil without an error where none was.
 func loadGood() (*config.Config, error) {
-	path, _ := stateFile(goodFile)
+	path, _ := state.Path(goodFile)
 	if path == "" {
 		return nil, nil
 	}

@@ -24,8 +24,8 @@ func TestSave(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.editions.good.Store(&edition{cfg: &config.Config{Path: "/etc/c.yaml", Content: []byte("log: {level: debug}\n")}})
-	l.editions.goodKept.keep()
-	l.editions.goodKept.wait()
+	l.editions.goodKept.Keep()
+	l.editions.goodKept.Wait()
 	if content, err := os.ReadFile(kept); err != nil || string(content) != "log: {level: debug}\n" {
 		t.Errorf("%q (%v) is kept", content, err)
 	}
@@ -34,8 +34,8 @@ func TestSave(t *testing.T) {
 	}
 	l.editions.good.Store(&edition{cfg: config.Default()})
 	for range 2 {
-		l.editions.goodKept.keep()
-		l.editions.goodKept.wait()
+		l.editions.goodKept.Keep()
+		l.editions.goodKept.Wait()
 		if _, err := os.Lstat(kept); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the defaults are good, and the older file is kept (%v)", err)
 		}

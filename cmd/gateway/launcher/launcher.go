@@ -12,6 +12,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/logging"
+	"openclaw-gateway/cmd/gateway/state"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/proctree"
@@ -36,9 +37,9 @@ func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, file
 		assembler: assembler{files: files, held: held, hello: hello}, log: log, level: level, report: l.reporter.configured,
 	}
 	l.editions.environment = environmentWatch{log: log, edited: func() { l.reloadBeside(context.Background(), true) }}
-	l.editions.goodKept = keeper{log: log, what: "the configuration that works is", write: l.editions.save, changed: l.reporter.changed}
+	l.editions.goodKept = state.Keeper{Log: log, What: "the configuration that works is", Write: l.editions.save, Changed: l.reporter.changed}
 	l.reporter.history.begin(log, l.reporter.changed)
-	ringing, _ := stateFile("alarm") // what is wrong with that is told of the other files
+	ringing, _ := state.Path("alarm") // what is wrong with that is told of the other files
 	l.alarm = newAlarm(log, ringing)
 	l.alarm.settings = func() config.Alarm {
 		if current := l.editions.current(); current != nil {

@@ -128,7 +128,7 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 	}
 	r.ends.tell(&s.Worker)
 	r.alarm.tell(&s)
-	r.history.kept.tell(&s.Problems)
+	r.history.kept.Tell(&s.Problems)
 	r.addSockets(&s, observed)
 	if address := s.Overdue(); address != "" && (observed.State == worker.Stopping || observed.State == worker.BackingOff) {
 		s.Problems = append(s.Problems, fmt.Sprintf("clients wait on %s for longer than alive.queue: generation %d is %s%s",

@@ -78,7 +78,7 @@ func Run(ctx context.Context, options Options) error {
 	control.serve(l)
 	defer beside(ctx, control.keep)()
 	defer l.editions.end()
-	defer l.reporter.history.kept.wait()
+	defer l.reporter.history.kept.Wait()
 	defer beside(context.Background(), held.relisten)()
 	defer beside(ctx, l.alarm.watch)()
 	defer time.AfterFunc(startJobLimit, l.reporter.systemd.endStartJob).Stop()

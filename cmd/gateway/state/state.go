@@ -1,0 +1,138 @@
+// Package state keeps what the next life of the launcher has to know, in the state directory of its unit.
+package state
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/worker/proctree"
+)
+
+// directory is the unit's StateDirectory=. It is "" for a launcher that was started by hand. Nobody but this user may write there, or choose by a link where that is.
+func directory() (string, error) {
+	path, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
+	if path == "" {
+		if proctree.ExecutedBySystemd() {
+			return "", errors.New("the unit gives it no state directory (StateDirectory=): run \"gateway install\" again")
+		}
+		return "", nil
+	}
+	info, err := os.Lstat(path)
+	if err == nil && info.Mode().Type() == fs.ModeSymlink {
+		above, aboveErr := os.Stat(filepath.Dir(path))
+		if aboveErr != nil || above.Mode().Perm()&0o022 != 0 {
+			return "", fmt.Errorf("%s is a link that others can change: put a directory there", path)
+		}
+		info, err = os.Stat(path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("look at the state directory: %w", err)
+	}
+	if !api.Private(info, os.Geteuid()) {
+		return "", fmt.Errorf("%s is not a directory that only uid %d can write to (%s)", path, os.Geteuid(), info.Mode())
+	}
+	return path, nil
+}
+
+// Path is that of a file in the state directory; "" where there is none. The error says why there should be one: systemd has
+// started the launcher, or somebody else may write there.
+func Path(name string) (string, error) {
+	there, err := directory()
+	if there == "" {
+		return "", err
+	}
+	return filepath.Join(there, name), nil
+}
+
+// Write puts a file into the state directory, all of it or nothing. It may hold secrets: no byte of it in /tmp, where
+// renameio writes first if it can.
+func Write(path string, content []byte) error {
+	err := renameio.WriteFile(path, content, 0o600, renameio.WithTempDir(filepath.Dir(path)))
+	if failed := new(fs.PathError); errors.As(err, &failed) {
+		err = &fs.PathError{Op: failed.Op, Path: path, Err: failed.Err} // and not the name that it has until it is complete
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("%w: make room for %s", err, filepath.Dir(path))
+	}
+	return err
+}
+
+// Keeper keeps something for the next life of the launcher, beside everything else: a disk can be slow. What could not be kept is
+// tried again with the next change, and whenever somebody asks.
+type Keeper struct {
+	Log     *slog.Logger
+	What    string       // begins the sentence, with its verb
+	Write   func() error // one call at a time
+	Changed func()       // is called when it can be kept no more, or again
+
+	mu       sync.Mutex
+	writing  bool
+	again    bool // it has changed meanwhile
+	err      error
+	finished sync.WaitGroup
+}
+
+// Fail says why it cannot be kept, before anything was.
+func (k *Keeper) Fail(why error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.err = why
+}
+
+// Keep has it written as it is now, or as it will be then.
+func (k *Keeper) Keep() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.again = true
+	if k.writing {
+		return
+	}
+	k.writing = true
+	k.finished.Go(k.writeAll)
+}
+
+func (k *Keeper) writeAll() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for k.again {
+		k.again = false
+		k.mu.Unlock()
+		err := k.Write()
+		k.mu.Lock()
+		changed := (k.err == nil) != (err == nil)
+		k.err = err
+		if changed && err != nil {
+			k.Log.Error(k.What+" not kept for the next start of the launcher", "error", err)
+		}
+		if changed && k.Changed != nil {
+			k.mu.Unlock()
+			k.Changed()
+			k.mu.Lock()
+		}
+	}
+	k.writing = false
+}
+
+// Tell adds to the problems that it is not kept.
+func (k *Keeper) Tell(problems *[]string) {
+	k.mu.Lock()
+	err := k.err
+	k.mu.Unlock()
+	if err != nil {
+		*problems = append(*problems, fmt.Sprintf("%s not kept for the next start of the launcher: %v", k.What, err))
+		k.Keep()
+	}
+}
+
+// Wait returns when all is written.
+func (k *Keeper) Wait() { k.finished.Wait() }
