@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -133,6 +134,16 @@ func TestDualStack(t *testing.T) {
 		}
 		unix.Close(fd)
 	}
+	// Who hangs, and who is still there, of IPv4 too.
+	before := time.Now()
+	waiting := sockets.Dial(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
+	wantStall(t, stalling(t, set), socket.Address, before)
+	returned := idling(t, set)
+	wantBusy(t, returned, "a client of IPv4 waits")
+	accept(t, socket)
+	waiting.Close()
+	wantIdle(t, returned, before)
+
 	six, err := listener.Bind(netip.MustParseAddrPort("[::]:0"))
 	if err != nil {
 		t.Fatal(err)

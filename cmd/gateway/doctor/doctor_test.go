@@ -592,3 +592,30 @@ func TestLauncherOfAnother(t *testing.T) {
 		t.Errorf("found %+v", found)
 	}
 }
+
+// TestUnitOverlaps: of two IPv6 wildcards' families each may be one or both.
+func TestUnitOverlaps(t *testing.T) {
+	for _, test := range []struct {
+		own      string
+		ipv6Only bool
+		other    string
+		dual     bool
+		want     bool
+	}{
+		{"127.0.0.1:1", true, "127.0.0.1:1", false, true},
+		{"127.0.0.1:1", true, "127.0.0.1:2", false, false},
+		{"127.0.0.1:1", true, "[::]:1", false, false},
+		{"127.0.0.1:1", true, "[::]:1", true, true},
+		{"127.0.0.1:1", true, "[::]:2", true, false},
+		{"[::1]:1", true, "[::]:1", false, true},
+		{"[::1]:1", true, "0.0.0.0:1", true, false},
+		{"[::]:1", true, "0.0.0.0:1", false, false},
+		{"[::]:1", false, "0.0.0.0:1", false, true},
+		{"[::]:1", false, "127.0.0.1:1", false, true},
+	} {
+		unit := Unit{Listen: []netip.AddrPort{netip.MustParseAddrPort(test.own)}, IPv6Only: test.ipv6Only}
+		if got := unit.overlaps(netip.MustParseAddrPort(test.other), test.dual); got != test.want {
+			t.Errorf("%+v: %t", test, got)
+		}
+	}
+}

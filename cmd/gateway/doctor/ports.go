@@ -178,7 +178,7 @@ func twoScopes(f *Facts) []Finding {
 		for _, other := range installed[i+1:] {
 			var both []string
 			for _, address := range one.Socket.Listen {
-				if one.Socket.wants() && other.Socket.wants() && slices.ContainsFunc(other.Socket.Listen, overlaps(address)) {
+				if one.Socket.wants() && other.Socket.wants() && other.Socket.overlaps(address, !one.Socket.IPv6Only) {
 					both = append(both, address.String())
 				}
 			}
@@ -208,12 +208,13 @@ func (u *Unit) evidence() string {
 	return fmt.Sprintf("%s, %s, %s", u.Path, u.FileState, u.ActiveState)
 }
 
-// overlaps returns whether two addresses cannot be bound together, by sockets that
-// are IPV6_V6ONLY as our unit makes them.
-func overlaps(a netip.AddrPort) func(netip.AddrPort) bool {
-	return func(b netip.AddrPort) bool {
-		return a == b || config.Clash(a, b)
-	}
+// overlaps reports whether the unit's sockets cannot stand beside one on the address, which takes IPv4 clients too where it is
+// the IPv6 wildcard and dual-stack.
+func (u *Unit) overlaps(address netip.AddrPort, dualStack bool) bool {
+	return slices.ContainsFunc(u.Listen, func(own netip.AddrPort) bool {
+		both := dualStack && address.Addr() == netip.IPv6Unspecified() || !u.IPv6Only && own.Addr() == netip.IPv6Unspecified()
+		return own == address || config.Clash(own, address) || both && own.Port() == address.Port()
+	})
 }
 
 func openclawUnit(f *Facts) []Finding {

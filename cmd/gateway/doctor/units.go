@@ -133,7 +133,8 @@ func socketPortTaken(f *Facts, s *Scope) *Finding {
 		}
 	}
 	var steps, who []string
-	inTheWay := func(a netip.AddrPort) bool { return slices.ContainsFunc(s.Socket.Listen, overlaps(a)) }
+	// What the kernel says to conflict; of a wildcard it is not said with which family.
+	inTheWay := func(a netip.AddrPort) bool { return s.Socket.overlaps(a, true) }
 	summary := s.ofScope(units.Socket) + " could not bind its addresses"
 	finding := func(fix string) *Finding {
 		return &Finding{Summary: summary, Evidence: map[string]any{"result": s.Socket.Result}, Fix: fix}
@@ -147,7 +148,8 @@ func socketPortTaken(f *Facts, s *Scope) *Finding {
 	}
 	for i := range f.Scopes {
 		o := &f.Scopes[i]
-		if o.Manager == s.Manager || !o.Socket.active() || !slices.ContainsFunc(o.Socket.Listen, inTheWay) {
+		if o.Manager == s.Manager || !o.Socket.active() ||
+			!slices.ContainsFunc(o.Socket.Listen, func(a netip.AddrPort) bool { return s.Socket.overlaps(a, !o.Socket.IPv6Only) }) {
 			continue
 		}
 		if f.theirs(s) {

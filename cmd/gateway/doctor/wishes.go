@@ -141,9 +141,9 @@ func (f *Facts) remedy(h holders.Holder, uid int) string {
 	case h.RunBy.Unit != "", h.Role == api.RoleLauncher, h.Role == api.RoleWorker:
 		return h.Remedy(f.Asker).Command
 	case h.Role == api.RoleForeign:
-		return systemd.As(f.UID, uid, f.Reclaim(h.Wanted, "--force")...)
+		return systemd.As(f.UID, uid, h.Reclaim(f.Asker, "--force")...)
 	default:
-		return systemd.As(f.UID, uid, f.Reclaim(h.Wanted)...)
+		return systemd.As(f.UID, uid, h.Reclaim(f.Asker)...)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -112,7 +113,7 @@ func workerClash(f *Facts, s *Scope) *Finding {
 		address := netip.AddrPortFrom(wants, held.Port())
 		shown := say.Address(held, s.Config.Loaded.DualStack)
 		both := shown != held.String() // one for IPv6 and IPv4
-		if held == address || !both && !overlaps(held)(address) || slices.Contains(listen, address) {
+		if held == address || !both && !config.Clash(held, address) || slices.Contains(listen, address) {
 			continue
 		}
 		return &Finding{

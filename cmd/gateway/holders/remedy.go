@@ -154,12 +154,24 @@ func (h Holder) close(by Asker) Remedy {
 // show is the remedy for a holder that cannot be seen from here.
 func (h Holder) show(by Asker) Remedy {
 	if by.UID != 0 {
-		return Remedy{systemd.As(by.UID, 0, by.Reclaim(h.Wanted, "--dry-run")...), "shows who it is"}
+		return Remedy{systemd.As(by.UID, 0, h.Reclaim(by, "--dry-run")...), "shows who it is"}
 	}
 	filter := fmt.Sprintf("sport = :%d", h.Wanted[0].Port())
 	return Remedy{say.Shell("ss", "-tanp", filter), "shows who it is, on the host of this container"}
 }
 
 func (h Holder) reclaim(by Asker, options ...string) string {
-	return by.AsOwner(int(h.UID), by.Reclaim(h.Wanted, options...)...)
+	return by.AsOwner(int(h.UID), h.Reclaim(by, options...)...)
+}
+
+// Reclaim is the command that frees what the holder keeps of the addresses that were asked for, with options. Where an IPv4
+// address is in the way of the IPv6 wildcard, that is to be dual-stack.
+func (h Holder) Reclaim(by Asker, options ...string) []string {
+	argv := slices.Concat([]string{by.Program, "reclaim"}, options)
+	for _, wanted := range h.Wanted {
+		argv = append(argv, say.Address(wanted, slices.ContainsFunc(h.Addresses, func(a netip.AddrPort) bool {
+			return a.Addr().Is4() && a.Port() == wanted.Port()
+		})))
+	}
+	return argv
 }
