@@ -205,6 +205,9 @@ var situations = []situation{
 		f.Scopes[0].Service = Unit{Name: units.Service, LoadState: "loaded", FileState: "disabled", Path: "/x/openclaw-gateway.service"}
 		f.Scopes[0].OpenClaw = []Unit{f.Scopes[0].Service}
 	}},
+	{"openclaw-restarted", "PM2, pid 12 of user root, starts an OpenClaw gateway again and again, at the moment pid 4711", "kill 12", func(f *Facts) {
+		f.Waiting = []holders.Holder{{Process: proctree.Process{PID: 4711}, RunBy: holders.RunBy{Restarter: &holders.Restarter{PID: 12, What: "PM2"}}}}
+	}},
 	{"unit-overridden", "/x.d/x.conf for openclaw-gateway of the system scope: RestartSec=60: clients wait; Accept=yes: nobody is served; the command takes", "sed -i.bak -E 's/^[[:space:]]*(RestartSec|Accept)[[:space:]]*=/#&/' /x.d/x.conf && systemctl daemon-reload && systemctl restart openclaw-gateway.socket", func(f *Facts) {
 		s := closed(f, "failed", "resources")
 		over := dropins.Override{Unit: units.Service, Setting: "RestartSec", Names: []string{"RestartSec"}, Line: "RestartSec=60", Does: "clients wait", Files: []string{"/x.d/x.conf"}, Folder: "/x.d"}

@@ -26,6 +26,7 @@ type Facts struct {
 	Scopes  []Scope
 	Wanted  []netip.AddrPort // what listen and the socket units name
 	Sockets []holders.Socket // what listens there, or on an address that conflicts
+	Waiting []holders.Holder // OpenClaw gateways beside ours that have no port, and are started again and again
 
 	Systemd     int // version
 	Somaxconn   int // net.core.somaxconn, the longest queue that the kernel allows

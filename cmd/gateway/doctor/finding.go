@@ -47,6 +47,7 @@ var Kinds = []Kind{
 	{"port-holder-unseen", Warning, "the port is held by a process that this user cannot see", heldByUnseen},
 	{"two-scopes-one-port", Error, "the units of two scopes, the system's and a user's, want the same address", twoScopes},
 	{"openclaw-unit-enabled", Error, "OpenClaw's own unit, under any name, is still enabled or running", openclawUnit},
+	{"openclaw-restarted", Error, "something that is no unit starts OpenClaw again and again: PM2, supervisord, a loop in a shell", restarted},
 	{"unit-overridden", Error, "a drop-in changes a line of our units that the launcher needs", each((*Scope).Installed, unitOverridden)},
 	{"socket-not-enabled", Warning, "the socket is not opened at boot", each((*Scope).Installed, socketNotEnabled)},
 	{"socket-not-active", Warning, "the socket is enabled and not open", each((*Scope).Installed, socketNotActive)},

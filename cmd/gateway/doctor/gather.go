@@ -409,6 +409,9 @@ func (g *gatherer) ports(ctx context.Context) {
 		return
 	}
 	f.Sockets = append([]holders.Socket{}, sockets...)
+	if f.Waiting, err = known.Waiting(ctx); err != nil {
+		g.unknown("whether another OpenClaw is started again and again is not known: %v", err)
+	}
 	if unseen > 0 && len(sockets) > 0 {
 		g.addUnknown(false, "%s", holders.UnseenNote(unseen, f.Asker))
 	}

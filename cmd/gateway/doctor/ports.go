@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -215,6 +217,37 @@ func (u *Unit) overlaps(address netip.AddrPort, dualStack bool) bool {
 		both := dualStack && address.Addr() == netip.IPv6Unspecified() || !u.IPv6Only && own.Addr() == netip.IPv6Unspecified()
 		return own == address || config.Clash(own, address) || both && own.Port() == address.Port()
 	})
+}
+
+// restarted finds who starts an OpenClaw again and again that wants an address of ours, once each.
+func restarted(f *Facts) []Finding {
+	var findings []Finding
+	seen := map[int]bool{}
+	for _, h := range f.Waiting {
+		again := h.RunBy.Restarter
+		if port, _ := portOf(h.Argv, nil); seen[again.PID] || !f.wants(again.UID, cmp.Or(port, openclaw.DefaultPort)) {
+			continue
+		}
+		seen[again.PID] = true
+		findings = append(findings, Finding{
+			Summary: fmt.Sprintf("%s starts an OpenClaw gateway again and again, at the moment pid %d, which waits for the port and takes it when the socket is closed",
+				again, h.PID),
+			Evidence: map[string]any{"pid": h.PID, "command": h.Command, "restarter": again.PID, "user": systemd.UserName(int(h.UID))},
+			Fix:      again.Stop(f.Asker),
+		})
+	}
+	return findings
+}
+
+// wants reports whether a port is asked for by root or the caller, or by the user whose process it is to be taken from.
+func (f *Facts) wants(uid uint32, port int) bool {
+	addresses := f.granted()
+	for _, w := range f.wishes() {
+		if w.uid == int(uid) {
+			addresses = append(addresses, w.addresses...)
+		}
+	}
+	return slices.ContainsFunc(addresses, func(a netip.AddrPort) bool { return int(a.Port()) == port })
 }
 
 func openclawUnit(f *Facts) []Finding {

@@ -62,6 +62,9 @@ func TestTheirs(t *testing.T) {
 			for i := range facts.Scopes {
 				of(&facts.Scopes[i])
 			}
+			for i := range facts.Waiting {
+				facts.Waiting[i].UID, facts.Waiting[i].RunBy.Restarter.UID = other, other
+			}
 			for i := range facts.Sockets {
 				for j := range facts.Sockets[i].Holders {
 					facts.Sockets[i].Holders[j].UID = other

@@ -76,7 +76,7 @@ func (r Remedy) String() string { return fmt.Sprintf("`%s` %s", r.Command, r.Doe
 func (h Holder) Remedy(by Asker) Remedy {
 	switch h.Role {
 	case api.RoleOrphan:
-		return Remedy{h.reclaim(by), "ends it"}
+		return h.ended(by, Remedy{h.reclaim(by), "ends it"})
 	case api.RoleRival, api.RoleForeign:
 		return h.end(by)
 	case api.RoleLauncher, api.RoleWorker:
@@ -98,7 +98,7 @@ func (h Holder) end(by Asker) Remedy {
 		return Remedy{dropins.Mend(h.RunBy.Manager, by.UID, h.RunBy.Overrides), "has the unit start the launcher instead"}
 	case h.RunBy.Unit == "":
 		// And not kill(1): it proves that the process is still there and still the one, holds the address, and has ended.
-		return Remedy{h.reclaim(by, "--force"), "ends it" + h.alsoServes(", and with it what it serves on ", "")}
+		return h.ended(by, Remedy{h.reclaim(by, "--force"), "ends it" + h.alsoServes(", and with it what it serves on ", "")})
 	case h.Role == api.RoleRival && h.RunBy.Enabled:
 		return Remedy{h.RunBy.command(by.UID, true), "ends it for good"}
 	case h.Role == api.RoleForeign && len(h.others()) > 0:
@@ -107,6 +107,15 @@ func (h Holder) end(by Asker) Remedy {
 	default:
 		return Remedy{h.RunBy.command(by.UID, false), "stops it"}
 	}
+}
+
+// ended has what starts it again stop that first.
+func (h Holder) ended(by Asker, r Remedy) Remedy {
+	if again := h.RunBy.Restarter; again != nil {
+		r.Command = again.Stop(by) + " && " + r.Command
+		r.Does += ", for good"
+	}
+	return r
 }
 
 // alsoServes says what would be stopped with the port, in words around it; "" where that is nothing.

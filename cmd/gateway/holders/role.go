@@ -224,6 +224,7 @@ func (l *look) decide(ctx context.Context, h *Holder) {
 	if h.Role == api.RoleForeign {
 		h.RunBy.Besides = l.serves(ctx, h)
 	}
+	l.restarted(h)
 	l.known[h.PID] = *h
 }
 

@@ -32,6 +32,8 @@ type RunBy struct {
 	Ours bool
 	// Overrides are what drop-ins change in our units, so that ours runs something else.
 	Overrides []dropins.Override
+	// Restarter is what starts it again where no unit does; nil for nothing.
+	Restarter *Restarter
 	// Container is the container that it is in; nil for none.
 	Container *Container
 	// Besides is where else it serves, or a socket unit listens: what would be stopped with it.

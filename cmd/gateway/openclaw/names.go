@@ -10,6 +10,9 @@ import (
 // that it installs and the title of its gateway's process. An installation of then still runs as it did.
 var names = []string{"openclaw", "moltbot", "clawdbot"}
 
+// DefaultPort is the one that it listens on where nobody says another.
+const DefaultPort = 18789
+
 // Mentioned finds one of the names in a text, such as that of a unit.
 var Mentioned = regexp.MustCompile("(?i)" + strings.Join(names, "|"))
 

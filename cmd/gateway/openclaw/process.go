@@ -33,6 +33,12 @@ func IsGateway(pid int, argv []string) bool {
 	}
 }
 
+// Named reports whether an argv alone may be that of a gateway.
+func Named(argv []string) bool {
+	_, ok := invocation(argv)
+	return ok
+}
+
 // titled reports whether a process that calls itself by the title is one that can:
 // Node.js or Bun. One that may not be looked into cannot be signalled either.
 func titled(pid int) bool {

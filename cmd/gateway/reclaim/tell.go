@@ -38,6 +38,9 @@ func (t *Teller) Event(e Event) {
 			log.Warn("ending a process that holds the address", "signal", signal, "why", e.Holder.Because())
 		case Ended:
 			log.Info("it has ended", "signal", signal, "after", say.Duration(e.After))
+			if again := e.Holder.RunBy.Restarter; again != nil {
+				log.Warn(again.String()+" starts it again", "remedy", again.Stop(t.By))
+			}
 		case LetGo:
 			log.Warn("it has let go of the address, and is left to finish its work")
 		}
@@ -48,6 +51,9 @@ func (t *Teller) Event(e Event) {
 		fmt.Fprintf(t.Out, "pid %d has ended by %s after %s\n", e.Holder.PID, signal, say.Duration(e.After))
 		if e.Holder.Role == api.RoleRival && e.Holder.RunBy.Unit != "" {
 			fmt.Fprintf(t.Err, "gateway: %s may start it again: %s\n", e.Holder.RunBy.Unit, e.Holder.Remedy(t.By))
+		}
+		if again := e.Holder.RunBy.Restarter; again != nil {
+			fmt.Fprintf(t.Err, "gateway: %s starts it again: `%s` ends that\n", again, again.Stop(t.By))
 		}
 	case e.Kind == LetGo:
 		fmt.Fprintf(t.Out, "pid %d has let go of %s, and is left to finish its work\n", e.Holder.PID, say.Addresses(e.Holder.Addresses))
@@ -108,7 +114,10 @@ func (t *Teller) explain(o Obstacle, unseen int) (reason, remedy string) {
 		return "it has started this command and is not ended by it", fmt.Sprintf("run `%s` from a terminal that does not depend on it", say.Shell(t.again()...))
 	case CameBack:
 		reason = fmt.Sprintf("it was started again by %s", describeProcess(o.PPID))
-		if o.RunBy.Unit != "" || o.RunBy.Container != nil {
+		if again := o.RunBy.Restarter; again != nil {
+			reason = fmt.Sprintf("%s has started it again", again)
+		}
+		if o.RunBy.Unit != "" || o.RunBy.Container != nil || o.RunBy.Restarter != nil {
 			return reason, o.Remedy(t.By).String()
 		}
 		return reason, "end that first, then run this again"
