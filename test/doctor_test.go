@@ -564,6 +564,21 @@ func testDoctorWorker(t *testing.T, here place) {
 		edit(t, m, folder+"/package.json", ">=99.1.0", ">=24.16.0 <25 || >=26.1.0")
 		silent(t, m.Scope)
 	})
+	t.Run("replaced", func(t *testing.T) {
+		file := filepath.Dir(filepath.Dir(clawEntry)) + "/package.json"
+		edit(t, m, file, "2026.9.6", "2026.10.1")
+		want, command := "what runs is OpenClaw 2026.9.6, and what lies there is 2026.10.1", "gateway restart --"+kind(m.Scope)
+		if output := m.Run(t, gatewayPath, "status"); !strings.HasPrefix(output, "ok") || !strings.Contains(output, want+": `"+command+"` runs that") {
+			t.Errorf("the status is\n%s", output)
+		}
+		f := finds(t, m.Scope, "openclaw-replaced")
+		if f.Summary != want {
+			t.Errorf("found %+v", f)
+		}
+		mend(t, m.Scope, f, command)
+		edit(t, m, file, "2026.10.1", "2026.9.6")
+		m.Run(t, gatewayPath, "restart")
+	})
 	t.Run("mistakes", func(t *testing.T) {
 		reload(t, "worker:\n  comand: [x]\nready:\n  timeout: 5\n")
 		f := finds(t, m.Scope, "config-invalid")

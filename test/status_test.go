@@ -438,7 +438,7 @@ var shape = map[string]any{
 	"worker": map[string]any{
 		"state": oneOf{"waiting", "starting", "ready", "stopping", "backoff", "failed"}, "pid": 0.0, "generation": 0.0, "since": time.Time{},
 		"ready_after_ms": 0.0, "handoff": oneOf{"preload", "listen-fds", "intercept"}, "restarts": 0.0, "next_start": nil, "waits_until": nil, "queue_limit_s": 0.0, "hung": nil,
-		"memory_bytes": 0.0, "front_desk": false, "last_words": nil,
+		"memory_bytes": 0.0, "front_desk": false, "last_words": nil, "openclaw": nil,
 		"ends": []any{map[string]any{"reason": oneOf{"crash", "config", "restart", "idle", "unready", "hung", "oom", "stop"}, "count": 0.0}}, "strays_ended": 0.0,
 		"last_exit": map[string]any{
 			"generation": 0.0, "code": 0.0, "signal": "", "reason": oneOf{"crash", "config", "restart", "idle", "unready", "hung", "oom", "stop"},

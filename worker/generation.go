@@ -58,6 +58,7 @@ type generation struct {
 	absent      map[netip.AddrPort]bool // held addresses that this machine did not have when it mattered
 	warning     string                  // what clients miss although it serves; "": nothing
 	unserved    *[]netip.AddrPort       // of a ready one, those on which it does not listen therefore; nil: none
+	openclaw    handoff.OpenClaw        // which it runs
 	adopted     chan struct{}           // closed when it listens on every held address
 	relisten    *time.Timer             // runs while the worker lives on without a listener that it had
 

@@ -141,6 +141,7 @@ func (g *generation) remember(report handoff.Report) error {
 		}
 		return fmt.Errorf("the worker has listened on %s so often that this process has no socket left for it", report.Address)
 	case handoff.Runtime:
+		g.openclaw = report.OpenClaw
 		if why := report.Unsuited(); why != "" {
 			return errors.New(why)
 		}

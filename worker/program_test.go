@@ -359,7 +359,7 @@ func actPreloaded(o options) error {
 	}
 	if needs := o["needs"]; needs != "" {
 		err = errors.Join(err, pipe.Encode(handoff.Report{
-			Event: handoff.Runtime, Program: "/usr/bin/node", Version: "20.20.2", Package: "OpenClaw 2026.9.6", Needs: needs,
+			Event: handoff.Runtime, Program: "/usr/bin/node", Version: "20.20.2", Needs: needs, OpenClaw: handoff.OpenClaw{Release: "2026.9.6"},
 		}))
 	}
 	if line := o["say"]; line != "" {

@@ -83,6 +83,7 @@ type Status struct {
 	Started    time.Time // of the worker's process; zero without one
 	ReadyAfter time.Duration
 	Handoff    handoff.Kind
+	OpenClaw   handoff.OpenClaw // in the worker's own words, from its start
 	Restarts   int
 	Failures   int // generations in a row that failed
 	LastExit   *Exit

@@ -37,8 +37,9 @@ function tellRuntime(tell) {
     let folder = path.dirname(fs.realpathSync(entry));
     if (['dist', 'src', 'scripts'].includes(path.basename(folder))) folder = path.dirname(folder);
     const { name, version, engines } = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
-    if (name !== 'openclaw' || typeof engines?.node !== 'string') return;
-    tell({ event: 'runtime', program: process.execPath, version: process.versions.node, package: `OpenClaw ${version}`, needs: engines.node });
+    // As it was called before, too.
+    if (!['openclaw', 'moltbot', 'clawdbot'].includes(name) || typeof engines?.node !== 'string') return;
+    tell({ event: 'runtime', program: process.execPath, version: process.versions.node, openclaw: `${version}`, entry, needs: engines.node });
   } catch {
     // No package: it says nothing.
   }

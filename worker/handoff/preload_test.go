@@ -725,7 +725,7 @@ func TestRuntime(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				w.reported(handoff.Report{Event: handoff.Runtime, Program: program, Version: version, Package: "OpenClaw 2026.9.6", Needs: ">=99.1"})
+				w.reported(handoff.Report{Event: handoff.Runtime, Program: program, Version: version, Needs: ">=99.1", OpenClaw: handoff.OpenClaw{Release: "2026.9.6", Entry: entry}})
 			}
 			w.says("listening")
 			w.reported(listening(sockets[0].Address))

@@ -41,8 +41,14 @@ type Report struct {
 	// Of Runtime.
 	Program string `json:"program"` // of Node.js
 	Version string `json:"version"` // 24.21.0
-	Package string `json:"package"` // OpenClaw 2026.9.6
 	Needs   string `json:"needs"`   // the versions of Node.js that it runs on, as npm writes them: >=24.16.0 <25
+	OpenClaw
+}
+
+// OpenClaw is which OpenClaw a worker runs; zero where that is not known.
+type OpenClaw struct {
+	Release string `json:"openclaw"` // 2026.9.6
+	Entry   string `json:"entry"`    // the file that was started, links on the way and all
 }
 
 // Unsuited says why the Node.js of a Runtime report is none that the program runs on; "" where it is one, or where that
@@ -51,7 +57,7 @@ func (r Report) Unsuited() string {
 	if Suits(r.Version, r.Needs) {
 		return ""
 	}
-	return fmt.Sprintf("%s is Node.js %s, and %s needs %s: name such a one in worker.command", r.Program, r.Version, r.Package, r.Needs)
+	return fmt.Sprintf("%s is Node.js %s, and OpenClaw %s needs %s: name such a one in worker.command", r.Program, r.Version, r.Release, r.Needs)
 }
 
 // Suits reports whether a version of Node.js is in a range as npm writes it; true where one of them is unknown or is none.

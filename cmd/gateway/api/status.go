@@ -149,6 +149,14 @@ type Worker struct {
 	FrontDesk bool `json:"front_desk"`
 	// Hung is why it does not serve although it is ready; null when it does.
 	Hung *Hung `json:"hung"`
+	// OpenClaw is which one runs, in its own words; null where none does, or that is not known.
+	OpenClaw *OpenClaw `json:"openclaw"`
+}
+
+// OpenClaw is what a worker has read of its package when it was started.
+type OpenClaw struct {
+	Version string `json:"version"`
+	Entry   string `json:"entry"` // the file that was started
 }
 
 // Ends is how many generations have ended for a reason.

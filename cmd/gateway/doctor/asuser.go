@@ -107,7 +107,7 @@ func (g *gatherer) as(ctx context.Context, s *Scope, what step) {
 	asked := *s
 	asked.Launcher = nil
 	if s.Launcher != nil {
-		asked.Launcher = &api.Status{Config: api.Config{Path: s.Launcher.Config.Path}}
+		asked.Launcher = &api.Status{Config: api.Config{Path: s.Launcher.Config.Path}, Worker: api.Worker{OpenClaw: s.Launcher.Worker.OpenClaw}}
 	}
 	asked.Reader = &Reader{UID: uid, Home: homeOf(uid)}
 	got, err := g.ask(ctx, question{what, g.Options, asked})

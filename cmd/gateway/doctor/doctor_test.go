@@ -381,6 +381,9 @@ var situations = []situation{
 	{"stop-not-graceful", "stop.signal: at SIGTERM php-fpm8.2 drops the requests that it has begun: write SIGQUIT", "", func(f *Facts) {
 		f.Scopes[0].Config.Loaded.Worker.Command = []string{"/usr/sbin/php-fpm8.2", "-F"}
 	}},
+	{"openclaw-replaced", "what runs is OpenClaw 2026.8.4, and what lies there is 2026.9.6", "gateway restart --system", func(f *Facts) {
+		f.Scopes[0].Launcher.Worker.OpenClaw, f.Scopes[0].Config.Installed = &api.OpenClaw{Version: "2026.8.4", Entry: "/x/dist/index.js"}, "2026.9.6"
+	}},
 	{"config-invalid", "has 2 mistakes; the last configuration that worked is in use", "", func(f *Facts) {
 		f.Scopes[0].Config.Loaded, f.Scopes[0].Config.Mistakes = nil, []string{"config.yaml:2: one", "config.yaml:7: two"}
 		f.Scopes[0].Launcher.Config.State = "rejected"

@@ -149,7 +149,9 @@ type Config struct {
 	Node    Node
 	// Missing is why the program of worker.command cannot be started.
 	Missing string
-	Bun     string // that program where it is Bun
+	// Installed is the version of OpenClaw that lies where the one that runs was started from; "" where that is not known.
+	Installed string
+	Bun       string // that program where it is Bun
 	// Environment is why worker.environment_file cannot be used.
 	Environment string
 }

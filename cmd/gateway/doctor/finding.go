@@ -78,6 +78,7 @@ var Kinds = []Kind{
 	{"node-too-old", Error, "Node.js is none that this OpenClaw runs on", each((*Scope).configured, nodeTooOld)},
 	{"exit-0-waits", Warning, "a worker that is always needed waits for a client after exit code 0", each((*Scope).configured, doubtful(waitsAfterExit0))},
 	{"stop-not-graceful", Warning, "the worker drops the requests that it has begun at stop.signal", each((*Scope).configured, doubtful(abruptStop))},
+	{"openclaw-replaced", Warning, "another OpenClaw lies where the one that runs was started from", each((*Scope).answers, openclawReplaced)},
 	{"config-invalid", Error, "the configuration has mistakes", each((*Scope).hasFile, configInvalid)},
 	{"config-rejected", Error, "the last edit was taken back; the last configuration that worked is in use", each((*Scope).answers, configRejected)},
 	{"secrets-readable", Error, "the configuration or the environment file holds secrets and others can read it", secretsReadable},

@@ -22,6 +22,7 @@ import (
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/kernel"
 	"openclaw-gateway/cmd/gateway/lastwords"
+	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -299,6 +300,9 @@ func elsewhere(ctx context.Context, l *api.Status) []netip.AddrPort {
 // configuration reads the file of a scope, and looks at what it names.
 func (g *gatherer) configuration(s *Scope) {
 	c := &s.Config
+	if s.Launcher != nil && s.Launcher.Worker.OpenClaw != nil {
+		c.Installed = openclaw.Installed(s.Launcher.Worker.OpenClaw.Entry)
+	}
 	draft := c.Draft
 	if c.Draft = nil; draft == nil {
 		c.Path = configPath(s)

@@ -240,6 +240,18 @@ func nodeTooOld(f *Facts, s *Scope) *Finding {
 	}
 }
 
+func openclawReplaced(f *Facts, s *Scope) *Finding {
+	runs, lies := s.Launcher.Worker.OpenClaw, s.Config.Installed
+	if runs == nil || lies == "" || lies == runs.Version {
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("what runs is OpenClaw %s, and what lies there is %s", runs.Version, lies),
+		Evidence: map[string]any{"runs": runs.Version, "lies": lies, "entry": runs.Entry},
+		Fix:      f.gateway(s, "restart"),
+	}
+}
+
 func configInvalid(f *Facts, s *Scope) *Finding {
 	mistakes := s.Config.Mistakes
 	if len(mistakes) == 0 {

@@ -219,6 +219,9 @@ func workerStatus(observed *worker.Status) api.Worker {
 		NextStart: api.Moment(observed.NextStart), Hung: hungStatus(observed.Hung), WaitsUntil: api.Moment(observed.Until), QueueLimitS: observed.QueueLimit.Seconds(),
 		FrontDesk: observed.FrontDesk,
 	}
+	if runs := observed.OpenClaw; runs.Release != "" {
+		w.OpenClaw = &api.OpenClaw{Version: runs.Release, Entry: runs.Entry}
+	}
 	if w.PID != 0 {
 		w.MemoryBytes = worker.MemoryOf(w.Generation)
 	}

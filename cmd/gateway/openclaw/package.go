@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/read"
@@ -37,6 +38,22 @@ func ReadPackage(entry string) (Package, error) {
 		return Package{}, fmt.Errorf("read %s: %w", path, err)
 	}
 	return pkg, nil
+}
+
+// Installed is the version of the package that an entry file belongs to now, wherever a link on the way leads; "" where that
+// cannot be told.
+func Installed(entry string) string {
+	if !filepath.IsAbs(entry) {
+		return ""
+	}
+	if resolved, err := read.Resolve(entry); err == nil {
+		entry = resolved
+	}
+	pkg, err := ReadPackage(entry)
+	if err != nil || !slices.Contains(names, pkg.Name) {
+		return ""
+	}
+	return pkg.Version
 }
 
 // Entry returns the entry file of a command that starts an OpenClaw gateway, ""

@@ -158,6 +158,41 @@ func TestIsGateway(t *testing.T) {
 	}
 }
 
+// TestInstalled: what lies there is what a link leads to now.
+func TestInstalled(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	for name, content := range map[string]string{
+		"1/openclaw/package.json": `{"name": "openclaw", "version": "2026.8.4"}`, "2/openclaw/package.json": `{"name": "openclaw", "version": "2026.9.6"}`,
+		"3/openclaw/package.json": `{"name": "other", "version": "1.0.0"}`,
+	} {
+		path := filepath.Join(folder, name)
+		if err := os.MkdirAll(filepath.Join(filepath.Dir(path), "dist"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{path, filepath.Join(filepath.Dir(path), "dist/index.js")} {
+			if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	link := filepath.Join(folder, "openclaw")
+	for target, want := range map[string]string{"1": "2026.8.4", "2": "2026.9.6", "3": "", "4": ""} {
+		if err := os.Symlink(target+"/openclaw", link); err != nil {
+			t.Fatal(err)
+		}
+		if got := Installed(link + "/dist/index.js"); got != want {
+			t.Errorf("through a link to %s: %q, want %q", target, got, want)
+		}
+		if err := os.Remove(link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := Installed("dist/index.js"); got != "" {
+		t.Errorf("of a path that is not absolute: %q", got)
+	}
+}
+
 // TestKills: the rules are OpenClaw's own, as Kills says.
 func TestKills(t *testing.T) {
 	t.Parallel()

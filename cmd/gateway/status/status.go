@@ -161,6 +161,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 		manager, _ = t.Manager().PID() // 0 where there is none
 	}
 	s.addOverrides(t)
+	s.compareOpenClaw(t)
 	s.look(ctx, addresses, manager)
 	if !s.theirs {
 		s.lookForEdit(ctx)
@@ -232,6 +233,19 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 	s.look(ctx, addresses, manager)
 	compareSockets(ctx, t, &s, addresses)
 	return s
+}
+
+// compareOpenClaw says that another OpenClaw lies where the one that runs was started from: npm, pnpm and the like replace it and
+// tell nobody.
+func (s *View) compareOpenClaw(t client.Target) {
+	runs := s.Worker.OpenClaw
+	if runs == nil {
+		return
+	}
+	if lies := openclaw.Installed(runs.Entry); lies != "" && lies != runs.Version {
+		s.Notes = append(s.Notes, fmt.Sprintf("what runs is OpenClaw %s, and what lies there is %s: `%s` runs that", runs.Version, lies,
+			systemd.Of(t.Scope).As(os.Geteuid(), holders.Me().Program, "restart", "--"+string(t.Scope))))
+	}
 }
 
 // addOverrides says what drop-ins change in our units, and reports whether nobody is served because of it.
