@@ -455,7 +455,7 @@ func testDoctorUnits(t *testing.T, here place, old string) {
 		mend(t, m.Scope, finds(t, m.Scope, "socket-not-active"), ctl+" start openclaw-gateway.socket")
 	})
 	t.Run("no control socket", func(t *testing.T) {
-		start(t)
+		freeze(t, m, start(t)) // otherwise it makes another
 		m.Run(t, "rm", m.RuntimeDir()+"/openclaw-gateway/control.sock")
 		mend(t, m.Scope, finds(t, m.Scope, "launcher-not-answering"), ctl+" restart openclaw-gateway.service")
 	})
