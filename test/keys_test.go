@@ -319,6 +319,18 @@ var keyEdits = map[string]keyEdit{
 			k.wantJournal(t, true, "worker: signal SIGUSR1")
 		},
 	},
+	"stop.to": {
+		before: settings{"worker.command": []string{"/bin/sh", "-c", "trap '' TERM; python3 " + workersPath + "/tells.py"}, "stop.timeout": "2s"},
+		value:  "all", effect: nextGeneration, from: "main", to: "all",
+		proof: func(t *testing.T, k *keyWalk) {
+			// The first generation's shell was killed after stop.timeout.
+			k.wantJournal(t, true, "has not ended in its time, killing it")
+			k.mark(t)
+			k.Run(t, gatewayPath, "restart")
+			k.wantJournal(t, true, "worker: signal SIGTERM")
+			k.wantJournal(t, false, "killing it")
+		},
+	},
 	"stop.timeout": {
 		value: "1s", effect: nextGeneration, from: "10s", to: "1s",
 		proof: func(t *testing.T, k *keyWalk) {

@@ -14,14 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/leader"
 	"openclaw-gateway/worker/probe"
+	"openclaw-gateway/worker/proctree"
+	"openclaw-gateway/worker/tree"
 	"openclaw-gateway/worker/why"
 )
 
 // surroundings are what all generations of a supervisor share.
 type surroundings struct {
 	options Options
-	trees   *trees
+	trees   *tree.Trees
 	spawn   spawner
 	events  chan event
 }
@@ -41,7 +44,7 @@ type generation struct {
 	birth      *birth      // what it was prepared with, until it is started
 	handoff    handoff.Handoff
 	process    *os.Process
-	tree       *tree
+	tree       *tree.Tree
 	started    time.Time
 	readyAfter time.Duration // 0: it never was
 	// cancel ends what watches the generation, but not the wait for its end.
@@ -74,8 +77,16 @@ type generation struct {
 	unwatch  func()        // ends the wait for the last client to leave
 	idleStop time.Duration // for how long nobody may be connected; 0: endless
 	aliveness
+	leader    *leader.Leader
+	unheard   chan struct{} // closed when nothing that is said counts any more
+	says      string        // STATUS= of a worker that starts, or that reloads
+	extended  bool          // by EXTEND_TIMEOUT_USEC=
 	stopLimit time.Duration // from the stop signal to SIGKILL
-	why       Reason        // why it was told to end
+	stopUntil time.Time     // the same as a moment
+	headless  bool          // its main process has ended, and others live
+	rest      context.Context
+	killRest  context.CancelFunc // those are killed
+	why       Reason             // why it was told to end; "": it does so by itself
 	detail    string
 }
 
@@ -84,9 +95,10 @@ func newGeneration(number int, spec Spec, around surroundings, tell func(event))
 	g := &generation{
 		surroundings: around, number: number, spec: spec, tell: tell, timer: time.NewTimer(0),
 		listening: map[netip.AddrPort]bool{}, absent: map[netip.AddrPort]bool{}, adopted: make(chan struct{}), executed: make(chan struct{}),
-		own: new(probe.Connections), endProbes: func() {}, unwatch: func() {}, aliveness: aliveness{cease: func() {}, beats: make(chan bool, 1)},
+		unheard: make(chan struct{}), own: new(probe.Connections), endProbes: func() {}, unwatch: func() {}, aliveness: aliveness{cease: func() {}, beats: make(chan bool, 1)},
 	}
 	g.timer.Stop()
+	g.rest, g.killRest = context.WithCancel(context.Background())
 	return g
 }
 
@@ -149,6 +161,7 @@ func (g *generation) becomeReady(e event) {
 	g.lengthenQueues()
 	g.endProbes()
 	g.enter(ready, 0)
+	g.says = ""
 	g.readyAfter = g.since.Sub(g.started)
 	g.watchListeners()
 	g.noteUnserved()
@@ -228,7 +241,10 @@ func (g *generation) stopLate(event) {
 		return slices.Contains(held, address)
 	})
 	err := errors.New(g.explain(listens))
-	if !g.stuck() || time.Since(g.since) >= g.spec.ReadyTimeout {
+	switch {
+	case g.extended:
+		err = fmt.Errorf("not ready in the time that it has asked for (EXTEND_TIMEOUT_USEC=): %w", err)
+	case !g.stuck() || time.Since(g.since) >= g.spec.ReadyTimeout:
 		err = fmt.Errorf("not ready after %s (ready.timeout): %w", g.spec.ReadyTimeout, err)
 	}
 	g.stopUnready(event{err: err})
@@ -252,12 +268,7 @@ func (g *generation) stopForGood(e event) {
 
 func (g *generation) stop(why Reason, detail string) {
 	g.why, g.detail = why, detail
-	g.cancel()
-	g.stopLimit = g.spec.StopTimeout
-	if len(g.hung) > 0 {
-		g.stopLimit = min(g.stopLimit, g.alive.StopTimeout)
-	}
-	g.enter(stopping, g.stopLimit)
+	g.leave()
 	signal := g.spec.StopSignal
 	select {
 	case <-g.executed:
@@ -272,15 +283,61 @@ func (g *generation) stop(why Reason, detail string) {
 	g.signal(signal)
 	// One that was stopped, as by Ctrl-Z, takes it only when it goes on; systemd.kill(5) does the same.
 	g.signal(unix.SIGCONT)
+	if g.spec.StopAll && signal != unix.SIGKILL {
+		g.tree.Signal(g.process.Pid, signal)
+	}
 }
 
-func (g *generation) kill(e event) {
-	message := "the worker has not ended in its time, killing it"
-	if e.kind == hurryAsked {
-		message = "killing the worker now, as was asked for"
+// leave is the beginning of the end.
+func (g *generation) leave() {
+	g.cancel()
+	g.stopLimit = g.spec.StopTimeout
+	if len(g.hung) > 0 {
+		g.stopLimit = min(g.stopLimit, g.alive.StopTimeout)
 	}
-	g.options.Log.Warn(message, g.told("stop_timeout", g.stopLimit)...)
+	g.enter(stopping, g.stopLimit)
+	g.stopUntil = g.until
+}
+
+// kill ends what has not ended by itself.
+func (g *generation) kill(e event) {
+	switch {
+	case e.kind == hurryAsked:
+		g.options.Log.Warn("killing the worker now, as was asked for", g.told()...)
+	case g.headless && time.Until(g.stopUntil) > 0 && g.options.Serving(pidsOf(g.tree.Left(g.process.Pid))):
+		g.setLimit(min(restPause, time.Until(g.stopUntil)))
+		return
+	case g.headless:
+		g.options.Log.Warn("what the main process of the worker has left does not end, killing it", g.told()...)
+	default:
+		g.options.Log.Warn("the worker has not ended in its time, killing it", g.told("stop_timeout", g.stopLimit)...)
+	}
+	g.killRest()
 	g.signal(unix.SIGKILL)
+}
+
+func pidsOf(processes []proctree.Process) []int {
+	var all []int
+	for _, process := range processes {
+		all = append(all, process.PID)
+	}
+	return all
+}
+
+// restPause is between two looks whether what the main process has left still answers somebody: nothing tells.
+const restPause = time.Second
+
+// defaultRestTimeout is how long what the main process has left may take to end, unless it answers somebody: one that is deaf
+// to the signal must not keep the clients waiting.
+const defaultRestTimeout = 10 * time.Second
+
+// behead is told that the main process has ended, and that others of the generation live. They have got the signal.
+func (g *generation) behead(event) {
+	if g.stage != stopping {
+		g.leave()
+	}
+	g.headless = true
+	g.setLimit(max(1, min(time.Until(g.stopUntil), cmp.Or(g.options.restTimeout, defaultRestTimeout))))
 }
 
 func (g *generation) signal(signal syscall.Signal) {
@@ -293,9 +350,9 @@ func (g *generation) signal(signal syscall.Signal) {
 func (g *generation) end(e event) {
 	exit := e.exit
 	switch {
-	case g.stage == stopping:
+	case g.stage == stopping && g.why != "":
 		exit.Reason, exit.Detail = g.why, g.detail
-	case g.stage == ready && exit.Code == 0:
+	case g.readyAfter > 0 && exit.Code == 0:
 		exit.Reason, exit.Detail = ReasonRestart, "the worker itself asked for the restart, or somebody else told it to end"
 	default:
 		end := g.seen(exit)
@@ -303,7 +360,7 @@ func (g *generation) end(e event) {
 		if end.OOM() {
 			exit.Reason = ReasonOOM
 		}
-		if g.stage != ready && g.clash.IsValid() {
+		if g.readyAfter == 0 && g.clash.IsValid() {
 			exit.Detail = cmp.Or(exit.Detail, g.explain(nil))
 		}
 		exit.Detail = cmp.Or(exit.Detail, end.Advice())
@@ -316,24 +373,36 @@ func (g *generation) end(e event) {
 // seen is what a generation was seen to do until its end.
 func (g *generation) seen(exit Exit) why.End {
 	return why.End{
-		Code: exit.Code, Signal: exit.Signal, Ready: g.readyAfter > 0, Lived: exit.Lived, Strays: len(exit.Strays), OOMKills: g.tree.oomKills,
+		Code: exit.Code, Signal: exit.Signal, Ready: g.readyAfter > 0, Lived: exit.Lived, Strays: len(exit.Strays), OOMKills: g.tree.OOMKills,
 		Command: g.spec.Command, Handoff: g.handoff.Kind(), Listened: len(g.listening) > 0, Held: join(addresses(g.spec.Sockets)),
 	}
 }
 
 // await waits for the end of the main process, and returns when the last
 // process of the generation has gone.
-func (g *generation) await() Exit {
-	pid := g.process.Pid
-	awaitExit(pid)
+func (g *generation) await(heard func()) Exit {
+	pid := g.leader.Await(heard).Pid
 	exit := Exit{Generation: g.number, PID: pid, Code: -1, At: time.Now(), Lived: time.Since(g.started)}
-	strays, err := g.tree.end(pid)
+	g.tree.MainEnded()
+	exit.Strays = g.tree.Left(pid)
+	if len(exit.Strays) > 0 {
+		g.events <- event{kind: beheaded, generation: g.number}
+		g.tree.Linger(g.rest, pid, g.spec.StopSignal)
+	}
+	killed, err := g.tree.End(pid)
 	if err != nil {
 		g.options.Log.Error("cannot end everything that a generation has left", "generation", g.number, "error", err)
 	}
-	exit.Strays = strays
-	state, waitErr := g.process.Wait()
-	g.trees.reaper.waited(pid)
+	for _, process := range killed {
+		if !slices.ContainsFunc(exit.Strays, func(p proctree.Process) bool { return p.PID == process.PID && p.Start == process.Start }) {
+			exit.Strays = append(exit.Strays, process)
+		}
+	}
+	exit.Killed = len(killed)
+	state, waitErr := g.leader.Reap()
+	if errors.Is(waitErr, leader.ErrUnknown) {
+		exit.Code = -2
+	}
 	if err := errors.Join(err, waitErr); err != nil {
 		exit.Detail = err.Error()
 	}

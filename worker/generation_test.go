@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/tree"
 )
 
 // preloadRig is a supervisor of a program that reports what it listens on.
@@ -371,7 +372,7 @@ func TestKilledForMemory(t *testing.T) {
 	for kills, want := range map[int]Reason{0: ReasonCrash, 1: ReasonOOM} {
 		var exit Exit
 		g := newGeneration(1, Spec{Command: []string{"x"}}, surroundings{}, func(e event) { exit = e.exit })
-		g.handoff, g.tree = quiet{}, &tree{oomKills: kills}
+		g.handoff, g.tree = quiet{}, &tree.Tree{OOMKills: kills}
 		g.enter(ready, 0)
 		g.end(event{exit: Exit{Code: -1, Signal: unix.SIGKILL}})
 		if exit.Reason != want || strings.Contains(exit.Detail, "want of memory") != (want == ReasonOOM) {

@@ -75,8 +75,17 @@ func runProgram(name string, arguments []string) int {
 		if err == nil {
 			err = barrier()
 		}
+	case "successor": // serves on the descriptors from 3 on, whoever it is
+		var files []*os.File
+		for fd := range o.number("sockets") {
+			files = append(files, os.NewFile(uintptr(3+fd), "inherited socket"))
+		}
+		err = serveFiles(files, o)
 	case "hold": // takes so many MiB of memory, says so, and stays: its end takes a while
 		var memory []byte
+		if err = prepare(o); err != nil {
+			break
+		}
 		memory, err = unix.Mmap(-1, 0, o.number("mib")<<20, unix.PROT_READ|unix.PROT_WRITE,
 			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
 		if err == nil {
@@ -134,9 +143,15 @@ func prepare(o options) error {
 			}
 		}()
 	}
-	// leave=FIFO starts a process that stays, and tells its pid.
+	// say=TEXT says it by sd_notify(3).
+	if text := o["say"]; text != "" {
+		if err := say(text); err != nil {
+			return err
+		}
+	}
+	// leave=FIFO starts a process that stays, and tells its pid; left=SIGNAL:CODE is its trap.
 	if path := o["leave"]; path != "" {
-		child := exec.Command("/proc/self/exe", programArgument, "hold", "mib="+o["mib"])
+		child := exec.Command("/proc/self/exe", programArgument, "hold", "mib="+o["mib"], "trap="+o["left"])
 		output, err := child.StdoutPipe()
 		if err != nil {
 			return err
@@ -259,7 +274,7 @@ func serve(o options) error {
 
 func serveFiles(files []*os.File, o options) error {
 	failed := make(chan error)
-	server := http.Server{Handler: handler(o.number("unready"))}
+	server := http.Server{Handler: handler(o.number("unready"), files)}
 	for _, file := range files {
 		listener, err := net.FileListener(file)
 		if err != nil {
@@ -271,7 +286,7 @@ func serveFiles(files []*os.File, o options) error {
 }
 
 // handler answers the first so many requests for /ready with 503.
-func handler(unready int) http.Handler {
+func handler(unready int, files []*os.File) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "generation %s, pid %d", os.Getenv("GATEWAY_GENERATION"), os.Getpid())
@@ -285,6 +300,29 @@ func handler(unready int) http.Handler {
 			panic(err)
 		}
 		os.Exit(code)
+	})
+	mux.HandleFunc("/say/{text}", func(_ http.ResponseWriter, r *http.Request) {
+		if err := say(r.PathValue("text")); err != nil {
+			panic(err)
+		}
+	})
+	// starts a process that serves on the same sockets; and then? nothing, reap: waits for it, leave: names it and ends
+	mux.HandleFunc("/successor/{then}", func(w http.ResponseWriter, r *http.Request) {
+		child := exec.Command("/proc/self/exe", programArgument, "successor", fmt.Sprintf("sockets=%d", len(files)))
+		child.ExtraFiles, child.Stderr = files, os.Stderr
+		if err := child.Start(); err != nil {
+			panic(err)
+		}
+		switch r.PathValue("then") {
+		case "reap":
+			go func() { _ = child.Wait() }()
+		case "leave":
+			if err := say(fmt.Sprintf("MAINPID=%d", child.Process.Pid)); err != nil {
+				panic(err)
+			}
+			os.Exit(0)
+		}
+		fmt.Fprint(w, child.Process.Pid)
 	})
 	mux.HandleFunc("/detach/{program}", func(w http.ResponseWriter, r *http.Request) {
 		pid, err := exec.Command("/proc/self/exe", programArgument, "detach", "program="+r.PathValue("program")).Output()

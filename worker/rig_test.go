@@ -65,6 +65,7 @@ func newRig(t *testing.T, command []string) *rig {
 		Log:       slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Directory: t.TempDir(), Place: func() (string, error) { return r.options.Directory, nil }, AtOnce: true, answerTimeout: 50 * time.Millisecond,
 		Observe: r.observe, Ended: func(Exit) {}, ListensOn: func(int) []netip.AddrPort { return nil },
+		Serving: func([]int) bool { return false }, Extended: func(time.Duration) {},
 	}
 	return r
 }

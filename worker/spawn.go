@@ -5,41 +5,11 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strings"
 	"syscall"
 
 	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/tree"
 )
-
-// protocol lists what systemd tells the launcher and no worker may mistake for
-// its own: the sockets and the notify socket (sd_listen_fds(3), sd_notify(3)),
-// the watchdog (sd_watchdog_enabled(3)), the descriptor store, and the pid of
-// the process that systemd executed (systemd.exec(5)). And that of a command, where another
-// launcher has started this one.
-var protocol = []string{
-	"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID",
-	"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE", "MAINPID", "SYSTEMD_EXEC_PID", commands.key,
-}
-
-// environment returns the given entries without systemd's protocol, with the
-// launcher's own on top: the last of each key counts.
-func environment(given []string, own ...string) []string {
-	var result []string
-	place := map[string]int{}
-	for i, entry := range slices.Concat(given, own) {
-		key, _, _ := strings.Cut(entry, "=")
-		at, known := place[key]
-		switch {
-		case i < len(given) && slices.Contains(protocol, key):
-		case known:
-			result[at] = entry
-		default:
-			place[key] = len(result)
-			result = append(result, entry)
-		}
-	}
-	return result
-}
 
 // spawner starts processes from one thread that lives as long as the launcher:
 // the parent-death signal of a process is sent when the thread that forked it
@@ -72,7 +42,7 @@ type program struct {
 }
 
 // start starts a program in a session of its own, as the main process of the tree.
-func (s spawner) start(p program, tree *tree) (*os.Process, error) {
+func (s spawner) start(p program, of *tree.Tree) (*os.Process, error) {
 	attributes := &os.ProcAttr{
 		Dir:   p.directory,
 		Env:   p.environ,
@@ -94,7 +64,7 @@ func (s spawner) start(p program, tree *tree) (*os.Process, error) {
 	done := make(chan struct{})
 	s <- func() {
 		defer close(done)
-		err = tree.start(attributes.Sys, func() (_ *os.Process, err error) {
+		err = of.Start(attributes.Sys, func() (_ *os.Process, err error) {
 			if process, err = os.StartProcess(p.path, p.argv, attributes); err != nil {
 				return nil, handoff.Explain(p.path, err)
 			}

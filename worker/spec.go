@@ -40,7 +40,8 @@ type Spec struct {
 	ReadyShown   string        // the same as the log and the status may show it; "": as it is
 	ReadyTimeout time.Duration // from start to ready
 
-	StopSignal  syscall.Signal // sent to the worker's main process
+	StopSignal  syscall.Signal // sent to the worker's main process, and to what it has left when it has ended
+	StopAll     bool           // and to all other processes of the generation at the same time
 	StopTimeout time.Duration  // from the signal to SIGKILL
 
 	// Alive is how a worker that is ready is seen to hang.

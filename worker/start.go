@@ -15,8 +15,10 @@ import (
 
 	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/handoff/shim"
+	"openclaw-gateway/worker/leader"
 	"openclaw-gateway/worker/notify"
 	"openclaw-gateway/worker/probe"
+	"openclaw-gateway/worker/tree"
 )
 
 // birth is what it takes to start a generation.
@@ -84,11 +86,11 @@ func (b *birth) findPlace() (err error) {
 }
 
 func (b *birth) plantTree() (err error) {
-	if b.tree, err = b.trees.plant(generations, b.number); err != nil {
+	if b.tree, err = b.trees.Generation(b.number); err != nil {
 		return err
 	}
-	b.undo = append(b.undo, b.tree.drop)
-	b.given, b.marks = slices.Concat(os.Environ(), b.spec.Environment), b.tree.environment
+	b.undo = append(b.undo, b.tree.Drop)
+	b.given, b.marks = slices.Concat(os.Environ(), b.spec.Environment), b.tree.Environment
 	return nil
 }
 
@@ -99,7 +101,7 @@ func (b *birth) findProgram() error {
 	} else if !info.IsDir() {
 		return fmt.Errorf("worker.directory: %s is not a directory", b.spec.Directory)
 	}
-	path, err := handoff.Lookup(b.spec.Command[0], b.spec.Directory, environment(b.given, b.marks...))
+	path, err := handoff.Lookup(b.spec.Command[0], b.spec.Directory, tree.Environment(b.given, b.marks...))
 	if err != nil {
 		return fmt.Errorf("worker.command: %w", err)
 	}
@@ -108,9 +110,6 @@ func (b *birth) findProgram() error {
 }
 
 func (b *birth) openNotify() (err error) {
-	if b.spec.Probe != ProbeAuto && b.spec.Probe != ProbeNotify && b.spec.Alive.Watchdog == 0 {
-		return nil
-	}
 	if b.notify, err = notify.New(b.place, b.number); err != nil {
 		return err
 	}
@@ -128,17 +127,17 @@ func (b *birth) prepareHandoff() error {
 	if err != nil {
 		return fmt.Errorf("worker.handoff: %w", err)
 	}
-	if b.handoff, err = handoff.New(kind, b.spec.Sockets, environment(b.given, b.marks...), b.place); err != nil {
+	if b.handoff, err = handoff.New(kind, b.spec.Sockets, tree.Environment(b.given, b.marks...), b.place); err != nil {
 		return err
 	}
 	b.undo = append(b.undo, b.handoff.Close)
 	b.marks = append(b.marks, b.handoff.Env()...)
-	b.program.environ, b.program.files = environment(b.given, b.marks...), b.handoff.Files()
+	b.program.environ, b.program.files = tree.Environment(b.given, b.marks...), b.handoff.Files()
 	return nil
 }
 
 func (b *birth) openControl() (err error) {
-	if b.control != nil || (b.handoff.Shim() == nil && !b.tree.outside) {
+	if b.control != nil || (b.handoff.Shim() == nil && !b.tree.Outside) {
 		return nil
 	}
 	if b.control, b.remote, err = handoff.ShimControl(); err != nil {
@@ -150,10 +149,10 @@ func (b *birth) openControl() (err error) {
 
 func (b *birth) startProcess() (err error) {
 	b.process, err = b.spawn.start(b.first(), b.tree)
-	if err != nil && b.tree.refusesBirth() {
+	if err != nil && b.tree.RefusesBirth() {
 		b.options.Log.Debug("the worker is moved into its cgroup: it cannot be born there", "generation", b.number, "error", err)
 		// Nothing of the worker's runs elsewhere: what is moved is the shim, which waits for its command.
-		b.tree.outside = true
+		b.tree.Outside = true
 		if err = b.openControl(); err == nil {
 			b.process, err = b.spawn.start(b.first(), b.tree)
 		}
@@ -190,7 +189,7 @@ func (b *birth) become() error {
 		b.marks = append(b.marks, "LISTEN_PID="+strconv.Itoa(b.process.Pid))
 	}
 	return handoff.Send(b.control, shim.Command{
-		Path: b.program.path, Argv: b.program.argv, Env: environment(b.given, b.marks...),
+		Path: b.program.path, Argv: b.program.argv, Env: tree.Environment(b.given, b.marks...),
 	})
 }
 
@@ -198,15 +197,17 @@ func (b *birth) become() error {
 func (b *birth) follow() {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel, b.over = cancel, ctx.Done()
-	reportsEnd, probesEnd := make(chan struct{}), make(chan struct{})
+	reportsEnd, probesEnd, notifyEnd := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	b.probesEnd = probesEnd
 	go func() {
 		defer close(reportsEnd)
 		b.readReports()
 	}()
-	if b.notify != nil {
-		go b.notify.Watch(b.process.Pid, b.hear)
-	}
+	b.leader = leader.New(b.process, b.trees.Waited)
+	go func() {
+		defer close(notifyEnd)
+		b.notify.Watch(func(pid int) bool { return b.tree.Holds(pid, b.leader.Process().Pid) }, b.hear)
+	}()
 	var probes context.Context
 	probes, b.endProbes = context.WithCancel(ctx)
 	go func() {
@@ -216,10 +217,10 @@ func (b *birth) follow() {
 	go func() {
 		spawned := b.become()
 		close(b.executed)
-		exit := b.await()
-		if b.notify != nil {
-			_ = b.notify.Close() // not before: a worker may fail that cannot say STOPPING=1
-		}
+		exit := b.await(b.notify.Flush)
+		close(b.unheard)
+		_ = b.notify.Close()
+		<-notifyEnd
 		if spawned != nil {
 			exit.Detail = spawned.Error()
 		}
@@ -237,21 +238,6 @@ func (b *birth) follow() {
 		}
 		b.events <- event{kind: ended, generation: b.number, exit: exit}
 	}()
-}
-
-// hear takes what the worker says to its NOTIFY_SOCKET.
-func (g *generation) hear(line string) {
-	switch line {
-	case "READY=1":
-		if g.spec.Probe == ProbeAuto || g.spec.Probe == ProbeNotify {
-			g.send(event{kind: becameReady})
-		}
-	case "WATCHDOG=1", "WATCHDOG=trigger":
-		select {
-		case g.beats <- line == "WATCHDOG=trigger":
-		default: // one is on its way
-		}
-	}
 }
 
 func (g *generation) readReports() {

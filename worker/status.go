@@ -52,11 +52,12 @@ var Reasons = []Reason{ReasonCrash, ReasonConfig, ReasonRestart, ReasonUnready, 
 type Exit struct {
 	Generation int
 	PID        int            // of the main process; 0: it never ran
-	Code       int            // exit code; -1 when a signal ended it or it never ran
+	Code       int            // exit code; -1 when a signal ended it or it never ran, -2 when nobody can tell
 	Signal     syscall.Signal // 0 when it exited
 	Reason     Reason
 	Detail     string             // a sentence where more is known
-	Strays     []proctree.Process // what was still alive when the main process had ended, and was killed
+	Strays     []proctree.Process // what was still alive when the main process had ended
+	Killed     int                // and did not end by the stop signal
 	At         time.Time
 	Lived      time.Duration
 	ReadyAfter time.Duration // from its start until it was ready; 0: it never was
@@ -69,6 +70,8 @@ func (e Exit) String() string {
 		return fmt.Sprintf("killed by %s", signalName(e.Signal))
 	case e.Code >= 0:
 		return fmt.Sprintf("exit code %d", e.Code)
+	case e.Code == -2:
+		return "ended, nobody can tell how"
 	default:
 		return "never ran"
 	}
@@ -91,7 +94,8 @@ type Status struct {
 	Unserved   *[]netip.AddrPort
 	Warning    string        // in Ready, what clients miss all the same; "": nothing
 	Hung       *Hung         // in Ready, why it does not serve all the same; nil when it does
-	Ending     Reason        // in Stopping, why; "" otherwise
+	Ending     Reason        // in Stopping, why; "" otherwise, and where it ends by itself
+	Says       string        // of a worker that starts or reloads, its STATUS=
 	NextStart  time.Time     // in BackingOff; zero otherwise
 	Until      time.Time     // when this state ends by itself at the latest; zero where it need not
 	QueueLimit time.Duration // Alive.Queue

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"openclaw-gateway/worker/tree"
 )
 
 // The steps from one generation to the next, in the order of restart.mode
@@ -294,5 +296,9 @@ func (s *Supervisor) record(exit Exit) {
 		told = append(told, "detail", exit.Detail)
 	}
 	s.log.Info("worker ended", told...)
-	report(s.log, "the worker left processes, which were killed", exit.Generation, exit.Strays)
+	if exit.Killed > 0 {
+		tree.Report(s.log, "the worker left processes, which were killed", exit.Generation, exit.Strays)
+	} else if len(exit.Strays) > 0 {
+		s.log.Info("the worker left processes, which ended by the stop signal", "generation", exit.Generation, "strays", len(exit.Strays), "who", tree.Names(exit.Strays))
+	}
 }

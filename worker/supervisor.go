@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"openclaw-gateway/worker/tree"
 )
 
 // Options are what a supervisor needs besides the spec.
@@ -46,6 +48,10 @@ type Options struct {
 	// ListensOn returns the addresses on which a process and its descendants
 	// listen, to explain a worker that does not become ready.
 	ListensOn func(pid int) []netip.AddrPort
+	// Serving reports whether one of the processes has an accepted connection of a held address.
+	Serving func(pids []int) bool
+	// Extended is called when a worker asks for more time to end while the launcher ends: from then on so much.
+	Extended func(time.Duration)
 	// OpenDesk opens the front desk, which accepts clients and answers them until
 	// what it returns is called; that returns when it accepts no more.
 	OpenDesk func() (closeDesk func())
@@ -58,13 +64,14 @@ type Options struct {
 	relistenTimeout time.Duration // 0: defaultRelistenTimeout
 	clashTimeout    time.Duration // 0: defaultClashTimeout
 	flash           time.Duration // 0: defaultFlash
+	restTimeout     time.Duration // 0: defaultRestTimeout
 }
 
 // Supervisor runs one generation of the worker after the other.
 type Supervisor struct {
 	requests chan request
 	done     chan struct{} // closed when Run has returned
-	reaper   *reaper       // nil unless Alone
+	reaper   *tree.Reaper  // nil unless Alone
 
 	// Owned by the goroutine of Run, but events, on which it listens.
 	surroundings
@@ -119,16 +126,16 @@ func New(spec Spec, options Options) *Supervisor {
 	}
 	s.timer.Stop()
 	if options.Alone {
-		s.reaper = newReaper()
+		s.reaper = tree.NewReaper()
 	}
-	s.trees = newTrees(s.log, s.reaper, options.Directory)
+	s.trees = tree.New(s.log, s.reaper, options.Directory)
 	return s
 }
 
 // Exec runs a command that is not the worker's, beside its generations, and returns
 // when all that it has started has ended: at the latest when the context is done,
 // which kills it. What systemd has told the launcher alone is not in its environment.
-func (s *Supervisor) Exec(ctx context.Context, cmd *exec.Cmd) error { return s.trees.run(ctx, cmd) }
+func (s *Supervisor) Exec(ctx context.Context, cmd *exec.Cmd) error { return s.trees.Run(ctx, cmd) }
 
 // ErrStopping says that the launcher ends, so that nothing is started any more.
 var ErrStopping = errors.New("the launcher is stopping")
@@ -170,9 +177,9 @@ func (s *Supervisor) Run(ctx context.Context, hurry <-chan struct{}) Reason {
 	defer end()
 	s.spawn = newSpawner(spawning)
 	if s.reaper != nil {
-		s.reaper.inherit(spawning, s.log)
+		s.reaper.Inherit(spawning, s.log)
 	}
-	s.trees.enter()
+	s.trees.Enter()
 	s.resetBackoff()
 	var heartbeat <-chan time.Time
 	if s.options.HeartbeatEvery > 0 {
@@ -332,8 +339,9 @@ func (s *Supervisor) observe() {
 			if len(g.hung) > 0 {
 				status.Hung = g.hung[0]
 			}
+			status.Says = g.says
 		case starting:
-			status.Said = g.probed
+			status.Said, status.Says = g.probed, g.says
 		case stopping:
 			status.Ending = g.why
 		}

@@ -20,6 +20,7 @@ import (
 
 	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/tree"
 )
 
 func TestFirstClient(t *testing.T) {
@@ -786,7 +787,7 @@ func TestEachChangeOnce(t *testing.T) {
 
 // TestEnvironment is not parallel: it sets what systemd would.
 func TestEnvironment(t *testing.T) {
-	for _, key := range protocol {
+	for _, key := range tree.Protocol {
 		t.Setenv(key, "systemd's")
 	}
 	t.Setenv("ORDER", "launcher")
@@ -822,7 +823,7 @@ func TestEnvironment(t *testing.T) {
 		"GATEWAY_GENERATION": "1", "ORDER": "spec", "LAUNCHER_ONLY": "yes", "EMPTY": "",
 	}
 	for key := range got {
-		if _, wanted := want[key]; !wanted && !slices.Contains(protocol, key) {
+		if _, wanted := want[key]; !wanted && !slices.Contains(tree.Protocol, key) {
 			delete(got, key)
 		}
 	}
@@ -861,7 +862,7 @@ func TestFailedStartIsUndone(t *testing.T) {
 		t.Errorf("after %d generations that could not start: %d descriptors, %d files; before: %d, %d",
 			generations, descriptorsNow, filesNow, descriptors, files)
 	}
-	if n := len(r.supervisor.trees.there); n != 0 {
+	if n := r.supervisor.trees.Len(); n != 0 {
 		t.Errorf("%d trees are left", n)
 	}
 }

@@ -1,6 +1,11 @@
 package worker
 
-import "openclaw-gateway/worker/handoff"
+import (
+	"os"
+	"time"
+
+	"openclaw-gateway/worker/handoff"
+)
 
 // event is something that has happened. It is for the generation of that number, or
 // for the supervisor if that is 0, and their tables say what it means.
@@ -12,8 +17,10 @@ type event struct {
 	reason     Reason // of stopAsked and restartAsked
 	err        error
 	text       string
-	hung       Hung // of hangs and relieved
-	adopted    bool // becameReady because it listens, not because it said so
+	hung       Hung          // of hangs and relieved
+	process    *os.Process   // of followed
+	more       time.Duration // of extended
+	adopted    bool          // becameReady because it listens, not because it said so
 }
 
 // kind of an event.
@@ -34,6 +41,12 @@ const (
 	probed            // a probe was answered with something else than ready
 	arrived           // the worker waits at the gate of its handoff
 	letIn             // and may pass it
+	extended          // the worker asks for so much time from now on
+	stated            // it says what it does
+	reloads           // it reads its configuration anew, and serves
+	leaves            // it ends by itself
+	followed          // another process is its main process now
+	beheaded          // its main process has ended, and others live
 	ended             // the last process of the generation has gone
 )
 
@@ -101,16 +114,24 @@ func init() {
 			reported:    (*generation).takeReport,
 			probed:      (*generation).takeProbe,
 			arrived:     (*generation).park,
+			extended:    (*generation).extend,
+			stated:      (*generation).takeWords,
+			followed:    (*generation).lead,
 			cannotServe: (*generation).stopUnready,
 			timeUp:      (*generation).stopLate,
 			stopAsked:   (*generation).stopAsked,
+			leaves:      (*generation).stopItself,
+			beheaded:    (*generation).behead,
 			ended:       (*generation).end,
 		},
 		parked: {
 			reported:    (*generation).takeReport,
 			letIn:       (*generation).unpark,
+			followed:    (*generation).lead,
 			cannotServe: (*generation).stopUnready,
 			stopAsked:   (*generation).stopAsked,
+			leaves:      (*generation).stopItself,
+			beheaded:    (*generation).behead,
 			ended:       (*generation).end,
 		},
 		ready: {
@@ -119,14 +140,22 @@ func init() {
 			idled:       (*generation).stopIdle,
 			hangs:       (*generation).takeHang,
 			relieved:    (*generation).takeRelief,
+			becameReady: (*generation).reloaded,
+			reloads:     (*generation).reload,
+			followed:    (*generation).lead,
 			cannotServe: (*generation).stopUnready,
 			stopAsked:   (*generation).stopAsked,
+			leaves:      (*generation).stopItself,
+			beheaded:    (*generation).behead,
 			ended:       (*generation).end,
 		},
 		stopping: {
 			timeUp:     (*generation).kill,
 			hurryAsked: (*generation).kill,
 			stopAsked:  (*generation).stopForGood,
+			extended:   (*generation).extend,
+			followed:   (*generation).lead,
+			beheaded:   (*generation).behead,
 			ended:      (*generation).end,
 		},
 	}

@@ -28,7 +28,7 @@ func TestTable(t *testing.T) {
 		atGate      = "nothing can be asked of a worker that has no sockets yet"
 		nothing     = "nothing is left of the generation"
 	)
-	ofGenerations := []kind{becameReady, cannotServe, idled, hangs, relieved, reported, probed, arrived, letIn, ended}
+	ofGenerations := []kind{becameReady, cannotServe, idled, hangs, relieved, reported, probed, arrived, letIn, extended, stated, reloads, leaves, followed, beheaded, ended}
 	withoutOne := func(reasons map[kind]string) map[kind]string {
 		for _, event := range ofGenerations {
 			reasons[event] = noGeneration
@@ -53,25 +53,33 @@ func TestTable(t *testing.T) {
 	}
 
 	supervisor := map[phase]map[kind]string{
-		waiting:    withoutOne(map[kind]string{hurryAsked: before, timeUp: noTimer}),
-		running:    {clientWaits: notWaiting, idled: itsOwn, hangs: itsOwn, relieved: itsOwn, probed: itsOwn, arrived: itsOwn, letIn: itsOwn},
+		waiting: withoutOne(map[kind]string{hurryAsked: before, timeUp: noTimer}),
+		running: {
+			clientWaits: notWaiting, idled: itsOwn, hangs: itsOwn, relieved: itsOwn, probed: itsOwn, arrived: itsOwn, letIn: itsOwn,
+			extended: itsOwn, stated: itsOwn, reloads: itsOwn, leaves: itsOwn, followed: itsOwn, beheaded: itsOwn,
+		},
 		backingOff: withoutOne(map[kind]string{clientWaits: notWaiting, hurryAsked: before}),
 		failed:     withoutOne(map[kind]string{clientWaits: notWaiting, hurryAsked: before, timeUp: noTimer}),
 		stopped:    all(over),
 	}
 	generation := map[stage]map[kind]string{
-		starting: {clientWaits: supervisors, restartAsked: supervisors, hurryAsked: before, idled: notReady, hangs: notReady, relieved: notReady, letIn: noGate},
+		starting: {
+			clientWaits: supervisors, restartAsked: supervisors, hurryAsked: before, idled: notReady, hangs: notReady, relieved: notReady, letIn: noGate,
+			reloads: notReady,
+		},
 		parked: {
 			clientWaits: supervisors, restartAsked: supervisors, hurryAsked: before, timeUp: noTimer, idled: notReady, hangs: notReady, relieved: notReady,
 			becameReady: atGate, probed: atGate, arrived: "it is there",
+			extended: noTimer, stated: atGate, reloads: notReady,
 		},
 		ready: {
-			clientWaits: supervisors, restartAsked: supervisors, hurryAsked: before, becameReady: known, probed: known,
-			arrived: past, letIn: past,
+			clientWaits: supervisors, restartAsked: supervisors, hurryAsked: before, probed: known,
+			arrived: past, letIn: past, extended: "no time is set for it", stated: "its state says it",
 		},
 		stopping: {
 			clientWaits: supervisors, restartAsked: supervisors, becameReady: tooLate, cannotServe: tooLate, idled: tooLate, hangs: tooLate, relieved: tooLate,
 			reported: tooLate, probed: tooLate, arrived: tooLate, letIn: tooLate,
+			stated: tooLate, reloads: tooLate, leaves: tooLate,
 		},
 		gone: all(nothing),
 	}

@@ -20,6 +20,7 @@ import (
 	"openclaw-gateway/test/cgroups"
 	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/proctree"
+	"openclaw-gateway/worker/tree"
 )
 
 func TestNames(t *testing.T) {
@@ -31,7 +32,7 @@ func TestNames(t *testing.T) {
 	ten := "node (pid 0), node (pid 1), node (pid 2), node (pid 3), node (pid 4), " +
 		"node (pid 5), node (pid 6), node (pid 7), node (pid 8), node (pid 9)"
 	for count, want := range map[int]string{0: "", 1: "node (pid 0)", 10: ten, 11: ten + ", and 1 more", 12: ten + ", and 2 more"} {
-		if got := names(processes[:count]); got != want {
+		if got := tree.Names(processes[:count]); got != want {
 			t.Errorf("%d processes: %q, want %q", count, got, want)
 		}
 	}
@@ -63,7 +64,7 @@ func TestSweep(t *testing.T) {
 	t.Parallel()
 	directory := filepath.Join(t.TempDir(), "run:1:2")
 	mark := func(directory string, launcher proctree.Process) string {
-		return proctree.MarkKey + "=" + (&trees{directory: directory, launcher: launcher}).mark()
+		return proctree.MarkKey + "=" + (proctree.Mark{Directory: directory, Launcher: launcher}).String()
 	}
 	self := find(t, os.Getpid())
 	dead := exec.Command("true")
@@ -101,7 +102,7 @@ func TestSweep(t *testing.T) {
 	}
 	log := new(lockedBuffer)
 	within(t, "the sweep ends", func() error {
-		return Sweep(slog.New(slog.NewTextHandler(log, nil)), directory)
+		return tree.Sweep(slog.New(slog.NewTextHandler(log, nil)), directory)
 	})
 	for name, cmd := range left {
 		if alive(cmd.Process.Pid) {
@@ -119,7 +120,7 @@ func TestSweep(t *testing.T) {
 	if !strings.Contains(log.String(), "strays=3") {
 		t.Errorf("log: %s", log)
 	}
-	if before := log.String(); Sweep(slog.New(slog.NewTextHandler(log, nil)), directory) != nil || log.String() != before {
+	if before := log.String(); tree.Sweep(slog.New(slog.NewTextHandler(log, nil)), directory) != nil || log.String() != before {
 		t.Errorf("swept again: %s", log)
 	}
 }
@@ -128,15 +129,15 @@ func TestSweep(t *testing.T) {
 func TestEndOfMarked(t *testing.T) {
 	t.Parallel()
 	discard := slog.New(slog.DiscardHandler)
-	own, other := newTrees(discard, nil, t.TempDir()), newTrees(discard, nil, t.TempDir())
-	planted, err := own.plant(generations, 1)
+	own, other := tree.New(discard, nil, t.TempDir()), tree.New(discard, nil, t.TempDir())
+	planted, err := own.Generation(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	main := bystander(t, proctree.MarkKey+"="+own.mark())
-	strays := []int{bystander(t, proctree.MarkKey+"="+own.mark()).Process.Pid, bystander(t, proctree.MarkKey+"="+own.mark()).Process.Pid}
-	stranger := bystander(t, proctree.MarkKey+"="+other.mark())
-	ended, err := planted.end(main.Process.Pid)
+	main := bystander(t, proctree.MarkKey+"="+own.Mark())
+	strays := []int{bystander(t, proctree.MarkKey+"="+own.Mark()).Process.Pid, bystander(t, proctree.MarkKey+"="+own.Mark()).Process.Pid}
+	stranger := bystander(t, proctree.MarkKey+"="+other.Mark())
+	ended, err := planted.End(main.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -545,7 +546,7 @@ func TestSweepCgroup(t *testing.T) {
 	sweep := func() {
 		t.Helper()
 		within(t, "the sweep ends", func() error {
-			return Sweep(slog.New(slog.NewTextHandler(io.MultiWriter(log, os.Stderr), nil)), t.TempDir())
+			return tree.Sweep(slog.New(slog.NewTextHandler(io.MultiWriter(log, os.Stderr), nil)), t.TempDir())
 		})
 	}
 	sweep()
@@ -553,8 +554,14 @@ func TestSweepCgroup(t *testing.T) {
 	if diff := cmp.Diff(all, groups(t, path)); diff != "" || !alive(stray.Process.Pid) || log.String() != "" {
 		t.Errorf("swept while another launcher lives: %s\n%s", log, diff)
 	}
-	if group, err := ownGroup(); err == nil {
-		t.Errorf("shared with another launcher: %s", group.Name())
+	trees := tree.New(slog.New(slog.DiscardHandler), tree.NewReaper(), t.TempDir())
+	trees.Enter()
+	planted := plant(t, trees, 9)
+	if diff := cmp.Diff(all, groups(t, path)); diff != "" {
+		t.Errorf("shared with another launcher: %s", diff)
+	}
+	if err := planted.Drop(); err != nil {
+		t.Error(err)
 	}
 	if err := launcher.Process.Kill(); err != nil {
 		t.Fatal(err)

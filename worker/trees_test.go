@@ -11,23 +11,26 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"openclaw-gateway/worker/cgroup"
 	"openclaw-gateway/worker/proctree"
+	"openclaw-gateway/worker/tree"
 )
 
 // inPlaces runs a test of trees where a cgroup was delegated, and where there is none,
 // each time alone, with a reaper.
-func inPlaces(t *testing.T, test func(t *testing.T, trees *trees)) {
+func inPlaces(t *testing.T, test func(t *testing.T, trees *tree.Trees)) {
 	t.Helper()
 	run := func(t *testing.T) {
 		t.Helper()
 		log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-		reaper := newReaper()
+		reaper := tree.NewReaper()
 		ctx, cancel := context.WithCancel(context.Background())
 		t.Cleanup(cancel)
-		reaper.inherit(ctx, log)
-		trees := newTrees(log, reaper, t.TempDir())
-		trees.enter()
+		reaper.Inherit(ctx, log)
+		trees := tree.New(log, reaper, t.TempDir())
+		trees.Enter()
 		test(t, trees)
 	}
 	t.Run("cgroup", func(t *testing.T) {
@@ -43,13 +46,13 @@ func inPlaces(t *testing.T, test func(t *testing.T, trees *trees)) {
 }
 
 // shell starts a script as the main process of a tree, and returns its pid and those that it writes.
-func (t *tree) shell(test *testing.T, script string) (main int, others []int) {
+func shell(test *testing.T, t *tree.Tree, script string) (main int, others []int) {
 	test.Helper()
 	said := fifo(test)
 	cmd := exec.Command("/bin/sh", "-c", script+" >"+said+"; wait")
-	cmd.Env = append(os.Environ(), t.environment...)
+	cmd.Env = append(os.Environ(), t.Environment...)
 	cmd.SysProcAttr = new(syscall.SysProcAttr)
-	err := t.start(cmd.SysProcAttr, func() (*os.Process, error) {
+	err := t.Start(cmd.SysProcAttr, func() (*os.Process, error) {
 		err := cmd.Start()
 		return cmd.Process, err
 	})
@@ -72,24 +75,26 @@ func pids(t *testing.T, said string) (pids []int) {
 }
 
 // killed kills the main process of the tree and ends the rest.
-func (t *tree) killed(test *testing.T, main int) []proctree.Process {
+func killed(test *testing.T, t *tree.Tree, main int) []proctree.Process {
 	test.Helper()
 	var strays []proctree.Process
 	within(test, "the tree ends", func() (err error) {
 		if err := syscall.Kill(main, syscall.SIGKILL); err != nil {
 			return err
 		}
-		awaitExit(main)
-		strays, err = t.end(main)
+		if err := unix.Waitid(unix.P_PID, main, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+			return err
+		}
+		strays, err = t.End(main)
 		return err
 	})
 	return strays
 }
 
 // plant returns the tree of a generation.
-func plant(t *testing.T, trees *trees, number int) *tree {
+func plant(t *testing.T, trees *tree.Trees, number int) *tree.Tree {
 	t.Helper()
-	planted, err := trees.plant(generations, number)
+	planted, err := trees.Generation(number)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,17 +104,17 @@ func plant(t *testing.T, trees *trees, number int) *tree {
 // TestTwoTrees ends one of two trees that stand beside each other. What has left its cgroup is told by its mark, what has
 // no mark by its parent; and what nothing connects with either ends with the last.
 func TestTwoTrees(t *testing.T) {
-	inPlaces(t, func(t *testing.T, trees *trees) {
+	inPlaces(t, func(t *testing.T, trees *tree.Trees) {
 		one, two := plant(t, trees, 1), plant(t, trees, 2)
 		const inside = "sleep 100 >/dev/null & echo $!"
-		oneMain, ones := one.shell(t, inside)
-		twoMain, twos := two.shell(t, "{ "+inside+"; env -i sleep 100 >/dev/null & echo $!; }")
+		oneMain, ones := shell(t, one, inside)
+		twoMain, twos := shell(t, two, "{ "+inside+"; env -i sleep 100 >/dev/null & echo $!; }")
 		// As orphans, below the launcher and in its cgroup.
-		ones = append(ones, bystander(t, one.environment...).Process.Pid)
-		twos = append(twos, twoMain, bystander(t, two.environment...).Process.Pid)
+		ones = append(ones, bystander(t, one.Environment...).Process.Pid)
+		twos = append(twos, twoMain, bystander(t, two.Environment...).Process.Pid)
 		unmarked := bystander(t).Process.Pid
 
-		strays := one.killed(t, oneMain)
+		strays := killed(t, one, oneMain)
 		if len(strays) != len(ones) {
 			t.Errorf("strays of the first: %v, want %v", strays, ones)
 		}
@@ -123,7 +128,7 @@ func TestTwoTrees(t *testing.T) {
 				t.Errorf("process %d has ended with the first tree (second: %v, nobody's: %d)", pid, twos, unmarked)
 			}
 		}
-		strays = two.killed(t, twoMain)
+		strays = killed(t, two, twoMain)
 		if len(strays) != len(twos) { // not the main process, but nobody's
 			t.Errorf("strays of the second: %v, want %v without %d, and %d", strays, twos, twoMain, unmarked)
 		}
@@ -137,17 +142,17 @@ func TestTwoTrees(t *testing.T) {
 
 // TestTreesEndTogether: what is nobody's ends even so when each of two is the last.
 func TestTreesEndTogether(t *testing.T) {
-	inPlaces(t, func(t *testing.T, trees *trees) {
+	inPlaces(t, func(t *testing.T, trees *tree.Trees) {
 		one, two := plant(t, trees, 1), plant(t, trees, 2)
 		unmarked := bystander(t).Process.Pid
 		// The main process of the second has ended as well.
-		two.ending = true
-		main, _ := one.shell(t, "echo")
-		one.killed(t, main)
+		two.MainEnded()
+		main, _ := shell(t, one, "echo")
+		killed(t, one, main)
 		if alive(unmarked) {
 			t.Error("a process that is nobody's is alive after the end of all")
 		}
-		if err := two.drop(); err != nil {
+		if err := two.Drop(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -155,17 +160,17 @@ func TestTreesEndTogether(t *testing.T) {
 
 // TestRun: a command of the launcher's own ends with its context, with all that it has started, and no generation with it.
 func TestRun(t *testing.T) {
-	inPlaces(t, func(t *testing.T, trees *trees) {
-		generation, err := trees.plant(generations, 1)
+	inPlaces(t, func(t *testing.T, trees *tree.Trees) {
+		generation, err := trees.Generation(1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		main, of := generation.shell(t, "sleep 100 >/dev/null & echo $!")
+		main, of := shell(t, generation, "sleep 100 >/dev/null & echo $!")
 		said := fifo(t)
 		script := "setsid sleep 100 >/dev/null & echo $!; env -i setsid sleep 100 >/dev/null & echo $!; (setsid sleep 100 >/dev/null & echo $!)"
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
-		go func() { ran <- trees.run(ctx, exec.Command("/bin/sh", "-c", "{ "+script+"; } >"+said+"; wait")) }()
+		go func() { ran <- trees.Run(ctx, exec.Command("/bin/sh", "-c", "{ "+script+"; } >"+said+"; wait")) }()
 		own := pids(t, hear(t, said))
 		if len(own) != 3 {
 			t.Fatalf("the command has started %v", own)
@@ -193,11 +198,11 @@ func TestRun(t *testing.T) {
 				t.Errorf("process %d of a generation has ended with the command", pid)
 			}
 		}
-		generation.killed(t, main)
+		killed(t, generation, main)
 		// By itself, with what it leaves.
 		said = fifo(t)
 		go func() {
-			ran <- trees.run(t.Context(), exec.Command("/bin/sh", "-c", "{ sleep 100 >/dev/null & echo $!; } >"+said+"; exit 9"))
+			ran <- trees.Run(t.Context(), exec.Command("/bin/sh", "-c", "{ sleep 100 >/dev/null & echo $!; } >"+said+"; exit 9"))
 		}()
 		own = pids(t, hear(t, said))
 		within(t, "it ends by itself", func() error {

@@ -55,10 +55,10 @@ func newPreload(sockets []Socket, environ []string, directory string) (Handoff, 
 		return nil, err
 	}
 	script := filepath.Join(directory, "preload.cjs")
-	// One that lies there unchanged is used as it is: /run may be full by now.
+	// One that lies there unchanged is used as it is: /run may be full by now. A worker that has become another user reads it as well.
 	if there, err := os.ReadFile(script); err != nil || !bytes.Equal(there, preloadScript) {
 		// By itself renameio would try, with files of its own, whether it can use /tmp: the first client would wait for that.
-		if err := renameio.WriteFile(script, preloadScript, 0o644, renameio.WithTempDir(directory)); err != nil {
+		if err := renameio.WriteFile(script, preloadScript, 0o644, renameio.WithTempDir(directory), renameio.IgnoreUmask()); err != nil {
 			return nil, fmt.Errorf("write the script that hands the sockets to Node.js: %w", err)
 		}
 	}

@@ -8,23 +8,29 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"openclaw-gateway/worker/proctree"
 )
 
 // Socket is the launcher's own end of sd_notify(3) for one generation.
 type Socket struct {
 	Path string
 	conn *net.UnixConn
+
+	mu      sync.Mutex
+	flushes []chan struct{} // one for each flushText that is on its way
+	ended   chan struct{}   // closed when Watch has returned
 }
 
-// New makes the socket in the launcher's runtime directory, which
-// only the launcher's user can enter.
+// flushText is what the launcher says to itself, to know that it has heard all that was said before.
+const flushText = "GATEWAY_FLUSH=1"
+
+// New makes the socket in the launcher's runtime directory. Everybody may write to it, for a worker may have become another
+// user: who a sender is says the kernel.
 func New(directory string, generation int) (*Socket, error) {
-	n := &Socket{Path: filepath.Join(directory, fmt.Sprintf("notify-%d.sock", generation))}
+	n := &Socket{ended: make(chan struct{}), Path: filepath.Join(directory, fmt.Sprintf("notify-%d.sock", generation))}
 	// One that a killed launcher left.
 	if err := os.Remove(n.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("make the worker's notify socket: %w", err)
@@ -39,26 +45,65 @@ func New(directory string, generation int) (*Socket, error) {
 		return nil, fmt.Errorf("make the worker's notify socket: %w", err)
 	}
 	n.conn = conn.(*net.UnixConn)
+	// Whatever the umask is.
+	if err := os.Chmod(n.Path, 0o666); err != nil {
+		return nil, errors.Join(fmt.Errorf("make the worker's notify socket: %w", err), n.Close())
+	}
 	return n, nil
 }
 
-// Watch calls said with each line that the process or one that descends from it says,
+// Watch calls said with each line that a process says which belongs to the worker,
 // until the socket is closed. It reads on for as long as there is a worker: a
 // sender blocks when a few messages stand unread (net.unix.max_dgram_qlen), and
 // systemd-notify(1) waits until its last one, BARRIER=1, has been taken.
-func (n *Socket) Watch(pid int, said func(line string)) {
+func (n *Socket) Watch(belongs func(pid int) bool, said func(pid int, line string)) {
+	defer close(n.ended)
 	message, control := make([]byte, 4096), make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	for {
 		size, controlSize, _, _, err := n.conn.ReadMsgUnix(message, control)
 		if err != nil {
 			return
 		}
-		if !proctree.Descends(senderOf(control[:controlSize]), pid) {
+		sender, text := senderOf(control[:controlSize]), string(message[:size])
+		if sender == os.Getpid() && text == flushText {
+			n.flushed()
 			continue
 		}
-		for line := range strings.SplitSeq(string(message[:size]), "\n") {
-			said(line)
+		if !belongs(sender) {
+			continue
 		}
+		for line := range strings.SplitSeq(text, "\n") {
+			said(sender, line)
+		}
+	}
+}
+
+// Flush returns when Watch has taken in all that was said before.
+func (n *Socket) Flush() {
+	flush := make(chan struct{})
+	n.mu.Lock()
+	n.flushes = append(n.flushes, flush)
+	n.mu.Unlock()
+	conn, err := net.Dial("unixgram", n.Path)
+	if err == nil {
+		_, err = conn.Write([]byte(flushText))
+		_ = conn.Close()
+	}
+	if err != nil {
+		n.flushed() // who has removed the socket has kept everybody from it
+	}
+	select {
+	case <-flush:
+	case <-n.ended:
+	}
+}
+
+func (n *Socket) flushed() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.flushes) > 0 {
+		close(n.flushes[0])
+		n.flushes = n.flushes[1:]
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"openclaw-gateway/worker/proctree"
 )
 
 // bound is how long a test waits for what has to happen.
@@ -35,7 +37,7 @@ func TestStranger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Stat(socket.Path); err != nil || info.Mode().Type() != os.ModeSocket {
+	if info, err := os.Stat(socket.Path); err != nil || info.Mode() != os.ModeSocket|0o666 {
 		t.Fatal(info, err)
 	}
 	// The worker is a child of this process, which is therefore a stranger.
@@ -61,8 +63,9 @@ func TestStranger(t *testing.T) {
 	said, ended := make(chan struct{}, 10), make(chan struct{})
 	go func() {
 		defer close(ended)
-		socket.Watch(child.Process.Pid, func(line string) {
-			if line == "READY=1" {
+		belongs := func(pid int) bool { return proctree.Descends(pid, child.Process.Pid) }
+		socket.Watch(belongs, func(pid int, line string) {
+			if line == "READY=1" && pid == child.Process.Pid {
 				said <- struct{}{}
 			}
 		})
@@ -72,6 +75,7 @@ func TestStranger(t *testing.T) {
 	case <-time.After(bound):
 		t.Error("the worker's own READY=1 was not taken")
 	}
+	socket.Flush()
 	if err := socket.Close(); err != nil {
 		t.Error(err)
 	}

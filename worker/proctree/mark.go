@@ -42,7 +42,7 @@ func ParseMark(value string) (m Mark, ok bool) {
 // none, or where the process may not be looked into. Whether that one is a launcher is
 // for the caller to prove: anybody can start a process with a mark. The mark of a
 // process in another service than its launcher's has got there by accident, see
-// worker.Sweep.
+// tree.Sweep.
 func LauncherOf(pid int) (launcher Process, ok bool) {
 	value, _ := Variable(pid, MarkKey)
 	mark, valid := ParseMark(value)

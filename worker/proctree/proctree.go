@@ -5,6 +5,7 @@
 package proctree
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -174,6 +175,65 @@ func (h *Handle) Wait(deadline time.Time) (ended bool, err error) {
 
 // Close gives the handle up.
 func (h *Handle) Close() { _ = unix.Close(h.fd) }
+
+// Signal sends a signal to processes, and SIGCONT behind it: one that was stopped takes it only then. One that has gone already
+// is no error.
+func Signal(processes []Process, signal unix.Signal) error {
+	var errs []error
+	for _, process := range processes {
+		handle, err := process.Open()
+		if err == nil {
+			err = errors.Join(handle.Signal(signal), handle.Signal(unix.SIGCONT))
+			handle.Close()
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("signal %s: %w", process, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Await returns when all of the processes have ended, or the context is done; they are not reaped.
+func Await(ctx context.Context, processes []Process) error {
+	var done [2]int
+	if err := unix.Pipe2(done[:], unix.O_CLOEXEC); err != nil {
+		return os.NewSyscallError("pipe2", err)
+	}
+	defer unix.Close(done[0])
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		unix.Close(done[1])
+	})
+	defer func() {
+		if stop() {
+			unix.Close(done[1])
+		} else {
+			<-closed
+		}
+	}()
+	for _, process := range processes {
+		handle, err := process.Open()
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		poll := []unix.PollFd{{Fd: int32(handle.fd), Events: unix.POLLIN}, {Fd: int32(done[0])}}
+		for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+			_, err = unix.Poll(poll, -1)
+		}
+		handle.Close()
+		if err != nil {
+			return os.NewSyscallError("poll", err)
+		}
+		if poll[1].Revents != 0 {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
 
 // Kill ends processes with SIGKILL, all of them before it waits for any, and
 // returns when they have ended; they are not reaped. One that has gone already

@@ -20,7 +20,7 @@ type Life struct {
 	ReadyAfterMS *int64     `json:"ready_after_ms"` // null: it was never ready
 	LivedMS      int64      `json:"lived_ms"`       // until now while it lives
 	Ended        *time.Time `json:"ended"`          // null while it lives
-	Code         int        `json:"code"`           // -1: ended by a signal, never ran, or lives
+	Code         int        `json:"code"`           // -1: ended by a signal, never ran, or lives; -2: nobody can tell
 	Signal       string     `json:"signal"`
 	Reason       string     `json:"reason"`
 	Detail       string     `json:"detail"`

@@ -177,7 +177,7 @@ type Exit struct {
 	Generation int       `json:"generation"`
 	PID        int       `json:"pid"` // of its main process; 0: it never ran
 	LivedMS    int64     `json:"lived_ms"`
-	Code       int       `json:"code"` // -1: ended by a signal, or never ran
+	Code       int       `json:"code"` // -1: ended by a signal, or never ran; -2: nobody can tell
 	Signal     string    `json:"signal"`
 	Reason     string    `json:"reason"`
 	At         time.Time `json:"at"`

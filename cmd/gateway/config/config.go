@@ -74,6 +74,7 @@ type Alive struct {
 // Stop says how a generation is ended.
 type Stop struct {
 	Signal  syscall.Signal `mapstructure:"signal"`
+	To      string         `mapstructure:"to"` // StopMain or StopAll
 	Timeout time.Duration  `mapstructure:"timeout"`
 }
 
@@ -117,6 +118,10 @@ const (
 	ProbeNotify  = "notify"
 	ProbeAdopted = "adopted"
 
+	// Who gets the stop signal first.
+	StopMain = "main"
+	StopAll  = "all"
+
 	// ModeExclusive is the restart mode in which the old generation is gone before the next one starts.
 	ModeExclusive = "exclusive"
 
@@ -148,7 +153,7 @@ func Default() *Config {
 		Alive: Alive{
 			Queue: 30 * time.Second, Interval: 30 * time.Second, Timeout: 10 * time.Second, Failures: 3, StopTimeout: 10 * time.Second,
 		},
-		Stop: Stop{Signal: unix.SIGTERM, Timeout: 327 * time.Second},
+		Stop: Stop{Signal: unix.SIGTERM, To: StopMain, Timeout: 327 * time.Second},
 		Restart: Restart{
 			Mode:           ModeExclusive,
 			BackoffMin:     time.Second,
@@ -194,6 +199,7 @@ func (c *Config) fields() []field {
 		{"alive.restart", &c.Alive.Restart},
 		{"alive.stop_timeout", &c.Alive.StopTimeout},
 		{"stop.signal", &c.Stop.Signal},
+		{"stop.to", &c.Stop.To},
 		{"stop.timeout", &c.Stop.Timeout},
 		{"restart.mode", &c.Restart.Mode},
 		{"restart.backoff_min", &c.Restart.BackoffMin},

@@ -32,6 +32,7 @@ func (l *loader) validate() {
 		}
 	})
 	l.checkPositive("alive.stop_timeout", c.Alive.StopTimeout)
+	l.checkChoice("stop.to", c.Stop.To)
 	l.checkPositive("stop.timeout", c.Stop.Timeout)
 	l.checkChoice("restart.mode", c.Restart.Mode)
 	l.checkPositive("restart.backoff_min", c.Restart.BackoffMin)
@@ -56,6 +57,7 @@ var choices = map[string][]string{
 	"ready.probe":          {ProbeAuto, ProbeHTTP, ProbeNotify, ProbeAdopted},
 	"restart.mode":         {ModeExclusive},
 	"restart.after_exit_0": {AfterExit0Start, AfterExit0Wait},
+	"stop.to":              {StopMain, StopAll},
 	"log.format":           {FormatAuto, FormatJournal, FormatText, FormatJSON},
 }
 

@@ -160,12 +160,12 @@ func (a *announcer) describe(s worker.Status) string {
 		if s.Said != "" {
 			text += "; not ready yet: " + s.Said
 		}
-		return text
+		return text + says(s)
 	case worker.Ready:
 		if s.Hung != nil {
 			return fmt.Sprintf(api.SaysHung, s.Generation, s.PID) + ": " + s.Hung.Detail
 		}
-		return fmt.Sprintf("generation %d serves %s (pid %d, ready after %s)", s.Generation, where, s.PID, say.Duration(s.ReadyAfter))
+		return fmt.Sprintf("generation %d serves %s (pid %d, ready after %s)", s.Generation, where, s.PID, say.Duration(s.ReadyAfter)) + says(s)
 	case worker.Stopping:
 		text := fmt.Sprintf(api.SaysStopping, s.Generation, s.PID)
 		if s.Ending == worker.ReasonIdle {
@@ -182,6 +182,17 @@ func (a *announcer) describe(s worker.Status) string {
 		return s.Problem
 	}
 }
+
+// says is what the worker itself says while it starts or reloads.
+func says(s worker.Status) string {
+	if s.Says == "" {
+		return ""
+	}
+	return "; it says: " + say.Cut(s.Says, longestSaid)
+}
+
+// longestSaid is in bytes: what the launcher says comes first.
+const longestSaid = 500
 
 // notify sends a message to the service manager, if there is one.
 func notify(message string) {

@@ -72,7 +72,7 @@ func (a assembler) assemble(cfg *config.Config, selected listener.Set, fromFile 
 		Queues: selected, Command: cfg.Worker.Command, Directory: cfg.Worker.Directory,
 		Environment: slices.Clone(cfg.Worker.Environment), Handoff: handoff.Kind(cfg.Worker.Handoff),
 		Probe: worker.Probe(cfg.Ready.Probe), ReadyPath: cfg.Ready.Path, ReadyShown: say.URL(cfg.Ready.Path), ReadyTimeout: cfg.Ready.Timeout,
-		StopSignal: cfg.Stop.Signal, StopTimeout: cfg.Stop.Timeout,
+		StopSignal: cfg.Stop.Signal, StopAll: cfg.Stop.To == config.StopAll, StopTimeout: cfg.Stop.Timeout,
 		Backoff:        worker.Backoff{Min: cfg.Restart.BackoffMin, Max: cfg.Restart.BackoffMax, ResetAfter: cfg.Restart.ResetAfter},
 		FatalExitCodes: cfg.Restart.FatalExitCodes, WaitAfterExit0: cfg.Restart.AfterExit0 == config.AfterExit0Wait, FrontDesk: cfg.FrontDesk,
 		IdleStop: cfg.Worker.IdleStop,

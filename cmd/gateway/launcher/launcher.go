@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"openclaw-gateway/cmd/gateway/logging"
 	"openclaw-gateway/cmd/gateway/state"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/proctree"
 )
@@ -66,10 +68,27 @@ func (l *launcher) begin(cfg *config.Config, rejected error, options worker.Opti
 		options.AtOnce, options.Good, options.Known = l.editions.atOnce(), good, l.reporter.history.newest
 		options.Observe, options.Ended = l.observe, l.reporter.ended
 		options.ListensOn, options.OpenDesk = listensOn, l.desk.open
+		options.Serving, options.Extended = serving(l.held), extendStop
 		options.MendOutput = l.mendOutput
 		l.supervisor = worker.New(first, options)
 		return l.supervisor
 	})
+}
+
+// serving tells whether processes have a client of a held address; not knowing is none.
+func serving(held *heldSockets) func(pids []int) bool {
+	return func(pids []int) bool {
+		ctx, cancel := context.WithTimeout(context.Background(), listensLimit)
+		defer cancel()
+		sockets, _ := held.current()
+		some, _ := sockdiag.AnyAccepted(ctx, sockets.Addresses(), pids...)
+		return some
+	}
+}
+
+// extendStop lets systemd wait for as long as the worker has asked for, and the launcher's own end after it.
+func extendStop(more time.Duration) {
+	notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", units.NeededStopLimit(more).Microseconds()))
 }
 
 // mendOutput keeps the worker from a standard output that leads nowhere.

@@ -19,6 +19,7 @@ import (
 	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/proctree"
+	"openclaw-gateway/worker/tree"
 )
 
 // reporter says what the launcher does: to systemd, to whoever asks, and to those who watch.
@@ -127,6 +128,9 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 		s.Problems = append(s.Problems, problem)
 	}
 	r.ends.tell(&s.Worker)
+	if observed.Says != "" {
+		s.Notes = append(s.Notes, fmt.Sprintf("generation %d says: %s", observed.Generation, say.Cut(observed.Says, longestSaid)))
+	}
 	r.alarm.tell(&s)
 	r.history.kept.Tell(&s.Problems)
 	r.addSockets(&s, observed)
@@ -223,7 +227,7 @@ func workerStatus(observed *worker.Status) api.Worker {
 		w.OpenClaw = &api.OpenClaw{Version: runs.Release, Entry: runs.Entry}
 	}
 	if w.PID != 0 {
-		w.MemoryBytes = worker.MemoryOf(w.Generation)
+		w.MemoryBytes = tree.MemoryOf(w.Generation)
 	}
 	if observed.State == worker.Stopped {
 		// The launcher is about to go as well.

@@ -18,6 +18,7 @@ import (
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/proctree"
+	"openclaw-gateway/worker/tree"
 )
 
 // Options are what the launcher is told besides its configuration.
@@ -57,7 +58,7 @@ func Run(ctx context.Context, options Options) error {
 		return err
 	}
 	defer control.Close()
-	if err := worker.Sweep(log, directory.own); err != nil {
+	if err := tree.Sweep(log, directory.own); err != nil {
 		log.Error("cannot end all that an earlier launcher has left", "error", err)
 	}
 	held := newHeldSockets(sockets, source, log)

@@ -54,7 +54,7 @@ func (d *runtimeDirectory) path() (string, error) {
 	if spareErr := makePrivate(d.spare); spareErr != nil {
 		return "", errors.Join(err, spareErr)
 	}
-	d.problem = fmt.Sprintf("%v: %s stands in for it until it is there again, which as root \"install -d -m 0700 -o %d -g %d %s\" makes it",
+	d.problem = fmt.Sprintf("%v: %s stands in for it until it is there again, which as root \"install -d -m 0711 -o %d -g %d %s\" makes it",
 		err, d.spare, os.Geteuid(), os.Getegid(), d.own)
 	return d.spare, nil
 }
@@ -68,7 +68,7 @@ func (d *runtimeDirectory) Problem() string {
 
 // makePrivate makes a directory unless it is there, and fails where it may be somebody else's.
 func makePrivate(directory string) error {
-	if err := os.MkdirAll(directory, 0o700); err != nil {
+	if err := os.MkdirAll(directory, 0o711); err != nil {
 		// Not the name of its parent, at which it failed: this is the one that is missed.
 		if errno, is := errors.AsType[syscall.Errno](err); is {
 			err = errno

@@ -89,6 +89,8 @@ func End(code int, signal string) string {
 		return "killed by " + signal
 	case code >= 0:
 		return fmt.Sprintf("exit code %d", code)
+	case code == -2:
+		return "ended, nobody can tell how"
 	default:
 		return "never ran"
 	}

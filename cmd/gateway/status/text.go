@@ -142,7 +142,7 @@ func (s *View) addWorker(line func(key, format string, values ...any), brief boo
 		line("worker", "%s, next start at %s", w.State, w.NextStart.Local().Format(time.DateTime))
 	}
 	if exit := w.LastExit; exit != nil {
-		at, how, strays, killed := " at "+say.Clock(exit.At), say.End(exit.Code, exit.Signal), "", ", which were killed"
+		at, how, strays, killed := " at "+say.Clock(exit.At), say.End(exit.Code, exit.Signal), "", ", which were ended"
 		if exit.Detail != "" {
 			how += ": " + exit.Detail
 		}

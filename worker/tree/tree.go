@@ -1,4 +1,4 @@
-package worker
+package tree
 
 import (
 	"context"
@@ -47,12 +47,12 @@ var (
 
 func (o owner) generation() bool { return strings.HasPrefix(string(o), generations.prefix) }
 
-// trees are the process trees that there are.
-type trees struct {
+// Trees are the process trees that there are.
+type Trees struct {
 	log *slog.Logger
 	// reaper is nil when this process has other business than the worker: then
 	// its orphans are not inherited, and are found by their marks.
-	reaper    *reaper
+	reaper    *Reaper
 	directory string
 	launcher  proctree.Process
 
@@ -60,24 +60,26 @@ type trees struct {
 	// group is the unit's cgroup; nil where none was delegated, or to a process
 	// with other business, and the tree is found by mark and descent alone.
 	group *cgroup.Group
-	there map[owner]*tree
+	there map[owner]*Tree
 
 	commands atomic.Int64 // so many there were
 }
 
-// tree is the processes of one generation, or of one command.
-type tree struct {
-	*trees
+// Tree is the processes of one generation, or of one command.
+type Tree struct {
+	*Trees
 	owner       owner
-	environment []string      // marks its processes
+	Environment []string      // marks its processes
 	group       *cgroup.Group // nil where there is none
-	outside     bool          // its main process is not born in the group, but moved there
+	Outside     bool          // its main process is not born in the group, but moved there
 	ending      bool          // its main process has ended
-	oomKills    int           // of its processes, by the kernel for want of memory, when that has ended
+	OOMKills    int           // of its processes, by the kernel for want of memory, when that has ended
+
+	told map[proctree.Process]bool // who has had the stop signal; under mu
 }
 
-func newTrees(log *slog.Logger, reaper *reaper, directory string) *trees {
-	t := &trees{log: log, reaper: reaper, directory: directory, there: map[owner]*tree{}}
+func New(log *slog.Logger, reaper *Reaper, directory string) *Trees {
+	t := &Trees{log: log, reaper: reaper, directory: directory, there: map[owner]*Tree{}}
 	var err error
 	if t.launcher, err = proctree.Find(os.Getpid()); err != nil {
 		log.Error("cannot mark the worker's processes: a successor will not recognise them", "error", err)
@@ -85,9 +87,9 @@ func newTrees(log *slog.Logger, reaper *reaper, directory string) *trees {
 	return t
 }
 
-// enter prepares for generations: with a delegated cgroup the launcher moves into
+// Enter prepares for generations: with a delegated cgroup the launcher moves into
 // one of its own, beside theirs.
-func (t *trees) enter() {
+func (t *Trees) Enter() {
 	if t.reaper == nil {
 		return
 	}
@@ -157,12 +159,12 @@ func unitGroup() (*cgroup.Group, error) {
 }
 
 // plant returns a new tree, without processes yet.
-func (t *trees) plant(of family, number int) (*tree, error) {
+func (t *Trees) plant(of family, number int) (*Tree, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	planted := &tree{
-		trees: t, owner: owner(of.prefix + strconv.Itoa(number)),
-		environment: []string{of.key + "=" + strconv.Itoa(number), proctree.MarkKey + "=" + t.mark()},
+	planted := &Tree{
+		told: map[proctree.Process]bool{}, Trees: t, owner: owner(of.prefix + strconv.Itoa(number)),
+		Environment: []string{of.key + "=" + strconv.Itoa(number), proctree.MarkKey + "=" + t.Mark()},
 	}
 	if t.group != nil {
 		var err error
@@ -174,8 +176,24 @@ func (t *trees) plant(of family, number int) (*tree, error) {
 	return planted, nil
 }
 
-// drop takes back a tree that has got no processes.
-func (t *tree) drop() error {
+// Generation returns the tree of a generation, without processes yet.
+func (t *Trees) Generation(number int) (*Tree, error) { return t.plant(generations, number) }
+
+// Adopt says that the generation's main process is another one now, for which package os waits.
+func (t *Tree) Adopt(pid int) { t.reaper.adopt(pid, t.owner) }
+
+// Waited says that package os has reaped a main process.
+func (t *Trees) Waited(pid int) { t.reaper.waited(pid) }
+
+// Len is how many trees there are.
+func (t *Trees) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.there)
+}
+
+// Drop takes back a tree that has got no processes.
+func (t *Tree) Drop() error {
 	t.forget()
 	if t.group == nil {
 		return nil
@@ -183,27 +201,32 @@ func (t *tree) drop() error {
 	return t.group.Remove()
 }
 
-func (t *tree) forget() {
+func (t *Tree) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.there, t.owner)
 }
 
-// mark is the value of proctree.MarkKey in the environment of a worker: the launcher's
+// Mark is the value of proctree.MarkKey in the environment of a worker: the launcher's
 // runtime directory, pid and start time.
-func (t *trees) mark() string {
+func (t *Trees) Mark() string {
 	return proctree.Mark{Directory: t.directory, Launcher: t.launcher}.String()
 }
 
-// end ends what is left of a tree whose main process has ended and is not reaped
-// yet, and returns who that was, when nothing of it is alive.
-func (t *tree) end(main int) (strays []proctree.Process, err error) {
-	defer t.forget()
+// MainEnded says that the main process has ended.
+func (t *Tree) MainEnded() {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.ending = true
-	t.mu.Unlock()
+}
+
+// End ends what is left of a tree whose main process has ended and is not reaped
+// yet, and returns who that was, when nothing of it is alive.
+func (t *Tree) End(main int) (strays []proctree.Process, err error) {
+	defer t.forget()
+	t.MainEnded()
 	if t.group != nil {
-		t.oomKills = t.group.OOMKills()
+		t.OOMKills = t.group.OOMKills()
 		if strays, err = endGroup(t.log, t.group); err != nil {
 			t.log.Error("cannot end a cgroup", "cgroup", t.group.Name(), "error", err)
 		}
@@ -225,15 +248,72 @@ func (t *tree) end(main int) (strays []proctree.Process, err error) {
 	}
 }
 
+// Holds reports whether a process is one of the tree's, by what it cannot say of itself alone: it descends from the launcher,
+// which inherits the orphans, or else from the main process.
+func (t *Tree) Holds(pid, main int) bool {
+	if t.reaper == nil {
+		return proctree.Descends(pid, main)
+	}
+	if !proctree.Descends(pid, os.Getpid()) {
+		return false
+	}
+	owner := t.ownerOf(pid)
+	return owner == t.owner || owner == nobody && proctree.Descends(pid, main)
+}
+
+// Left returns the living processes of the tree besides its main process.
+func (t *Tree) Left(main int) []proctree.Process {
+	left, _, err := t.left(main)
+	if err != nil {
+		t.log.Error("cannot tell who is left of a generation", "error", err)
+	}
+	return left
+}
+
+// Signal sends the stop signal to all processes of the tree that have not had it, besides the main process. One that forks
+// meanwhile is looked at again.
+func (t *Tree) Signal(main int, signal syscall.Signal) {
+	for t.signal(t.Left(main), signal) {
+	}
+}
+
+// signal sends it to those that have not had it, and reports whether there were any.
+func (t *Tree) signal(processes []proctree.Process, signal syscall.Signal) bool {
+	var untold []proctree.Process
+	t.mu.Lock()
+	for _, process := range processes {
+		if key := (proctree.Process{PID: process.PID, Start: process.Start}); !t.told[key] {
+			t.told[key] = true
+			untold = append(untold, process)
+		}
+	}
+	t.mu.Unlock()
+	if err := proctree.Signal(untold, signal); err != nil {
+		t.log.Warn("cannot signal what is left of a generation", "error", err)
+	}
+	return len(untold) > 0
+}
+
+// Linger has what the main process has left end by the signal, until nothing is left or the context is done.
+func (t *Tree) Linger(ctx context.Context, main int, signal syscall.Signal) {
+	for {
+		left := t.Left(main)
+		t.signal(left, signal)
+		if len(left) == 0 || proctree.Await(ctx, left) != nil {
+			return
+		}
+	}
+}
+
 // left returns the living processes of the tree besides its main process, and how
 // many of all that had ended were reaped.
-func (t *tree) left(main int) (left []proctree.Process, reaped int, err error) {
+func (t *Tree) left(main int) (left []proctree.Process, reaped int, err error) {
 	var living []owned
 	if t.reaper != nil {
 		living, reaped, err = t.reaper.reap(t.ownerOf)
 	} else {
 		var marked []proctree.Process
-		marked, err = proctree.Marked(proctree.MarkKey, func(value string) bool { return value == t.mark() })
+		marked, err = proctree.Marked(proctree.MarkKey, func(value string) bool { return value == t.Mark() })
 		for _, process := range marked {
 			living = append(living, owned{process, t.ownerOf(process.PID)})
 		}
@@ -248,7 +328,7 @@ func (t *tree) left(main int) (left []proctree.Process, reaped int, err error) {
 
 // ownerOf tells whose a process is by its cgroup, else by its mark, whatever it has
 // left.
-func (t *trees) ownerOf(pid int) owner {
+func (t *Trees) ownerOf(pid int) owner {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.group != nil {
@@ -258,7 +338,7 @@ func (t *trees) ownerOf(pid int) owner {
 			}
 		}
 	}
-	if mark, _ := proctree.Variable(pid, proctree.MarkKey); mark == t.mark() {
+	if mark, _ := proctree.Variable(pid, proctree.MarkKey); mark == t.Mark() {
 		for _, family := range families {
 			if number, marked := proctree.Variable(pid, family.key); marked {
 				return owner(family.prefix + number)
@@ -271,7 +351,7 @@ func (t *trees) ownerOf(pid int) owner {
 // has reports whether a process of that owner ends with the tree. What nothing
 // connects with a generation, or only with one that has ended, can be any one's: it
 // ends with the last that is alive.
-func (t *tree) has(owner owner) bool {
+func (t *Tree) has(owner owner) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.there[owner] != nil || !t.owner.generation() {
@@ -285,25 +365,25 @@ func (t *tree) has(owner owner) bool {
 	return true
 }
 
-// run runs a command of the launcher's own, in a tree beside the generations'. It
+// Run runs a command of the launcher's own, in a tree beside the generations'. It
 // returns when all that it has started has ended, which is at the latest when the
 // context is done.
-func (t *trees) run(ctx context.Context, cmd *exec.Cmd) error {
+func (t *Trees) Run(ctx context.Context, cmd *exec.Cmd) error {
 	tree, err := t.plant(commands, int(t.commands.Add(1)))
 	if err != nil {
 		return err
 	}
-	cmd.Env = environment(cmd.Environ(), tree.environment...)
+	cmd.Env = Environment(cmd.Environ(), tree.Environment...)
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
 	}
-	tree.outside = tree.refusesBirth() // what it starts before it is moved is found by its mark
-	err = tree.start(cmd.SysProcAttr, func() (*os.Process, error) {
+	tree.Outside = tree.RefusesBirth() // what it starts before it is moved is found by its mark
+	err = tree.Start(cmd.SysProcAttr, func() (*os.Process, error) {
 		err := cmd.Start()
 		return cmd.Process, err
 	})
 	if err != nil {
-		return errors.Join(err, tree.drop())
+		return errors.Join(err, tree.Drop())
 	}
 	pid := cmd.Process.Pid
 	stop := context.AfterFunc(ctx, func() {
@@ -315,19 +395,19 @@ func (t *trees) run(ctx context.Context, cmd *exec.Cmd) error {
 	})
 	awaitExit(pid)
 	stop()
-	_, err = tree.end(pid)
+	_, err = tree.End(pid)
 	err = errors.Join(err, cmd.Wait())
 	t.reaper.waited(pid)
 	return err
 }
 
-// refusesBirth reports whether the tree has a cgroup in which no process can be born.
-func (t *tree) refusesBirth() bool { return t.group != nil && !t.group.Births() }
+// RefusesBirth reports whether the tree has a cgroup in which no process can be born.
+func (t *Tree) RefusesBirth() bool { return t.group != nil && !t.group.Births() }
 
-// start has f start the main process with the attributes, in the tree's cgroup if it
+// Start has f start the main process with the attributes, in the tree's cgroup if it
 // has one.
-func (t *tree) start(attributes *syscall.SysProcAttr, f func() (*os.Process, error)) error {
-	if t.outside {
+func (t *Tree) Start(attributes *syscall.SysProcAttr, f func() (*os.Process, error)) error {
+	if t.Outside {
 		return t.reaper.start(t.owner, func() (*os.Process, error) {
 			process, err := f()
 			if err != nil {
@@ -399,7 +479,7 @@ func Sweep(log *slog.Logger, directory string) error {
 			errs = append(errs, childrenErr)
 			for _, group := range groups {
 				strays, err := endGroup(log, group)
-				report(log, "an earlier launcher left processes in "+group.Name()+", which were killed", 0, strays)
+				Report(log, "an earlier launcher left processes in "+group.Name()+", which were killed", 0, strays)
 				errs = append(errs, err)
 			}
 		}
@@ -428,19 +508,19 @@ func Sweep(log *slog.Logger, directory string) error {
 			break
 		}
 	}
-	report(log, "an earlier launcher left processes, which were killed", 0, strays)
+	Report(log, "an earlier launcher left processes, which were killed", 0, strays)
 	return errors.Join(errs...)
 }
 
-// report says who was left; generation is 0 for an earlier launcher's.
-func report(log *slog.Logger, message string, generation int, strays []proctree.Process) {
+// Report says who was left; generation is 0 for an earlier launcher's.
+func Report(log *slog.Logger, message string, generation int, strays []proctree.Process) {
 	if len(strays) > 0 {
-		log.Warn(message, "generation", generation, "strays", len(strays), "who", names(strays))
+		log.Warn(message, "generation", generation, "strays", len(strays), "who", Names(strays))
 	}
 }
 
-// names lists processes for a person: the first few, and how many more.
-func names(processes []proctree.Process) string {
+// Names lists processes for a person: the first few, and how many more.
+func Names(processes []proctree.Process) string {
 	const most = 10
 	var words []string
 	for _, process := range processes[:min(len(processes), most)] {

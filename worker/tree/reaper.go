@@ -1,4 +1,4 @@
-package worker
+package tree
 
 import (
 	"cmp"
@@ -15,11 +15,11 @@ import (
 	"openclaw-gateway/worker/proctree"
 )
 
-// reaper makes the launcher the one who inherits the worker's orphans
+// Reaper makes the launcher the one who inherits the worker's orphans
 // (PR_SET_CHILD_SUBREAPER(2const)), so that every process of a generation
 // descends from the launcher whatever it did, and reaps them when they end. It
 // never waits for just any child: package os waits for those that it started.
-type reaper struct {
+type Reaper struct {
 	mu sync.Mutex
 	// started is what package os has started, and not yet waited for: the main
 	// processes of the trees.
@@ -36,12 +36,12 @@ type owned struct {
 	owner owner
 }
 
-// A nil reaper starts processes and leaves orphans to others.
+// A nil Reaper starts processes and leaves orphans to others.
 
-func newReaper() *reaper { return &reaper{started: map[int]owner{}, aside: map[int]uint64{}} }
+func NewReaper() *Reaper { return &Reaper{started: map[int]owner{}, aside: map[int]uint64{}} }
 
-// inherit begins to inherit and to reap, until the context is done.
-func (r *reaper) inherit(ctx context.Context, log *slog.Logger) {
+// Inherit begins to inherit and to reap, until the context is done.
+func (r *Reaper) Inherit(ctx context.Context, log *slog.Logger) {
 	// It cannot fail since Linux 3.4.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		log.Error("cannot become a child subreaper: processes that leave the worker's tree are not found", "error", err)
@@ -74,7 +74,7 @@ func (r *reaper) inherit(ctx context.Context, log *slog.Logger) {
 }
 
 // start runs f, which starts the main process of the owner's tree with package os.
-func (r *reaper) start(of owner, f func() (*os.Process, error)) error {
+func (r *Reaper) start(of owner, f func() (*os.Process, error)) error {
 	if r == nil {
 		_, err := f()
 		return err
@@ -88,8 +88,18 @@ func (r *reaper) start(of owner, f func() (*os.Process, error)) error {
 	return err
 }
 
+// adopt says that package os will wait for the process, which has become the main one of the owner's tree.
+func (r *Reaper) adopt(pid int, of owner) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.started[pid] = of
+}
+
 // waited says that package os has reaped the process.
-func (r *reaper) waited(pid int) {
+func (r *Reaper) waited(pid int) {
 	if r == nil {
 		return
 	}
@@ -103,7 +113,7 @@ func (r *reaper) waited(pid int) {
 // whose they are: that of a main process is known, and of others told, which may be
 // nil, or that of their parent. What started while it looked can be missing among
 // these, but only if another one lives that was looked at, or was reaped.
-func (r *reaper) reap(told func(pid int) owner) (living []owned, reaped int, err error) {
+func (r *Reaper) reap(told func(pid int) owner) (living []owned, reaped int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	self := os.Getpid()
