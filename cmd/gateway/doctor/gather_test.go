@@ -68,20 +68,6 @@ func TestStartsOpenClaw(t *testing.T) {
 	}
 }
 
-func TestPerhapsOpenClaw(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]bool{
-		"[Service]\nExecStart=/usr/bin/node /opt/node_modules/openclaw/dist/index.js gateway\n": true,
-		"[Service]\nExecStart=node dist/index.js gateway --port 1\n":                            true,
-		"[Service]\nEnvironment=OPENCLAW_SERVICE_MARKER=openclaw\n":                             true,
-		"[Unit]\nDescription=Some API gateway\n[Service]\nExecStart=/usr/bin/api\n":             false,
-	} {
-		if got := perhapsOpenClaw([]byte(text)); got != want {
-			t.Errorf("%q: %t, want %t", text, got, want)
-		}
-	}
-}
-
 // TestExposed: what counts is whether others get there, and secrets are in it.
 func TestExposed(t *testing.T) {
 	// Everybody gets to /tmp, which a TMPDIR of one's own need not offer.

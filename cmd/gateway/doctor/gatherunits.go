@@ -3,15 +3,12 @@ package doctor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/openclaw"
@@ -33,7 +30,7 @@ func (g *gatherer) units(ctx context.Context, s *Scope) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, managerLimit)
 	defer cancel()
-	perhaps, err := candidates(s)
+	perhaps, err := openclaw.Units(s.unitFolders(), units.Service)
 	if err != nil {
 		g.unknown("not all units of the %s scope were looked at: %v", s.Name, err)
 	}
@@ -78,7 +75,7 @@ func startsOpenClaw(u Unit) bool {
 
 func newUnit(p systemd.Properties) Unit {
 	argv, environment := p.List("ExecStart"), p.List("Environment")
-	port, _ := portOf(argv, environment)
+	port, _ := openclaw.PortOf(argv, environment)
 	return Unit{
 		Name: p["Id"], LoadState: p["LoadState"], FileState: p["UnitFileState"], ActiveState: p["ActiveState"], SubState: p["SubState"],
 		Result: p["Result"], Path: p["FragmentPath"], Reload: p["NeedDaemonReload"] == "yes",
@@ -89,17 +86,8 @@ func newUnit(p systemd.Properties) Unit {
 	}
 }
 
-// perhapsOpenClaw says of a unit file that systemd should be asked about it.
-func perhapsOpenClaw(text []byte) bool {
-	return openclaw.Mentioned.Match(text) || startsGateway.Match(text)
-}
-
-var startsGateway = regexp.MustCompile(`(?m)^\s*Exec.*\sgateway(\s|$)`)
-
-// candidates returns the services that may be OpenClaw's, going by the text of their
-// files and drop-ins: an enabled unit need not be loaded, so the manager's own list
-// is not enough. Packages do not bring any, so /usr/lib is left out. Beside an error there are those that were found.
-func candidates(s *Scope) (names []string, err error) {
+// unitFolders are where a scope's unit files and drop-ins are. Packages do not bring any of OpenClaw's, so /usr/lib is left out.
+func (s *Scope) unitFolders() []string {
 	directories := []string{"/etc/systemd/system", "/run/systemd/system", "/run/systemd/transient", "/usr/local/lib/systemd/system"}
 	if s.Name == units.User {
 		runtime := filepath.Join("/run/user", strconv.Itoa(s.Manager.UID), "systemd")
@@ -113,55 +101,8 @@ func candidates(s *Scope) (names []string, err error) {
 			directories = append(directories, filepath.Join(home, ".config/systemd/user"), filepath.Join(home, ".local/share/systemd/user"))
 		}
 	}
-	instances := sync.OnceValue(func() (names []string) {
-		for _, directory := range directories {
-			paths, failed := read.Glob(directory + "/*.wants/*@*.service")
-			err = errors.Join(err, failed)
-			for _, path := range paths {
-				names = append(names, filepath.Base(path))
-			}
-		}
-		return names
-	})
-	left := unitBytesLimit
-	for _, directory := range directories {
-		files, failed := read.Glob(directory + "/*.service")
-		dropIns, failedToo := read.Glob(directory + "/*.service.d/*.conf")
-		err = errors.Join(err, failed, failedToo)
-		for _, path := range append(files, dropIns...) {
-			name := filepath.Base(path)
-			if strings.HasSuffix(path, ".conf") {
-				name = strings.TrimSuffix(filepath.Base(filepath.Dir(path)), ".d")
-			}
-			if slices.Contains(names, name) || name == units.Service {
-				continue
-			}
-			content, _, refused := read.File(path, read.UnitLimit)
-			if left -= len(content); left < 0 {
-				return names, fmt.Errorf("the unit files are together bigger than %d MiB", unitBytesLimit>>20)
-			}
-			// Of a link that root does not follow the manager knows what it is; to nowhere or to /dev/null it is no unit.
-			if !errors.Is(refused, read.ErrLink) && !perhapsOpenClaw(content) {
-				continue
-			}
-			template, isTemplate := strings.CutSuffix(name, "@.service")
-			if !isTemplate {
-				names = append(names, name)
-				continue
-			}
-			// Only an instance is a unit.
-			for _, instance := range instances() {
-				if strings.HasPrefix(instance, template+"@") {
-					names = append(names, instance)
-				}
-			}
-		}
-	}
-	return names, err
+	return directories
 }
-
-// unitBytesLimit is what the unit files of a scope may have together: a machine with hundreds has some 200 KiB.
-const unitBytesLimit = 32 << 20
 
 // home is where the launcher's user is at home; "" where that is not known.
 func (s *Scope) home() string {

@@ -225,7 +225,7 @@ func restarted(f *Facts) []Finding {
 	seen := map[int]bool{}
 	for _, h := range f.Waiting {
 		again := h.RunBy.Restarter
-		if port, _ := portOf(h.Argv, nil); seen[again.PID] || !f.wants(again.UID, cmp.Or(port, openclaw.DefaultPort)) {
+		if port, _ := openclaw.PortOf(h.Argv, nil); seen[again.PID] || !f.wants(again.UID, cmp.Or(port, openclaw.DefaultPort)) {
 			continue
 		}
 		seen[again.PID] = true

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -33,36 +32,13 @@ func workerOutside(f *Facts, s *Scope) *Finding {
 	}
 }
 
-// option returns the value of an option of a command line, "" without it.
-func option(argv []string, name string) string {
-	for i, argument := range argv {
-		if argument == name && i+1 < len(argv) {
-			return argv[i+1]
-		}
-		if value, ok := strings.CutPrefix(argument, name+"="); ok {
-			return value
-		}
-	}
-	return ""
-}
-
-// portOf returns the port that a command line of OpenClaw and its environment ask
-// for, 0 where neither does, and whether it is the command line that does.
-func portOf(argv, environment []string) (port int, byOption bool) {
-	if port, err := strconv.Atoi(option(argv, "--port")); err == nil {
-		return port, true
-	}
-	port, _ = strconv.Atoi(openclaw.Port(environment))
-	return port, false
-}
-
 func workerOtherPort(f *Facts, s *Scope) *Finding {
 	listen := s.Config.Loaded.Listen
 	same := func(port uint16) bool {
 		return slices.ContainsFunc(listen, func(a netip.AddrPort) bool { return a.Port() == port })
 	}
 	worker := s.Config.Loaded.Worker
-	port, byOption := portOf(worker.Command, worker.Environment)
+	port, byOption := openclaw.PortOf(worker.Command, worker.Environment)
 	openClaw := openclaw.Starts(worker.Command)
 	if byOption && port != 0 && !openClaw && !same(uint16(port)) && !s.serves() {
 		return &Finding{
@@ -101,7 +77,7 @@ func workerOtherPort(f *Facts, s *Scope) *Finding {
 // variable): 0.0.0.0 for lan, 127.0.0.1 for all others.
 func workerClash(f *Facts, s *Scope) *Finding {
 	command, listen := s.Config.Loaded.Worker.Command, s.Config.Loaded.Listen
-	bind := option(command, "--bind")
+	bind := openclaw.Option(command, "--bind")
 	if bind == "" || !openclaw.Starts(command) {
 		return nil
 	}

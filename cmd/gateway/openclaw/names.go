@@ -1,8 +1,8 @@
 package openclaw
 
 import (
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -12,9 +12,6 @@ var names = []string{"openclaw", "moltbot", "clawdbot"}
 
 // DefaultPort is the one that it listens on where nobody says another.
 const DefaultPort = 18789
-
-// Mentioned finds one of the names in a text, such as that of a unit.
-var Mentioned = regexp.MustCompile("(?i)" + strings.Join(names, "|"))
 
 // isTitle reports whether a process calls itself by what OpenClaw writes over the whole argv of its gateway, process.title of
 // Node.js.
@@ -30,14 +27,31 @@ func Marked(environment []string) bool {
 	})
 }
 
-// Port is the port that an environment has it listen on; "" where that does not say.
-func Port(environment []string) (port string) {
+// PortOf returns the port that a command line and its environment ask for, 0 where neither does, and whether it is the command
+// line that does.
+func PortOf(argv, environment []string) (port int, byOption bool) {
+	if port, err := strconv.Atoi(Option(argv, "--port")); err == nil {
+		return port, true
+	}
 	for _, entry := range environment {
 		for _, name := range names {
 			if value, ok := strings.CutPrefix(entry, strings.ToUpper(name)+"_GATEWAY_PORT="); ok {
-				port = value
+				port, _ = strconv.Atoi(value)
 			}
 		}
 	}
-	return port
+	return port, false
+}
+
+// Option returns the value of an option of a command line, "" without it.
+func Option(argv []string, name string) string {
+	for i, argument := range argv {
+		if argument == name && i+1 < len(argv) {
+			return argv[i+1]
+		}
+		if value, ok := strings.CutPrefix(argument, name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }

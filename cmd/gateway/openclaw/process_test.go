@@ -224,10 +224,24 @@ func TestStarts(t *testing.T) {
 	if !Marked([]string{"A=1", "CLAWDBOT_SERVICE_MARKER=clawdbot"}) || Marked([]string{"CLAWDBOT_SERVICE_MARKER=other"}) {
 		t.Error("the mark of a unit by a former name")
 	}
-	if Port([]string{"MOLTBOT_GATEWAY_PORT=1"}) != "1" || Port(nil) != "" {
+	if port, _ := PortOf(nil, []string{"MOLTBOT_GATEWAY_PORT=1"}); port != 1 {
 		t.Error("the port of an environment by a former name")
 	}
 	if Starts([]string{"/usr/bin/node", "/nowhere/dist/index.js", "gateway"}) || Starts(nil) {
 		t.Error("anybody's entry file: true")
+	}
+}
+
+func TestPerhaps(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"[Service]\nExecStart=/usr/bin/node /opt/node_modules/openclaw/dist/index.js gateway\n": true,
+		"[Service]\nExecStart=node dist/index.js gateway --port 1\n":                            true,
+		"[Service]\nEnvironment=OPENCLAW_SERVICE_MARKER=openclaw\n":                             true,
+		"[Unit]\nDescription=Some API gateway\n[Service]\nExecStart=/usr/bin/api\n":             false,
+	} {
+		if got := perhaps([]byte(text)); got != want {
+			t.Errorf("%q: %t, want %t", text, got, want)
+		}
 	}
 }
