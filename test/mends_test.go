@@ -66,9 +66,24 @@ func testMends(t *testing.T, here place) {
 	t.Run("a stopped launcher", func(t *testing.T) {
 		launcher := start(t)
 		freeze(t, m, launcher)
-		m.Run(t, "/bin/sh", "-c", says(t, asking(t, "status"), "its process was stopped by a signal or a debugger"))
+		m.Run(t, "/bin/sh", "-c", says(t, asking(t, "status"), "its process was stopped by a signal"))
 		if now := start(t); now != launcher {
 			t.Errorf("the launcher is %d, was %d", now, launcher)
+		}
+		silent(t, m.Scope)
+	})
+	// iced keeps a process from running, and no signal but SIGKILL reaches it (cgroups(7), cgroup.freeze).
+	iced := func(t *testing.T, pid int) {
+		t.Helper()
+		root.Run(t, "/bin/sh", "-euc", fmt.Sprintf("cd /sys/fs/cgroup && mkdir -p ice && echo 1 >ice/cgroup.freeze && echo %d >ice/cgroup.procs", pid))
+		root.Run(t, "/bin/sh", "-c", "timeout 60 sh -c 'until grep -q \"frozen 1\" /sys/fs/cgroup/ice/cgroup.events; do sleep 0.01; done'")
+	}
+	t.Run("a launcher that hangs", func(t *testing.T) {
+		launcher := start(t)
+		iced(t, launcher)
+		m.Run(t, "/bin/sh", "-c", says(t, asking(t, "status"), "the launcher does not answer"))
+		if now := start(t); now == launcher {
+			t.Errorf("the launcher still is %d", now)
 		}
 		silent(t, m.Scope)
 	})
@@ -119,6 +134,17 @@ func testMends(t *testing.T, here place) {
 		start(t)
 		silent(t, m.Scope)
 	})
+	t.Run("both masked", func(t *testing.T) {
+		m.Run(t, gatewayPath, "uninstall", own)
+		m.Systemctl(t, "mask", socket, service)
+		more := ""
+		if !here.user {
+			more = " --run-as root"
+		}
+		mend(t, m.Scope, expect(t, without(diagnose(t, m.Scope, gatewayPath), "service-failed"), "socket-not-enabled"),
+			ctl+" unmask "+socket+" "+service+" && gateway install "+own+" --now"+more)
+		start(t)
+	})
 	t.Run("masked", func(t *testing.T) {
 		m.Run(t, gatewayPath, "uninstall", own)
 		m.Systemctl(t, "mask", service)
@@ -141,6 +167,34 @@ func testMends(t *testing.T, here place) {
 		}
 		m.Run(t, "/bin/sh", "-c", f.Fix+" && timeout 60 tail -f /dev/null --pid "+fmt.Sprint(launcher))
 		mend(t, m.Scope, finds(t, m.Scope, "socket-not-active"), ctl+" start openclaw-gateway.socket")
+	})
+	t.Run("one that was started by hand hangs", func(t *testing.T) {
+		m.Run(t, gatewayPath, "stop")
+		m.Run(t, "/bin/sh", "-c", "mkfifo /tmp/said && { setsid "+gatewayPath+" run >/tmp/said 2>/dev/null </dev/null & read line </tmp/said; rm /tmp/said; }")
+		launcher := gatewayStatus(t, m.Scope).Launcher.PID
+		iced(t, launcher)
+		f := expect(t, without(diagnose(t, m.Scope, gatewayPath), "socket-not-active"), "launcher-not-answering")
+		if want := fmt.Sprintf("kill -KILL %d", launcher); f.Fix != want {
+			t.Errorf("the fix is %q, want %q", f.Fix, want)
+		}
+		m.Run(t, "/bin/sh", "-c", f.Fix+" && timeout 60 tail -f /dev/null --pid "+fmt.Sprint(launcher))
+		mend(t, m.Scope, finds(t, m.Scope, "socket-not-active"), ctl+" start openclaw-gateway.socket")
+	})
+	t.Run("that of another user", func(t *testing.T) {
+		if !here.user {
+			return
+		}
+		start(t)
+		text, err := root.Output(gatewayPath, "status", "--system")
+		if output := root.Run(t, "/bin/sh", "-c", says(t, text+errorText(err), "belongs to the launcher of user "+m.User)); !strings.HasPrefix(output, "ok") {
+			t.Errorf("the status is\n%s", output)
+		}
+		// In a shell that is no login of hers.
+		_, err = m.Output("env", "-u", "XDG_RUNTIME_DIR", "-u", "DBUS_SESSION_BUS_ADDRESS", gatewayPath, "install", "--user")
+		_, command, _ := strings.Cut(errorText(err), `or run "`)
+		command, _, _ = strings.Cut(command, `" first`)
+		m.Run(t, "env", "-u", "XDG_RUNTIME_DIR", "/bin/sh", "-c", command+" && gateway install --user")
+		silent(t, m.Scope)
 	})
 	t.Run("in a shell of root's", func(t *testing.T) {
 		if !here.user {

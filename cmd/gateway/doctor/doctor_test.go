@@ -218,7 +218,7 @@ var situations = []situation{
 	{"socket-not-enabled", "is disabled: after a boot nobody opens the port", "systemctl enable --now openclaw-gateway.socket", func(f *Facts) {
 		f.Scopes[0].Socket.FileState = "disabled"
 	}},
-	{"socket-not-enabled", "is masked", "systemctl unmask openclaw-gateway.socket && systemctl enable --now openclaw-gateway.socket", func(f *Facts) {
+	{"socket-not-enabled", "is masked", "systemctl unmask openclaw-gateway.socket && gateway install --system --now", func(f *Facts) {
 		f.Scopes[0].Socket.FileState, f.Scopes[0].Socket.LoadState = "masked", "masked"
 	}},
 	{"socket-not-enabled", "is missing", "gateway install --system --now", func(f *Facts) { f.Scopes[0].Socket = Unit{LoadState: "not-found"} }},

@@ -42,7 +42,7 @@ func (f *Facts) gateway(s *Scope, arguments ...string) string {
 // install writes the units of a scope with a program, and in system scope says who they run as where no unit of ours does.
 func (f *Facts) install(s *Scope, program string, options ...string) string {
 	openclaws := slices.ContainsFunc(s.OpenClaw, func(u Unit) bool { return u.Name == units.Service })
-	if s.Name == units.System && (openclaws || !s.Service.exists()) {
+	if s.Name == units.System && (openclaws || !s.Service.exists() || s.Service.LoadState == "masked") {
 		owner := 0
 		if s.Config.Others != nil {
 			owner = s.Config.Others.UID

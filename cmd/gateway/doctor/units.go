@@ -71,7 +71,12 @@ func socketNotEnabled(f *Facts, s *Scope) *Finding {
 		finding.Summary = fmt.Sprintf("%s is missing: the service gets no sockets from systemd", s.ofScope(units.Socket))
 		finding.Fix = f.install(s, f.Program, "--now")
 	case s.Socket.LoadState == "masked":
-		finding.Fix = then(f.systemctl(s.Manager, "unmask", units.Socket), finding.Fix)
+		// systemd masks no unit whose file is there: ours is gone.
+		masked := []string{"unmask", units.Socket}
+		if s.Service.LoadState == "masked" {
+			masked = append(masked, units.Service)
+		}
+		finding.Fix = then(f.systemctl(s.Manager, masked...), f.install(s, f.Program, "--now"))
 	}
 	return &finding
 }

@@ -283,13 +283,19 @@ func gatewayCommand(t client.Target, verb string) string {
 func silenceOf(t client.Target, err error) string {
 	text := err.Error()
 	if process, err := procfs.NewProc(t.Unit.MainPID); t.Unit.MainPID > 0 && err == nil {
-		if stat, err := process.Stat(); err == nil && (stat.State == "T" || stat.State == "t") {
+		stat, err := process.Stat()
+		switch {
+		case err == nil && stat.State == "T":
 			command := t.Manager().As(os.Geteuid(), "kill", "-CONT", strconv.Itoa(t.Unit.MainPID))
-			return fmt.Sprintf("%s: its process was stopped by a signal or a debugger, `%s` lets it go on", text, command)
+			return fmt.Sprintf("%s: its process was stopped by a signal, `%s` lets it go on", text, command)
+		case err == nil && stat.State == "t": // which no signal ends (ptrace(2))
+			return fmt.Sprintf("%s: a debugger has stopped its process, pid %d, and can let it go on", text, t.Unit.MainPID)
 		}
 	}
 	if t.Unit.MainPID > 0 {
-		text += fmt.Sprintf(": `%s` starts another one, and no client is refused meanwhile", t.Manager().Command(os.Geteuid(), "restart", units.Service))
+		// A stop would wait for it as long as for a worker.
+		command := t.Manager().Command(os.Geteuid(), "kill", "--kill-whom=main", "--signal=KILL", units.Service)
+		text += fmt.Sprintf(": `%s` ends it, systemd starts another one, and no client is refused meanwhile", command)
 	}
 	return text
 }
