@@ -49,7 +49,7 @@ func testLastWords(t *testing.T, here place) {
 	}
 	for range 5 {
 		text, err := m.Output("sh", "-c", gatewayPath+" restart 2>&1; true")
-		if err != nil || strings.Count(text, "\n  ") != 10 || !strings.Contains(text, "exit code 3: ") || !strings.Contains(text, "\nits last words:\n  line 4 of it\n") || !strings.Contains(text, last) {
+		if err != nil || strings.Count(text, "\n    ") != 10 || !strings.Contains(text, "exit code 3: ") || !strings.Contains(text, "\n  its last words:\n    line 4 of it\n") || !strings.Contains(text, last) {
 			t.Errorf("gateway restart says %v\n%s", err, text)
 		}
 	}
