@@ -35,7 +35,8 @@ configuration. The socket unit runs it each time before it opens the port.
 
 An OpenClaw gateway that is the main process of a unit, or below it (a rival), is named with the command that ends its
 unit. It and processes that are no OpenClaw gateway (foreign) are only ended with --force, and so are launchers of other
-users. PID 1, service managers, our launcher and its worker, and whoever has started this command are never ended.
+users. Who starts one again and is no unit, such as PM2, supervisord or a loop in a shell, is named with the command that
+ends that. PID 1, service managers, our launcher and its worker, and whoever has started this command are never ended.
 
 Exit status: 0 the address is free, or held by systemd, our launcher and its worker alone; 1 somebody else holds it, or
 systemd does for another socket unit.

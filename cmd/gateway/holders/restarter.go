@@ -157,10 +157,12 @@ func (k Known) Waiting(ctx context.Context) ([]Holder, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
 	l := k.newLook()
 	var waiting []Holder
 	for _, process := range all {
-		// The time is for all of them: what others show may be slow to read.
+		// The time is for all of them: what others show may be slow to read. Who is not come to is not named.
 		if ctx.Err() != nil {
 			break
 		}
