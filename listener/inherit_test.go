@@ -105,7 +105,7 @@ func TestInherit(t *testing.T) {
 			"unix",
 			[]*os.File{other(t, socketOf(unix.AF_UNIX, unix.SOCK_STREAM, &unix.SockaddrUnix{Name: path})), four.File, six.File},
 			good(4, 5),
-			[]string{"passed descriptor 3 (first) is a socket of another family"},
+			[]string{"passed descriptor 3 (first) is a unix socket (" + path + "): only TCP is handed over"},
 		},
 		{
 			"netlink",

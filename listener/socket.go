@@ -59,10 +59,12 @@ func newSocket(file *os.File) (*Socket, error) {
 			return errors.New("is not a socket")
 		case err != nil:
 			return fmt.Errorf("cannot be examined: %w", err)
+		case path(name) != "":
+			return fmt.Errorf("is a unix socket (%s): only TCP is handed over", path(name))
 		case !tcp:
 			return fmt.Errorf("is a socket of another family (%T), not of IPv4 or IPv6", name)
 		case kind != unix.SOCK_STREAM:
-			return fmt.Errorf("is not a stream socket (%s)", address)
+			return fmt.Errorf("is not a stream socket (%s): UDP has no connections that could wait for a worker", address)
 		case listening == 0:
 			return fmt.Errorf("is not a listening socket (%s)", address)
 		}
@@ -152,6 +154,14 @@ func Control(file *os.File, f func(fd int) error) error {
 		return err
 	}
 	return result
+}
+
+// path is where a unix socket is; "" of another one.
+func path(name unix.Sockaddr) string {
+	if at, unix := name.(*unix.SockaddrUnix); unix {
+		return cmp.Or(at.Name, "without a name")
+	}
+	return ""
 }
 
 func addrPort(name unix.Sockaddr) (address netip.AddrPort, ip bool) {

@@ -84,6 +84,9 @@ func testDualStack(t *testing.T, here place) {
 		served(t, "0.0.0.0:18789", "[::]:18789")
 	})
 	t.Run("IPv6 alone", func(t *testing.T) {
+		begin(t, "listen: ['[::]:18789']\n"+python)
+		serving(t, m.Scope, 1)
+		wantStatus(t, m.Scope, 0, "ok", "[::]:18789 takes IPv6 clients alone: \"*:18789\" in listen takes IPv4 ones too")
 		begin(t, "listen: ['[::]:18789']\n"+node)
 		serving(t, m.Scope, 1)
 		wantStatus(t, m.Scope, 1, "degraded", "[::]:18789 takes IPv6 ones alone, so they are refused: set listen to \"*:18789\"")

@@ -82,6 +82,9 @@ var socketName = regexp.MustCompile(`^[ -9;-~]{1,255}$`)
 // parseAddress accepts an IP address or *, and a port. Names of hosts are refused: what they stand for can change, and one name can
 // stand for several addresses, while each address is one socket.
 func parseAddress(text string) (Listener, error) {
+	if strings.HasPrefix(text, "unix:") || strings.HasPrefix(text, "/") {
+		return Listener{}, fmt.Errorf("%q is a unix socket: only TCP is handed over, so name an IP address and a port", text)
+	}
 	for _, kind := range []string{"udp:", "tcp:"} {
 		rest, given := strings.CutPrefix(text, kind)
 		switch {

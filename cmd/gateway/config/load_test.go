@@ -291,6 +291,13 @@ var mistakes = map[string]struct {
 		lines(`listen: ["*"]`),
 		[]string{`c.yaml:1: listen: "*" is not an IP address with a port from 1 to 65535: use 127.0.0.1:18789 or [::1]:18789`},
 	},
+	"unix": {
+		lines("listen: [unix:/run/app.sock, /run/app.sock]"),
+		[]string{
+			`c.yaml:1: listen: "unix:/run/app.sock" is a unix socket: only TCP is handed over, so name an IP address and a port`,
+			`c.yaml:1: listen: "/run/app.sock" is a unix socket: only TCP is handed over, so name an IP address and a port`,
+		},
+	},
 	"UDP": {
 		lines(`listen: ["udp:127.0.0.1:53"]`),
 		[]string{`c.yaml:1: listen: "udp:127.0.0.1:53" is of UDP, which has no connections that could wait for a worker: only TCP is handed over`},

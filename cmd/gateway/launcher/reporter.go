@@ -201,6 +201,8 @@ func (r *reporter) addSockets(s *api.Status, observed *worker.Status) {
 		case absent:
 			s.Notes = append(s.Notes, fmt.Sprintf("this machine does not have the address of %s now, and the worker does not listen there: "+
 				"when it has, `gateway restart`", line.Address))
+		case socket.Address.Addr() == netip.IPv6Unspecified() && !socket.DualStack && !alsoIPv4(sockets, socket.Address.Port()):
+			s.Notes = append(s.Notes, fmt.Sprintf("%s takes IPv6 clients alone: \"*:%d\" in listen takes IPv4 ones too", line.Address, socket.Address.Port()))
 		case !served:
 			s.Problems = append(s.Problems, fmt.Sprintf("the worker does not listen on %s, which this machine did not have when the worker started, "+
 				"and has now: `gateway restart`", line.Address))
@@ -214,6 +216,10 @@ func (r *reporter) addSockets(s *api.Status, observed *worker.Status) {
 		s.Notes = append(s.Notes, fmt.Sprintf("the worker (pid %d) is in another network namespace than the sockets: "+
 			"what else it listens on cannot be reached from here", s.Worker.PID))
 	}
+}
+
+func alsoIPv4(sockets listener.Set, port uint16) bool {
+	return slices.ContainsFunc(sockets, func(s *listener.Socket) bool { return s.Address.Addr().Is4() && s.Address.Port() == port })
 }
 
 func workerStatus(observed *worker.Status) api.Worker {

@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,9 +58,8 @@ func inherit() (listener.Set, source, error) {
 		return nil, source{kind: api.FromItself}, nil
 	case err != nil:
 		return nil, source{}, err
-	case len(sockets) == 0:
-		return nil, source{}, errors.Join(refused...)
 	}
+	// Where all are refused it stays and says so: systemd would start it again and again.
 	return sockets, source{kind: api.FromSystemd, manager: os.Getppid(), refused: refused}, nil
 }
 
@@ -128,7 +128,7 @@ func (h *heldSockets) claim(edition int, listen []netip.AddrPort, dualStack bool
 		ctx, cancel := context.WithTimeout(context.Background(), driftAgainLimit)
 		defer cancel()
 		return nil, fmt.Errorf("listen is %s, but %s holds %s: %s",
-			say.Listen(listen, dualStack), h.kind, shown(h.sockets), h.mend(ctx, "ListenStream"))
+			say.Listen(listen, dualStack), h.kind, cmp.Or(shown(h.sockets), "nothing of the kind"), h.mend(ctx, "ListenStream"))
 	}
 	h.claims[edition] = selected
 	return selected, nil
