@@ -95,6 +95,24 @@ func testMends(t *testing.T, here place) {
 		start(t)
 		silent(t, m.Scope)
 	})
+	t.Run("one that was started too often", func(t *testing.T) {
+		drop(t, m, socket, "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n")
+		for range 2 {
+			_, _ = m.Output("/bin/sh", "-c", ctl+" restart "+socket)
+		}
+		_, command, _ := strings.Cut(asking(t, "status"), `: "`)
+		command, _, found := strings.Cut(command, `" opens the port`)
+		if !found {
+			t.Fatalf("the status is\n%s", asking(t, "status"))
+		}
+		m.Run(t, "/bin/sh", "-c", command)
+		start(t)
+		mended := finds(t, m.Scope, "unit-overridden")
+		mend(t, m.Scope, mended, mended.Fix)
+		root.Run(t, "rm", "-r", "/etc/systemd/"+kind(m.Scope)+"/"+socket+".d")
+		m.Run(t, "rm", "-rf", unitPath(m.Scope, socket+".d"))
+		m.Systemctl(t, "daemon-reload")
+	})
 	t.Run("a stop that took too long", func(t *testing.T) {
 		// Longer than systemd waits, on any machine: the worker takes no signal.
 		m.Systemctl(t, "stop", service)

@@ -321,6 +321,9 @@ func (t Target) startHint() string {
 		return fmt.Sprintf("\"gateway install --%s\" writes its units, \"gateway run\" runs it by hand", t.Scope)
 	case t.SocketState == "active":
 		return "the next connection starts it"
+	case t.SocketState == "failed": // what was started too often is started no more
+		return fmt.Sprintf("%q opens the port, and \"gateway doctor\" says why it is closed",
+			t.Manager().Command(os.Geteuid(), "reset-failed", units.Socket, units.Service)+" && "+t.Manager().Command(os.Geteuid(), "enable", "--now", units.Socket))
 	default:
 		return fmt.Sprintf("%q opens the port", t.Manager().Command(os.Geteuid(), "enable", "--now", units.Socket))
 	}
