@@ -77,6 +77,12 @@ func testDualStack(t *testing.T, here place) {
 		if name := gatewayStatus(t, m.Scope).Sockets[0].Name; name != "web" {
 			t.Errorf("the status calls it %q", name)
 		}
+		// Another name is another environment.
+		m.WriteFile(t, configPath(m.Scope), "listen: [{address: \"*:18789\", name: main}]\n"+python, 0o644)
+		m.Run(t, gatewayPath, "reload")
+		if _, body := get(t, m, ipv6, "/environment"); !strings.Contains(body, `"LISTEN_FDNAMES": "main"`) {
+			t.Errorf("LISTEN_FDNAMES is not main in %s", body)
+		}
 	})
 	t.Run("both wildcards", func(t *testing.T) {
 		begin(t, "listen: ['0.0.0.0:18789', '[::]:18789']\n"+node)
