@@ -110,6 +110,27 @@ func testDualStack(t *testing.T, here place) {
 		serving(t, m.Scope, 1)
 		served(t, "*:18789")
 	})
+	t.Run("a drop-in", func(t *testing.T) {
+		m.WriteFile(t, fmt.Sprintf("/etc/systemd/%s/%s.d/six.conf", kind(m.Scope), socket), "[Socket]\nBindIPv6Only=ipv6-only\n", 0o644)
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "stop", socket, service)
+		m.Systemctl(t, "start", socket, service)
+		wantStatus(t, m.Scope, 1, "degraded", "listen is *:18789, but systemd holds [::]:18789: ", "six.conf says so, a drop-in")
+		if m.User == "" {
+			d := diagnose(t, m.Scope, gatewayPath)
+			i := slices.IndexFunc(d.Findings, func(f finding) bool { return f.ID == "unit-overridden" })
+			if i < 0 || !strings.Contains(d.Findings[i].Summary, "IPv4 clients are refused") {
+				t.Fatalf("the doctor says\n%s", d.text())
+			}
+			m.Run(t, "sh", "-c", d.Findings[i].Fix)
+			m.Systemctl(t, "start", service)
+			silent(t, m.Scope)
+			served(t, "*:18789")
+		} else {
+			m.System().Run(t, "rm", fmt.Sprintf("/etc/systemd/%s/%s.d/six.conf", kind(m.Scope), socket))
+			m.Systemctl(t, "daemon-reload")
+		}
+	})
 	t.Run("somebody has one family", func(t *testing.T) {
 		m.Systemctl(t, "stop", socket, service)
 		free := occupy(t, m, ipv4)

@@ -37,7 +37,7 @@ func (g *gatherer) units(ctx context.Context, s *Scope) {
 	names := append([]string{units.Socket, units.Service}, perhaps...)
 	all, err := s.Manager.Show(ctx, append(names, "*.socket"),
 		append([]string{
-			"UnitFileState", "SubState", "Result", "NeedDaemonReload", "MainPID", "ExecMainStatus", "NRestarts", "ControlGroup", "Environment", "BindIPv6Only",
+			"UnitFileState", "SubState", "Result", "NeedDaemonReload", "MainPID", "ExecMainStatus", "NRestarts", "ControlGroup", "Environment",
 		}, dropins.Properties...)...)
 	if err != nil {
 		g.unknown("the units of the %s scope were not looked at: %v", s.Name, err)

@@ -36,7 +36,7 @@ type Override struct {
 
 // Properties are what [In] has to know of a unit.
 var Properties = []string{
-	"Id", "LoadState", "ActiveState", "FragmentPath", "DropInPaths", "Listen", "Accept", "Backlog", "ExecStart", "Type", "Restart", "RestartUSec",
+	"Id", "LoadState", "ActiveState", "FragmentPath", "DropInPaths", "Listen", "Accept", "Backlog", "BindIPv6Only", "ExecStart", "Type", "Restart", "RestartUSec",
 	"StartLimitIntervalUSec", "StartLimitBurst", "KillMode", "TimeoutStartUSec", "TimeoutStopUSec", "User", "DynamicUser", "Delegate", "ProtectControlGroups",
 }
 
@@ -130,6 +130,12 @@ var changes = []change{
 			if most, err := strconv.Atoi(longer); err == nil && queue < most {
 				return fmt.Sprintf("no more than %s can wait while the worker restarts", say.Count(queue, "client"))
 			}
+		}
+		return ""
+	}, false, true},
+	{units.Socket, "BindIPv6Only", nil, func(now systemd.Properties, own map[string][]string) string {
+		if last(own["BindIPv6Only"]) == "both" && now["BindIPv6Only"] == "ipv6-only" {
+			return "IPv4 clients are refused"
 		}
 		return ""
 	}, false, true},

@@ -29,7 +29,7 @@ func place(t *testing.T, dropIns map[string]string) (folder string, socket, serv
 	socket = systemd.Properties{
 		"Id": units.Socket, "LoadState": "loaded", "ActiveState": "active", "Listen": "127.0.0.1:18789 (Stream)\n[::1]:18789 (Stream)", "Accept": "no", "Backlog": "4096",
 		"StartLimitIntervalUSec": "0", "StartLimitBurst": "5",
-		"FragmentPath": write("etc/"+units.Socket, ours+"[Socket]\nListenStream=127.0.0.1:18789\nListenStream=[::1]:18789\nBacklog=4096\n"),
+		"FragmentPath": write("etc/"+units.Socket, ours+"[Socket]\nListenStream=127.0.0.1:18789\nListenStream=[::1]:18789\nBacklog=4096\nBindIPv6Only=both\n"),
 	}
 	service = systemd.Properties{
 		"Id": units.Service, "LoadState": "loaded", "ActiveState": "active", "Type": "notify", "Restart": "always", "RestartUSec": "100000",
@@ -82,6 +82,8 @@ func TestIn(t *testing.T) {
 		{socket, "[Socket]\nListenStream=\nListenStream=127.0.0.1:18789\n", systemd.Properties{"Listen": "127.0.0.1:18789 (Stream)"}, "[::1]:18789 is not opened", false},
 		{socket, "[Socket]\nAccept=yes\n", systemd.Properties{"Accept": "yes"}, "a service for each client", true},
 		{socket, "[Socket]\nBacklog=20000\n", systemd.Properties{"Backlog": "20000"}, "", false},
+		{socket, "[Socket]\nBindIPv6Only=ipv6-only\n", systemd.Properties{"BindIPv6Only": "ipv6-only"}, "IPv4 clients are refused", false},
+		{socket, "[Socket]\nBindIPv6Only=default\n", systemd.Properties{"BindIPv6Only": "default"}, "", false},
 		{socket, "[Socket]\nBacklog=16\n", systemd.Properties{"Backlog": "16"}, "no more than 16 clients can wait", false},
 		{socket, "# Accept=yes\n[Socket]\n;Accept=yes\n", systemd.Properties{"Accept": "yes"}, "", false},
 	} {

@@ -3,6 +3,7 @@ package launcher
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
@@ -32,7 +33,7 @@ func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []
 	defer cancel()
 	if len(missing) > 0 {
 		drifts = append(drifts, drift{"listen", fmt.Sprintf(
-			"listen has %s, but systemd does not hold it: %s", say.Listen(missing, cfg.DualStack), h.mend(ctx, "ListenStream"))})
+			"listen has %s, but systemd does not hold it: %s", say.Listen(missing, cfg.DualStack), h.mend(ctx, "ListenStream", "BindIPv6Only"))})
 	}
 	if len(unwanted) > 0 {
 		drifts = append(drifts, drift{"listen", fmt.Sprintf(
@@ -52,8 +53,8 @@ func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []
 	return drifts, nil
 }
 
-// mend says what to run so that a setting of the units is what a configuration asks for.
-func (h *heldSockets) mend(ctx context.Context, setting string) string {
+// mend says what to run so that the settings of the units are what a configuration asks for.
+func (h *heldSockets) mend(ctx context.Context, settings ...string) string {
 	if h.kind != api.FromSystemd {
 		return renderAgain
 	}
@@ -62,7 +63,7 @@ func (h *heldSockets) mend(ctx context.Context, setting string) string {
 		return renderAgain
 	}
 	for _, o := range dropins.In(found) {
-		if o.Setting == setting {
+		if slices.Contains(settings, o.Setting) {
 			return fmt.Sprintf("%s says so, a drop-in: `gateway doctor` has the command that takes that out", say.List(o.Files))
 		}
 	}

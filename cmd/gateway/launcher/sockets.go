@@ -128,7 +128,7 @@ func (h *heldSockets) claim(edition int, listen []netip.AddrPort, dualStack bool
 		ctx, cancel := context.WithTimeout(context.Background(), driftAgainLimit)
 		defer cancel()
 		return nil, fmt.Errorf("listen is %s, but %s holds %s: %s",
-			say.Listen(listen, dualStack), h.kind, cmp.Or(shown(h.sockets), "nothing of the kind"), h.mend(ctx, "ListenStream"))
+			say.Listen(listen, dualStack), h.kind, cmp.Or(shown(h.sockets), "nothing of the kind"), h.mend(ctx, "ListenStream", "BindIPv6Only"))
 	}
 	h.claims[edition] = selected
 	return selected, nil
