@@ -26,7 +26,7 @@ type server struct {
 }
 
 // breaksOff has the servers that, stopped gracefully, close a connection that they have just accepted and not read from yet.
-var breaksOff = []string{"uvicorn", "Caddy, from 2.9", "Go"}
+var breaksOff = []string{"uvicorn", "puma", "Caddy, from 2.9", "Go"}
 
 // TestServers has each server of README.md's table behind the launcher, configured as its row says: the first client starts
 // it, restarts under load refuse nobody, and a stop leaves nothing of it.
