@@ -53,6 +53,7 @@ type generation struct {
 	over <-chan struct{}
 
 	// What a reporting handoff has told.
+	loaded      bool // that it does
 	listening   map[netip.AddrPort]bool
 	closedEarly bool                    // an address that it had, before it was ready
 	closed      []netip.AddrPort        // held addresses on which it no longer listens
@@ -370,11 +371,23 @@ func (g *generation) end(e event) {
 	g.tell(event{kind: ended, exit: exit})
 }
 
+// kind is how the worker comes by the sockets, as far as it is seen.
+func (g *generation) kind() handoff.Kind {
+	kind := g.handoff.Kind()
+	switch {
+	case kind == handoff.Auto && g.loaded:
+		return handoff.Preload
+	case kind == handoff.Auto && g.readyAfter > 0:
+		return handoff.ListenFDs
+	}
+	return kind
+}
+
 // seen is what a generation was seen to do until its end.
 func (g *generation) seen(exit Exit) why.End {
 	return why.End{
 		Code: exit.Code, Signal: exit.Signal, Ready: g.readyAfter > 0, Lived: exit.Lived, Strays: len(exit.Strays), OOMKills: g.tree.OOMKills,
-		Command: g.spec.Command, Handoff: g.handoff.Kind(), Listened: len(g.listening) > 0, Held: join(addresses(g.spec.Sockets)),
+		Command: g.spec.Command, Handoff: g.kind(), Listened: len(g.listening) > 0, Held: join(addresses(g.spec.Sockets)),
 	}
 }
 

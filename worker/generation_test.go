@@ -264,6 +264,8 @@ type reporting struct{ handoff.Handoff }
 
 func (reporting) Reports() *handoff.Reports { return new(handoff.Reports) }
 
+func (reporting) Kind() handoff.Kind { return handoff.Preload }
+
 func TestExplain(t *testing.T) {
 	t.Parallel()
 	v4, v6 := netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("[::1]:80")

@@ -140,6 +140,8 @@ func (g *generation) remember(report handoff.Report) error {
 			break
 		}
 		return fmt.Errorf("the worker has listened on %s so often that this process has no socket left for it", report.Address)
+	case handoff.Loaded:
+		g.loaded = true
 	case handoff.Runtime:
 		g.openclaw = report.OpenClaw
 		if why := report.Unsuited(); why != "" {
@@ -194,14 +196,14 @@ func (g *generation) explain(listens []netip.AddrPort) string {
 		return fmt.Sprintf("it listens on %s, not on %s: set its port in worker.command, or set listen to %s", join(elsewhere), held, joinTexts(elsewhere, asListen))
 	case g.spec.Probe == ProbeNotify:
 		return "it has not said READY=1 to its NOTIFY_SOCKET, as ready.probe asks of it"
-	case g.handoff.Reports() != nil && len(missing) > 0 && len(adopted) > 0:
+	case g.kind() == handoff.Preload && len(missing) > 0 && len(adopted) > 0:
 		return fmt.Sprintf("it listens on %s only: make it listen on %s too, or take that out of listen", join(adopted), join(missing))
-	case g.handoff.Reports() != nil && len(missing) > 0:
+	case g.kind() == handoff.Preload && len(missing) > 0:
 		return joined(fmt.Sprintf("it has not listened on %s", held), why.Away(g.spec.Command, handoff.Preload))
 	case g.probed != "":
 		return g.probed
 	default:
-		away := cmp.Or(why.Away(g.spec.Command, g.handoff.Kind()), "does it accept sockets by the listen-fds protocol? (worker.handoff)")
+		away := cmp.Or(why.Away(g.spec.Command, g.kind()), "does it accept sockets by the listen-fds protocol? (worker.handoff)")
 		return joined(fmt.Sprintf("it has not taken a connection on %s", held), away)
 	}
 }

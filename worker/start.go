@@ -127,7 +127,7 @@ func (b *birth) prepareHandoff() error {
 	if err != nil {
 		return fmt.Errorf("worker.handoff: %w", err)
 	}
-	if b.handoff, err = handoff.New(kind, b.spec.Sockets, tree.Environment(b.given, b.marks...), b.place); err != nil {
+	if b.handoff, err = handoff.New(kind, b.spec.Handoff == handoff.Auto, b.spec.Sockets, tree.Environment(b.given, b.marks...), b.place); err != nil {
 		return err
 	}
 	b.undo = append(b.undo, b.handoff.Close)
@@ -289,20 +289,49 @@ func (g *generation) probe(ctx context.Context) {
 	said := func(text string) { g.send(event{kind: probed, text: text}) }
 	probes := g.prober()
 	path := g.spec.Probe == ProbeHTTP || (g.spec.Probe == ProbeAuto && g.spec.ReadyPath != "")
-	tells := g.handoff.Reports() != nil
-	if tells {
+	tells := g.handoff.Kind() == handoff.Preload
+	switch {
+	case tells:
 		select {
 		case <-g.adopted:
 		case <-ctx.Done():
 			return
 		}
-	} else if !path && probes.AwaitAnswers(ctx, addresses(g.spec.Sockets), said) != nil {
+	case path:
+	case g.handoff.Kind() == handoff.Auto:
+		var err error
+		if tells, err = g.awaitEither(ctx, probes, said); err != nil {
+			return
+		}
+	case probes.AwaitAnswers(ctx, addresses(g.spec.Sockets), said) != nil:
 		return
 	}
 	if path && g.awaitPath(ctx, probes, said) != nil {
 		return
 	}
 	g.send(event{kind: becameReady, adopted: tells})
+}
+
+// awaitEither returns nil when the worker tells that it listens, if it can, or takes a request from each queue.
+func (g *generation) awaitEither(ctx context.Context, probes probe.Prober, said func(string)) (tells bool, err error) {
+	asking, enough := context.WithCancel(ctx)
+	defer enough()
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-g.adopted:
+			enough()
+		case <-stop:
+		}
+	}()
+	err = probes.AwaitAnswers(asking, addresses(g.spec.Sockets), said)
+	select {
+	case <-g.adopted:
+		return true, ctx.Err()
+	default:
+		return false, err
+	}
 }
 
 func (g *generation) awaitPath(ctx context.Context, probes probe.Prober, said func(string)) error {

@@ -330,7 +330,7 @@ func (s *Supervisor) observe() {
 	}
 	if g := s.present(); g != nil {
 		status.Until = g.until
-		status.PID, status.Handoff, status.Started, status.Since = g.process.Pid, g.handoff.Kind(), g.started, g.since
+		status.PID, status.Handoff, status.Started, status.Since = g.process.Pid, g.kind(), g.started, g.since
 		status.OpenClaw = g.openclaw
 		switch g.stage {
 		case ready:

@@ -79,7 +79,7 @@ var walls = []wall{
 		"cmd/gateway/doctor",
 		[]string{
 			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/holders", "cmd/gateway/lastwords", "cmd/gateway/kernel", "cmd/gateway/openclaw", "cmd/gateway/systemd",
-			"cmd/gateway/asuser", "cmd/gateway/config", "cmd/gateway/dropins", "cmd/gateway/read", "units", "listener/sockdiag", "worker/proctree", "worker/handoff",
+			"cmd/gateway/asuser", "cmd/gateway/config", "cmd/gateway/dropins", "cmd/gateway/read", "units", "listener/sockdiag", "worker/proctree", "worker/handoff", "worker/why",
 		},
 		"a tool asks the daemon and the kernel, and never calls the daemon",
 	},

@@ -3,7 +3,9 @@
 // sd_listen_fds protocol (ListenFDs), or is a Node.js program whose listen calls
 // are answered with an inherited descriptor by a small preloaded script (Preload).
 //
-// To the generation both are a Handoff: what is inherited, what is told, what is
+// What becomes another program, or starts it, gets both (Auto).
+//
+// To the generation all are a Handoff: what is inherited, what is told, what is
 // reported.
 //
 // LISTEN_PID of that protocol is the worker's own pid, which has to be in its

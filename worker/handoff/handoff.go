@@ -45,15 +45,22 @@ type Order struct {
 	ListenPID bool
 }
 
-// New prepares the sockets for one generation. environ is the worker's environment
+// New prepares the sockets for one generation, of a kind that Choose has returned. passed asks for LISTEN_FDS beside Preload. environ is the worker's environment
 // so far; directory is the launcher's runtime directory, where the script that
 // Preload needs is written.
-func New(kind Kind, sockets []Socket, environ []string, directory string) (Handoff, error) {
+func New(kind Kind, passed bool, sockets []Socket, environ []string, directory string) (Handoff, error) {
 	switch kind {
 	case ListenFDs:
 		return listenFDs(sockets), nil
-	case Preload:
-		return newPreload(sockets, environ, directory)
+	case Preload, Auto:
+		p, err := newPreload(sockets, passed || kind == Auto, environ, directory)
+		switch {
+		case err != nil:
+			return nil, err
+		case kind == Auto:
+			return whichever{p}, nil
+		}
+		return p, nil
 	default:
 		return nil, fmt.Errorf("handoff %q cannot be made", kind)
 	}

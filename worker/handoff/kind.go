@@ -2,6 +2,7 @@ package handoff
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -29,7 +30,8 @@ const (
 var ErrIntercept = errors.New("handoff intercept is not available in this version: use preload for Node.js, listen-fds for anything else")
 
 // Choose resolves Auto for the program at path, an absolute path: Preload when
-// it is Node.js or a script for Node.js, else ListenFDs.
+// it is Node.js or a script for Node.js, else ListenFDs; and Auto, which is both, when
+// it is a shell, a script for one, or a wrapper, which becomes anything.
 func Choose(asked Kind, path string, argv []string) (Kind, error) {
 	switch asked {
 	case ListenFDs, Preload:
@@ -44,6 +46,16 @@ func Choose(asked Kind, path string, argv []string) (Kind, error) {
 		if node {
 			return Preload, nil
 		}
+		wrapper, err := runs(wrapperName, path, argv)
+		if err == nil && !wrapper {
+			wrapper, err = nixWrapper(path)
+		}
+		if err != nil {
+			return "", err
+		}
+		if wrapper {
+			return Auto, nil
+		}
 		return ListenFDs, nil
 	default:
 		return "", fmt.Errorf("unknown handoff %q", asked)
@@ -54,7 +66,33 @@ func Choose(asked Kind, path string, argv []string) (Kind, error) {
 var (
 	nodeName = regexp.MustCompile(`^node(js)?(-?[0-9.]+)?$`)
 	bunName  = regexp.MustCompile(`^bunx?(-?[0-9.]+)?$`)
+	// Shells, and programs that become another one, or wait for it, and leave it the descriptors that they have.
+	wrapperName = regexp.MustCompile(`^(sh|bash|dash|ash|ksh|mksh|zsh|fish|busybox|` +
+		`env|nice|ionice|chrt|taskset|numactl|setpriv|runuser|su|setsid|nohup|stdbuf|unbuffer|timeout|prlimit|chroot|unshare|nsenter|flock|` +
+		`tini|dumb-init|catatonit|su-exec|gosu|chpst|softlimit|setuidgid|envdir|s6-[a-z]+|direnv|dotenvx|mise|rtx|asdf|volta(-shim)?|fnm|nodenv)$`)
 )
+
+// Wraps reports whether a program of that name becomes another one, or waits for it, and leaves it the sockets.
+func Wraps(name string) bool { return wrapperName.MatchString(name) }
+
+// nixWrapper reports whether it is the small program that Nixpkgs puts in front of another one, to set its environment
+// (makeCWrapper in its pkgs/build-support/setup-hooks/make-binary-wrapper): its source is in it as a text.
+func nixWrapper(path string) (bool, error) {
+	const most = 256 << 10 // they are some 20 KiB
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if errors.Is(err, os.ErrPermission) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() || info.Size() > most {
+		return false, err
+	}
+	content, err := io.ReadAll(io.LimitReader(file, most))
+	return bytes.HasPrefix(content, []byte("\x7fELF")) && bytes.Contains(content, []byte("makeCWrapper ")), err
+}
 
 // Bun reports whether the program at path is Bun or a script for it: it cannot inherit a socket (oven-sh/bun 33578).
 func Bun(path string, argv []string) bool {
@@ -64,7 +102,7 @@ func Bun(path string, argv []string) bool {
 
 // runs reports whether the program at path has such a name, or is a script for one that has.
 func runs(program *regexp.Regexp, path string, argv []string) (bool, error) {
-	if filepath.Base(path) == "env" {
+	if filepath.Base(path) == "env" && program == bunName {
 		for _, argument := range argv[1:] {
 			if !strings.HasPrefix(argument, "-") && !strings.Contains(argument, "=") {
 				return program.MatchString(filepath.Base(argument)), nil
@@ -84,7 +122,8 @@ func runs(program *regexp.Regexp, path string, argv []string) (bool, error) {
 		return false, fmt.Errorf("examine the worker's program: %w", err)
 	}
 	return slices.ContainsFunc(strings.Fields(interpreter), func(word string) bool {
-		return program.MatchString(filepath.Base(word))
+		name := filepath.Base(word)
+		return name != "env" && program.MatchString(name)
 	}), nil
 }
 

@@ -9,7 +9,7 @@ const fs = require('node:fs');
 
 const order = process.env.GATEWAY_PRELOAD;
 if (order !== undefined) {
-  const { option, report, sockets } = JSON.parse(order);
+  const { option, report, sockets, passed } = JSON.parse(order);
   delete process.env.GATEWAY_PRELOAD;
   const options = (process.env.NODE_OPTIONS ?? '').replace(option, '').trim();
   if (options === '') delete process.env.NODE_OPTIONS;
@@ -23,7 +23,12 @@ if (order !== undefined) {
       }
     };
     tellRuntime(tell);
-    install(tell, sockets);
+    if (passed) {
+      tell({ event: 'loaded' }); // behind a shell nobody knows that it is Node.js
+      // sd_listen_fds(3) wants the pid of whoever is to take the sockets, which only the process itself knows.
+      process.env.LISTEN_PID = `${process.pid}`;
+    }
+    install(tell, sockets, passed ? 3 : undefined);
   }
 }
 
@@ -56,7 +61,7 @@ function inMainThread() {
   }
 }
 
-function install(tell, sockets) {
+function install(tell, sockets, firstFD) {
   const { errorMonitor } = require('node:events');
   const net = require('node:net');
 
@@ -75,6 +80,8 @@ function install(tell, sockets) {
     return zone === undefined ? `[${address}]:${port}` : `[${address}%${zone}]:${port}`;
   };
   const held = new Map(sockets.map((socket) => [key(socket.host, socket.port), socket]));
+  // By the descriptors that LISTEN_FDS tells of, in the order of the sockets.
+  const byFD = new Map(firstFD === undefined ? [] : sockets.map((socket, i) => [firstFD + i, socket]));
   const heldPorts = new Set(sockets.map(({ port }) => port));
 
   const { listen, close } = net.Server.prototype;
@@ -94,6 +101,14 @@ function install(tell, sockets) {
     const numeric = typeof first === 'number' || (typeof first === 'string' && first !== '' && !Number.isNaN(Number(first)));
     if (!numeric) return null;
     return { port: Number(first), host: typeof second === 'string' ? second : undefined, callback };
+  };
+
+  // The form of listen() that names a passed socket by its descriptor.
+  const passedFD = ([first, ...rest]) => {
+    if (first === null || typeof first !== 'object' || first._handle || first.handle) return undefined;
+    const socket = byFD.get(first.fd);
+    const callback = typeof rest.at(-1) === 'function' ? rest.at(-1) : undefined;
+    return socket && { ...socket, signal: first.signal, callback };
   };
 
   // Follows a listen() call to its end without being seen by the program: an
@@ -192,6 +207,9 @@ function install(tell, sockets) {
     const call = tcp(args);
     if (this.listening) return listen.apply(this, args); // which refuses it
     forget(this);
+    const named = passedFD(args);
+    // That socket, and no other: whoever takes them by descriptor takes each. The descriptor stays, for another time.
+    if (named !== undefined) return adopt(this, args, { ...named, ipv6Only: true }, key(named.host, named.port));
     if (call === null) return listen.apply(this, args);
     const { port, host } = call;
     if (!heldPorts.has(port)) return pass(this, args, port === 0);

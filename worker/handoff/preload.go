@@ -44,12 +44,14 @@ var preloadScript []byte
 // preload passes duplicates of each socket and a pipe for the reports,
 // and makes Node.js load the script that uses them.
 type preload struct {
-	files   []*os.File // the end of the pipe that the worker writes to comes first
+	files   []*os.File
+	writer  *os.File // one of the files: the end of the pipe that the worker writes to
 	env     []string
 	reports *Reports
 }
 
-func newPreload(sockets []Socket, environ []string, directory string) (Handoff, error) {
+// newPreload passes the sockets by LISTEN_FDS as well, if passed is true: from descriptor 3 on, its own behind them.
+func newPreload(sockets []Socket, passed bool, environ []string, directory string) (*preload, error) {
 	size, err := pooled(len(sockets))
 	if err != nil {
 		return nil, err
@@ -66,7 +68,11 @@ func newPreload(sockets []Socket, environ []string, directory string) (Handoff, 
 	if err != nil {
 		return nil, os.NewSyscallError("pipe", err)
 	}
-	p := &preload{files: []*os.File{writer}, reports: newReports(reader)}
+	p := &preload{writer: writer, reports: newReports(reader)}
+	if passed {
+		p.files, p.env = listenFDs(sockets).Files(), listenFDs(sockets).Env()
+	}
+	p.files = append(p.files, writer)
 	type pool struct {
 		Host    string `json:"host"`
 		Port    uint16 `json:"port"`
@@ -79,7 +85,8 @@ func newPreload(sockets []Socket, environ []string, directory string) (Handoff, 
 		Option  string `json:"option"`
 		Report  int    `json:"report"`
 		Sockets []pool `json:"sockets"`
-	}{Option: option, Report: 3}
+		Passed  bool   `json:"passed"`
+	}{Option: option, Report: 2 + len(p.files), Passed: passed}
 	for _, socket := range sockets {
 		entry := pool{Host: socket.Address.Addr().String(), Port: socket.Address.Port(), Dual: socket.DualStack, Backlog: cmp.Or(socket.Backlog, 4096)}
 		for range size {
@@ -98,7 +105,7 @@ func newPreload(sockets []Socket, environ []string, directory string) (Handoff, 
 			options = given + " " + option
 		}
 	}
-	p.env = []string{"NODE_OPTIONS=" + options, "GATEWAY_PRELOAD=" + string(encoded)}
+	p.env = append(p.env, "NODE_OPTIONS="+options, "GATEWAY_PRELOAD="+string(encoded))
 	return p, nil
 }
 
@@ -111,16 +118,23 @@ func (p *preload) Env() []string { return p.env }
 func (p *preload) Shim() *Order { return nil }
 
 // Started closes the worker's end of the pipe: the reports end with the worker.
-func (p *preload) Started(int) { _ = p.files[0].Close() }
+func (p *preload) Started(int) { _ = p.writer.Close() }
 
 func (p *preload) Reports() *Reports { return p.reports }
 
 func (p *preload) Release() {}
 
 func (p *preload) Close() error {
-	_ = p.files[0].Close() // unless Started has
+	_ = p.writer.Close() // unless Started has
 	return p.reports.Close()
 }
+
+// whichever is both: for a shell or a wrapper, of which nobody knows yet what it becomes.
+type whichever struct{ *preload }
+
+func (whichever) Kind() Kind { return Auto }
+
+func (whichever) Shim() *Order { return &Order{ListenPID: true} }
 
 // quoteNodeOption quotes a word for NODE_OPTIONS, where double quotes group and
 // a backslash inside them escapes (ParseNodeOptionsEnvVar in Node's src/node_options.cc).

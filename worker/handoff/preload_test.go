@@ -991,13 +991,64 @@ func TestReportsAreBlocking(t *testing.T) {
 	w.ends(0)
 }
 
+// TestPassed: a Node.js that speaks LISTEN_FDS takes a socket by its descriptor, as often as it wants, and one that does not by its
+// address.
+func TestPassed(t *testing.T) {
+	t.Parallel()
+	sockets := hold(t, "127.0.0.1", "::1")
+	s := script(t, "servers.cjs", sockets)
+	s.passed = true
+	w := s.run(t)
+	w.reported(handoff.Report{Event: handoff.Loaded})
+	for range 3 {
+		w.tell(command{Do: "make", ID: "a", Kind: "http"}, command{Do: "listen", ID: "a", Args: []any{map[string]any{"fd": 4}}, Callback: true})
+		w.bound("a", sockets[1])
+		w.says("called")
+		w.reported(handoff.Report{Event: handoff.Listening, Address: sockets[1].Address, Held: true})
+		w.answered("http", dial(t, sockets[1].Address))
+		w.tell(command{Do: "close", ID: "a"})
+		w.says("close")
+		w.reported(handoff.Report{Event: handoff.Closed, Address: sockets[1].Address, Held: true})
+	}
+	first := sockets[0].Address
+	w.tell(command{Do: "make", ID: "b", Kind: "http"}, command{Do: "listen", ID: "b", Args: []any{first.Port(), first.Addr().String()}})
+	w.bound("b", sockets[0])
+	w.reported(listening(first))
+	w.finish()
+}
+
+// TestPassedEnvironment: what sd_listen_fds(3) wants is in the environment of the process that takes the sockets, and not that of
+// those behind a shell in front of it.
+func TestPassedEnvironment(t *testing.T) {
+	t.Parallel()
+	say := `console.log(JSON.stringify({event: "environment", title: [process.env.LISTEN_PID == process.pid, process.env.LISTEN_FDS, process.env.LISTEN_FDNAMES].join()}))`
+	direct := start{kind: handoff.Preload, passed: true, path: node(t), arguments: []string{"-e", say}}
+	behind := shell(`"$NODE" -e "$SAY"; exit 0`)
+	behind.environ = []string{"NODE=" + node(t), "SAY=" + say}
+	become := shell(`exec "$NODE" -e "$SAY"`)
+	become.environ = behind.environ
+	none := shell(`echo '{"event": "environment", "title": "'"$([ $$ = "$LISTEN_PID" ] && echo true),$LISTEN_FDS,$LISTEN_FDNAMES"'"}'`)
+	behind.kind, become.kind, none.kind = handoff.Auto, handoff.Auto, handoff.Auto
+	for name, s := range map[string]start{"direct": direct, "behind a shell": behind, "in its place": become, "no Node.js": none} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s.sockets = hold(t, "127.0.0.1")
+			w := s.run(t)
+			if got := w.says("environment").Title; got != "true,1,gateway" {
+				t.Errorf("LISTEN_PID is its own, LISTEN_FDS, LISTEN_FDNAMES: %s", got)
+			}
+			w.exits(0)
+		})
+	}
+}
+
 // TestReportsTalkNonsense: what is no report does not keep the next one from being heard.
 func TestReportsTalkNonsense(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"nonsense", `{"address": 1}`, `{"address": "localhost:1"}`, `{"address": "[::1]:undefined"}`, `[[[[[[[[`, strings.Repeat("x", 100_000)} {
 		t.Run(text[:8], func(t *testing.T) {
 			t.Parallel()
-			given, err := handoff.New(handoff.Preload, nil, nil, t.TempDir())
+			given, err := handoff.New(handoff.Preload, false, nil, nil, t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -1022,7 +1073,7 @@ func TestReportsTalkNonsense(t *testing.T) {
 
 func TestReportsClose(t *testing.T) {
 	t.Parallel()
-	given, err := handoff.New(handoff.Preload, nil, nil, t.TempDir())
+	given, err := handoff.New(handoff.Preload, false, nil, nil, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

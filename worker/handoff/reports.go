@@ -22,6 +22,7 @@ const (
 	Closed    Event = "closed"    // it has stopped listening on a socket of the launcher's
 	Failed    Event = "failed"    // it could not listen; Code says why
 	Exhausted Event = "exhausted" // it has listened too often; only a new process can do so again
+	Loaded    Event = "loaded"    // it is Node.js, and will tell
 	Runtime   Event = "runtime"   // which Node.js runs an OpenClaw, and which that needs
 )
 

@@ -237,8 +237,8 @@ func TestShimByHand(t *testing.T) {
 
 func TestNewRefusesTheOthers(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []handoff.Kind{handoff.Auto, handoff.Intercept, ""} {
-		if _, err := handoff.New(kind, nil, nil, t.TempDir()); err == nil {
+	for _, kind := range []handoff.Kind{handoff.Intercept, ""} {
+		if _, err := handoff.New(kind, false, nil, nil, t.TempDir()); err == nil {
 			t.Errorf("%q was made", kind)
 		}
 	}

@@ -44,6 +44,7 @@ func node(t *testing.T) string {
 // start is what a worker is started from.
 type start struct {
 	kind      handoff.Kind
+	passed    bool // LISTEN_FDS as well
 	sockets   []handoff.Socket
 	path      string // of the program
 	arguments []string
@@ -76,7 +77,7 @@ func (s start) run(t *testing.T) *worker {
 		s.directory = t.TempDir()
 	}
 	environ := slices.Concat([]string{"PATH=" + os.Getenv("PATH"), "HOME=/", quick}, s.environ)
-	given, err := handoff.New(s.kind, s.sockets, environ, s.directory)
+	given, err := handoff.New(s.kind, s.passed, s.sockets, environ, s.directory)
 	if err != nil {
 		t.Fatal(err)
 	}

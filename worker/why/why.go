@@ -56,7 +56,7 @@ func (e End) Advice() string {
 	if away := Away(e.Command, e.Handoff); away != "" && !e.Listened {
 		return away
 	}
-	if e.Handoff == handoff.ListenFDs && e.Lived < early && !e.Listened {
+	if e.Handoff != handoff.Preload && e.Lived < early && !e.Listened {
 		return fmt.Sprintf("perhaps it binds %s itself and cannot, because the launcher holds that: worker.command needs a program, or an option of this one, "+
 			"that takes its sockets from systemd (LISTEN_FDS), or Node.js", e.Held)
 	}
@@ -73,23 +73,45 @@ var (
 	starters = []string{"npm", "npx", "yarn", "pnpm", "nodemon", "pm2", "pm2-runtime", "forever"}
 )
 
+// closers are programs that close all descriptors but the first three.
+var closers = []string{"sudo", "doas", "pkexec"}
+
+const startsAnother = " starts another Node.js, which does not get the sockets: have worker.command begin with node and name what is to serve"
+
 // Away says why the sockets do not get to the program that is to serve, where the command shows it.
 func Away(command []string, kind handoff.Kind) string {
 	if len(command) == 0 {
+		return ""
+	}
+	program := filepath.Base(command[0])
+	words := strings.FieldsFunc(strings.Join(command[1:], " "), func(r rune) bool { return strings.ContainsRune(" \t\n;&|()\"'", r) })
+	switch {
+	case slices.Contains(closers, program):
+		return program + " passes no sockets on: have the service run as that user (gateway install --system --run-as USER), or put " +
+			"setpriv --reuid=USER --regid=GROUP --init-groups in its place"
+	case kind == handoff.Auto, kind == handoff.Preload && handoff.Wraps(program):
+		for i, word := range words {
+			if name := filepath.Base(word); slices.Contains(starters, name) || word == "--watch" && i > 0 {
+				return name + startsAnother
+			}
+			if name := filepath.Base(word); slices.Contains(closers, name) {
+				return name + " passes no sockets on: leave it out of worker.command"
+			}
+		}
 		return ""
 	}
 	if kind == handoff.ListenFDs {
 		if !node.MatchString(strings.Join(command[1:], " ")) {
 			return ""
 		}
-		return fmt.Sprintf("Node.js behind %s does not get the sockets: set worker.handoff to preload, or have worker.command begin with node", filepath.Base(command[0]))
+		return fmt.Sprintf("Node.js behind %s does not get the sockets: set worker.handoff to auto or preload, or have worker.command begin with node", program)
 	}
 	for i, word := range command {
 		name := filepath.Base(word)
 		switch {
 		case kind != handoff.Preload:
 		case slices.Contains(starters, name), i > 0 && (name == "npm-cli.js" || name == "npx-cli.js"), i > 0 && word == "--watch":
-			return name + " starts another Node.js, which does not get the sockets: have worker.command begin with node and name what is to serve"
+			return name + startsAnother
 		case name == "openclaw.mjs":
 			return "openclaw.mjs may start another Node.js, which does not get the sockets: name dist/index.js of the same package instead of it in worker.command"
 		case i > 0 && !strings.HasPrefix(word, "-"):

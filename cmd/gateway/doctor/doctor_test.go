@@ -378,6 +378,12 @@ var situations = []situation{
 		f.Scopes[0].Config.Loaded.Restart.AfterExit0, f.Scopes[0].Config.Loaded.Worker.Start = config.AfterExit0Wait, config.StartAtOnce
 		f.Scopes[0].Config.Loaded.Worker.Command, f.Scopes[0].Service.FileState = []string{"/bin/other"}, "enabled"
 	}},
+	{"sockets-lost", "npm starts another Node.js", "", func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Worker.Command = []string{"/bin/sh", "-c", "cd /srv && npm start"}
+	}},
+	{"sockets-lost", "sudo passes no sockets on", "", func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Worker.Command = []string{"sudo", "-u", "x", "/srv/server"}
+	}},
 	{"stop-not-graceful", "stop.signal: at SIGTERM php-fpm8.2 drops the requests that it has begun: write SIGQUIT", "", func(f *Facts) {
 		f.Scopes[0].Config.Loaded.Worker.Command = []string{"/usr/sbin/php-fpm8.2", "-F"}
 	}},

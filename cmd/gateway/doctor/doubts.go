@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -10,6 +11,8 @@ import (
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/why"
 )
 
 // Doubt is something in a configuration that is no mistake, and hardly what is wanted.
@@ -21,7 +24,7 @@ type Doubt struct {
 // Doubts returns all of a configuration.
 func Doubts(cfg *config.Config) []Doubt {
 	var all []Doubt
-	for _, doubt := range []func(*config.Config) *Doubt{waitsAfterExit0, abruptStop} {
+	for _, doubt := range []func(*config.Config) *Doubt{waitsAfterExit0, abruptStop, losesSockets} {
 		if d := doubt(cfg); d != nil {
 			all = append(all, *d)
 		}
@@ -50,6 +53,20 @@ func waitsAfterExit0(cfg *config.Config) *Doubt {
 		return &Doubt{"restart.after_exit_0", "worker.start is at-once, and with wait a worker that has ended by itself stays away until somebody connects: write start, or worker.start: on-demand"}
 	}
 	return nil
+}
+
+// losesSockets knows what stands in front of a server and does not pass the sockets on.
+func losesSockets(cfg *config.Config) *Doubt {
+	asked := handoff.Kind(cfg.Worker.Handoff)
+	away := why.Away(cfg.Worker.Command, asked)
+	if asked == handoff.Auto {
+		// Of Node.js itself it says more.
+		away = cmp.Or(why.Away(cfg.Worker.Command, handoff.Preload), away)
+	}
+	if away == "" {
+		return nil
+	}
+	return &Doubt{"worker.command", away}
 }
 
 // graceful are the signals at which servers finish what they have begun, where that is another than the SIGTERM at which they

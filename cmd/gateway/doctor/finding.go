@@ -77,6 +77,7 @@ var Kinds = []Kind{
 	{"environment-unreadable", Error, "worker.environment_file cannot be read by the service's user, or has a mistake", each((*Scope).configured, environmentUnreadable)},
 	{"node-too-old", Error, "Node.js is none that this OpenClaw runs on", each((*Scope).configured, nodeTooOld)},
 	{"exit-0-waits", Warning, "a worker that is always needed waits for a client after exit code 0", each((*Scope).configured, doubtful(waitsAfterExit0))},
+	{"sockets-lost", Warning, "what stands in front of the server does not pass the sockets on", each((*Scope).configured, doubtful(losesSockets))},
 	{"stop-not-graceful", Warning, "the worker drops the requests that it has begun at stop.signal", each((*Scope).configured, doubtful(abruptStop))},
 	{"openclaw-replaced", Warning, "another OpenClaw lies where the one that runs was started from", each((*Scope).answers, openclawReplaced)},
 	{"config-invalid", Error, "the configuration has mistakes", each((*Scope).hasFile, configInvalid)},
