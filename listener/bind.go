@@ -14,15 +14,11 @@ import (
 // IPv6 without IPv4, the full backlog, keep-alive. An address in use is unix.EADDRINUSE; an
 // address that this machine does not have is unix.EADDRNOTAVAIL or, where IPv6
 // is switched off, unix.EAFNOSUPPORT.
-func Bind(address netip.AddrPort) (*Socket, error) { return bound(address, false) }
+func Bind(address netip.AddrPort) (*Socket, error) { return BindDualStack(address, false) }
 
-// BindDualStack listens on a port of every address, IPv4 and IPv6, with one socket; the errors are as those of Bind.
-func BindDualStack(port uint16) (*Socket, error) {
-	return bound(netip.AddrPortFrom(netip.IPv6Unspecified(), port), true)
-}
-
-func bound(address netip.AddrPort, dualStack bool) (*Socket, error) {
-	file, err := bind(address, dualStack)
+// BindDualStack is Bind, which with dualStack listens for IPv4 clients too where the address is the IPv6 wildcard.
+func BindDualStack(address netip.AddrPort, dualStack bool) (*Socket, error) {
+	file, err := bind(address, dualStack && address.Addr() == netip.IPv6Unspecified())
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}

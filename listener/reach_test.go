@@ -104,11 +104,11 @@ func can(set listener.Set, address netip.AddrPort) bool {
 func TestDualStack(t *testing.T) {
 	t.Parallel()
 	socket := sockets.AtFreePort(t, "0.0.0.0", func(free netip.AddrPort) (*listener.Socket, error) {
-		return listener.BindDualStack(free.Port())
+		return listener.BindDualStack(netip.AddrPortFrom(netip.IPv6Unspecified(), free.Port()), true)
 	})
 	defer socket.File.Close()
 	set, port := listener.Set{socket}, socket.Address.Port()
-	if !socket.DualStack || socket.Address != netip.AddrPortFrom(netip.IPv6Unspecified(), port) {
+	if !socket.DualStack || socket.String() != fmt.Sprintf("*:%d", port) || socket.Address != netip.AddrPortFrom(netip.IPv6Unspecified(), port) {
 		t.Errorf("%s, dual-stack %t", socket.Address, socket.DualStack)
 	}
 	if target, can := set.Reach(socket.Address); !can || target.String() != fmt.Sprintf("127.0.0.1:%d", port) {

@@ -38,6 +38,14 @@ type Socket struct {
 	backlog     atomic.Int32 // 0: Backlog
 }
 
+// String is the address as a person writes it: *:18789 of a dual-stack socket.
+func (s *Socket) String() string {
+	if s.DualStack {
+		return fmt.Sprintf("*:%d", s.Address.Port())
+	}
+	return s.Address.String()
+}
+
 // Backlog is how many clients may wait to be accepted, as far as the kernel lets them.
 func (s *Socket) Backlog() int { return cmp.Or(int(s.backlog.Load()), Backlog) }
 

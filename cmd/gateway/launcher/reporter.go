@@ -175,7 +175,7 @@ func (r *reporter) addSockets(s *api.Status, observed *worker.Status) {
 	sockets, _ := r.held.current()
 	names := r.names()
 	for _, socket := range sockets {
-		line := api.Socket{Address: say.Address(socket.Address, socket.DualStack), Name: cmp.Or(names[socket.Address], socket.Name, handoff.DefaultName), Inode: socket.Inode, Holders: []api.Holder{}}
+		line := api.Socket{Address: socket.String(), Name: cmp.Or(names[socket.Address], socket.Name, handoff.DefaultName), Inode: socket.Inode, Holders: []api.Holder{}}
 		var err error
 		line.Queued, line.Backlog, err = socket.Queue()
 		if errors.Is(err, os.ErrClosed) {

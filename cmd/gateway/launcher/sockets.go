@@ -128,7 +128,7 @@ func (h *heldSockets) claim(edition int, listen []netip.AddrPort, dualStack bool
 		ctx, cancel := context.WithTimeout(context.Background(), driftAgainLimit)
 		defer cancel()
 		return nil, fmt.Errorf("listen is %s, but %s holds %s: %s",
-			say.Listen(listen, dualStack), h.kind, cmp.Or(shown(h.sockets), "nothing of the kind"), h.mend(ctx, "ListenStream", "BindIPv6Only"))
+			say.Listen(listen, dualStack), h.kind, cmp.Or(say.List(say.Texts(h.sockets)), "nothing of the kind"), h.mend(ctx, "ListenStream", "BindIPv6Only"))
 	}
 	h.claims[edition] = selected
 	return selected, nil
@@ -149,7 +149,7 @@ func (h *heldSockets) bind(addresses []netip.AddrPort, dualStack, others bool) (
 		if err := h.overlaps(address, dualStack); err != nil {
 			return bound, err
 		}
-		socket, err := bindOne(address, dualStack)
+		socket, err := listener.BindDualStack(address, dualStack)
 		known := slices.Contains(h.absent, address)
 		switch {
 		case err == nil:
@@ -172,22 +172,6 @@ func (h *heldSockets) bind(addresses []netip.AddrPort, dualStack, others bool) (
 		return nil, errors.Join(absent...)
 	}
 	return bound, nil
-}
-
-func bindOne(address netip.AddrPort, dualStack bool) (*listener.Socket, error) {
-	if dualStack && address.Addr() == netip.IPv6Unspecified() {
-		return listener.BindDualStack(address.Port())
-	}
-	return listener.Bind(address)
-}
-
-// shown is the sockets as listen has them.
-func shown(sockets listener.Set) string {
-	var texts []string
-	for _, socket := range sockets {
-		texts = append(texts, say.Address(socket.Address, socket.DualStack))
-	}
-	return say.List(texts)
 }
 
 // AddressInUse is an address that somebody else holds. Who, whoever asks finds out: that takes a look at the whole machine.
@@ -259,7 +243,7 @@ func (h *heldSockets) narrows(selected listener.Set, dualStack bool) error {
 
 func occupied(address string, held *listener.Socket) error {
 	return fmt.Errorf("%s cannot be bound while %s is held, and that is held until the next generation serves: "+
-		"stop \"gateway run\" and start it again", address, say.Address(held.Address, held.DualStack))
+		"stop \"gateway run\" and start it again", address, held)
 }
 
 // dropClaim takes the claim of an edition back.
@@ -301,7 +285,7 @@ func (h *heldSockets) retainClaims(wanted func(edition int) bool) {
 	if err := closeAll(unwanted); err != nil {
 		h.log.Error("cannot close a socket", "error", err)
 	}
-	h.log.Info("no longer listening", "address", shown(unwanted))
+	h.log.Info("no longer listening", "address", say.List(say.Texts(unwanted)))
 }
 
 // closeAll closes sockets that the launcher has bound itself. A poll(2) that is under way keeps them open for a moment longer,
@@ -347,6 +331,6 @@ func (h *heldSockets) relistenUntil(ctx context.Context, sockets listener.Set) e
 		if err != nil {
 			return err
 		}
-		h.log.Warn("somebody shut a listening socket down; it listens again", "address", shown(mended))
+		h.log.Warn("somebody shut a listening socket down; it listens again", "address", say.List(say.Texts(mended)))
 	}
 }
