@@ -13,8 +13,12 @@ import (
 // listens, and the rest has nobody to tell.
 const again = `
 import os, signal, subprocess, sys
-signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 output = None
+def stop(*_):
+    os.kill(child.pid, signal.SIGKILL) # Popen waits in the very thread, and has its lock
+    os.waitpid(child.pid, 0)
+    os._exit(0)
+signal.signal(signal.SIGTERM, stop)
 while True:
     child = subprocess.Popen(sys.argv[1:], stdout=output)
     output = subprocess.DEVNULL
@@ -38,16 +42,19 @@ func testRestarters(t *testing.T, here place) {
 	m.WriteFile(t, "/opt/again.py", again, 0o644)
 	m.WriteFile(t, "/opt/supervisord", again, 0o644)
 	for _, name := range []string{"pm2", "supervisorctl", "sv", "s6-svc"} {
-		m.WriteFile(t, "/usr/local/bin/"+name, "#!/bin/sh\necho \"$*\" >>/tmp/"+name+".log; kill \"$(cat /run/again)\"\n", 0o755)
+		m.WriteFile(t, "/usr/local/bin/"+name, "#!/bin/sh\necho \"$*\" >>/tmp/"+name+".log; kill \"$(cat /run/again)\"; timeout 60 tail -f /dev/null --pid \"$(cat /run/again)\"\n", 0o755)
 	}
 	as := []string{"install", own, "--now"}
 	if !here.user {
 		as = append(as, "--run-as", "root")
 	}
+	m.WriteFile(t, "/opt/titled/dist/index.js", "process.title = 'node ' + __filename;"+stubborn, 0o644)
+	m.WriteFile(t, "/opt/titled/package.json", `{"name": "openclaw"}`, 0o644)
 	claw := nodePath + " " + fakeEntry + " gateway --port 18789"
 	for _, test := range []struct{ name, command, what, stop string }{
 		{"a loop", "sh -c 'exec 2>/dev/null; " + claw + "; exec >/dev/null; while :; do " + claw + "; done'", "a loop in a shell, pid ", "kill PID"},
 		{"PM2", "env pm_id=3 bash -c 'exec -a \"PM2 v5.4.3: God Daemon (/root/.pm2)\" /usr/bin/python3 /opt/again.py " + claw + "'", "PM2, pid ", "pm2 delete 3"},
+		{"PM2 with a script", "env pm_id=4 bash -c 'exec -a \"PM2 v7.0.4: God Daemon (/root/.pm2)\" /usr/bin/python3 /opt/again.py " + nodePath + " /opt/titled/dist/index.js gateway --port 18789'", "PM2, pid ", "pm2 delete 4"},
 		{"supervisord", "env SUPERVISOR_GROUP_NAME=bots SUPERVISOR_PROCESS_NAME=claw /usr/bin/python3 /opt/supervisord " + claw, "supervisord, pid ", "supervisorctl stop bots:claw"},
 		{"runit", "env -C /opt bash -c 'exec -a runsv /usr/bin/python3 /opt/again.py " + claw + "'", "runsv, pid ", "sv down /opt"},
 		{"s6", "env -C /opt bash -c 'exec -a s6-supervise /usr/bin/python3 /opt/again.py " + claw + "'", "s6-supervise, pid ", "s6-svc -d /opt"},
@@ -81,7 +88,7 @@ func testRestarters(t *testing.T, here place) {
 				t.Errorf("found %+v", f)
 			}
 			mend(t, m.Scope, f, stop)
-			kill(t, m, pidOf(t, f)) // who waited would have the port now
+			_, _ = m.Output("kill", "-KILL", fmt.Sprint(pidOf(t, f))) // who waits would have the port now: a loop's lives on
 			m.Run(t, gatewayPath, "uninstall", own)
 		})
 	}

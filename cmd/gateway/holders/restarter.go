@@ -72,7 +72,6 @@ func variable(r *Restarter, pid int, name string) (string, bool) {
 }
 
 var (
-	pm2      = regexp.MustCompile(`^PM2 v\S+: God Daemon`) // what it writes over its argv
 	shells   = []string{"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "busybox"}
 	repeats  = regexp.MustCompile(`\b(while|until|for)\b`)
 	runtimes = regexp.MustCompile(`^(node|nodejs|bun|python[0-9.]*|perl|ruby)$`)
@@ -89,7 +88,7 @@ func restarterOf(h *Holder) *Restarter {
 		r := &Restarter{PID: ancestor.PID, UID: uid}
 		name := filepath.Base(argv[0])
 		switch script := script(argv); {
-		case pm2.MatchString(argv[0]):
+		case openclaw.PM2(argv):
 			r.What = "PM2"
 			if id, ok := variable(r, h.PID, "pm_id"); ok {
 				r.stop = []string{"pm2", "delete", id}

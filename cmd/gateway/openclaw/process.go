@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/read"
+	"openclaw-gateway/worker/proctree"
 )
 
 // IsGateway reports whether a process is an OpenClaw gateway that serves, going by
@@ -25,7 +26,8 @@ func IsGateway(pid int, argv []string) bool {
 	entry, ok := invocation(argv)
 	switch {
 	case !ok:
-		return false
+		entry = overwritten(argv)
+		return entry != "" && titled(pid) && PM2(proctree.Argv(parent(pid))) && ours(pid, entry)
 	case entry == "":
 		return titled(pid)
 	default:
@@ -36,7 +38,32 @@ func IsGateway(pid int, argv []string) bool {
 // Named reports whether an argv alone may be that of a gateway.
 func Named(argv []string) bool {
 	_, ok := invocation(argv)
-	return ok
+	return ok || overwritten(argv) != ""
+}
+
+// overwritten returns the entry file of an argv that PM2 has written over: it is "node FILE" then, and the arguments are gone.
+// PM2 keeps running what serves, so that is the gateway.
+func overwritten(argv []string) string {
+	if len(argv) == 0 || strings.Join(argv[1:], "") != "" {
+		return ""
+	}
+	if entry, ok := strings.CutPrefix(argv[0], "node "); ok && isEntry(entry) {
+		return entry
+	}
+	return ""
+}
+
+// PM2 reports whether an argv is that of PM2's daemon, which writes over it, too.
+func PM2(argv []string) bool { return len(argv) > 0 && pm2.MatchString(argv[0]) }
+
+var pm2 = regexp.MustCompile(`^PM2 v\S+: God Daemon`)
+
+func parent(pid int) int {
+	process, err := proctree.Find(pid)
+	if err != nil {
+		return 0
+	}
+	return process.PPID
 }
 
 // titled reports whether a process that calls itself by the title is one that can:

@@ -148,6 +148,13 @@ func TestIsGateway(t *testing.T) {
 			t.Errorf("%s: %t, want %t", entry, got, want)
 		}
 	}
+	// Only PM2 writes so over an argv, and this test is no child of its.
+	if titled := []string{"node /nowhere/openclaw/dist/index.js", "", ""}; IsGateway(os.Getpid(), titled) || !Named(titled) || Named([]string{"node /x/app.js", ""}) || Named([]string{titled[0], "x"}) {
+		t.Error("what PM2 has written over an argv")
+	}
+	if !PM2([]string{"PM2 v7.0.4: God Daemon (/root/.pm2)", ""}) || PM2([]string{"node"}) || PM2(nil) {
+		t.Error("what PM2 has written over its own argv")
+	}
 	if IsGateway(os.Getpid(), []string{"sleep", "1"}) {
 		t.Error("sleep is a gateway")
 	}
