@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"openclaw-gateway/test/machine"
+	"openclaw-gateway/test/wait"
 )
 
 // TestHistorySurvives: the next launcher knows the generations of the one before, however that has ended, and goes on counting.
@@ -31,6 +32,7 @@ func testHistorySurvives(t *testing.T, here place) {
 	serves(t, 2)
 	s := gatewayStatus(t, m.Scope)
 	ended := handleOf(t, process(t, m, s.Worker.PID))
+	kept(t, m, 2)
 	kill(t, m, s.Launcher.PID)
 	ended.awaitEnd(t) // until then it can answer a client, for whom nobody is started
 	serves(t, 3)
@@ -95,6 +97,18 @@ func testHistorySurvives(t *testing.T, here place) {
 		get(t, m, ipv4, "/healthz")
 		serving(t, m.Scope, 1)
 		wantStatus(t, m.Scope, 1, "degraded", "the history of the generations is not kept", `the unit gives it no state directory (StateDirectory=): run "gateway install" again`)
+	})
+}
+
+// kept waits until the next launcher would know of the generation: it is written beside everything else.
+func kept(t *testing.T, m *machine.Machine, generation int) {
+	t.Helper()
+	wait.Within(t, bound, "a history on the disk", func() error {
+		history, err := m.Output("cat", statePath(m.Scope)+"/history.jsonl")
+		if err == nil && !strings.Contains(history, fmt.Sprintf(`"generation":%d,`, generation)) {
+			err = fmt.Errorf("it has no generation %d:\n%s", generation, history)
+		}
+		return err
 	})
 }
 

@@ -553,6 +553,7 @@ func testStatusWatch(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{})
 	install(t, m.Scope, m, "{}\n")
 	command := m.Command(t.Context(), gatewayPath, "status", "--watch", "--json")
+	command.Stderr = t.Output()
 	output, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -609,6 +610,7 @@ func testStatusWatch(t *testing.T, here place) {
 	get(t, m, ipv4, "/healthz")
 	see("another launcher", func(s status) bool { return s.Verdict == "ok" && s.Launcher.PID != first && s.Worker.Generation == 3 })
 	second := launcher
+	kept(t, m, 3)
 	kill(t, m, second)
 	// Its worker, which dies with it, can answer a client for a moment longer than the watch sees it.
 	// systemd starts another launcher only when both are gone.
@@ -619,14 +621,29 @@ func testStatusWatch(t *testing.T, here place) {
 	m.Run(t, gatewayPath, "stop")
 	see("nothing", func(s status) bool { return s.Verdict == "down" })
 
+	var watching []machine.Process
 	for _, process := range m.Processes(t) {
 		if slices.Contains(process.Args, "--watch") && process.Args[0] == gatewayPath {
-			if err := unix.Kill(process.HostPID, unix.SIGINT); err != nil {
-				t.Fatal(err)
-			}
+			watching = append(watching, process)
 		}
 	}
-	for range lines {
+	if len(watching) != 1 {
+		t.Fatalf("these watch, and not one: %+v", watching)
+	}
+	if err := unix.Kill(watching[0].HostPID, unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	for timeout := time.After(2 * bound); lines != nil; {
+		select {
+		case _, open := <-lines:
+			if !open {
+				lines = nil
+			}
+		case <-timeout:
+			_ = unix.Kill(watching[0].HostPID, unix.SIGQUIT)
+			lines = nil
+			t.Errorf("the watch has not ended after SIGINT; after SIGQUIT it says")
+		}
 	}
 	if err := command.Wait(); err != nil {
 		t.Errorf("after SIGINT the watch ended with %v", err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -314,6 +315,13 @@ func TestVictim(t *testing.T) {
 	if os.Getenv(victimVariable) == "" {
 		return
 	}
+	// What runs in the background of a shell ignores SIGINT.
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt)
+	go func() {
+		<-interrupted
+		os.Exit(1)
+	}()
 	m := Boot(t, Options{})
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.pid))
 	if err != nil {
