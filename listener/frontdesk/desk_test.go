@@ -356,7 +356,7 @@ func visit(socket *listener.Socket, unavailable, ok *atomic.Int64) error {
 func TestNothingLeaks(t *testing.T) {
 	sockets := listener.Set{listen(t, "127.0.0.1"), listen(t, "::1")}
 	limits := defaults
-	limits.header = 100 * time.Millisecond
+	limits.header = 500 * time.Millisecond // in which the silent one has to be seen
 	round := func() {
 		desk, err := open(sockets, func() Notice { return failed }, slog.New(slog.DiscardHandler), limits)
 		if err != nil {
