@@ -297,23 +297,37 @@ func testStatus(t *testing.T, here place) {
 	t.Run("a launcher that cannot start", func(t *testing.T) {
 		for name, test := range map[string]struct{ lines, words string }{
 			"no program":          {"ExecStart=\nExecStart=/nowhere/gateway run\n", "cannot be executed"},
-			"a command before it": {"ExecStartPre=/bin/false\n", "has ended"},
+			"a command before it": {"ExecStartPre=/bin/false\n", "has not started: a command before it has failed (ExecStartPre=)"},
+			"no environment file": {"EnvironmentFile=/nowhere/environment\n", "has not started: "},
+			"no working folder":   {"WorkingDirectory=/nowhere\n", "its working directory is not there"},
 			"it ends":             {"ExecStart=\nExecStart=/bin/false\n", "exit status 1"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				with(t, test.lines+"RestartSec=10ms\n")
 				m.Systemctl(t, "start", "--no-block", service)
 				m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.SubState == "auto-restart" })
-				said := ""
-				for look := range 40 {
+				for look := range 20 {
 					text, code := printedStatus(t, m.Scope)
-					if said += text; code != 1 || !strings.HasPrefix(text, "degraded: ") {
-						t.Fatalf("look %d: exit status %d, want degraded and 1\n%s", look, code, text)
+					if code != 1 || !strings.HasPrefix(text, "degraded: ") || !strings.Contains(text, test.words) || !strings.Contains(text, "systemd starts it again") {
+						t.Fatalf("look %d: exit status %d, want degraded, 1 and %q\n%s", look, code, test.words, text)
 					}
 				}
-				wantWords(t, said, test.words, "systemd starts it again")
 			})
 		}
+	})
+	t.Run("a launcher that is not started", func(t *testing.T) {
+		m.Systemctl(t, "stop", service)
+		m.Systemctl(t, "reset-failed", service) // it forgets how often it was started again
+		with(t, "ExecCondition=/bin/false\n")
+		waitingClient(t, m, ipv4)
+		text, code := "", 0
+		for end := time.Now().Add(bound); code != 1 && time.Now().Before(end); {
+			text, code = printedStatus(t, m.Scope) // nothing tells that a client has waited for so long
+		}
+		if code != 1 || !strings.HasPrefix(text, "degraded: clients wait: no launcher comes up") {
+			t.Errorf("exit status %d\n%s", code, text)
+		}
+		wantWords(t, text, "a client has waited on "+ipv4+" for 1", "and systemd has not started the launcher: `"+ctl+" status "+service+"`")
 	})
 	t.Run("network namespace", func(t *testing.T) {
 		with(t, "PrivateNetwork=yes\n")

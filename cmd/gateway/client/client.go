@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -222,9 +223,9 @@ func hasManager(scope units.Scope) bool {
 func endOf(service systemd.Properties) string {
 	how, status := "has ended", service.Int("ExecMainStatus")
 	switch service.Int("ExecMainCode") {
-	case 0: // nothing is known of it: it runs, or a command before it has failed
+	case 0: // it runs, or systemd has not come as far as to start it
 		if result := service["Result"]; result != "" && result != "success" {
-			how += " (" + result + ")"
+			how = "has not started: " + cmp.Or(unstarted[result], result)
 		}
 	case cldExited:
 		how = fmt.Sprintf("ended with exit status %d", status)
@@ -235,6 +236,13 @@ func endOf(service systemd.Properties) string {
 		how = "ended with " + say.Signal(unix.Signal(status))
 	}
 	return fmt.Sprintf("%s (restarts so far: %d)", how, service.Int("NRestarts"))
+}
+
+// unstarted says what systemd's results mean for a main process that has not been started.
+var unstarted = map[string]string{
+	"exit-code": "a command before it has failed (ExecStartPre=)", "signal": "a command before it was killed (ExecStartPre=)",
+	"timeout":   "what comes before it took too long (ExecStartPre=, TimeoutStartSec=)",
+	"resources": "something that its unit names is missing, such as a file of EnvironmentFile=",
 }
 
 // cldExited is CLD_EXITED of waitid(2): the process ended by itself.

@@ -200,6 +200,7 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 		s.Problems = append(s.Problems, t.Unasked.Error())
 	case t.Ended != "" || t.Again != "":
 		// One that ends again and again is on its way most of the time.
+		t = settled(ctx, t)
 		s.Problems = append(s.Problems, restartingOf(t))
 		if t.SocketState == "active" {
 			s.meets = "clients wait: no launcher comes up"
@@ -232,6 +233,9 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 	}
 	s.look(ctx, addresses, manager)
 	compareSockets(ctx, t, &s, addresses)
+	if errors.Is(err, client.ErrNotRunning) {
+		s.addKeptWaiting(t)
+	}
 	return s
 }
 
@@ -246,6 +250,42 @@ func (s *View) compareOpenClaw(t client.Target) {
 		s.Notes = append(s.Notes, fmt.Sprintf("what runs is OpenClaw %s, and what lies there is %s: `%s` runs that", runs.Version, lies,
 			systemd.Of(t.Scope).As(os.Geteuid(), holders.Me().Program, "restart", "--"+string(t.Scope))))
 	}
+}
+
+// comes is how long a launcher may take to come up; it answers long before its worker does.
+const comes = 10 * time.Second
+
+// addKeptWaiting is for a launcher that should have come up for a client, whatever keeps systemd from starting it: a condition
+// that does not hold, a command before it that hangs, a job that it waits for.
+func (s *View) addKeptWaiting(t client.Target) {
+	for _, socket := range s.Sockets {
+		waits := time.Duration(socket.WaitingS * float64(time.Second))
+		if waits < comes || s.Verdict != api.VerdictWaiting && s.Verdict != api.VerdictStarting {
+			continue
+		}
+		s.Verdict, s.meets = api.VerdictDegraded, "clients wait: no launcher comes up"
+		s.Problems = append(s.Problems, fmt.Sprintf("a client has waited on %s for %s, and systemd has not started the launcher: `%s` says what keeps it",
+			socket.Address, say.Duration(waits), t.Manager().Command(os.Geteuid(), "status", units.Service)))
+	}
+}
+
+// settled asks again while systemd starts a launcher that has ended before: it does not tell then how that was.
+func settled(ctx context.Context, t client.Target) client.Target {
+	ticker := time.NewTicker(10 * time.Millisecond) // which is as long as it takes to ask
+	defer ticker.Stop()
+	for end := time.Now().Add(2 * time.Second); t.Ended == "" && time.Now().Before(end); {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return t
+		}
+		now := t.Refreshed(ctx)
+		if now.Ended == "" && now.Again == "" {
+			return t // it has come up, or is started no more
+		}
+		t = now
+	}
+	return t
 }
 
 // addOverrides says what drop-ins change in our units, and reports whether nobody is served because of it.
