@@ -60,7 +60,7 @@ func testConfigCheck(t *testing.T, here place) {
 	serving(t, m.Scope, 1)
 	// What cannot work is said beside what would change.
 	m.WriteFile(t, draft, worker("/no/such/program"), 0o644)
-	check(t, m.Scope, draft).want(t, 1, "error: the program of worker.command cannot be started", "worker.command (draft.yaml:2)")
+	check(t, m.Scope, draft).want(t, 1, "error: correct worker.command (draft.yaml:2): its program cannot be started")
 	before := gatewayStatus(t, m.Scope)
 	k := &keyWalk{Machine: m}
 	k.mark(t)
@@ -146,7 +146,7 @@ func checkAlone(t *testing.T, m *machine.Machine, draft string) {
 	prepare(t, m)
 	root := m.As(m.System())
 	root.Run(t, "/bin/sh", "-c", "mkdir -m 700 /opt/private && cp /bin/true /opt/private/server && echo A=1 >/opt/private/env && "+
-		"printf '#!/bin/sh\\ntouch /tmp/executed\\n' >/opt/bun && chmod 755 /opt/bun && cp /opt/bun /opt/data && chmod 644 /opt/data")
+		"printf '#!/gone/sh\\n' >/opt/orphaned && chmod 755 /opt/orphaned && printf '#!/bin/sh\\ntouch /tmp/executed\\n' >/opt/bun && chmod 755 /opt/bun && cp /opt/bun /opt/data && chmod 644 /opt/data && cp /opt/data /opt/server.ts")
 	openclaw := func(more ...string) string {
 		return worker(append([]string{nodePath, clawEntry, "gateway", "run"}, more...)...)
 	}
@@ -158,10 +158,17 @@ func checkAlone(t *testing.T, m *machine.Machine, draft string) {
 		words       []string
 	}{
 		{"fine", openclaw(port, "--bind", "loopback"), 0, []string{draft + ": valid not compared with a running launcher"}},
-		{"no program", worker("/no/such/program"), 1, []string{"error: the program of worker.command cannot be started", "worker.command (draft.yaml:2)"}},
+		{"no program", worker("/no/such/program"), 1, []string{"error: correct worker.command (draft.yaml:2): its program cannot be started"}},
+		{"no script", worker("/usr/bin/python3", "/opt/gone.py"), 1, []string{"error: correct worker.command (draft.yaml:2): ", "python3 is to run /opt/gone.py, which is not there"}},
+		{"no interpreter", worker("/opt/orphaned"), 1, []string{"error: correct worker.command (draft.yaml:2): ", `/opt/orphaned is a script for "/gone/sh", which is not there`}},
+		{"no directory", worker("/bin/true") + "  directory: /opt/gone\n", 1, []string{"error: correct worker.directory (draft.yaml:3): /opt/gone is not there"}},
+		{"no alarm", "alarm:\n  command: [/opt/gone]\n", 1, []string{"error: correct alarm.command (draft.yaml:2), or nobody hears", "/opt/gone"}},
+		{"an alarm that is not in the PATH", "alarm:\n  command: [ring]\n", 1, []string{"error: correct alarm.command (draft.yaml:2)", `"ring" is not in the PATH`}},
+		{"an alarm that cannot be executed", "alarm:\n  command: [/opt/data]\n", 1, []string{"error: correct alarm.command (draft.yaml:2)", "permission denied"}},
+		{"an alarm", "alarm:\n  command: [systemctl, start, alarm.service]\n", 0, []string{draft + ": valid"}},
 		{"not in the PATH", worker("no-such-program"), 1, []string{"error: ", "no-such-program", "PATH"}},
 		{"not executable", worker("/opt/data"), 1, []string{"error: ", "/opt/data", "permission denied"}},
-		{"no entry", worker(nodePath, "/opt/gone/node_modules/openclaw/dist/index.js", "gateway", port), 1, []string{"error: OpenClaw's entry file", "/opt/gone"}},
+		{"no entry", worker(nodePath, "/opt/gone/node_modules/openclaw/dist/index.js", "gateway", port), 1, []string{"error: ", "OpenClaw's entry file", "/opt/gone"}},
 		{"no environment file", openclaw(port) + "  environment_file: /etc/gone.env\n", 1, []string{"error: worker.environment_file (draft.yaml:3) cannot be used", "/etc/gone.env"}},
 		{"one that need not be", openclaw(port) + "  environment_file: -/etc/gone.env\n", 0, []string{"valid"}},
 		{"a variable of the launcher's", openclaw(port) + "  environment_file: /etc/bad.env\n", 1, []string{"error: worker.environment_file (draft.yaml:3)", "LISTEN_FDS is set by the launcher"}},
@@ -169,7 +176,7 @@ func checkAlone(t *testing.T, m *machine.Machine, draft string) {
 		{"another port, perhaps", worker("/bin/true", "--port", "18790"), 0, []string{"warning: worker.command (draft.yaml:2) has --port 18790", draft + ": valid"}},
 		{"an address that overlaps", openclaw(port, "--bind", "lan"), 1, []string{"error: with --bind lan OpenClaw binds 0.0.0.0:18789"}},
 		{"Bun", worker("/opt/bun", clawEntry, "gateway", "run", port), 1, []string{"error: /opt/bun is Bun, which cannot inherit sockets"}},
-		{"Bun, perhaps", worker("/opt/bun", "server.ts"), 0, []string{"warning: /opt/bun is Bun", draft + ": valid"}},
+		{"Bun, perhaps", worker("/opt/bun", "/opt/server.ts"), 0, []string{"warning: /opt/bun is Bun", draft + ": valid"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m.WriteFile(t, draft, test.draft, 0o644)

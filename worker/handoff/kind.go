@@ -154,5 +154,6 @@ func shebang(path string) (string, error) {
 	if !script {
 		return "", nil
 	}
-	return strings.TrimSpace(interpreter), nil
+	// The kernel takes blanks away, and not the carriage return of a file from Windows.
+	return strings.Trim(interpreter, " \t\n"), nil
 }

@@ -30,5 +30,5 @@ func Lookup(name, directory string, environ []string) (string, error) {
 			return found, nil
 		}
 	}
-	return "", fmt.Errorf("%q is not in the PATH of the worker (%s): give the whole path in worker.command", name, path)
+	return "", fmt.Errorf("%q is not in the PATH (%s): give its whole path", name, path)
 }

@@ -352,7 +352,12 @@ var situations = []situation{
 	{"worker-hung", "was stopped by a signal", "gateway restart --system", func(f *Facts) {
 		f.Scopes[0].Launcher.Worker.Hung, f.Scopes[0].Worker.Stopped = &api.Hung{By: "queue"}, true
 	}},
-	{"worker-program-missing", "is not there", "", func(f *Facts) { f.Scopes[0].Config.Missing = "/usr/bin/node is not there" }},
+	{"worker-program-missing", "is not there", "", func(f *Facts) {
+		f.Scopes[0].Config.Missing, f.Scopes[0].Config.MissingAt = "/usr/bin/node is not there", "worker.command"
+	}},
+	{"alarm-program-missing", "alarm.command", "", func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Alarm.Command, f.Scopes[0].Config.NoAlarm = []string{"ring"}, "it is not there"
+	}},
 	{"worker-other-port", "worker.command (config.yaml:2) has --port 9999, and listen has 127.0.0.1:18789 and [::1]:18789: if that is the port on which it listens", "", func(f *Facts) {
 		f.Scopes[0].Config.Loaded.Worker.Command = []string{"/usr/bin/server", "--port=9999"}
 		f.Scopes[0].Launcher = nil

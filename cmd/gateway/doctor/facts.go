@@ -147,11 +147,11 @@ type Config struct {
 	// Exposed are the files with secrets that users can read whom they do not concern.
 	Exposed []Exposed
 	Node    Node
-	// Missing is why the program of worker.command cannot be started.
-	Missing string
+	// Missing is why the worker cannot be started, and MissingAt the key that says so; NoAlarm is the same of alarm.command.
+	Missing, MissingAt, NoAlarm string
 	// Installed is the version of OpenClaw that lies where the one that runs was started from; "" where that is not known.
 	Installed string
-	Bun       string // that program where it is Bun
+	Bun       string // the program of worker.command where it is Bun
 	// Environment is why worker.environment_file cannot be used.
 	Environment string
 }

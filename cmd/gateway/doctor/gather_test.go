@@ -306,7 +306,10 @@ func TestProgram(t *testing.T) {
 	if c, unknown := look("node", claw, "gateway"); c.Node.Version != "24.21.0" || c.Node.Program != node || len(unknown) > 0 {
 		t.Errorf("OpenClaw: %+v, %v", c.Node, unknown)
 	}
-	if c, unknown := look("node", "server.js"); c.Node.Version != "" || c.Missing != "" || len(unknown) > 0 {
+	if c, _ := look("node", folder+"/gone.js"); !strings.Contains(c.Missing, "gone.js, which is not there") || c.MissingAt != "worker.command" {
+		t.Errorf("a script that is not there: %q", c.Missing)
+	}
+	if c, unknown := look("node", header); c.Node.Version != "" || c.Missing != "" || len(unknown) > 0 {
 		t.Errorf("another server: %+v, %v", c, unknown)
 	}
 	if c, _ := look("no-such-program"); !strings.Contains(c.Missing, "no-such-program") {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,33 +85,39 @@ func (g *gatherer) expose(s *Scope, path string, variables []string) {
 const systemPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // program looks for the worker's program, and for the version of Node.js where that runs OpenClaw. It executes none: whoever
-// may edit the configuration chooses it.
+// may edit the configuration chooses it. It looks for that of the alarm as well.
 func (g *gatherer) program(s *Scope) {
 	c := &s.Config
 	spec := c.Loaded.Worker
-	if len(spec.Command) == 0 {
-		return // the built-in server
-	}
 	path := systemPath
 	if own := os.Getenv("PATH"); own != "" && (s.Name == units.User || !s.Installed()) {
 		path = "PATH=" + own
 	}
-	environ := append([]string{path}, spec.Environment...)
+	environ := []string{path}
 	// The launcher's own variables come first; what is not the caller's cannot be read.
 	if content, err := proctree.Environ(s.Service.MainPID); err == nil {
-		environ = append(strings.Split(string(content), "\x00"), spec.Environment...)
+		environ = strings.Split(string(content), "\x00")
 	}
-	directory := spec.Directory
-	if directory == "" {
-		directory = s.home()
+	if command := c.Loaded.Alarm.Command; len(command) > 0 {
+		_, err := g.executable(s, "alarm.command", command, s.home(), environ)
+		if err != nil {
+			c.NoAlarm = err.Error()
+		}
 	}
-	found, err := handoff.Lookup(spec.Command[0], directory, environ)
-	switch {
-	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 && os.Geteuid() != s.reader():
-		g.unknown("worker.command of %s could not be looked at: %v: run this as root", c.Path, err)
+	if len(spec.Command) == 0 {
+		return // the built-in server
+	}
+	directory := cmp.Or(spec.Directory, s.home())
+	environ = append(environ, spec.Environment...)
+	if _, err := os.Stat(directory); spec.Directory != "" && errors.Is(err, fs.ErrNotExist) {
+		c.Missing, c.MissingAt = directory+" is not there", "worker.directory"
 		return
-	case err != nil:
-		c.Missing = fmt.Sprintf("the program of worker.command cannot be started: %v", err)
+	}
+	found, err := g.executable(s, "worker.command", spec.Command, directory, environ)
+	if err != nil {
+		c.Missing, c.MissingAt = err.Error(), "worker.command"
+	}
+	if found == "" || err != nil {
 		return
 	}
 	if handoff.Bun(found, spec.Command) {
@@ -136,7 +143,7 @@ func (g *gatherer) program(s *Scope) {
 		entry, err = read.Resolve(entry)
 	}
 	if err != nil {
-		c.Missing = fmt.Sprintf("OpenClaw's entry file in worker.command cannot be opened: %v", err)
+		c.Missing, c.MissingAt = fmt.Sprintf("OpenClaw's entry file cannot be opened: %v", err), "worker.command"
 		return
 	}
 	pkg, err := openclaw.ReadPackage(entry)
@@ -148,4 +155,20 @@ func (g *gatherer) program(s *Scope) {
 	if c.Node.Version == "" {
 		g.addUnknown(false, "whether %s is a Node.js that OpenClaw %s runs on is not known: no file beside it tells its version", found, pkg.Version)
 	}
+}
+
+// executable finds the program of a command, and says why it cannot be started; where neither can be known it takes note of that.
+func (g *gatherer) executable(s *Scope, key string, command []string, directory string, environ []string) (found string, err error) {
+	found, err = handoff.Lookup(command[0], directory, environ)
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 && os.Geteuid() != s.reader() {
+		g.unknown("%s of %s could not be looked at: %v: run this as root", key, s.Config.Path, err)
+		return "", nil
+	}
+	if err == nil && openclaw.Entry(command) == "" {
+		err = handoff.Missing(found, command, directory)
+	}
+	if err != nil {
+		err = fmt.Errorf("its program cannot be started: %w", err)
+	}
+	return found, err
 }

@@ -13,6 +13,7 @@ import (
 // ofDraft are the kinds that can be told of a configuration which nobody uses yet.
 var ofDraft = []string{
 	"worker-program-missing", "environment-unreadable", "worker-other-port", "worker-address-clash", "worker-runs-bun", "node-too-old",
+	"alarm-program-missing",
 }
 
 // Judge says what of a configuration cannot work, or may not, whether a launcher runs or not: content is that of the file at

@@ -165,8 +165,19 @@ func programMissing(f *Facts, s *Scope) *Finding {
 		return nil
 	}
 	return &Finding{
-		Summary:  fmt.Sprintf("%s: %s needs the whole path of a program that is there", s.Config.Missing, s.line("worker.command")),
+		Summary:  fmt.Sprintf("correct %s: %s", s.line(s.Config.MissingAt), s.Config.Missing),
 		Evidence: map[string]any{"command": s.Config.Loaded.Worker.Command[0], "config": s.Config.Path},
+		Fix:      f.edit(s),
+	}
+}
+
+func alarmMissing(f *Facts, s *Scope) *Finding {
+	if s.Config.NoAlarm == "" {
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("correct %s, or nobody hears of a worker that does not serve: %s", s.line("alarm.command"), s.Config.NoAlarm),
+		Evidence: map[string]any{"command": s.Config.Loaded.Alarm.Command[0], "config": s.Config.Path},
 		Fix:      f.edit(s),
 	}
 }
