@@ -54,6 +54,11 @@ var (
 	webScheme = regexp.MustCompile(`(?i)(https?|wss?|ftp)://$`)
 	bearer    = regexp.MustCompile(`(?i)\b(bearer\s+)[^\s"']+`)
 	basic     = regexp.MustCompile(`(?i)\b(basic\s+)([a-z0-9+/_-]+)=*`)
+	// Secrets that are known by how they begin, whatever stands before them: of OpenAI, Anthropic and others, Stripe, GitHub, GitLab, Slack,
+	// Google, npm, Hugging Face, Telegram's bots, and a JSON Web Token.
+	token = regexp.MustCompile(`\b(?:[spr]k[-_](?:[a-z]+[-_])*[A-Za-z0-9][\w-]{15,}|gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{10,}|xapp-[\w-]{10,}|` +
+		`AIza[\w-]{30,}|npm_\w{30,}|hf_\w{30,}|\d{6,12}:[\w-]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]+\.[\w-]*)`)
+	bot = regexp.MustCompile(`/bot\d{6,12}:[\w-]{30,}`)
 	// The scheme, without its credentials.
 	scheme = regexp.MustCompile(`(?i)(?:^|[\s:])(?:bearer|basic)$`)
 	// A shell's -c has options within one argument, and a process that sets its title leaves all of them in one.
@@ -71,6 +76,7 @@ func masks(arg string) bool {
 func maskValues(arg string) string {
 	arg = maskUsers(arg)
 	arg = bearer.ReplaceAllString(arg, "${1}"+hidden)
+	arg = token.ReplaceAllString(bot.ReplaceAllString(arg, "/bot"+hidden), hidden)
 	arg = basic.ReplaceAllStringFunc(arg, func(said string) string {
 		parts := basic.FindStringSubmatch(said)
 		// RFC 7617: base64 of a name, a colon and a password.
