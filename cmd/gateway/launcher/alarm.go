@@ -46,7 +46,8 @@ type alarm struct {
 	changed  chan struct{}
 
 	mu         sync.Mutex
-	unserved   time.Time // since when; zero: clients are served
+	unserved   time.Time // since when; zero: clients are served, or nobody waits
+	served     bool      // clients are; a launcher that has just started and waits knows nothing of the kind
 	event      string    // why they are not
 	ringing    time.Time // since when; zero: it does not ring
 	rolledBack int       // the edition that was told of
@@ -79,6 +80,7 @@ func (a *alarm) observe(status worker.Status) {
 	case status.State == worker.Stopped:
 		return // the next launcher knows more
 	}
+	a.served = status.State == worker.Ready && event == ""
 	if event == "" {
 		a.unserved = time.Time{}
 	} else if a.unserved.IsZero() {
@@ -137,7 +139,7 @@ func (a *alarm) next() (event string, wait time.Duration) {
 	case a.pending != 0:
 		a.pending = 0
 		return eventRolledBack, 0
-	case a.unserved.IsZero() && !a.ringing.IsZero():
+	case a.served && !a.ringing.IsZero():
 		a.keep(time.Time{})
 		return eventRecovered, 0
 	case a.unserved.IsZero(), !a.ringing.IsZero():

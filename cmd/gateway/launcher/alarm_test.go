@@ -182,6 +182,10 @@ func TestAlarmAcrossLives(t *testing.T) {
 	first.observe(worker.Status{State: worker.Stopped})
 
 	second := newBell(t, path, time.Hour)
+	second.observe(worker.Status{State: worker.Waiting})
+	if event, _ := second.next(); event != "" {
+		t.Errorf("rings for %q before anybody was served", event)
+	}
 	second.begin()
 	second.observe(worker.Status{State: worker.Starting})
 	if state, _ := second.state(); state != api.AlarmRinging {
