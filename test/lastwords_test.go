@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"openclaw-gateway/test/machine"
 )
@@ -90,6 +91,7 @@ func testWhyItEnded(t *testing.T, here place) {
 		{"it binds itself", []string{"/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "18789"}, []string{
 			"exit code 1: perhaps it binds 127.0.0.1:18789 and [::1]:18789 itself and cannot", "worker.command needs a program",
 		}},
+		{"its script is not there", []string{"/usr/bin/python3", "/opt/gone.py"}, []string{"exit code 2: python3 is to run /opt/gone.py, which is not there: correct worker.command"}},
 		{"to the background", []string{"/bin/sh", "-c", "setsid sleep 1000 & sleep 0.1"}, []string{"exit code 0: it went to the background", "worker.command"}},
 		{"a wrapper", []string{"/usr/bin/nice", nodePath, workersPath + "/no/such.js"}, []string{"Node.js behind nice does not get the sockets", "worker.handoff to preload"}},
 		{"EX_CONFIG", []string{"/bin/sh", "-c", "exit 78"}, []string{"exit code 78: ", "EX_CONFIG", "run gateway restart"}},
@@ -109,6 +111,28 @@ func testWhyItEnded(t *testing.T, here place) {
 			wantWords(t, text, test.words[0])
 		})
 	}
+	t.Run("to the background, after it has served", func(t *testing.T) {
+		m.WriteFile(t, configPath(m.Scope), worker("/bin/sh", "-c", "sh -c 'LISTEN_PID=$$ exec /usr/bin/python3 "+workersPath+"/listenfds.py' & sleep 3")+"  start: at-once\n"+rest, 0o644)
+		if _, err := m.Output(gatewayPath, "reload"); err != nil {
+			t.Fatal(err)
+		}
+		const said = "exit code 0: it went to the background"
+		text, _ := printedStatus(t, m.Scope)
+		for end := time.Now().Add(bound); !strings.Contains(text, said) && time.Now().Before(end); {
+			text, _ = printedStatus(t, m.Scope) // its next generation serves as well, so nothing waits for it
+		}
+		wantWords(t, text, said)
+	})
+	t.Run("has served before", func(t *testing.T) {
+		broken := m.Home() + "/broken"
+		m.WriteFile(t, configPath(m.Scope), worker("/bin/sh", "-c", "test -e "+broken+" && exit 9; exec /usr/bin/python3 "+workersPath+"/listenfds.py")+"  start: at-once\n"+rest, 0o644)
+		m.Run(t, gatewayPath, "reload")
+		m.WriteFile(t, broken, "", 0o644)
+		text, err := m.Output("sh", "-c", gatewayPath+" restart 2>&1; true")
+		if err != nil || !strings.Contains(text, "exit code 9") || strings.Contains(text, "perhaps") {
+			t.Errorf("%v\n%s", err, text)
+		}
+	})
 }
 
 // TestNotReadyYet: while a worker starts, the status has what the last request for its readiness came to.

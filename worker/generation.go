@@ -47,6 +47,7 @@ type generation struct {
 	tree       *tree.Tree
 	started    time.Time
 	readyAfter time.Duration // 0: it never was
+	served     bool          // an earlier one with the same command was ready
 	// cancel ends what watches the generation, but not the wait for its end.
 	cancel context.CancelFunc
 	// over is closed by cancel.
@@ -354,7 +355,8 @@ func (g *generation) end(e event) {
 	case g.stage == stopping && g.why != "":
 		exit.Reason, exit.Detail = g.why, g.detail
 	case g.readyAfter > 0 && exit.Code == 0:
-		exit.Reason, exit.Detail = ReasonRestart, "the worker itself asked for the restart, or somebody else told it to end"
+		exit.Reason = ReasonRestart
+		exit.Detail = cmp.Or(g.seen(exit).Background(), "the worker itself asked for the restart, or somebody else told it to end")
 	default:
 		end := g.seen(exit)
 		exit.Reason = ReasonCrash
@@ -387,7 +389,8 @@ func (g *generation) kind() handoff.Kind {
 func (g *generation) seen(exit Exit) why.End {
 	return why.End{
 		Code: exit.Code, Signal: exit.Signal, Ready: g.readyAfter > 0, Lived: exit.Lived, Strays: len(exit.Strays), OOMKills: g.tree.OOMKills,
-		Command: g.spec.Command, Handoff: g.kind(), Listened: len(g.listening) > 0, Held: join(addresses(g.spec.Sockets)),
+		Command: g.spec.Command, Directory: g.spec.Directory, Served: g.served,
+		Handoff: g.kind(), Listened: len(g.listening) > 0, Held: join(addresses(g.spec.Sockets)),
 	}
 }
 

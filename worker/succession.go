@@ -107,6 +107,7 @@ func (s *Supervisor) start(event) {
 	s.enter(running, 0)
 	g := cmp.Or(s.prepared, newGeneration(s.number, s.spec, s.surroundings, s.handle))
 	s.prepared = nil
+	g.served = s.good != nil && slices.Equal(s.good.Command, g.spec.Command)
 	err := s.spec.Queues.Restore() // nobody serves
 	if err == nil {
 		err = g.start()

@@ -28,6 +28,11 @@ func Missing(path string, argv []string, directory string) error {
 			return fmt.Errorf("%s is a script for %q, which is not there", path, name)
 		}
 	}
+	return MissingScript(argv, directory)
+}
+
+// MissingScript is the part of [Missing] about the file that an interpreter is to run.
+func MissingScript(argv []string, directory string) error {
 	if len(argv) < 2 || !interpreters.MatchString(filepath.Base(argv[0])) || strings.HasPrefix(argv[1], "-") || !scriptName.MatchString(argv[1]) {
 		return nil
 	}

@@ -22,16 +22,31 @@ type End struct {
 	Strays   int // processes that it has left
 	OOMKills int // of its processes, by the kernel for want of memory
 	Command  []string
-	Handoff  handoff.Kind
-	Listened bool   // on a held address, as far as is known
-	Held     string // the held addresses
+	// Directory is the worker's.
+	Directory string
+	Handoff   handoff.Kind
+	Listened  bool   // on a held address, as far as is known
+	Served    bool   // an earlier generation of this command has
+	Held      string // the held addresses
 }
 
 // early is how soon somebody ends who cannot bind an address: one that tries again, as OpenClaw does for 10 s, says so by then.
 const early = 15 * time.Second
 
-// OOM reports whether the kernel has killed the main process for want of memory.
-func (e End) OOM() bool { return e.OOMKills > 0 && e.Signal == unix.SIGKILL }
+// killed is the exit code of a shell whose command was killed by SIGKILL.
+const killed = 128 + int(unix.SIGKILL)
+
+// OOM reports whether the kernel has killed the main process for want of memory, or what that has started and waited for.
+func (e End) OOM() bool { return e.OOMKills > 0 && (e.Signal == unix.SIGKILL || e.Code == killed) }
+
+// Background says that a worker went to the background; "" where it did not. What it left there may have served by then.
+func (e End) Background() string {
+	if e.Code != 0 || e.Strays == 0 || e.Ready && e.Lived >= early {
+		return ""
+	}
+	return "it went to the background, and what it left there was ended with it: have it stay in the foreground by its line in worker.command " +
+		"(nginx: -g 'daemon off;'; others have an option such as --foreground, or one such as --daemon to leave out)"
+}
 
 // Advice is a sentence; "" where there is nothing to say.
 func (e End) Advice() string {
@@ -40,23 +55,25 @@ func (e End) Advice() string {
 		return "the kernel has killed it for want of memory: it needs less, the machine more, or the unit a higher MemoryMax="
 	case e.OOMKills > 0:
 		return fmt.Sprintf("the kernel has killed %d of its processes for want of memory", e.OOMKills)
+	case e.Background() != "":
+		return e.Background()
 	case e.Ready || e.Signal != 0:
 		return ""
-	case e.Code == 0 && e.Strays > 0:
-		return "it went to the background, and what it left there was ended with it: have it stay in the foreground by its line in worker.command " +
-			"(nginx: -g 'daemon off;'; others have an option such as --foreground, or one such as --daemon to leave out)"
 	case e.Code == 0:
 		return "it ended by itself before it served: worker.command needs a server, which stays"
 	case e.Code == exConfig:
 		return "so a program says that its configuration is wrong (EX_CONFIG), and an OpenClaw also that another one has its state: its last words say what; " +
 			"run gateway restart when that is mended"
 	case e.Code == 126 || e.Code == 127:
-		return "so a shell or env says that a program was not found (127) or cannot be executed (126): name its whole path in worker.command"
+		return "so a shell or env says that a program was not found (127) or cannot be executed (126): name its whole path in worker.command, or in the script that calls it"
+	}
+	if err := handoff.MissingScript(e.Command, e.Directory); err != nil {
+		return fmt.Sprintf("%v: correct worker.command", err)
 	}
 	if away := Away(e.Command, e.Handoff); away != "" && !e.Listened {
 		return away
 	}
-	if e.Handoff != handoff.Preload && e.Lived < early && !e.Listened {
+	if e.Handoff != handoff.Preload && e.Lived < early && !e.Listened && !e.Served {
 		return fmt.Sprintf("perhaps it binds %s itself and cannot, because the launcher holds that: worker.command needs a program, or an option of this one, "+
 			"that takes its sockets from systemd (LISTEN_FDS), or Node.js", e.Held)
 	}
@@ -101,6 +118,9 @@ func Away(command []string, kind handoff.Kind) string {
 		return ""
 	}
 	if kind == handoff.ListenFDs {
+		if node.MatchString(filepath.Base(command[0])) {
+			return "Node.js takes no sockets by listen-fds, unless what it runs listens on descriptor 3: set worker.handoff to auto"
+		}
 		if !node.MatchString(strings.Join(command[1:], " ")) {
 			return ""
 		}
