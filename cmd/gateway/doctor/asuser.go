@@ -109,7 +109,7 @@ func (g *gatherer) as(ctx context.Context, s *Scope, what step) {
 	if s.Launcher != nil {
 		asked.Launcher = &api.Status{Config: api.Config{Path: s.Launcher.Config.Path}, Worker: api.Worker{OpenClaw: s.Launcher.Worker.OpenClaw}}
 	}
-	asked.Reader = &Reader{UID: uid, Home: homeOf(uid)}
+	asked.Reader = &Reader{UID: uid, Home: systemd.HomeOf(uid)}
 	got, err := g.ask(ctx, question{what, g.Options, asked})
 	if err != nil {
 		g.unknown("the %s of the %s could not be looked at: %v", what, s.ofUser(), err)

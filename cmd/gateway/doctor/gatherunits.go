@@ -109,27 +109,5 @@ func (s *Scope) home() string {
 	if s.Reader != nil {
 		return s.Reader.Home
 	}
-	return homeOf(s.reader())
-}
-
-func homeOf(uid int) string {
-	account, err := systemd.Account(strconv.Itoa(uid))
-	if err != nil {
-		return ""
-	}
-	return account.HomeDir
-}
-
-// userID is the uid of the user that a unit's User= names, by name or number; -1
-// where there is none.
-func userID(name string) int {
-	account, err := systemd.Account(name)
-	if err != nil {
-		return -1
-	}
-	uid, err := strconv.Atoi(account.Uid)
-	if err != nil {
-		return -1
-	}
-	return uid
+	return systemd.HomeOf(s.reader())
 }

@@ -308,7 +308,7 @@ func (s *Scope) reader() int {
 	if s.Service.User == "" {
 		return 0
 	}
-	return userID(s.Service.User)
+	return systemd.UserID(s.Service.User)
 }
 
 // owners are the uids, beside root, whose files count in the scope: root must not take another's for them. Everybody else

@@ -121,3 +121,25 @@ func SessionsOnly(name string) bool {
 	_, err := os.Stat(filepath.Join("/var/lib/systemd/linger", name))
 	return errors.Is(err, fs.ErrNotExist)
 }
+
+// HomeOf is where a user is at home; "" where that is not known.
+func HomeOf(uid int) string {
+	account, err := Account(strconv.Itoa(uid))
+	if err != nil {
+		return ""
+	}
+	return account.HomeDir
+}
+
+// UserID is the uid of the user that a unit's User= names, by name or number; -1 where there is none.
+func UserID(name string) int {
+	account, err := Account(name)
+	if err != nil {
+		return -1
+	}
+	uid, err := strconv.Atoi(account.Uid)
+	if err != nil {
+		return -1
+	}
+	return uid
+}
