@@ -175,3 +175,13 @@ func Elsewhere(pid int, kind string) (bool, error) {
 }
 
 func file(pid int, name string) string { return filepath.Join("/proc", strconv.Itoa(pid), name) }
+
+// Stopped reports whether a process was stopped by a signal, as with Ctrl-Z.
+func Stopped(pid int) bool {
+	process, err := procfs.NewProc(pid)
+	if err != nil {
+		return false
+	}
+	stat, err := process.Stat()
+	return err == nil && stat.State == "T"
+}

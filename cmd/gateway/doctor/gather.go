@@ -219,7 +219,7 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 	case errors.Is(err, client.ErrSilent):
 		s.Answer = Hung
 		// A stop signal takes effect when the process runs the next time, on a busy machine perhaps only now.
-		s.Listener.Stopped = isStopped(s.Listener.PID)
+		s.Listener.Stopped = proctree.Stopped(s.Listener.PID)
 	case errors.Is(err, client.ErrNotRunning): // it has just ended
 		s.Listener, s.Answer = Listener{}, Absent
 		return
@@ -236,7 +236,7 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 	if pid := launcher.Worker.PID; pid != 0 {
 		s.Worker.Cgroup = proctree.Cgroup(pid)
 		s.Worker.Elsewhere = elsewhere(ctx, &launcher)
-		s.Worker.Stopped = launcher.Worker.Hung != nil && isStopped(pid)
+		s.Worker.Stopped = launcher.Worker.Hung != nil && proctree.Stopped(pid)
 	}
 }
 
@@ -259,16 +259,6 @@ func listenerOf(at *client.Launcher) (Listener, error) {
 		return Listener{}, fmt.Errorf("user %s has made it, and pid %d now is a process of user %s", systemd.UserName(l.UID), l.PID, systemd.UserName(owner))
 	}
 	return l, nil
-}
-
-// isStopped reports whether a process was stopped by a signal, as with Ctrl-Z.
-func isStopped(pid int) bool {
-	process, err := procfs.NewProc(pid)
-	if err != nil {
-		return false
-	}
-	stat, err := process.Stat()
-	return err == nil && stat.State == "T"
 }
 
 const (

@@ -23,6 +23,7 @@ import (
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/units"
+	"openclaw-gateway/worker/proctree"
 )
 
 func TestNewUnit(t *testing.T) {
@@ -266,8 +267,8 @@ func TestListenerStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer at.Close()
-	if l, err := listenerOf(at); err != nil || l != (Listener{PID: cmd.Process.Pid, UID: os.Geteuid()}) || !isStopped(l.PID) {
-		t.Errorf("got %+v, %v; stopped: %t", l, err, isStopped(l.PID))
+	if l, err := listenerOf(at); err != nil || l != (Listener{PID: cmd.Process.Pid, UID: os.Geteuid()}) || !proctree.Stopped(l.PID) {
+		t.Errorf("got %+v, %v; stopped: %t", l, err, proctree.Stopped(l.PID))
 	}
 }
 

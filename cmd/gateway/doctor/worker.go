@@ -161,24 +161,21 @@ func workerHung(f *Facts, s *Scope) *Finding {
 }
 
 func programMissing(f *Facts, s *Scope) *Finding {
-	if s.Config.Missing == "" {
-		return nil
-	}
-	return &Finding{
-		Summary:  fmt.Sprintf("correct %s: %s", s.line(s.Config.MissingAt), s.Config.Missing),
-		Evidence: map[string]any{"command": s.Config.Loaded.Worker.Command[0], "config": s.Config.Path},
-		Fix:      f.edit(s),
-	}
+	return f.correct(s, s.Config.MissingAt, "", s.Config.Missing)
 }
 
 func alarmMissing(f *Facts, s *Scope) *Finding {
-	if s.Config.NoAlarm == "" {
+	return f.correct(s, "alarm.command", ", or nobody hears of a worker that does not serve", s.Config.NoAlarm)
+}
+
+// correct is for a key that names what is not there; without a reason it is.
+func (f *Facts) correct(s *Scope, key, consequence, why string) *Finding {
+	if why == "" {
 		return nil
 	}
 	return &Finding{
-		Summary:  fmt.Sprintf("correct %s, or nobody hears of a worker that does not serve: %s", s.line("alarm.command"), s.Config.NoAlarm),
-		Evidence: map[string]any{"command": s.Config.Loaded.Alarm.Command[0], "config": s.Config.Path},
-		Fix:      f.edit(s),
+		Summary:  fmt.Sprintf("correct %s%s: %s", s.line(key), consequence, why),
+		Evidence: map[string]any{"key": key, "config": s.Config.Path}, Fix: f.edit(s),
 	}
 }
 
