@@ -77,6 +77,7 @@ func TestWhyItEnded(t *testing.T) { inScopes(t, testWhyItEnded) }
 func testWhyItEnded(t *testing.T, here place) {
 	m := here.boot(t, machine.Options{})
 	m.WriteFile(t, m.Home()+"/missing", "#!/nowhere/interpreter\n", 0o755)
+	m.WriteFile(t, m.Home()+"/sudo", "#!/bin/sh\nexit 1\n", 0o755)
 	// An ELF file of a big-endian machine.
 	m.Run(t, "sh", "-c", `printf '\177ELF\002\002\001%057d' 0 >`+m.Home()+"/foreign; chmod 755 "+m.Home()+"/foreign")
 	const rest = "restart: {backoff_min: 1h, backoff_max: 1h}\n"
@@ -93,7 +94,7 @@ func testWhyItEnded(t *testing.T, here place) {
 		}},
 		{"its script is not there", []string{"/usr/bin/python3", "/opt/gone.py"}, []string{"exit code 2: python3 is to run /opt/gone.py, which is not there: correct worker.command"}},
 		{"to the background", []string{"/bin/sh", "-c", "setsid sleep 1000 & sleep 0.1"}, []string{"exit code 0: it went to the background", "worker.command"}},
-		{"a wrapper", []string{"/usr/bin/nice", nodePath, workersPath + "/no/such.js"}, []string{"Node.js behind nice does not get the sockets", "worker.handoff to preload"}},
+		{"a program that closes them", []string{m.Home() + "/sudo", "-u", "nobody", "server"}, []string{"sudo passes no sockets on", "--run-as USER"}},
 		{"EX_CONFIG", []string{"/bin/sh", "-c", "exit 78"}, []string{"exit code 78: ", "EX_CONFIG", "run gateway restart"}},
 		{"a program that is not there", []string{"/bin/sh", "-c", "nowhere"}, []string{"exit code 127: ", "name its whole path in worker.command"}},
 		{"an interpreter that is not there", []string{m.Home() + "/missing"}, []string{"the interpreter that it names is missing"}},
