@@ -46,7 +46,7 @@ const (
 )
 
 // Reasons are all of them.
-var Reasons = []Reason{ReasonCrash, ReasonConfig, ReasonRestart, ReasonUnready, ReasonIdle, ReasonHung, ReasonStop}
+var Reasons = []Reason{ReasonCrash, ReasonConfig, ReasonRestart, ReasonUnready, ReasonIdle, ReasonHung, ReasonOOM, ReasonStop}
 
 // Exit is the end of a generation.
 type Exit struct {
