@@ -719,7 +719,7 @@ func testStatusHistory(t *testing.T, here place) {
 	if m.User != "" && len(rows) == 6 && strings.HasPrefix(rows[5], "note: what generation 3 said last is not known: the journal cannot be read") {
 		rows = rows[:5]
 	}
-	if len(rows) != 5 || !strings.Contains(rows[3], "killed by SIGKILL  crash") || !strings.Contains(rows[4], "ready") {
+	if len(rows) != 5 || !strings.Contains(rows[3], "killed by SIGKILL  0       crash") || !strings.Contains(rows[4], "ready") {
 		t.Errorf("the history is\n%s", text)
 	}
 

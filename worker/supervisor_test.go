@@ -687,10 +687,22 @@ func TestNotReadyInTime(t *testing.T) {
 			if test.change != nil {
 				test.change(r)
 			}
+			// The process can be the worker before the launcher has heard of it; until then it would get SIGKILL.
+			started := make(chan *generation, 1)
+			r.options.Observe = func(status Status) {
+				if status.State == Starting {
+					select {
+					case started <- r.supervisor.coming:
+					default:
+					}
+				}
+				r.observe(status)
+			}
 			r.run()
 			reply := r.supervisor.Restart(false)
 			open(t, gate)
 			r.awaitLog(test.until)
+			<-(<-started).executed
 			r.letTimePass(1)
 			says := strings.ReplaceAll(test.says, "HELD", r.spec.Sockets[0].Address.String())
 			r.want(r.outcome(reply), "generation 1: not ready after 1h0m0s (ready.timeout): "+says)

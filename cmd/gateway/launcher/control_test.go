@@ -265,7 +265,7 @@ func TestHistory(t *testing.T) {
 	}
 	rows := strings.Split(strings.TrimSpace(status.HistoryText(h)), "\n")
 	if len(rows) != historyLength+2 || !strings.Contains(rows[1], "never") || !strings.Contains(rows[2], "1s") ||
-		!strings.Contains(rows[1], "exit code 1  crash") || !strings.Contains(rows[historyLength+1], "starting") {
+		!strings.Contains(rows[1], "exit code 1  0       crash") || !strings.Contains(rows[historyLength+1], "starting") {
 		t.Errorf("%d rows: %q %q %q", len(rows), rows[1], rows[2], rows[len(rows)-1])
 	}
 

@@ -43,7 +43,7 @@ func HistoryText(h api.History) string {
 	}
 	var b strings.Builder
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "GENERATION\tSTARTED\tREADY AFTER\tLIVED\tEND\tREASON\tSTRAYS")
+	fmt.Fprintln(table, "GENERATION\tSTARTED\tREADY AFTER\tLIVED\tEND\tSTRAYS\tREASON")
 	for _, g := range h.Generations {
 		ready := "never"
 		if g.ReadyAfterMS != nil {
@@ -63,8 +63,8 @@ func HistoryText(h api.History) string {
 		if hung := hungFor(g); hung > 0 {
 			end += fmt.Sprintf(", hung for %s", say.Duration(hung))
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%d\n", g.Generation, g.Started.Local().Format(time.DateTime), ready,
-			say.Duration(time.Duration(g.LivedMS)*time.Millisecond), say.Printable(end), say.Printable(reason), g.Strays)
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\n", g.Generation, g.Started.Local().Format(time.DateTime), ready,
+			say.Duration(time.Duration(g.LivedMS)*time.Millisecond), say.Printable(end), g.Strays, say.Printable(reason))
 	}
 	_ = table.Flush()
 	for _, g := range h.Generations {
