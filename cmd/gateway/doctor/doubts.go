@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"cmp"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -55,18 +54,17 @@ func waitsAfterExit0(cfg *config.Config) *Doubt {
 	return nil
 }
 
-// losesSockets knows what stands in front of a server and does not pass the sockets on.
+// losesSockets knows what stands in front of a server and does not pass the sockets on. Of Node.js itself preload has most to
+// say; who has chosen listen-fds may have one that listens on descriptor 3.
 func losesSockets(cfg *config.Config) *Doubt {
-	asked := handoff.Kind(cfg.Worker.Handoff)
-	away := why.Away(cfg.Worker.Command, asked)
-	if asked == handoff.Auto {
-		// Of Node.js itself it says more.
-		away = cmp.Or(why.Away(cfg.Worker.Command, handoff.Preload), away)
+	for _, kind := range map[handoff.Kind][]handoff.Kind{
+		handoff.Auto: {handoff.Preload, handoff.Auto}, handoff.Preload: {handoff.Preload}, handoff.ListenFDs: {handoff.Auto},
+	}[handoff.Kind(cfg.Worker.Handoff)] {
+		if away := why.Away(cfg.Worker.Command, kind); away != "" {
+			return &Doubt{"worker.command", away}
+		}
 	}
-	if away == "" {
-		return nil
-	}
-	return &Doubt{"worker.command", away}
+	return nil
 }
 
 // graceful are the signals at which servers finish what they have begun, where that is another than the SIGTERM at which they
