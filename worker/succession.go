@@ -14,9 +14,9 @@ import (
 )
 
 // The steps from one generation to the next, in the order of restart.mode
-// "exclusive": the serving one is stopped (replace); when nothing of it is left, the
-// coming one is started (afterEnd, start); when it is ready it is the serving one
-// (promote). So of the two slots one at the most is taken.
+// "exclusive": what the next one needs is prepared, and the serving one is stopped (replace);
+// when nothing of it is left, the coming one is started (afterEnd, start); when it is ready it
+// is the serving one (promote). So of the two slots one at the most is taken.
 
 // present is the generation that there is.
 func (s *Supervisor) present() *generation {
