@@ -3,7 +3,7 @@ module openclaw-gateway
 go 1.26.0
 
 require (
-	github.com/Masterminds/semver/v3 v3.5.0
+	deps.dev/util/semver v0.0.0-20260727054525-2946ae4a6141
 	github.com/aymanbagabas/go-udiff v0.4.1
 	github.com/cenkalti/backoff/v5 v5.0.3
 	github.com/coder/websocket v1.8.15
@@ -20,6 +20,7 @@ require (
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
 	github.com/spf13/viper v1.21.0
+	github.com/titanous/json5 v1.0.0
 	go.yaml.in/yaml/v3 v3.0.6
 	golang.org/x/net v0.62.0
 	golang.org/x/sys v0.49.0

@@ -47,7 +47,7 @@ func (w *Watch) Close() {
 
 // Waiting blocks until a client waits on one of the sockets or more, and returns
 // those, or until the context is done, whose error it returns then. A socket
-// that somebody shut down shows as POLLHUP; it listens again at once. Where that
+// that somebody shut down shows as POLLHUP; it listens again at once, but for a unix socket, see Dead. Where that
 // fails, the error comes as soon as no client waits on the others.
 func (w *Watch) Waiting() (Set, error) {
 	for {
@@ -83,6 +83,9 @@ func (w *Watch) poll(events int16) ([]unix.PollFd, error) {
 	for i, socket := range w.sockets {
 		err := socket.control(func(fd int) error {
 			polled[i] = unix.PollFd{Fd: int32(fd), Events: events}
+			if socket.dead.Load() {
+				polled[i].Fd = -1 // poll(2) leaves it out
+			}
 			return nil
 		})
 		if err != nil {
@@ -113,6 +116,8 @@ func (w *Watch) look(events int16) (waiting, mended Set, err error) {
 	var errs []error
 	for i, socket := range w.sockets {
 		switch events := polled[i].Revents; {
+		case events&unix.POLLHUP != 0 && socket.Address.IsUnix():
+			socket.dead.Store(true)
 		case events&unix.POLLHUP != 0:
 			if err := socket.Listen(); err != nil {
 				errs = append(errs, err)

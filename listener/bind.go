@@ -7,17 +7,34 @@ import (
 	"net/netip"
 	"os"
 
+	"openclaw-gateway/netaddr"
+
 	"golang.org/x/sys/unix"
 )
 
 // Bind listens on an address, as systemd would for the socket unit: blocking,
-// IPv6 without IPv4, the full backlog, keep-alive. An address in use is unix.EADDRINUSE; an
+// IPv6 without IPv4, the full backlog, keep-alive; a unix socket for this user alone. An address in use is unix.EADDRINUSE; an
 // address that this machine does not have is unix.EADDRNOTAVAIL or, where IPv6
 // is switched off, unix.EAFNOSUPPORT.
-func Bind(address netip.AddrPort) (*Socket, error) { return BindDualStack(address, false) }
+func Bind(address netaddr.Address) (*Socket, error) { return BindWith(address, Options{}) }
 
-// BindDualStack is Bind, which with dualStack listens for IPv4 clients too where the address is the IPv6 wildcard.
-func BindDualStack(address netip.AddrPort, dualStack bool) (*Socket, error) {
+// Options are what an address does not say. DualStack listens for IPv4 clients too where it is the IPv6 wildcard; Access is for
+// a unix socket, with users and groups by number.
+type Options struct {
+	DualStack bool
+	Access    netaddr.Access
+}
+
+// BindWith is Bind with options.
+func BindWith(address netaddr.Address, options Options) (*Socket, error) {
+	if address.IsUnix() {
+		socket, err := bindUnix(address, options.Access)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", address, err)
+		}
+		return socket, nil
+	}
+	dualStack := options.DualStack
 	file, err := bind(address, dualStack && address.Addr() == netip.IPv6Unspecified())
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
@@ -34,7 +51,7 @@ func Absent(err error) bool {
 	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)
 }
 
-func bind(address netip.AddrPort, dualStack bool) (*os.File, error) {
+func bind(address netaddr.Address, dualStack bool) (*os.File, error) {
 	name, family, err := sockaddr(address)
 	if err != nil {
 		return nil, err
@@ -73,7 +90,7 @@ func listen(fd, family int, name unix.Sockaddr, dualStack bool) error {
 	return os.NewSyscallError("listen", unix.Listen(fd, Backlog))
 }
 
-func sockaddr(address netip.AddrPort) (name unix.Sockaddr, family int, err error) {
+func sockaddr(address netaddr.Address) (name unix.Sockaddr, family int, err error) {
 	ip, port := address.Addr(), int(address.Port())
 	if ip.Is4() {
 		return &unix.SockaddrInet4{Port: port, Addr: ip.As4()}, unix.AF_INET, nil

@@ -3,8 +3,9 @@ package listener
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
+
+	"openclaw-gateway/netaddr"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,7 +15,7 @@ import (
 // and was given up by it. A queue can only be emptied from its head, so where
 // other clients wait too nothing is done: they will be accepted, and this one
 // with them. Nobody else may accept meanwhile.
-func (sockets Set) Discard(address, client netip.AddrPort) error {
+func (sockets Set) Discard(address, client netaddr.Address) error {
 	i := slices.Index(sockets.Addresses(), address)
 	if i < 0 {
 		return fmt.Errorf("discard a connection to %s: nobody holds it", address)

@@ -2,8 +2,9 @@ package listener
 
 import (
 	"net"
-	"net/netip"
 	"testing"
+
+	"openclaw-gateway/netaddr"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,19 +13,19 @@ import (
 // waits there too, whom nothing may happen to. Nor is it discarded in silence when
 // it is somebody else's after all.
 func TestDiscard(t *testing.T) {
-	socket, err := Bind(netip.MustParseAddrPort("127.0.0.1:0"))
+	socket, err := Bind(netaddr.MustParse("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { socket.File.Close() })
 	set := Set{socket}
-	connect := func() netip.AddrPort {
+	connect := func() netaddr.Address {
 		t.Helper()
 		conn, err := net.Dial("tcp", socket.Address.String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		client := conn.LocalAddr().(*net.TCPAddr).AddrPort()
+		client := netaddr.Of(conn.LocalAddr())
 		conn.Close()
 		return client
 	}
@@ -34,7 +35,7 @@ func TestDiscard(t *testing.T) {
 			t.Fatalf("%d connections in the queue, %v, want %d", got, err, want)
 		}
 	}
-	discard := func(client netip.AddrPort) {
+	discard := func(client netaddr.Address) {
 		t.Helper()
 		if err := set.Discard(socket.Address, client); err != nil {
 			t.Fatal(err)
@@ -63,7 +64,7 @@ func TestDiscard(t *testing.T) {
 		t.Error("somebody else's connection: no error")
 	}
 
-	if err := set.Discard(netip.MustParseAddrPort("127.0.0.1:1"), own); err == nil {
+	if err := set.Discard(netaddr.MustParse("127.0.0.1:1"), own); err == nil {
 		t.Error("an address that nobody holds: no error")
 	}
 }

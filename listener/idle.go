@@ -3,10 +3,10 @@ package listener
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 )
 
 // lull is how long AwaitIdle lets further connections end before it looks again
@@ -28,14 +28,14 @@ const (
 // gives it up, which without keep-alive (KeepAlive= in systemd.socket(5)) is never. Connections from own addresses
 // do not count where they were given up by now. See sockdiag.WatchClients for
 // what makes it fail.
-func (sockets Set) AwaitIdle(ctx context.Context, idle time.Duration, own []netip.AddrPort) error {
+func (sockets Set) AwaitIdle(ctx context.Context, idle time.Duration, own []netaddr.Address) error {
 	if err := sockets.awaitIdle(ctx, idle, own); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("see who is connected: %w", err)
 	}
 	return ctx.Err()
 }
 
-func (sockets Set) awaitIdle(ctx context.Context, idle time.Duration, own []netip.AddrPort) error {
+func (sockets Set) awaitIdle(ctx context.Context, idle time.Duration, own []netaddr.Address) error {
 	last := time.Now() // at which a client was connected, as far as is known
 	clients, err := sockdiag.WatchClients(sockets.named())
 	if err != nil {

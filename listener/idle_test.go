@@ -4,18 +4,18 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"testing"
 	"time"
 
 	"openclaw-gateway/listener"
+	"openclaw-gateway/netaddr"
 )
 
 // idle is what the tests below take for long.
 const idle = 400 * time.Millisecond
 
 // idling waits until nobody is connected, and tells when it has returned.
-func idling(t *testing.T, set listener.Set, own ...netip.AddrPort) <-chan time.Time {
+func idling(t *testing.T, set listener.Set, own ...netaddr.Address) <-chan time.Time {
 	t.Helper()
 	returned := make(chan time.Time, 1)
 	go func() {
@@ -119,7 +119,7 @@ func TestAwaitIdleIgnoresOwn(t *testing.T) {
 	t.Parallel()
 	socket := listen(t, "127.0.0.1")
 	probe := dial(t, socket) // stays in the queue
-	own := probe.LocalAddr().(*net.TCPAddr).AddrPort()
+	own := netaddr.Of(probe.LocalAddr())
 	probe.Close()
 	wantBusy(t, idling(t, listener.Set{socket}), "a connection waits that is not known to be one's own")
 	start := time.Now()

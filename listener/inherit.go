@@ -15,7 +15,7 @@ var ErrNoSockets = errors.New("no sockets were passed")
 // Inherit takes the sockets that systemd passes (sd_listen_fds(3)), once: it
 // removes LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PIDFDID from the
 // environment. Each socket is verified; refused holds a sentence for each that
-// is not a listening TCP socket, and those are closed. Without any passed
+// is not a listening TCP or unix socket, and those are closed. Without any passed
 // socket the error is ErrNoSockets.
 func Inherit() (sockets Set, refused []error, err error) {
 	files := activation.Files(true)
@@ -33,7 +33,7 @@ func Inherit() (sockets Set, refused []error, err error) {
 		}
 		if err != nil {
 			refused = append(refused, fmt.Errorf("passed descriptor %d (%s) %w: the socket unit should have nothing but "+
-				"ListenStream= lines with an IP address and a port, and Accept=no", i+3, file.Name(), err))
+				"ListenStream= lines with an IP address and a port or a path, and Accept=no", i+3, file.Name(), err))
 			_ = file.Close() // it may not be open at all
 			continue
 		}

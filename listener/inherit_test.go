@@ -102,10 +102,16 @@ func TestInherit(t *testing.T) {
 			[]string{"passed descriptor 4 (second) is not a stream socket (127.0.0.1:"},
 		},
 		{
-			"unix",
+			"unix, not listening",
 			[]*os.File{other(t, socketOf(unix.AF_UNIX, unix.SOCK_STREAM, &unix.SockaddrUnix{Name: path})), four.File, six.File},
 			good(4, 5),
-			[]string{"passed descriptor 3 (first) is a unix socket (" + path + "): only TCP is handed over"},
+			[]string{"passed descriptor 3 (first) is not a listening socket (unix:" + path + ")"},
+		},
+		{
+			"abstract",
+			[]*os.File{other(t, socketOf(unix.AF_UNIX, unix.SOCK_STREAM, &unix.SockaddrUnix{Name: "@" + path})), four.File, six.File},
+			good(4, 5),
+			[]string{"passed descriptor 3 (first) is an abstract unix socket (unix:@" + path + ")"},
 		},
 		{
 			"netlink",

@@ -1,7 +1,6 @@
 package listener_test
 
 import (
-	"net/netip"
 	"os"
 	"runtime"
 	"testing"
@@ -9,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/listener"
+	"openclaw-gateway/netaddr"
 )
 
 // TestElsewhere: a socket knows when whoever asks is in another network namespace.
@@ -16,7 +16,7 @@ func TestElsewhere(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("needs root, for a network namespace of its own: make test")
 	}
-	socket, err := listener.Bind(netip.MustParseAddrPort("127.0.0.1:0"))
+	socket, err := listener.Bind(netaddr.MustParse("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}

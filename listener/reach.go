@@ -8,23 +8,29 @@ import (
 	"slices"
 	"strings"
 
+	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
+
 	"golang.org/x/sys/unix"
 )
 
 // Absent reports whether this machine lacks the address of a socket: systemd binds it all the same (FreeBind= in
 // systemd.socket(5)), and nobody can connect to it. A wildcard is never absent.
-func (sockets Set) Absent(address netip.AddrPort) bool {
+func (sockets Set) Absent(address netaddr.Address) bool {
 	socket := sockets.on(address)
-	return socket != nil && !address.Addr().IsUnspecified() && !socket.away() && !own(address.Addr())
+	return socket != nil && !address.IsUnix() && !address.Addr().IsUnspecified() && !socket.away() && !own(address.Addr())
 }
 
 // Reach returns where this process can connect to a socket: at its address, over loopback where it listens on all of
-// them. It can not where the machine lacks the address, where the socket is bound to a network device (BindToDevice= in
+// them. It can not where the file of a unix socket is not its own any more or is not for this user, where the machine lacks the address, where the socket is bound to a network device (BindToDevice= in
 // systemd.socket(5)), whose clients come over that alone, nor where it lives in another network namespace.
-func (sockets Set) Reach(address netip.AddrPort) (target netip.AddrPort, can bool) {
+func (sockets Set) Reach(address netaddr.Address) (target netaddr.Address, can bool) {
 	socket, ip := sockets.on(address), address.Addr()
 	if socket == nil {
 		return address, false
+	}
+	if address.IsUnix() {
+		return address, socket.canConnect()
 	}
 	switch {
 	case ip == netip.IPv4Unspecified(), socket.DualStack: // IPv4 may be all that there is
@@ -32,11 +38,21 @@ func (sockets Set) Reach(address netip.AddrPort) (target netip.AddrPort, can boo
 	case ip == netip.IPv6Unspecified():
 		ip = netip.IPv6Loopback()
 	}
-	return netip.AddrPortFrom(ip, address.Port()), !socket.away() && !socket.onDevice() && own(ip)
+	return netaddr.From(ip, address.Port()), !socket.away() && !socket.onDevice() && own(ip)
+}
+
+// Displaced reports whether somebody else listens where the path of a unix socket leads to now.
+func (sockets Set) Displaced(address netaddr.Address) bool {
+	socket := sockets.on(address)
+	if socket == nil || !address.IsUnix() || sockdiag.UnixAtPath(socket.Inode, address.Path()) {
+		return false
+	}
+	listening, err := sockdiag.Listening(address)
+	return err == nil && len(listening) > 0
 }
 
 // QueuedOn returns how many clients wait to be accepted on one address.
-func (sockets Set) QueuedOn(address netip.AddrPort) (int, error) {
+func (sockets Set) QueuedOn(address netaddr.Address) (int, error) {
 	socket := sockets.on(address)
 	if socket == nil {
 		return 0, fmt.Errorf("read the queue of %s: nobody holds it", address)
@@ -45,7 +61,7 @@ func (sockets Set) QueuedOn(address netip.AddrPort) (int, error) {
 	return queued, err
 }
 
-func (sockets Set) on(address netip.AddrPort) *Socket {
+func (sockets Set) on(address netaddr.Address) *Socket {
 	if i := slices.Index(sockets.Addresses(), address); i >= 0 {
 		return sockets[i]
 	}

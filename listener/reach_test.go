@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/listener"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/sockets"
 )
 
@@ -24,7 +25,7 @@ func TestReach(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("needs root, for a network namespace of its own: make test")
 	}
-	before, err := listener.Bind(netip.MustParseAddrPort("127.0.0.1:0"))
+	before, err := listener.Bind(netaddr.MustParse("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,7 @@ func TestReach(t *testing.T) {
 				t.Error(err)
 				continue
 			}
-			address := netip.MustParseAddrPort(test.address)
+			address := netaddr.MustParse(test.address)
 			set := listener.Set{before, {File: file, Address: address}}
 			if absent, askable := set.Absent(address), can(set, address); absent != test.absent || askable != test.askable {
 				t.Errorf("%s on device %q: absent %t, askable %t", test.address, test.device, absent, askable)
@@ -94,7 +95,7 @@ func TestReach(t *testing.T) {
 	<-done
 }
 
-func can(set listener.Set, address netip.AddrPort) bool {
+func can(set listener.Set, address netaddr.Address) bool {
 	_, can := set.Reach(address)
 	return can
 }
@@ -103,29 +104,29 @@ func can(set listener.Set, address netip.AddrPort) bool {
 // about them counts both.
 func TestDualStack(t *testing.T) {
 	t.Parallel()
-	socket := sockets.AtFreePort(t, "0.0.0.0", func(free netip.AddrPort) (*listener.Socket, error) {
-		return listener.BindDualStack(netip.AddrPortFrom(netip.IPv6Unspecified(), free.Port()), true)
+	socket := sockets.AtFreePort(t, "0.0.0.0", func(free netaddr.Address) (*listener.Socket, error) {
+		return listener.BindWith(netaddr.From(netip.IPv6Unspecified(), free.Port()), listener.Options{DualStack: true})
 	})
 	defer socket.File.Close()
 	set, port := listener.Set{socket}, socket.Address.Port()
-	if !socket.DualStack || socket.String() != fmt.Sprintf("*:%d", port) || socket.Address != netip.AddrPortFrom(netip.IPv6Unspecified(), port) {
+	if !socket.DualStack || socket.String() != fmt.Sprintf("*:%d", port) || socket.Address != netaddr.From(netip.IPv6Unspecified(), port) {
 		t.Errorf("%s, dual-stack %t", socket.Address, socket.DualStack)
 	}
 	if target, can := set.Reach(socket.Address); !can || target.String() != fmt.Sprintf("127.0.0.1:%d", port) {
 		t.Errorf("it is reached at %s, %t", target, can)
 	}
 	for _, dualStack := range []bool{true, false} {
-		if selected, missing, _ := set.Select([]netip.AddrPort{socket.Address}, dualStack); len(selected) != 1 || len(missing) > 0 {
+		if selected, missing, _ := set.Select([]netaddr.Address{socket.Address}, dualStack); len(selected) != 1 || len(missing) > 0 {
 			t.Errorf("selected with %t: %v", dualStack, selected)
 		}
 	}
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		client := sockets.Dial(t, netip.AddrPortFrom(netip.MustParseAddr(host), port))
-		from := client.LocalAddr().(*net.TCPAddr).AddrPort()
+		client := sockets.Dial(t, netaddr.From(netip.MustParseAddr(host), port))
+		from := netaddr.Of(client.LocalAddr())
 		if queued, err := set.QueuedOn(socket.Address); err != nil || queued != 1 {
 			t.Errorf("%d clients wait, %v", queued, err)
 		}
-		if waiting, err := set.Unaccepted(client.RemoteAddr().(*net.TCPAddr).AddrPort(), from); err != nil || !waiting {
+		if waiting, err := set.Unaccepted(netaddr.Of(client.RemoteAddr()), from); err != nil || !waiting {
 			t.Errorf("a client from %s waits: %t, %v", host, waiting, err)
 		}
 		fd, got, err := socket.Accept()
@@ -136,7 +137,7 @@ func TestDualStack(t *testing.T) {
 	}
 	// Who hangs, and who is still there, of IPv4 too.
 	before := time.Now()
-	waiting := sockets.Dial(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
+	waiting := sockets.Dial(t, netaddr.From(netip.MustParseAddr("127.0.0.1"), port))
 	wantStall(t, stalling(t, set), socket.Address, before)
 	returned := idling(t, set)
 	wantBusy(t, returned, "a client of IPv4 waits")
@@ -144,12 +145,12 @@ func TestDualStack(t *testing.T) {
 	waiting.Close()
 	wantIdle(t, returned, before)
 
-	six, err := listener.Bind(netip.MustParseAddrPort("[::]:0"))
+	six, err := listener.Bind(netaddr.MustParse("[::]:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer six.File.Close()
-	if selected, missing, unwanted := (listener.Set{six}).Select([]netip.AddrPort{six.Address}, true); len(selected) > 0 || len(missing) != 1 || len(unwanted) > 0 {
+	if selected, missing, unwanted := (listener.Set{six}).Select([]netaddr.Address{six.Address}, true); len(selected) > 0 || len(missing) != 1 || len(unwanted) > 0 {
 		t.Errorf("one of IPv6 alone: selected %v, missing %v, unwanted %v", selected, missing, unwanted)
 	}
 }

@@ -5,14 +5,16 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+
+	"openclaw-gateway/netaddr"
 )
 
 // Set is the sockets that one worker serves.
 type Set []*Socket
 
 // Addresses returns the addresses of the sockets, in their order.
-func (sockets Set) Addresses() []netip.AddrPort {
-	addresses := make([]netip.AddrPort, 0, len(sockets))
+func (sockets Set) Addresses() []netaddr.Address {
+	addresses := make([]netaddr.Address, 0, len(sockets))
 	for _, socket := range sockets {
 		addresses = append(addresses, socket.Address)
 	}
@@ -22,7 +24,7 @@ func (sockets Set) Addresses() []netip.AddrPort {
 // Select returns the sockets whose addresses are in listen, in that order, the
 // addresses that nobody holds, and the held ones that are not in listen. With dualStack
 // the IPv6 wildcard is held only by a socket that takes IPv4 clients too.
-func (sockets Set) Select(listen []netip.AddrPort, dualStack bool) (selected Set, missing, unwanted []netip.AddrPort) {
+func (sockets Set) Select(listen []netaddr.Address, dualStack bool) (selected Set, missing, unwanted []netaddr.Address) {
 	for _, address := range listen {
 		i := slices.Index(sockets.Addresses(), address)
 		if i >= 0 && (!dualStack || address.Addr() != netip.IPv6Unspecified() || sockets[i].DualStack) {

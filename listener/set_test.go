@@ -1,19 +1,19 @@
 package listener_test
 
 import (
-	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"openclaw-gateway/listener"
+	"openclaw-gateway/netaddr"
 )
 
 func TestSelect(t *testing.T) {
 	t.Parallel()
 	var held listener.Set
 	for _, address := range []string{"127.0.0.1:1", "[::1]:1", "127.0.0.1:2", "[fe80::1%lo]:1"} {
-		held = append(held, &listener.Socket{Address: netip.MustParseAddrPort(address)})
+		held = append(held, &listener.Socket{Address: netaddr.MustParse(address)})
 	}
 	for _, test := range []struct {
 		name                                string
@@ -44,14 +44,14 @@ func TestSelect(t *testing.T) {
 	}
 }
 
-func parse(addresses []string) (parsed []netip.AddrPort) {
+func parse(addresses []string) (parsed []netaddr.Address) {
 	for _, address := range addresses {
-		parsed = append(parsed, netip.MustParseAddrPort(address))
+		parsed = append(parsed, netaddr.MustParse(address))
 	}
 	return parsed
 }
 
-func text(addresses []netip.AddrPort) (text []string) {
+func text(addresses []netaddr.Address) (text []string) {
 	for _, address := range addresses {
 		text = append(text, address.String())
 	}

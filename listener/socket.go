@@ -8,7 +8,11 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
+
+	"openclaw-gateway/netaddr"
+	"openclaw-gateway/sockopts"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,13 +22,13 @@ import (
 // net.core.somaxconn (listen(2)). The socket unit asks systemd for the same number.
 const Backlog = 4096
 
-// Socket is one listening TCP socket.
+// Socket is one listening TCP or unix socket.
 type Socket struct {
 	// File keeps the descriptor open. It stays reachable for as long as the
 	// launcher lives: the garbage collector closes a file that nobody holds.
 	File *os.File
 	// Address is the local address, as the kernel tells it.
-	Address netip.AddrPort
+	Address netaddr.Address
 	// DualStack says that the address, the IPv6 wildcard, takes IPv4 clients too
 	// (IPV6_V6ONLY in ipv6(7)).
 	DualStack bool
@@ -35,7 +39,12 @@ type Socket struct {
 	Name string
 
 	nonblocking bool
-	backlog     atomic.Int32 // 0: Backlog
+	options     sockopts.State // in which it came
+	backlog     atomic.Int32   // 0: Backlog
+	// Of a unix socket: its file, if it was bound here, and the clients that wait.
+	made os.FileInfo
+	seen sightings
+	dead atomic.Bool
 }
 
 // String is the address as a person writes it: *:18789 of a dual-stack socket.
@@ -49,8 +58,12 @@ func (s *Socket) String() string {
 // Backlog is how many clients may wait to be accepted, as far as the kernel lets them.
 func (s *Socket) Backlog() int { return cmp.Or(int(s.backlog.Load()), Backlog) }
 
-// newSocket verifies that file is a listening TCP socket and takes note of the
-// mode in which it came. The error says what it is instead.
+// Dead reports whether somebody has shut a unix socket down, as far as a Watch has noticed: from then on the kernel refuses its
+// clients, also when it listens again. Nothing but another socket mends that.
+func (s *Socket) Dead() bool { return s.dead.Load() }
+
+// newSocket verifies that file is a listening TCP or unix socket and takes note of the
+// mode and the options in which it came. The error says what it is instead.
 func newSocket(file *os.File) (*Socket, error) {
 	s := &Socket{File: file}
 	err := s.control(func(fd int) error {
@@ -61,18 +74,18 @@ func newSocket(file *os.File) (*Socket, error) {
 		var stat unix.Stat_t
 		statErr := unix.Fstat(fd, &stat)
 		err := cmp.Or(kindErr, listeningErr, nameErr, flagsErr, statErr)
-		address, tcp := addrPort(name)
+		address := addressOf(name)
 		switch {
 		case errors.Is(err, unix.ENOTSOCK):
 			return errors.New("is not a socket")
 		case err != nil:
 			return fmt.Errorf("cannot be examined: %w", err)
-		case path(name) != "":
-			return fmt.Errorf("is a unix socket (%s): only TCP is handed over", path(name))
-		case !tcp:
-			return fmt.Errorf("is a socket of another family (%T), not of IPv4 or IPv6", name)
+		case strings.HasPrefix(address.Path(), "@"):
+			return fmt.Errorf("is an abstract unix socket (%s): every process could connect to it, so name a path", address)
+		case !address.IsValid():
+			return fmt.Errorf("is a socket of another family (%T), or has no address", name)
 		case kind != unix.SOCK_STREAM:
-			return fmt.Errorf("is not a stream socket (%s): UDP has no connections that could wait for a worker", address)
+			return fmt.Errorf("is not a stream socket (%s): it has no connections that could wait for a worker, as those of UDP have none", address)
 		case listening == 0:
 			return fmt.Errorf("is not a listening socket (%s)", address)
 		}
@@ -80,7 +93,7 @@ func newSocket(file *os.File) (*Socket, error) {
 			v6only, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
 			s.DualStack = err == nil && v6only == 0
 		}
-		s.Address, s.Inode, s.nonblocking = address, stat.Ino, flags&unix.O_NONBLOCK != 0
+		s.Address, s.Inode, s.nonblocking, s.options = address, stat.Ino, flags&unix.O_NONBLOCK != 0, sockopts.Read(fd)
 		return nil
 	})
 	if err != nil {
@@ -89,13 +102,16 @@ func newSocket(file *os.File) (*Socket, error) {
 	return s, nil
 }
 
-// Restore puts the socket back into the mode in which it came and gives it the
-// full backlog. It is called before each generation: a worker's runtime may
-// have made the shared description non-blocking (Node.js and Go do), may have
-// shrunk the backlog (Node.js listens with 511), or may have called shutdown(2)
-// on it, after which only listen(2) makes the kernel queue clients again.
+// Restore puts the socket back into the mode in which it came, with the options that it had, and gives it the
+// full backlog. It is called before each generation, and when the launcher leaves the socket to systemd: a worker's runtime may
+// have made the shared description non-blocking (Node.js and Go do), may have had the kernel keep back each client until it has
+// said something (TCP_DEFER_ACCEPT: Bun and Apache do), may have shrunk the backlog (Node.js listens with 511), or may have
+// called shutdown(2) on it, after which only listen(2) makes the kernel queue clients again.
 func (s *Socket) Restore() error {
-	err := s.control(func(fd int) error { return unix.SetNonblock(fd, s.nonblocking) })
+	err := s.control(func(fd int) error {
+		s.options.Apply(fd)
+		return unix.SetNonblock(fd, s.nonblocking)
+	})
 	if err != nil {
 		return fmt.Errorf("restore the mode of %s: %w", s.Address, err)
 	}
@@ -114,6 +130,9 @@ func (s *Socket) Listen() error {
 // For a listening socket the kernel reports both in tcp_info, as tcpi_unacked
 // and tcpi_sacked (tcp_get_info in net/ipv4/tcp.c).
 func (s *Socket) Queue() (queued, backlog int, err error) {
+	if s.Address.IsUnix() {
+		return s.unixQueue()
+	}
 	err = s.control(func(fd int) error {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
@@ -131,7 +150,7 @@ func (s *Socket) Queue() (queued, backlog int, err error) {
 // Accept takes one client from the queue, on a descriptor that does not block; when
 // there is none the error is unix.EAGAIN, also where accept4(2) would block. Nobody
 // else accepts meanwhile, so the client that poll(2) tells of is still there after it.
-func (s *Socket) Accept() (accepted int, client netip.AddrPort, err error) {
+func (s *Socket) Accept() (accepted int, client netaddr.Address, err error) {
 	err = s.control(func(fd int) error {
 		polled := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		if _, err := unix.Poll(polled, 0); err != nil {
@@ -142,8 +161,9 @@ func (s *Socket) Accept() (accepted int, client netip.AddrPort, err error) {
 		}
 		var name unix.Sockaddr
 		accepted, name, err = unix.Accept4(fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-		client, _ = addrPort(name)
-		client = netip.AddrPortFrom(client.Addr().Unmap(), client.Port()) // of a dual-stack socket
+		if client = addressOf(name); !s.Address.IsUnix() {
+			client = netaddr.From(client.Addr().Unmap(), client.Port()) // of a dual-stack socket
+		}
 		return err
 	})
 	return accepted, client, err
@@ -164,22 +184,17 @@ func Control(file *os.File, f func(fd int) error) error {
 	return result
 }
 
-// path is where a unix socket is; "" of another one.
-func path(name unix.Sockaddr) string {
-	if at, unix := name.(*unix.SockaddrUnix); unix {
-		return cmp.Or(at.Name, "without a name")
-	}
-	return ""
-}
-
-func addrPort(name unix.Sockaddr) (address netip.AddrPort, ip bool) {
+// addressOf is none of another family, and of a unix socket without a name.
+func addressOf(name unix.Sockaddr) netaddr.Address {
 	switch name := name.(type) {
 	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(name.Addr), uint16(name.Port)), true
+		return netaddr.From(netip.AddrFrom4(name.Addr), uint16(name.Port))
 	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr).WithZone(zone(name.ZoneId)), uint16(name.Port)), true
+		return netaddr.From(netip.AddrFrom16(name.Addr).WithZone(zone(name.ZoneId)), uint16(name.Port))
+	case *unix.SockaddrUnix:
+		return netaddr.Unix(name.Name)
 	default:
-		return netip.AddrPort{}, false
+		return netaddr.Address{}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/listener"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/sockets"
 )
 
@@ -182,7 +183,7 @@ func TestBindBothWildcards(t *testing.T) {
 	t.Parallel()
 	for range 100 {
 		six := listen(t, "::")
-		four, err := listener.Bind(netip.AddrPortFrom(netip.IPv4Unspecified(), six.Address.Port()))
+		four, err := listener.Bind(netaddr.From(netip.IPv4Unspecified(), six.Address.Port()))
 		if errors.Is(err, unix.EADDRINUSE) {
 			continue // by somebody else; a socket for both families would always
 		}
@@ -246,7 +247,7 @@ func TestBindAbsent(t *testing.T) {
 	t.Parallel()
 	// Addresses for documentation: RFC 5737 and RFC 3849.
 	for _, address := range []string{"198.51.100.77:18789", "[2001:db8::77]:18789"} {
-		got, err := listener.Bind(netip.MustParseAddrPort(address))
+		got, err := listener.Bind(netaddr.MustParse(address))
 		if got != nil || !listener.Absent(err) {
 			t.Errorf("%s is not absent: %v", address, err)
 			continue
@@ -258,7 +259,7 @@ func TestBindAbsent(t *testing.T) {
 	if listener.Absent(nil) {
 		t.Error("no error says that an address is absent")
 	}
-	if _, err := listener.Bind(netip.MustParseAddrPort("[fe80::1%missing]:1")); err == nil || !strings.Contains(err.Error(), `"missing"`) {
+	if _, err := listener.Bind(netaddr.MustParse("[fe80::1%missing]:1")); err == nil || !strings.Contains(err.Error(), `"missing"`) {
 		t.Errorf("the error does not name the missing interface: %v", err)
 	}
 }

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/clock"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 )
 
 // AwaitStall blocks until a client has stood in the queue of one of the sockets for so long, and returns the address and
@@ -20,51 +21,64 @@ import (
 // Nothing wakes it while no client comes. The first that does is the one edge for which it was armed; then it sleeps until
 // that client could have waited too long, however many come meanwhile: to be armed again at once would cost the worker a
 // third of its accepts. Never with EPOLLEXCLUSIVE: it would take the wake-up of a worker that blocks in accept(2).
-func (sockets Set) AwaitStall(ctx context.Context, limit time.Duration) (address netip.AddrPort, since time.Time, err error) {
+func (sockets Set) AwaitStall(ctx context.Context, limit time.Duration) (address netaddr.Address, since time.Time, err error) {
 	address, since, err = sockets.awaitStall(ctx, limit)
 	switch {
 	case ctx.Err() != nil:
-		return netip.AddrPort{}, time.Time{}, ctx.Err()
+		return netaddr.Address{}, time.Time{}, ctx.Err()
 	case err != nil:
-		return netip.AddrPort{}, time.Time{}, fmt.Errorf("see who waits to be accepted: %w", err)
+		return netaddr.Address{}, time.Time{}, fmt.Errorf("see who waits to be accepted: %w", err)
 	}
 	return address, since, nil
 }
 
-func (sockets Set) awaitStall(ctx context.Context, limit time.Duration) (address netip.AddrPort, since time.Time, err error) {
+func (sockets Set) awaitStall(ctx context.Context, limit time.Duration) (address netaddr.Address, since time.Time, err error) {
 	if _, _, err := sockdiag.Oldest(sockets.named()); err != nil {
-		return netip.AddrPort{}, time.Time{}, err // now, and not when it is too late
+		return netaddr.Address{}, time.Time{}, err // now, and not when it is too late
 	}
 	edges, err := newEdges(sockets)
 	if err != nil {
-		return netip.AddrPort{}, time.Time{}, err
+		return netaddr.Address{}, time.Time{}, err
 	}
 	defer edges.file.Close()
 	defer context.AfterFunc(ctx, func() { _ = edges.file.Close() })()
 	for {
 		if err := edges.next(); err != nil {
-			return netip.AddrPort{}, time.Time{}, err
+			return netaddr.Address{}, time.Time{}, err
 		}
-		for wait := limit; wait > 0; {
-			if err := sleep(ctx, wait); err != nil {
-				return netip.AddrPort{}, time.Time{}, err
+		// Since when the client of a unix socket waits is known from this look on.
+		for wait := sockets.look(limit, limit); wait > 0; {
+			if err := clock.Sleep(ctx, wait); err != nil {
+				return netaddr.Address{}, time.Time{}, err
 			}
 			oldest, waits, err := sockets.Oldest()
 			if err != nil {
-				return netip.AddrPort{}, time.Time{}, err
+				return netaddr.Address{}, time.Time{}, err
 			}
 			if waits >= limit {
 				return oldest, time.Now().Add(-waits), nil
 			}
 			wait = 0 // nobody waits: until the next one comes
 			if oldest.IsValid() {
-				wait = max(limit-waits, leastInterval)
+				wait = sockets.look(max(limit-waits, leastInterval), limit)
 			}
 		}
 		if err := edges.arm(unix.EPOLL_CTL_MOD); err != nil {
-			return netip.AddrPort{}, time.Time{}, err
+			return netaddr.Address{}, time.Time{}, err
 		}
 	}
+}
+
+// look takes note of who waits on the unix sockets, and returns after how long the next look is due, at the latest when left is
+// over: who has come just after this one is told so much later than it could be.
+func (sockets Set) look(left, limit time.Duration) time.Duration {
+	for _, socket := range sockets {
+		if socket.Address.IsUnix() {
+			socket.Waits()
+			left = min(left, max(limit/2, leastInterval))
+		}
+	}
+	return left
 }
 
 // leastInterval is the least time between two looks: where the clients of a busy server all wait nearly too long, one after
@@ -78,7 +92,7 @@ const reliefInterval = time.Second
 // error it returns then.
 func (sockets Set) AwaitRelief(ctx context.Context, limit time.Duration) error {
 	for {
-		if err := sleep(ctx, reliefInterval); err != nil {
+		if err := clock.Sleep(ctx, reliefInterval); err != nil {
 			return err
 		}
 		_, waits, err := sockets.Oldest()
@@ -94,16 +108,24 @@ func (sockets Set) AwaitRelief(ctx context.Context, limit time.Duration) error {
 // Oldest returns on which of the sockets the client waits that has stood in a queue for longest, and for how long; 0 when
 // none is seen to wait. See [sockdiag.Oldest]; the length of the queues comes first, which the kernel tells without looking through all
 // connections of a port.
-func (sockets Set) Oldest() (address netip.AddrPort, waits time.Duration, err error) {
+func (sockets Set) Oldest() (address netaddr.Address, waits time.Duration, err error) {
 	queued, err := sockets.Queued()
 	if err != nil || queued == 0 {
-		return netip.AddrPort{}, 0, err
+		return netaddr.Address{}, 0, err
 	}
 	oldest, waits, err := sockdiag.Oldest(sockets.named())
-	if err != nil || oldest == nil {
-		return netip.AddrPort{}, 0, err
+	if err != nil {
+		return netaddr.Address{}, 0, err
 	}
-	return oldest.Address, waits, nil
+	if oldest != nil {
+		address = oldest.Address
+	}
+	for _, socket := range sockets {
+		if waited, somebody := socket.Waits(); somebody && waited >= waits {
+			address, waits = socket.Address, waited
+		}
+	}
+	return address, waits, nil
 }
 
 // named is the sockets as sockdiag knows them.
@@ -113,15 +135,6 @@ func (sockets Set) named() []sockdiag.Socket {
 		named = append(named, sockdiag.Socket{Address: socket.Address, Inode: socket.Inode})
 	}
 	return named
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // edges tells of the first client that comes after it was armed, with an epoll(7) descriptor that Go's netpoller waits for.

@@ -3,13 +3,13 @@ package listener_test
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/listener"
+	"openclaw-gateway/netaddr"
 )
 
 // stallLimit is what the tests below take for too long.
@@ -17,7 +17,7 @@ const stallLimit = 300 * time.Millisecond
 
 // stall is what AwaitStall has returned.
 type stall struct {
-	address netip.AddrPort
+	address netaddr.Address
 	since   time.Time
 	err     error
 }
@@ -33,7 +33,7 @@ func stalling(t *testing.T, set listener.Set) <-chan stall {
 	return returned
 }
 
-func wantStall(t *testing.T, returned <-chan stall, address netip.AddrPort, connected time.Time) {
+func wantStall(t *testing.T, returned <-chan stall, address netaddr.Address, connected time.Time) {
 	t.Helper()
 	select {
 	case s := <-returned:

@@ -152,7 +152,7 @@ func testWrongSockets(t *testing.T, here place) {
 		},
 		{
 			"unix", "ListenStream=/tmp/some.sock", "socket.socket(socket.AF_UNIX).connect('/tmp/some.sock')",
-			[]string{"is a unix socket (/tmp/some.sock): only TCP is handed over", "ListenStream="},
+			[]string{"listen is 127.0.0.1:18789 and [::1]:18789, but systemd holds unix:/tmp/some.sock", "run \"gateway install\" again"},
 		},
 	}
 	for _, test := range tests {
@@ -165,6 +165,7 @@ func testWrongSockets(t *testing.T, here place) {
 			m.Run(t, "/usr/bin/python3", "-c", "import socket; "+test.client)
 			// It stays, for systemd would start it again and again where it is told to.
 			u := m.WaitUnit(t, unit, bound, machine.Active)
+			m.WaitJournal(t, unit, bound, test.words[0]) // active is a process to systemd here, and not yet one that answers
 			for _, word := range test.words {
 				wantStatus(t, m.Scope, 1, "degraded", word)
 			}

@@ -35,6 +35,9 @@ func (c checked) want(t *testing.T, code int, words ...string) {
 	if c.code != code || len(missing) > 0 {
 		t.Errorf("gateway config check exits with %d, want %d, and lacks %q:\n%s%s", c.code, code, missing, c.out, c.err)
 	}
+	if code != 0 && strings.Contains(c.out, ": valid") {
+		t.Errorf("gateway config check exits with %d, and says valid:\n%s%s", c.code, c.out, c.err)
+	}
 }
 
 // TestConfigCheck: what an edit would do is known before the save.
@@ -175,8 +178,8 @@ func checkAlone(t *testing.T, m *machine.Machine, draft string) {
 		{"another port", openclaw("--port", "18790"), 1, []string{"error: worker.command (draft.yaml:2) makes OpenClaw listen on port 18790", "write port 18789"}},
 		{"another port, perhaps", worker("/bin/true", "--port", "18790"), 0, []string{"warning: worker.command (draft.yaml:2) has --port 18790", draft + ": valid"}},
 		{"an address that overlaps", openclaw(port, "--bind", "lan"), 1, []string{"error: with --bind lan OpenClaw binds 0.0.0.0:18789"}},
-		{"Bun", worker("/opt/bun", clawEntry, "gateway", "run", port), 1, []string{"error: /opt/bun is Bun, which cannot inherit sockets"}},
-		{"Bun, perhaps", worker("/opt/bun", "/opt/server.ts"), 0, []string{"warning: /opt/bun is Bun", draft + ": valid"}},
+		{"Bun", worker("/opt/bun", clawEntry, "gateway", "run", port) + "  handoff: preload\n", 1, []string{"error: /opt/bun is Bun, which cannot inherit sockets"}},
+		{"Bun, perhaps", worker("/opt/bun", "/opt/server.ts") + "  handoff: listen-fds\n", 0, []string{"warning: /opt/bun is Bun", draft + ": valid"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m.WriteFile(t, draft, test.draft, 0o644)

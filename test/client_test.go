@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"testing"
 
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/load"
 	"openclaw-gateway/test/machine"
 )
@@ -72,7 +72,7 @@ func inodes(t testing.TB, m *machine.Machine) map[string]uint64 {
 	found := map[string]uint64{}
 	err := m.InNet(func() error {
 		for _, address := range []string{"0.0.0.0:18789", "[::]:18789"} {
-			sockets, err := sockdiag.Listening(netip.MustParseAddrPort(address))
+			sockets, err := sockdiag.Listening(netaddr.MustParse(address))
 			if err != nil {
 				return err
 			}
@@ -132,12 +132,6 @@ func kill(t testing.TB, m *machine.Machine, pid int) {
 	ended := handleOf(t, process(t, m, pid))
 	m.Run(t, "kill", "-KILL", strconv.Itoa(pid))
 	ended.awaitEnd(t)
-}
-
-// freeze stops a process, and returns when it has: it does so when it runs the next time.
-func freeze(t testing.TB, m *machine.Machine, pid int) {
-	t.Helper()
-	m.Run(t, "/bin/sh", "-c", fmt.Sprintf("kill -STOP %d; until grep -q '^State:.T' /proc/%d/status; do sleep 0.01; done", pid, pid))
 }
 
 func generationOf(body string) (generation int) {

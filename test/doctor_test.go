@@ -65,13 +65,14 @@ func diagnose(t testing.TB, s *machine.Scope, program string, flags ...string) d
 	cmd := s.Command(ctx, program, append([]string{"doctor", "--json"}, flags...)...)
 	output, err := cmd.Output()
 	var d diagnosis
-	if exit := new(exec.ExitError); errors.As(err, &exit) {
+	exit := new(exec.ExitError)
+	if errors.As(err, &exit) {
 		d.exit = exit.ExitCode()
 	} else if err != nil {
 		t.Fatalf("gateway doctor: %v", err)
 	}
 	if err := json.Unmarshal(output, &d); err != nil {
-		t.Fatalf("gateway doctor --json: %v, exit status %d\n%s", err, d.exit, output)
+		t.Fatalf("gateway doctor --json: %v, exit status %d\n%s%s", err, d.exit, output, exit.Stderr)
 	}
 	return d
 }
@@ -230,7 +231,7 @@ func testDoctorPort(t *testing.T, here place) {
 		m.Run(t, "/bin/sh", "-c", "mkfifo /tmp/said && { setsid "+gatewayPath+" run >/tmp/said 2>/dev/null </dev/null & read line </tmp/said; }")
 		silent(t, m.Scope)
 		launcher := gatewayStatus(t, m.Scope).Launcher.PID
-		freeze(t, m, launcher)
+		stopProcess(t, m, launcher)
 		if d := diagnose(t, m.Scope, gatewayPath); d.exit != 2 || !strings.Contains(d.text(), "gives no answer") {
 			t.Errorf("of a launcher that hangs: exit status %d\n%s", d.exit, d.text())
 		}
@@ -433,7 +434,7 @@ func testDoctorUnits(t *testing.T, here place, old string) {
 	})
 	t.Run("hung", func(t *testing.T) {
 		launcher := start(t)
-		freeze(t, m, launcher)
+		stopProcess(t, m, launcher)
 		f := finds(t, m.Scope, "launcher-not-answering")
 		m.Run(t, "/bin/sh", "-c", f.Fix)
 		m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.MainPID != launcher && u.MainPID != 0 && machine.Active(u) })
@@ -446,7 +447,7 @@ func testDoctorUnits(t *testing.T, here place, old string) {
 		m.Run(t, gatewayPath, "stop")
 		m.Run(t, "/bin/sh", "-c", "mkfifo /tmp/said && { setsid "+gatewayPath+" run >/tmp/said 2>/dev/null </dev/null & read line </tmp/said; rm /tmp/said; }")
 		launcher := gatewayStatus(t, m.Scope).Launcher.PID
-		freeze(t, m, launcher)
+		stopProcess(t, m, launcher)
 		f := expect(t, without(diagnose(t, m.Scope, gatewayPath), "socket-not-active"), "launcher-not-answering")
 		if want := fmt.Sprintf("kill %[1]d && kill -CONT %[1]d", launcher); f.Fix != want {
 			t.Errorf("the fix is %q, want %q", f.Fix, want)
@@ -455,7 +456,7 @@ func testDoctorUnits(t *testing.T, here place, old string) {
 		mend(t, m.Scope, finds(t, m.Scope, "socket-not-active"), ctl+" start openclaw-gateway.socket")
 	})
 	t.Run("no control socket", func(t *testing.T) {
-		freeze(t, m, start(t)) // otherwise it makes another
+		stopProcess(t, m, start(t)) // otherwise it makes another
 		m.Run(t, "rm", m.RuntimeDir()+"/openclaw-gateway/control.sock")
 		mend(t, m.Scope, finds(t, m.Scope, "launcher-not-answering"), ctl+" restart openclaw-gateway.service")
 	})
@@ -518,7 +519,7 @@ func testDoctorWorker(t *testing.T, here place) {
 	prepare(t, m)
 	command := strings.Fields(claw)
 	good := worker(command...)
-	install(t, m.Scope, m, good)
+	install(t, m.Scope, m, good, "--external")
 	get(t, m, ipv4, "/")
 	serving(t, m.Scope, 1)
 	silent(t, m.Scope)
@@ -552,6 +553,7 @@ func testDoctorWorker(t *testing.T, here place) {
 	})
 	t.Run("somaxconn", func(t *testing.T) {
 		root.Run(t, "sysctl", "-w", "net.core.somaxconn=128")
+		t.Cleanup(func() { root.Run(t, "sysctl", "-w", "net.core.somaxconn=4096") })
 		mend(t, m.Scope, finds(t, m.Scope, "somaxconn-too-small"), asRoot(m.Scope, "sysctl -w net.core.somaxconn=4096"))
 	})
 	t.Run("old Node.js", func(t *testing.T) {
@@ -567,8 +569,8 @@ func testDoctorWorker(t *testing.T, here place) {
 	t.Run("replaced", func(t *testing.T) {
 		file := filepath.Dir(filepath.Dir(clawEntry)) + "/package.json"
 		edit(t, m, file, "2026.9.6", "2026.10.1")
-		want, command := "what runs is OpenClaw 2026.9.6, and what lies there is 2026.10.1", "gateway restart --"+kind(m.Scope)
-		if output := m.Run(t, gatewayPath, "status"); !strings.HasPrefix(output, "ok") || !strings.Contains(output, want+": `"+command+"` runs that") {
+		want, command := "OpenClaw 2026.9.6 runs, and 2026.10.1 is installed", "gateway restart --"+kind(m.Scope)
+		if output := m.Run(t, gatewayPath, "status"); !strings.HasPrefix(output, "ok") || !strings.Contains(output, want+": `"+command+"` starts that one") {
 			t.Errorf("the status is\n%s", output)
 		}
 		f := finds(t, m.Scope, "openclaw-replaced")
@@ -797,7 +799,15 @@ func testDoctorScopes(t *testing.T, here place) {
 	})
 	t.Run("both scopes", func(t *testing.T) {
 		m.WriteFile(t, configFile, "{}\n", 0o644)
+		// While she has the port it is refused; that she asks for it is no reason.
+		if _, err := m.Output(gatewayPath, "install", "--system", "--run-as", "root"); !strings.Contains(errorText(err), "openclaw-gateway.socket of user alice") {
+			t.Errorf("installing on her port: %v", err)
+		}
+		alice.Systemctl(t, "stop", socket, service)
 		m.Run(t, gatewayPath, "install", "--system", "--run-as", "root")
+		alice.Systemctl(t, "start", socket)
+		get(t, m, ipv4, "/healthz")
+		serving(t, alice, 1)
 		m.Systemctl(t, "enable", socket)
 		d := diagnose(t, m.Scope, gatewayPath)
 		expect(t, d, "two-scopes-one-port socket-not-active")

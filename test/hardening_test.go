@@ -155,16 +155,16 @@ func testHardening(t *testing.T, here place) {
 	scores(t, here, before, byDefault, hardened)
 }
 
-// scores prints what "systemd-analyze security" says, where "make test" shows it, and compares it with the README.
+// scores prints what "systemd-analyze security" says, where "make test" shows it, and compares it with docs/hardening.md.
 func scores(t *testing.T, here place, before, byDefault, hardened string) {
 	t.Helper()
 	scope := "the machine's units"
 	if here.user {
 		scope = "a user's own units"
 	}
-	readme, err := os.ReadFile("../README.md")
-	if row := fmt.Sprintf("| %s | %s | %s | %s |", scope, before, byDefault, hardened); err != nil || !strings.Contains(string(readme), row) {
-		t.Errorf("README.md lacks %s (%v)", row, err)
+	page, err := os.ReadFile("../docs/hardening.md")
+	if row := fmt.Sprintf("| %s | %s | %s | %s |", scope, before, byDefault, hardened); err != nil || !strings.Contains(string(page), row) {
+		t.Errorf("docs/hardening.md lacks %s (%v)", row, err)
 	}
 	t.Logf("systemd-analyze security: %s before, %s by default, %s with --hardened", before, byDefault, hardened)
 	if path := os.Getenv("SCORES"); path != "" {

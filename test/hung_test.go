@@ -1,12 +1,18 @@
 package test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http/httptrace"
+	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,16 +32,24 @@ const lingers = drains + `process.on('SIGTERM', () => { setInterval(() => {}, 10
 // waiting is a client that waits for its answer.
 type waiting struct{ answered chan string }
 
-// waitingClient connects and asks; the test goes on meanwhile.
+// waitingClient connects and asks, and returns when it is connected: the test goes on while it waits.
 func waitingClient(t testing.TB, m *machine.Machine, address string) *waiting {
 	t.Helper()
 	w := &waiting{answered: make(chan string, 1)}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	t.Cleanup(cancel)
+	connected := make(chan struct{})
+	come := sync.OnceFunc(func() { close(connected) })
 	go func() {
-		code, body, err := tryGet(ctx, m, address, "/")
+		defer come() // or was refused
+		code, body, err := tryGet(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { come() }}), m, address, "/")
 		w.answered <- fmt.Sprintf("%d %s %v", code, body, err)
 	}()
+	select {
+	case <-connected:
+	case <-time.After(bound):
+		t.Fatalf("a client of %s is not connected after %s", address, bound)
+	}
 	return w
 }
 
@@ -53,14 +67,26 @@ func (w *waiting) wantServed(t testing.TB) {
 }
 
 // stopProcess stops a process as Ctrl-Z does, and returns when all its threads have stopped: one of them that waits in
-// accept(2) can take a client until then.
+// accept(2) can take a client until then. Only its parent is told.
 func stopProcess(t testing.TB, m *machine.Machine, pid int) {
 	t.Helper()
+	tasks := fmt.Sprintf("/proc/%d/task/*/stat", process(t, m, pid).HostPID)
 	m.Run(t, "kill", "-STOP", strconv.Itoa(pid))
-	m.Run(t, "sh", "-c", fmt.Sprintf(`for try in $(seq 3000); do
-	grep -L '^State:.T' /proc/%d/task/*/status | grep -q . || exit 0
-	sleep 0.01
-done; exit 1`, pid))
+	for limit := time.Now().Add(bound); ; runtime.Gosched() {
+		running, err := filepath.Glob(tasks)
+		all := len(running)
+		running = slices.DeleteFunc(running, func(path string) bool {
+			stat, err := os.ReadFile(path)
+			// After the name, which may contain anything: proc(5). What has ended does not run.
+			return err != nil || strings.HasPrefix(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " T")
+		})
+		if err == nil && all > 0 && len(running) == 0 {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("of pid %d still run after %s: %v (of %d, %v)", pid, bound, running, all, err)
+		}
+	}
 }
 
 // TestHung: a worker that was ready and serves nobody is told everywhere, and as soon as it serves again that is, too; whoever
@@ -210,8 +236,9 @@ func testHung(t *testing.T, here place) {
 		restarted := make(chan string, 1)
 		ctx, cancel := context.WithTimeout(t.Context(), bound)
 		defer cancel()
-		// On a terminal.
-		restart := m.Scope.Command(ctx, "script", "-qec", gatewayPath+" restart --"+kind(m.Scope), "/dev/null")
+		// On a terminal, which is narrow.
+		const columns = 50
+		restart := m.Scope.Command(ctx, "script", "-qec", fmt.Sprintf("stty cols %d; %s restart --%s", columns, gatewayPath, kind(m.Scope)), "/dev/null")
 		go func() {
 			said, err := restart.CombinedOutput()
 			restarted <- fmt.Sprintf("%s%v", said, err)
@@ -233,7 +260,27 @@ func testHung(t *testing.T, here place) {
 		m.Scope.Run(t, gatewayPath, "restart", "--now", "--"+kind(m.Scope))
 		client.wantServed(t)
 		said := <-restarted
-		wantWords(t, said, fmt.Sprintf("generation %d is stopping, until ", generation), " open; `gateway restart --"+kind(m.Scope)+" --now` ends it now", "<nil>")
-		m.Scope.Run(t, gatewayPath, "stop", "--now", "--"+kind(m.Scope))
+		wantWords(t, said, fmt.Sprintf("generation %d is stopping, until ", generation), " open;", "`gateway restart --"+kind(m.Scope)+" --now`", "ends it now", "<nil>")
+		for line := range strings.Lines(said) {
+			if line = strings.TrimRight(line, "\r\n"); len(line) > columns {
+				t.Errorf("on a terminal of %d columns it says %q", columns, line)
+			}
+		}
+		generation = gatewayStatus(t, m.Scope).Worker.Generation
+		stopped := make(chan error, 1)
+		go func() {
+			_, err := m.Scope.Output(gatewayPath, "stop", "--"+kind(m.Scope))
+			stopped <- err
+		}()
+		m.Scope.WaitUnit(t, service, bound, func(u machine.Unit) bool {
+			return u.ActiveState == "deactivating" && strings.Contains(u.StatusText, fmt.Sprintf("generation %d is stopping", generation))
+		})
+		now := "gateway stop --" + kind(m.Scope) + " --now"
+		wantStatus(t, m.Scope, 1, "degraded", fmt.Sprintf(" wait in vain: they are refused when generation %d has stopped, until ", generation), "`"+now+"`")
+		m.Scope.Run(t, "/bin/sh", "-c", now)
+		if err := <-stopped; err != nil {
+			t.Errorf("gateway stop: %v", err)
+		}
+		wantStatus(t, m.Scope, 3, "down")
 	})
 }

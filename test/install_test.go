@@ -276,7 +276,7 @@ func testWatchdog(t *testing.T, here place) {
 		t.Errorf("the watchdog ended a healthy launcher: main pid %d, then %d", first.MainPID, now.MainPID)
 	}
 
-	freeze(t, m, first.MainPID)
+	stopProcess(t, m, first.MainPID)
 	m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.MainPID != first.MainPID && u.MainPID != 0 })
 	if code, _ := get(t, m, ipv4, "/"); code != http.StatusOK {
 		t.Errorf("%s answered %d", ipv4, code)

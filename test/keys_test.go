@@ -224,6 +224,14 @@ var keyEdits = map[string]keyEdit{
 			}
 		},
 	},
+	"worker.cache": {
+		value: "off", effect: nextGeneration, from: "auto", to: "off",
+		proof: func(t *testing.T, k *keyWalk) {
+			if got, set := k.environment(t)["NODE_COMPILE_CACHE"]; set {
+				t.Errorf("NODE_COMPILE_CACHE is %s", got)
+			}
+		},
+	},
 	"worker.start": {
 		value: "at-once", effect: nextLauncherAndBoot, from: "on-demand", to: "at-once",
 		proof: func(t *testing.T, k *keyWalk) {
@@ -340,7 +348,34 @@ var keyEdits = map[string]keyEdit{
 		},
 	},
 	"restart.mode": {
-		value: "handover", rejected: `restart.mode: "handover" is not one of exclusive`, // there is no other yet
+		value: "handover", effect: atOnce, from: "exclusive", to: "handover",
+		proof: func(t *testing.T, k *keyWalk) { // the worker is no Node.js
+			if s := gatewayStatus(t, k.Scope); !strings.Contains(strings.Join(s.Notes, "\n"), "restart.mode: handover is not what happens: nothing can hold a worker") {
+				t.Errorf("the notes are %q", s.Notes)
+			}
+			if output, _ := k.Output(gatewayPath, "doctor"); !strings.Contains(output, "handover-exclusive") {
+				t.Errorf("gateway doctor:\n%s", output)
+			}
+		},
+	},
+	"restart.standby": {
+		before: settings{"restart.mode": "handover", "restart.reset_after": "0s", "worker.command": []string{nodePath, "-e", drains}},
+		value:  true, effect: atOnce, from: "false", to: "true",
+		proof: func(t *testing.T, k *keyWalk) { statusText(t, k.Scope, "; a standby is parked") },
+	},
+	"restart.prewarm": {
+		value: "on", effect: atOnce, from: "off", to: "on",
+		proof: func(t *testing.T, k *keyWalk) { // the worker is no Node.js
+			k.Run(t, gatewayPath, "restart")
+			if s := gatewayStatus(t, k.Scope); !strings.Contains(strings.Join(s.Notes, "\n"), "not prewarmed: worker.command is not a Node.js that is started directly") {
+				t.Errorf("the notes are %q", s.Notes)
+			}
+		},
+	},
+	"restart.prewarm_timeout": {
+		before: settings{"restart.prewarm": "on"},
+		value:  "30s", effect: atOnce, from: "1m", to: "30s",
+		proof: func(t *testing.T, k *keyWalk) { k.Run(t, gatewayPath, "restart") },
 	},
 	"restart.backoff_min": {
 		value: "30s", effect: nextFailure, from: "100ms", to: "30s",
@@ -422,6 +457,9 @@ var keyEdits = map[string]keyEdit{
 		proof: func(t *testing.T, k *keyWalk) {
 			k.exit(t, 78)
 			k.awaitJournal(t, "alarm: failed")
+			// It rings for the next launcher too, until clients are served again.
+			k.Run(t, gatewayPath, "restart")
+			k.awaitJournal(t, "alarm: recovered")
 		},
 	},
 	"alarm.after": {

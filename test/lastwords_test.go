@@ -21,7 +21,8 @@ func testLastWords(t *testing.T, here place) {
 	)
 	m := here.boot(t, machine.Options{})
 	root := m.As(m.System())
-	install(t, m.Scope, m, worker("/bin/sh", "-c", script)+"  start: at-once\nrestart: {backoff_min: 1h, backoff_max: 1h}\n")
+	// By listen-fds what that end means is told as well; with intercept, which auto has beside where it costs nothing, nobody knows.
+	install(t, m.Scope, m, worker("/bin/sh", "-c", script)+"  handoff: listen-fds\n  start: at-once\nrestart: {backoff_min: 1h, backoff_max: 1h}\n")
 	m.Systemctl(t, "start", service)
 	statusText(t, m.Scope, "exit code 3")
 	root.Run(t, "journalctl", "--sync")
@@ -90,7 +91,7 @@ func testWhyItEnded(t *testing.T, here place) {
 		words   []string
 	}{
 		{"it binds itself", []string{"/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "18789"}, []string{
-			"exit code 1: perhaps it binds 127.0.0.1:18789 and [::1]:18789 itself and cannot", "worker.command needs a program",
+			"exit code 1: it has listened on nothing; a server that binds 127.0.0.1:18789 and [::1]:18789 itself cannot", "worker.command needs a program",
 		}},
 		{"its script is not there", []string{"/usr/bin/python3", "/opt/gone.py"}, []string{"exit code 2: python3 is to run /opt/gone.py, which is not there: correct worker.command"}},
 		{"to the background", []string{"/bin/sh", "-c", "setsid sleep 1000 & sleep 0.1"}, []string{"exit code 0: it went to the background", "worker.command"}},
@@ -101,7 +102,7 @@ func testWhyItEnded(t *testing.T, here place) {
 		{"another processor's", []string{m.Home() + "/foreign"}, []string{"it is a program for another processor"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			m.WriteFile(t, configPath(m.Scope), worker(test.command...)+"  start: at-once\n"+rest, 0o644)
+			m.WriteFile(t, configPath(m.Scope), worker(test.command...)+"  handoff: listen-fds\n  start: at-once\n"+rest, 0o644)
 			_, err := m.Output(gatewayPath, "reload")
 			if err == nil {
 				t.Fatal("gateway reload succeeds")

@@ -86,7 +86,9 @@ type status struct {
 	Unit     struct {
 		ActiveState string `json:"active_state"`
 		MainPID     int    `json:"main_pid"`
+		Name        string
 		Scope       string
+		User        string
 	}
 	Launcher struct {
 		PID    int
@@ -109,6 +111,7 @@ type status struct {
 		PID        int
 		Generation int
 		Handoff    string
+		NoNewPrivs bool       `json:"no_new_privs"`
 		WaitsUntil *time.Time `json:"waits_until"`
 		Hung       *struct {
 			Since   time.Time

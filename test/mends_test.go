@@ -65,7 +65,7 @@ func testMends(t *testing.T, here place) {
 	})
 	t.Run("a stopped launcher", func(t *testing.T) {
 		launcher := start(t)
-		freeze(t, m, launcher)
+		stopProcess(t, m, launcher)
 		m.Run(t, "/bin/sh", "-c", says(t, asking(t, "status"), "its process was stopped by a signal"))
 		if now := start(t); now != launcher {
 			t.Errorf("the launcher is %d, was %d", now, launcher)
@@ -76,7 +76,7 @@ func testMends(t *testing.T, here place) {
 	iced := func(t *testing.T, pid int) {
 		t.Helper()
 		root.Run(t, "/bin/sh", "-euc", fmt.Sprintf("cd /sys/fs/cgroup && mkdir -p ice && echo 1 >ice/cgroup.freeze && echo %d >ice/cgroup.procs", pid))
-		root.Run(t, "/bin/sh", "-c", "timeout 60 sh -c 'until grep -q \"frozen 1\" /sys/fs/cgroup/ice/cgroup.events; do sleep 0.01; done'")
+		m.WaitFile(t, "/sys/fs/cgroup/ice/cgroup.events", bound, func(content string, _ error) bool { return strings.Contains(content, "frozen 1") })
 	}
 	t.Run("a launcher that hangs", func(t *testing.T) {
 		launcher := start(t)
@@ -149,7 +149,7 @@ func testMends(t *testing.T, here place) {
 		_, _ = m.Output("/bin/sh", "-c", ctl+" restart "+service)
 		m.Run(t, "rm", unitPath(m.Scope, service))
 		m.Systemctl(t, "daemon-reload")
-		f := finds(t, m.Scope, "service-failed")
+		f := finds(t, m.Scope, "service-missing")
 		m.Run(t, "/bin/sh", "-c", f.Fix)
 		start(t)
 		silent(t, m.Scope)

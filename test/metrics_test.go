@@ -74,8 +74,6 @@ func testMetrics(t *testing.T, here place) {
 	pid := gatewayStatus(t, m.Scope).Worker.PID
 	stopProcess(t, m, pid)
 	client := waitingClient(t, m, ipv6)
-	// Nothing tells that the client has come.
-	m.Run(t, "sh", "-c", "for try in $(seq 3000); do ss --no-header -ltn 'src [::1]:18789' | grep -q '^LISTEN *1 ' && exit; sleep 0.01; done; exit 1")
 	samples, code := metricsOf(t, m.Scope)
 	wantSamples(t, samples, "gateway_up 1", "gateway_generation 3", `gateway_restarts_total{reason="restart"} 1`, `gateway_restarts_total{reason="crash"} 1`,
 		`gateway_restarts_total{reason="hung"} 0`, "gateway_config_rejected 1", "gateway_strays_total 0", `gateway_verdict{verdict="degraded"} 1`,
@@ -117,18 +115,15 @@ func testMetrics(t *testing.T, here place) {
 			t.Errorf("a file that node_exporter does not read: exit status %d", code)
 		}
 	})
-	t.Run("as README.md types it", func(t *testing.T) {
+	t.Run("as docs/monitoring.md types it", func(t *testing.T) {
 		if here.user {
 			return // it is about the machine's launcher
 		}
-		blocks := readmeSection(t, "\n### Metrics\n")
-		if len(blocks) != 1 || !strings.Contains(blocks[0], "--textfile") {
-			t.Fatalf("the section has %q", blocks)
-		}
+		blocks := typable(t, "docs/monitoring.md", "Metrics")
 		const folder = "/var/lib/prometheus/node-exporter" // node_exporter's package makes it
 		m.Run(t, "mkdir", "-p", folder)
 		m.Run(t, "bash", "-euc", "cd\n"+blocks[0])
-		m.Run(t, "sh", "-c", "for try in $(seq 3000); do test -e "+folder+"/gateway.prom && exit; sleep 0.01; done; exit 1")
+		m.WaitFile(t, filepath.Join(folder, "gateway.prom"), bound, func(_ string, err error) bool { return err == nil })
 		wantSamples(t, samplesIn(t, m.ReadFile(t, filepath.Join(folder, "gateway.prom"))), "gateway_up 1", "gateway_generation 3")
 		if state := m.Property(t, "gateway-metrics.timer", "UnitFileState"); state != "enabled" {
 			t.Errorf("after a boot the timer is %s", state)

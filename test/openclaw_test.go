@@ -59,6 +59,11 @@ func TestOpenClaw(t *testing.T) {
 			if journal := m.Journal(t, service); !strings.Contains(journal, claw.budget) {
 				t.Errorf("no %q: OpenClaw does not know how long it may take to stop\n%s", claw.budget, journal)
 			}
+			t.Run("prewarmed", func(t *testing.T) { testPrewarmed(t, m, configuration) })
+			if !claw.here.user {
+				t.Run("prewarmed, values of its own", func(t *testing.T) { testPrewarmedValues(t, m) })
+				t.Run("TLS", func(t *testing.T) { testTLSOpenClaw(t, m) })
+			}
 			t.Run("hardened", func(t *testing.T) { testHardenedOpenClaw(t, m) })
 		})
 	}
@@ -79,6 +84,36 @@ worker:
   path: ` + probe + "\n"
 }
 
+// testTLSOpenClaw: where OpenClaw speaks TLS (gateway.tls.enabled), the status says what to write into ready.path, and with that it is
+// ready.
+func testTLSOpenClaw(t *testing.T, m *machine.Machine) {
+	const state = "/home/claw/.openclaw-tls"
+	m.Run(t, "runuser", "-u", "claw", "--", "mkdir", "-p", state)
+	m.Run(t, "runuser", "-u", "claw", "--", "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+		"-days", "2", "-subj", "/CN=localhost", "-keyout", state+"/key.pem", "-out", state+"/cert.pem")
+	m.WriteFile(t, state+"/openclaw.json", `{"gateway": {"mode": "local", "tls": {"enabled": true, "autoGenerate": false, "certPath": "`+
+		state+`/cert.pem", "keyPath": "`+state+`/key.pem"}}}`, 0o644)
+	m.Run(t, "chown", "claw:", state+"/openclaw.json")
+	configure := func(path string) {
+		m.WriteFile(t, configPath(m.Scope), openClawConfiguration("/opt/openclaw", path, "    - OPENCLAW_STATE_DIR="+state+"\n  start: at-once\n"), 0o600)
+		m.Run(t, "chown", "claw:", configPath(m.Scope))
+	}
+	configure("/startupz")
+	m.Systemctl(t, "start", service)
+	const named = "ask for https://"
+	u := statusText(t, m.Scope, "it speaks TLS there: "+named)
+	_, after, _ := strings.Cut(u.StatusText, named)
+	address, _, _ := strings.Cut(after, " ")
+	wantStatus(t, m.Scope, 0, "starting", named+address)
+	generation := gatewayStatus(t, m.Scope).Worker.Generation
+	configure("https://" + address)
+	serving(t, m.Scope, generation+1)
+	if s := gatewayStatus(t, m.Scope); s.Verdict != "ok" {
+		t.Errorf("with ready.path https://%s the status is %+v", address, s)
+	}
+	stopped(t, m, func() { m.Systemctl(t, "stop", service) })
+}
+
 // testHardenedOpenClaw has the present OpenClaw serve a page and restart in all of the sandbox that there is.
 func testHardenedOpenClaw(t *testing.T, m *machine.Machine) {
 	m.Systemctl(t, "stop", service)
@@ -91,7 +126,7 @@ func testHardenedOpenClaw(t *testing.T, m *machine.Machine) {
 	if m.User == "" {
 		m.Run(t, "chown", "claw:", configPath(m.Scope))
 	}
-	m.Run(t, gatewayPath, "install", "--"+kind(m.Scope), "--hardened")
+	m.Run(t, gatewayPath, "install", "--"+kind(m.Scope), "--hardened", "--external")
 	for generation := 1; generation <= 2; generation++ {
 		if code, body := get(t, m, ipv4, "/"); code != http.StatusOK || !strings.Contains(body, "<html") {
 			t.Fatalf("the page of generation %d: %d %s", generation, code, body)

@@ -1,12 +1,12 @@
 package test
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/machine"
 	"openclaw-gateway/units"
 )
@@ -28,7 +28,7 @@ func testQuoting(t *testing.T, here place) {
 	for _, at := range []string{"program", "configuration"} {
 		for _, word := range words {
 			params := units.Params{
-				Scope: units.System, Executable: "/opt/q/gateway", Config: word, Listen: []netip.AddrPort{netip.MustParseAddrPort(ipv4)}, StopTimeout: time.Second,
+				Scope: units.System, Executable: "/opt/q/gateway", Config: word, Listen: []netaddr.Address{netaddr.MustParse(ipv4)}, StopTimeout: time.Second,
 			}
 			if at == "program" {
 				params.Executable, params.Config = "/opt/q"+word+"/gateway", "/etc/x"

@@ -1,7 +1,8 @@
 package test
 
 import (
-	"net/http"
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,128 +13,241 @@ import (
 	"openclaw-gateway/test/machine"
 )
 
-// readmeBlocks says, by a command of each, which blocks the way of README.md consists of. The first is not typed: the
-// program is built already.
-var readmeBlocks = []string{"make build", "cat > openclaw.yaml", "gateway install --user", "gateway install --system", "gateway status"}
-
-const (
-	readmeConfigure = iota + 1
-	readmeUser
-	readmeSystem
-	readmeFirst
-)
-
-// TestReadme goes from a stock OpenClaw to ours by what README.md tells to type, as one who has nothing else.
-func TestReadme(t *testing.T) {
-	t.Parallel()
-	in(t, testReadme, place{name: "system"}, place{name: "user of Debian 13", user: true, root: debian13})
+// section is a heading of a page whose blocks of commands somebody is to type.
+type section struct {
+	page, heading string
+	blocks        []string // a word of each
+	untyped       string   // why no test types them; "": one does
 }
 
-func testReadme(t *testing.T, here place) {
-	blocks := readmeWay(t)
-	// As npm install --global leaves them.
-	modules := filepath.Dir(filepath.Dir(filepath.Dir(required(t, "OPENCLAW_ENTRY"))))
-	m := here.boot(t, machine.Options{Users: true, Binds: map[string]string{"/usr/local/lib/node_modules": modules}})
-	alice, way := m.Scope, readmeUser
-	if !here.user {
-		alice, way = m.AddUser(t, "alice"), readmeSystem
-	}
-	root := m.As(m.System())
-	root.Run(t, "ln", "-s", "../lib/node_modules/openclaw/openclaw.mjs", "/usr/local/bin/openclaw")
-	// In what looks like a container OpenClaw listens on 0.0.0.0.
-	root.Run(t, "rm", "-f", "/.dockerenv")
-	root.WriteFile(t, "/etc/sudoers.d/alice", "alice ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+// sections are all of them, in README.md and in docs.
+var sections = []section{
+	{page: "README.md", heading: "The port is taken: have it back now", blocks: []string{"gateway reclaim"}},
+	{page: "README.md", heading: "Get it", blocks: []string{"dpkg --install", "npm install", "golang-go", "backports", "make build", "make run", "make test"}},
+	{page: "README.md", heading: "`gateway adopt`", blocks: []string{"gateway adopt", "gateway status"}},
+	{page: "README.md", heading: "Going back", blocks: []string{"gateway adopt --undo"}},
+	{page: "docs/containers.md", heading: "In a container", blocks: []string{"docker build"}, untyped: "a machine has no Docker: TestContainer does what the Dockerfile says"},
+	{page: "docs/doctor.md", heading: "Doctor's findings", blocks: []string{"gateway doctor"}},
+	{page: "docs/doctor.md", heading: "Who holds the port", blocks: []string{"gateway reclaim"}},
+	{page: "docs/how-it-works.md", heading: "Measured", blocks: []string{"make bench"}, untyped: "it is no test"},
+	{page: "docs/monitoring.md", heading: "Metrics", blocks: []string{"--textfile"}},
+	{page: "docs/openclaw.md", heading: "What adopt does", blocks: []string{"gateway adopt", "gateway status", "gateway adopt --undo"}},
+	{page: "docs/openclaw.md", heading: "For the whole machine", blocks: []string{"cat > openclaw.yaml", "gateway install --system"}},
+	{page: "docs/storm.md", heading: "Storm", blocks: []string{"make storm"}, untyped: "TestStorm has sixty of its faults"},
+}
 
-	alice.Run(t, "openclaw", "gateway", "install")
+var fencedCommands = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+
+// typable returns the blocks of commands of a section.
+func typable(t *testing.T, page, heading string) []string {
+	t.Helper()
+	at := slices.IndexFunc(sections, func(s section) bool { return s.page == page && s.heading == heading })
+	if at < 0 || sections[at].untyped != "" {
+		t.Fatalf("%s, %q is none of the sections that are typed", page, heading)
+	}
+	return sections[at].read(t)
+}
+
+func (s section) read(t *testing.T) (blocks []string) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("..", s.page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, found := strings.Cut("\n"+string(content), "# "+s.heading+"\n")
+	if !found {
+		t.Fatalf("%s lacks the heading %q", s.page, s.heading)
+	}
+	text, _, _ = strings.Cut(text, "\n## ")
+	for _, match := range fencedCommands.FindAllStringSubmatch(text, -1) {
+		blocks = append(blocks, match[1])
+	}
+	if len(blocks) != len(s.blocks) {
+		t.Fatalf("%s, %q has %d blocks of commands, want %d: %q", s.page, s.heading, len(blocks), len(s.blocks), blocks)
+	}
+	for i, word := range s.blocks {
+		if !strings.Contains(blocks[i], word) {
+			t.Fatalf("%s, %q: block %d lacks %q:\n%s", s.page, s.heading, i+1, word, blocks[i])
+		}
+	}
+	return blocks
+}
+
+// TestSections: no block of commands is in a page that no test knows of.
+func TestSections(t *testing.T) {
+	t.Parallel()
+	want := map[string]int{}
+	for _, s := range sections {
+		want[s.page] += len(s.read(t))
+	}
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range append(pages, "../README.md") {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page := strings.TrimPrefix(path, "../")
+		if got := len(fencedCommands.FindAllString(string(content), -1)); got != want[page] {
+			t.Errorf("%s has %d blocks of commands, and sections has %d", page, got, want[page])
+		}
+	}
+}
+
+// types has a person type a block of commands at a terminal, who says yes to what is asked, and returns what was shown.
+func types(t *testing.T, who *machine.Scope, block string) string {
+	t.Helper()
+	output, err := typed(t, who, block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return output
+}
+
+func typed(t *testing.T, who *machine.Scope, block string) (string, error) {
+	t.Helper()
+	const terminal = `import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(["bash", "-euc", "cd\n" + sys.argv[1]])))`
+	ctx, cancel := context.WithTimeout(t.Context(), 4*bound)
+	defer cancel()
+	cmd := who.Command(ctx, "python3", "-c", terminal, block)
+	cmd.Stdin = strings.NewReader("y\n")
+	output, err := cmd.CombinedOutput()
+	t.Logf("typed:\n%s\nshown:\n%s", block, output)
+	return string(output), err
+}
+
+func maySudo(t *testing.T, m *machine.Machine, user *machine.Scope) {
+	t.Helper()
+	m.As(m.System()).WriteFile(t, "/etc/sudoers.d/"+user.User, user.User+" ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+}
+
+// stockOpenClaw has a user set up OpenClaw's own service, by its own command.
+func stockOpenClaw(t *testing.T, m *machine.Machine, user *machine.Scope) machine.Unit {
+	t.Helper()
+	maySudo(t, m, user)
+	user.Run(t, "openclaw", "gateway", "install")
 	awaitAnswer(t, m)
-	stock := alice.Unit(t, service)
+	return isStock(t, m, user)
+}
+
+// isStock is OpenClaw's own unit, which has the port.
+func isStock(t *testing.T, m *machine.Machine, user *machine.Scope) machine.Unit {
+	t.Helper()
+	stock := user.Unit(t, service)
 	if got := onlyHolder(t, m, ipv4); stock.ActiveState != "active" || got != stock.MainPID {
 		t.Fatalf("%s is held by pid %d, OpenClaw's own unit is %+v", ipv4, got, stock)
 	}
-	if command := alice.Property(t, service, "ExecStart"); !strings.Contains(command, "openclaw/dist/index.js") {
+	if command := user.Property(t, service, "ExecStart"); !strings.Contains(command, "openclaw/dist/index.js") {
 		t.Fatalf("OpenClaw's own unit runs %s", command)
 	}
+	return stock
+}
 
-	paste := func(number int) string {
-		t.Helper()
-		output := alice.Run(t, "bash", "-euc", "cd\n"+blocks[number])
-		t.Logf("typed:\n%s\nshown:\n%s", blocks[number], output)
-		return output
+// TestReadme goes from a stock OpenClaw to ours, for the whole machine, by what docs/openclaw.md tells to type.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	m, alice := adoptable(t, place{})
+	stock := stockOpenClaw(t, m, alice)
+	for _, block := range typable(t, "docs/openclaw.md", "For the whole machine") {
+		types(t, alice, block)
 	}
-	paste(readmeConfigure)
-	paste(way)
 	before := inodes(t, m)
-	for _, address := range []string{ipv4, ipv6} {
-		if got := holding(t, m, before[address]); !slices.Equal(got, []int{m.ManagerPID(t)}) {
-			t.Errorf("%s is held by %v, want systemd alone", address, got)
-		}
-	}
 	if alive(t, m, stock.MainPID) {
 		t.Errorf("OpenClaw of its own unit, pid %d, lives", stock.MainPID)
 	}
 	if command := m.Property(t, service, "ExecStart"); !strings.Contains(command, gatewayPath) {
 		t.Errorf("%s runs %s", service, command)
 	}
-	if !here.user {
-		if state := alice.Unit(t, service).LoadState; state != "not-found" {
-			t.Errorf("OpenClaw's own unit is %s", state)
+	if state := alice.Unit(t, service).LoadState; state != "not-found" {
+		t.Errorf("OpenClaw's own unit is %s", state)
+	}
+	for _, address := range []string{ipv4, ipv6} {
+		if got := holding(t, m, before[address]); !slices.Equal(got, []int{m.ManagerPID(t)}) {
+			t.Errorf("%s is held by %v, want systemd alone", address, got)
 		}
 	}
 	if state := m.Unit(t, service).ActiveState; state != "inactive" {
 		t.Errorf("%s is %s before anybody connected", service, state)
 	}
-
-	if output := paste(readmeFirst); !strings.Contains(output, `"ok":true`) || !strings.Contains(output, "generation 1") {
-		t.Errorf("the first client is not answered by generation 1:\n%s", output)
-	}
-	serving(t, m.Scope, 1)
+	asksOurs(t, m, alice)
 	checkFamily(t, m, before)
 	if output := alice.Run(t, gatewayPath, "status"); !strings.HasPrefix(output, "ok: generation 1 serves") {
 		t.Errorf("gateway status:\n%s", output)
 	}
+	silent(t, m.Scope)
+}
+
+// asksOurs has a person type what docs/openclaw.md has for an OpenClaw that is behind the launcher, and the launcher's first
+// generation answer it.
+func asksOurs(t *testing.T, m *machine.Machine, who *machine.Scope) {
+	t.Helper()
+	if output := types(t, who, typable(t, "docs/openclaw.md", "What adopt does")[1]); !strings.Contains(output, `"ok":true`) || !strings.Contains(output, "generation 1") {
+		t.Errorf("the first client is not answered by generation 1:\n%s", output)
+	}
+	serving(t, m.Scope, 1)
+}
+
+// escapes is the incident: an OpenClaw that no unit keeps running has the port, and the service cannot start again. settled is for
+// afterwards.
+func escapes(t *testing.T, m *machine.Machine, user *machine.Scope) (orphan int, settled func()) {
+	t.Helper()
+	a := m.As(user)
+	user.Systemctl(t, "stop", service)
+	// With a state directory of its own, so that it is the port that the two are after.
+	user.Run(t, "sh", "-c", "OPENCLAW_STATE_DIR=$HOME/old setsid "+nodePath+" "+machineEntry+" gateway run --port 18789 --bind loopback --allow-unconfigured >/dev/null 2>&1 </dev/null &")
+	awaitAnswer(t, m)
+	orphan = onlyHolder(t, m, ipv4)
+	// Where there is lsof, an OpenClaw that knows that it is a service may end the other one itself.
+	path := unitPath(user, service) + ".d/unmarked.conf"
+	a.WriteFile(t, path, "[Service]\nUnsetEnvironment=OPENCLAW_SERVICE_MARKER\n", 0o644)
+	user.Systemctl(t, "daemon-reload")
+	user.Systemctl(t, "start", service)
+	user.WaitUnit(t, service, 4*bound, func(u machine.Unit) bool { return u.NRestarts > 0 || u.ActiveState == "failed" })
+	if got := onlyHolder(t, m, ipv4); got != orphan {
+		t.Fatalf("%s is held by pid %d, want the one that has escaped, %d", ipv4, got, orphan)
+	}
+	return orphan, func() {
+		t.Helper()
+		a.Run(t, "rm", "-r", unitPath(user, service)+".d")
+		user.Systemctl(t, "daemon-reload")
+	}
+}
+
+// fromPackage is a person who has README.md, an OpenClaw that runs as OpenClaw sets it up, the package in their home, and no
+// compiler: three typed commands, and it is behind the launcher.
+func fromPackage(t *testing.T, m *machine.Machine, alice *machine.Scope, deb string) {
+	t.Helper()
+	root := m.As(m.System())
+	const compilers = "go gcc cc g++ c++ clang make"
+	root.Run(t, "sh", "-euc", fmt.Sprintf("for name in %s; do while found=$(command -v $name); do rm \"$found\"; done; done; ! command -v %[1]s", compilers))
+	root.Run(t, "cp", deb, alice.Home())
+	root.Run(t, "sh", "-euc", "! command -v gateway")
+	stock := stockOpenClaw(t, m, alice)
+
+	adopt := typable(t, "README.md", "`gateway adopt`")
+	var said string
+	commands := []string{typable(t, "README.md", "Get it")[0], adopt[0], adopt[1]}
+	for _, command := range commands {
+		if strings.Count(command, "\n") != 1 {
+			t.Fatalf("this is no single command: %q", command)
+		}
+		said = types(t, alice, command)
+	}
+	if !strings.Contains(said, "\nok: generation 1 serves") { // the terminal shows what is typed, too
+		t.Errorf("after %q the status is\n%s", commands, said)
+	}
+	if alive(t, m, stock.MainPID) {
+		t.Errorf("OpenClaw of its own unit, pid %d, lives", stock.MainPID)
+	}
+	a := m.As(alice)
+	if command := a.Property(t, service, "ExecStart"); !strings.Contains(command, "path=/usr/bin/gateway ;") {
+		t.Errorf("%s runs %s", service, command)
+	}
+	// The other tests have the program elsewhere.
+	root.Run(t, "ln", "-s", "/usr/bin/gateway", gatewayPath)
+	checkFamily(t, a, inodes(t, m))
 	silent(t, root.Scope)
-	if here.user {
-		alice.Run(t, gatewayPath, "restart")
-		serving(t, m.Scope, 2)
-		checkFamily(t, m, before)
-		if code, body := get(t, m, ipv6, "/healthz"); code != http.StatusOK {
-			t.Errorf("GET http://%s/healthz: %d %s", ipv6, code, body)
-		}
-	}
-}
-
-// readmeWay returns the blocks of commands of the section of README.md that begins with a stock OpenClaw.
-func readmeWay(t *testing.T) []string {
-	t.Helper()
-	const heading = "\n## Under your own OpenClaw\n"
-	blocks := readmeSection(t, heading)
-	if len(blocks) != len(readmeBlocks) {
-		t.Fatalf("the section has %d blocks of commands, want %d: %q", len(blocks), len(readmeBlocks), blocks)
-	}
-	for i, command := range readmeBlocks {
-		if !strings.Contains(blocks[i], command) {
-			t.Fatalf("block %d of the section lacks %q:\n%s", i+1, command, blocks[i])
-		}
-	}
-	return blocks
-}
-
-// readmeSection returns the blocks of commands below a heading of README.md, up to the next one.
-func readmeSection(t *testing.T, heading string) []string {
-	t.Helper()
-	content, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, found := strings.Cut(string(content), heading)
-	if !found {
-		t.Fatalf("README.md lacks %q", heading)
-	}
-	section, _, _ = strings.Cut(section, "\n## ")
-	section, _, _ = strings.Cut(section, "\n### ")
-	var blocks []string
-	for _, match := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(section, -1) {
-		blocks = append(blocks, match[1])
-	}
-	return blocks
+	root.Run(t, "rm", gatewayPath)
 }

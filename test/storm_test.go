@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -95,57 +94,6 @@ func testFiftyKilledLaunchers(t *testing.T, here place) {
 	unharmed(t, m, before)
 	if unit := m.Unit(t, service); unit.NRestarts != times {
 		t.Errorf("systemd has restarted the launcher %d times, want %d", unit.NRestarts, times)
-	}
-}
-
-// TestStorm kills the worker, the launcher or both at moments that chance picks:
-// after so many further answers, none perhaps, so that it also hits generations
-// and launchers that are just starting. The seeds are fixed; the moments are as
-// exact as the clients' answers.
-func TestStorm(t *testing.T) {
-	inScopes(t, testStorm)
-}
-
-func testStorm(t *testing.T, here place) {
-	const kills = 30
-	storms := []struct {
-		name, configuration string
-		seed                uint64
-	}{
-		{"a worker that detaches", misbehaving("detaches.py"), 1},
-		{"a Node.js worker", worker(nodePath, workersPath+"/server.js") + "  environment: [BOOT_MS=50]\n", 2},
-	}
-	for _, storm := range storms {
-		t.Run(storm.name, func(t *testing.T) {
-			t.Parallel()
-			random := rand.New(rand.NewPCG(storm.seed, storm.seed))
-			m := here.boot(t, machine.Options{})
-			install(t, m.Scope, m, storm.configuration+quick)
-			before := inodes(t, m)
-			killed := map[string]int{}
-			// Of the clients whose connections a worker had accepted.
-			underLoad(t, m, ipv4, "/", kills*loops, func(l *load.Load) {
-				for range kills {
-					ctx, cancel := context.WithTimeout(t.Context(), 2*bound)
-					err := l.WaitOK(ctx, random.IntN(30))
-					cancel()
-					if err != nil {
-						t.Fatal(err)
-					}
-					victim := []string{"worker", "launcher", "both"}[random.IntN(3)]
-					killed[victim] += strike(t, m, victim)
-				}
-			})
-			t.Logf("killed: %v", killed)
-			for _, victim := range []string{"worker", "launcher", "both"} {
-				if killed[victim] == 0 {
-					t.Errorf("no %s was there to be killed: %v", victim, killed)
-				}
-			}
-			serving(t, m.Scope, 1)
-			nothingOlder(t, m, gatewayStatus(t, m.Scope).Worker.Generation)
-			unharmed(t, m, before)
-		})
 	}
 }
 

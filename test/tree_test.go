@@ -114,6 +114,16 @@ func testMisbehaviour(t *testing.T, here place) {
 			},
 		},
 		{
+			name: "defers", configuration: misbehaving("defers.py"), story: []string{asked},
+			check: func(t *testing.T, m *machine.Machine, _ *load.Load, generation int) {
+				const silent = "import socket; print(socket.create_connection(('127.0.0.1', 18789), 60, ('127.0.0.2', 0)).recv(99).decode())"
+				if greeting := m.Run(t, "/usr/bin/python3", "-c", silent); generationOf(greeting) != generation {
+					t.Errorf("a client that says nothing in generation %d is greeted with %q", generation, greeting)
+				}
+				get(t, m, ipv4, "/misbehave")
+			},
+		},
+		{
 			name: "moves", configuration: misbehaving("moves.py"), root: true, strays: 1, story: []string{asked},
 		},
 		{

@@ -31,9 +31,9 @@ func testWrappers(t *testing.T, here place) {
 	m.WriteFile(t, "/tmp/starts", "#!/bin/sh -e\n"+nodePath+" -e 0\n"+nodePath+" /tmp/own.js\necho ended\n", 0o755)
 	m.WriteFile(t, "/tmp/node", "#!/bin/sh\nexec "+nodePath+" \"$@\"\n", 0o755) // as a version manager has them
 	m.WriteFile(t, "/tmp/npm", "#!"+nodePath+"\nrequire('child_process').spawn(process.execPath, ['/tmp/own.js'], {stdio: 'inherit'}).on('exit', (code) => process.exit(code));\n", 0o755)
-	configure := func(t *testing.T, command []string) {
+	configure := func(t *testing.T, command []string, more ...string) {
 		t.Helper()
-		m.WriteFile(t, configPath(m.Scope), worker(command...)+"restart: {backoff_min: 1h, backoff_max: 1h}\n", 0o644)
+		m.WriteFile(t, configPath(m.Scope), worker(command...)+strings.Join(more, "")+"restart: {backoff_min: 1h, backoff_max: 1h}\n", 0o644)
 	}
 	install(t, m.Scope, m, worker(nodePath, "/tmp/own.js"))
 	get(t, m, ipv4, "/")
@@ -54,6 +54,7 @@ func testWrappers(t *testing.T, here place) {
 		{"nice before another program", "listen-fds", append([]string{"/usr/bin/nice"}, python...), true},
 		{"a shell before another program", "listen-fds", []string{"/bin/sh", "-c", "exec " + strings.Join(python, " ")}, true},
 		{"Node.js by LISTEN_FDS", "preload", []string{nodePath, "/tmp/systemd.js"}, true},
+		{"npm", "intercept", []string{"/tmp/npm", "start"}, false},
 		{"Node.js by LISTEN_FDS behind a shell", "preload", []string{"/bin/sh", "-c", nodePath + " /tmp/systemd.js; exit 1"}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -80,7 +81,7 @@ func testWrappers(t *testing.T, here place) {
 		"npm behind a shell": {[]string{"/bin/sh", "-c", "cd /tmp; /tmp/npm start"}, "npm starts another Node.js, which does not get the sockets"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			configure(t, test.command)
+			configure(t, test.command, "  handoff: preload\n")
 			if _, err := m.Output(gatewayPath, "reload"); err == nil || !strings.Contains(err.Error(), test.words) {
 				t.Errorf("gateway reload: %v", err)
 			}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/units/instance"
 )
 
 const unitDir = "/etc/systemd/system"
@@ -63,12 +65,12 @@ func TestRoundTrip(t *testing.T) {
 	if diff := changes[1].Diff(); !strings.Contains(diff, "\n-TimeoutStopSec=330\n+TimeoutStopSec=10\n") {
 		t.Errorf("the diff does not show the change:\n%s", diff)
 	}
-	before, err := os.Stat(filepath.Join(root, unitDir, Socket))
+	before, err := os.Stat(filepath.Join(root, unitDir, instance.Default.Socket()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	apply(t, root, changes)
-	after, err := os.Stat(filepath.Join(root, unitDir, Socket))
+	after, err := os.Stat(filepath.Join(root, unitDir, instance.Default.Socket()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,12 +78,12 @@ func TestRoundTrip(t *testing.T) {
 		t.Error("an unchanged file was written anew")
 	}
 
-	want := []string{unitDir + "/" + Socket, unitDir + "/" + Service}
-	installed, err := Installed(root, unitDir)
+	want := []string{unitDir + "/" + instance.Default.Socket(), unitDir + "/" + instance.Default.Service()}
+	installed, err := Installed(root, unitDir, "")
 	if err != nil || !cmp.Equal(installed, want) {
 		t.Errorf("installed: %v, %v", installed, err)
 	}
-	removed, err := Remove(root, unitDir)
+	removed, err := Remove(root, unitDir, "")
 	if err != nil || !cmp.Equal(removed, want) {
 		t.Errorf("removed: %v, %v", removed, err)
 	}
@@ -89,10 +91,10 @@ func TestRoundTrip(t *testing.T) {
 	if err != nil || len(left) != 0 {
 		t.Errorf("left after the removal: %v, %v", left, err)
 	}
-	if removed, err := Remove(root, unitDir); err != nil || removed != nil {
+	if removed, err := Remove(root, unitDir, ""); err != nil || removed != nil {
 		t.Errorf("removed again: %v, %v", removed, err)
 	}
-	if removed, err := Remove(root, "/no/such"); err != nil || removed != nil {
+	if removed, err := Remove(root, "/no/such", ""); err != nil || removed != nil {
 		t.Errorf("removed from no directory: %v, %v", removed, err)
 	}
 }
@@ -101,12 +103,12 @@ func TestChosen(t *testing.T) {
 	for name, params := range cases {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
-			if chosen, err := Chosen(root, unitDir); chosen != (Choice{}) || err != nil {
+			if chosen, err := Chosen(root, unitDir, params.Name); chosen != (Choice{}) || err != nil {
 				t.Errorf("before the installation: %+v, %v", chosen, err)
 			}
 			apply(t, root, plan(t, root, params))
-			chosen, err := Chosen(root, unitDir)
-			if want := (Choice{params.RunAs, params.Config, params.Hardened}); chosen != want || err != nil {
+			chosen, err := Chosen(root, unitDir, params.Name)
+			if want := (Choice{params.Executable, params.RunAs, params.Config, params.Hardened}); chosen != want || err != nil {
 				t.Errorf("%+v, %v; want %+v", chosen, err, want)
 			}
 		})
@@ -122,15 +124,15 @@ func TestForeign(t *testing.T) {
 			func(path string) error {
 				return os.WriteFile(path, []byte("[Unit]\nDescription=OpenClaw Gateway\n"), 0o644)
 			},
-			[]string{unitDir + "/" + Service, "openclaw gateway uninstall"},
+			[]string{unitDir + "/" + instance.Default.Service(), "openclaw gateway uninstall"},
 		},
 		"empty file": {
 			func(path string) error { return os.WriteFile(path, nil, 0o644) },
-			[]string{unitDir + "/" + Service, "move it away"},
+			[]string{unitDir + "/" + instance.Default.Service(), "move it away"},
 		},
 		"masked": {
 			func(path string) error { return os.Symlink("/dev/null", path) },
-			[]string{unitDir + "/" + Service, "/dev/null", "unmask"},
+			[]string{unitDir + "/" + instance.Default.Service(), "/dev/null", "unmask"},
 		},
 		"link to a unit of ours": {
 			func(path string) error {
@@ -140,15 +142,15 @@ func TestForeign(t *testing.T) {
 				}
 				return os.Symlink("elsewhere", path)
 			},
-			[]string{unitDir + "/" + Service, "symbolic link"},
+			[]string{unitDir + "/" + instance.Default.Service(), "symbolic link"},
 		},
 		"directory": {
 			func(path string) error { return os.Mkdir(path, 0o755) },
-			[]string{unitDir + "/" + Service, "not a regular file"},
+			[]string{unitDir + "/" + instance.Default.Service(), "not a regular file"},
 		},
 		"pipe": {
 			func(path string) error { return unix.Mkfifo(path, 0o644) },
-			[]string{unitDir + "/" + Service, "not a regular file"},
+			[]string{unitDir + "/" + instance.Default.Service(), "not a regular file"},
 		},
 		"endless": {
 			func(path string) error {
@@ -157,7 +159,7 @@ func TestForeign(t *testing.T) {
 				}
 				return os.Truncate(path, 8<<40)
 			},
-			[]string{unitDir + "/" + Service, "bigger than 1 MiB", "move it away"},
+			[]string{unitDir + "/" + instance.Default.Service(), "bigger than 1 MiB", "move it away"},
 		},
 	}
 	for name, test := range tests {
@@ -167,7 +169,7 @@ func TestForeign(t *testing.T) {
 			if err := os.MkdirAll(filepath.Join(root, unitDir), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			path := filepath.Join(root, unitDir, Service)
+			path := filepath.Join(root, unitDir, instance.Default.Service())
 			if err := test.make(path); err != nil {
 				t.Fatal(err)
 			}
@@ -181,8 +183,8 @@ func TestForeign(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, planErr := Plan(root, unitDir, files)
-			_, removeErr := Remove(root, unitDir)
-			_, chosenErr := Chosen(root, unitDir)
+			_, removeErr := Remove(root, unitDir, "")
+			_, chosenErr := Chosen(root, unitDir, "")
 			for verb, err := range map[string]error{
 				"plan":                        planErr,
 				"apply a plan made before it": Apply(root, early[1:]),
@@ -213,12 +215,12 @@ func TestForeign(t *testing.T) {
 func TestRemoveLeavesForeign(t *testing.T) {
 	root := t.TempDir()
 	apply(t, root, plan(t, root, cases["system"]))
-	path := filepath.Join(root, unitDir, Service)
+	path := filepath.Join(root, unitDir, instance.Default.Service())
 	if err := os.WriteFile(path, []byte("[Unit]\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	removed, err := Remove(root, unitDir)
-	if !errors.Is(err, ErrForeign) || !cmp.Equal(removed, []string{unitDir + "/" + Socket}) {
+	removed, err := Remove(root, unitDir, "")
+	if !errors.Is(err, ErrForeign) || !cmp.Equal(removed, []string{unitDir + "/" + instance.Default.Socket()}) {
 		t.Errorf("removed %v, %v; want the socket alone and a refusal", removed, err)
 	}
 	if _, err := os.Stat(path); err != nil {
@@ -268,7 +270,7 @@ func TestLinkedDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply(t, "", changes)
-	if _, err := os.Stat(filepath.Join(base, "data/systemd/user", Socket)); err != nil {
+	if _, err := os.Stat(filepath.Join(base, "data/systemd/user", instance.Default.Socket())); err != nil {
 		t.Error(err)
 	}
 }

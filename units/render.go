@@ -7,11 +7,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"openclaw-gateway/lazy"
+	"openclaw-gateway/netaddr"
+	"openclaw-gateway/units/instance"
 )
 
 //go:embed *.tmpl
@@ -29,19 +32,21 @@ func NeededStopLimit(stopTimeout time.Duration) time.Duration { return stopTimeo
 
 // Params is what the units depend on.
 type Params struct {
+	Name        instance.Name
 	Scope       Scope
-	Executable  string           // absolute path of the gateway program
-	Config      string           // absolute path of the configuration; empty: the scope's default, found by the launcher
-	RunAs       string           // user name or uid, in system scope only; empty: root
-	Listen      []netip.AddrPort // one ListenStream each, at least one
-	DualStack   bool             // the IPv6 wildcard takes IPv4 clients too; then there may be none beside its port
-	StopTimeout time.Duration    // how long the worker has to stop; the unit's limit is 3 s more
-	Hardened    bool             // with all that a worker such as OpenClaw can bear, which ends sudo
-	Home        string           // of the service's user, for a hardened one in system scope
-	Writable    []string         // where besides a hardened worker may write; absolute
+	Executable  string                             // absolute path of the gateway program
+	Config      string                             // absolute path of the configuration; empty: the scope's default, found by the launcher
+	RunAs       string                             // user name or uid, in system scope only; empty: root
+	Listen      []netaddr.Address                  // one ListenStream each, at least one
+	DualStack   bool                               // the IPv6 wildcard takes IPv4 clients too; then there may be none beside its port
+	Access      map[netaddr.Address]netaddr.Access // who may connect to a unix socket; by default the user of the service alone
+	StopTimeout time.Duration                      // how long the worker has to stop; the unit's limit is 3 s more
+	Hardened    bool                               // with all that a worker such as OpenClaw can bear, which ends sudo
+	Home        string                             // of the service's user, for a hardened one in system scope
+	Writable    []string                           // where besides a hardened worker may write; absolute
 }
 
-// A File is a unit file: its name, which is [Socket] or [Service], and its text.
+// A File is a unit file: its name and its text.
 type File struct {
 	Name    string
 	Content []byte
@@ -57,16 +62,16 @@ func Render(p Params) ([]File, error) {
 	}
 	service, err := sandbox(p)
 	if err != nil {
-		return nil, fmt.Errorf("render %s: %w", Service, err)
+		return nil, fmt.Errorf("render %s: %w", p.Name.Service(), err)
 	}
 	var files []File
-	for _, name := range []string{Socket, Service} {
-		template, err := templates.ReadFile(name + ".tmpl")
+	for _, name := range []string{p.Name.Socket(), p.Name.Service()} {
+		template, err := templates.ReadFile(instance.Default.Directory() + filepath.Ext(name) + ".tmpl")
 		if err != nil {
 			return nil, fmt.Errorf("render %s: %w", name, err)
 		}
 		switch {
-		case name == Service:
+		case name == p.Name.Service():
 			values["SANDBOX"] = service
 		case p.Scope == System:
 			values["SANDBOX"] = socketSandbox
@@ -94,18 +99,21 @@ const (
 # The worker may dial out as soon as it starts. The socket does not wait for the network: clients queue meanwhile.
 Wants=network-online.target
 After=network-online.target`
-	userState = ` The state directory is ~/.config/openclaw-gateway, beside the configuration: since systemd 254 by a
+	userState = ` The state directory is ~/.config/%s, beside the configuration: since systemd 254 by a
 # link from ~/.local/state.`
 )
 
 // values are what stands for each ${KEY} of the templates. Every string is quoted for the place where it stands.
 func values(p Params) (map[string]string, error) {
-	v := map[string]string{"MARKER": marker, "SCOPE": string(p.Scope), "NETWORK": "", "STATE": "", "CONFIG": "", "USER": "", "SANDBOX": ""}
+	v := map[string]string{"MARKER": marker, "SCOPE": string(p.Scope), "NETWORK": "", "STATE": "", "CONFIG": "", "USER": "", "SANDBOX": "", "DIRECTORY": p.Name.Directory(), "TITLE": title(p.Name), "SOCKET_DESCRIPTION": SocketDescription(p.Name), "NAME": "", "RECLAIM": ""}
+	if p.Name != instance.Default {
+		v["NAME"] = " --name " + string(p.Name)
+	}
 	switch p.Scope {
 	case System:
 		v["SYSTEMCTL"], v["NETWORK"] = "systemctl", systemNetwork
 	case User:
-		v["SYSTEMCTL"], v["STATE"] = "systemctl --user", userState
+		v["SYSTEMCTL"], v["STATE"] = "systemctl --user", fmt.Sprintf(userState, p.Name.Directory())
 	default:
 		return nil, unknownScope(p.Scope)
 	}
@@ -133,7 +141,12 @@ func values(p Params) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	v["ADDRESSES"] = strings.Join(reclaimed, " ")
+	if v["UNIX"], err = unixLines(p, v["EXECUTABLE"]); err != nil {
+		return nil, err
+	}
+	if len(reclaimed) > 0 {
+		v["RECLAIM"] = strings.Replace(reclaimLines, "ARGUMENTS", v["EXECUTABLE"]+" reclaim "+strings.Join(reclaimed, " "), 1)
+	}
 	v["BIND"] = "# An IPv6 address takes IPv6 clients only, so that 0.0.0.0 and [::] can stand side by side.\nBindIPv6Only=ipv6-only"
 	if p.DualStack {
 		v["BIND"] = "# A port alone is for IPv4 clients, too.\nBindIPv6Only=both"
@@ -167,7 +180,7 @@ func quoteExecutable(path string) (string, error) {
 }
 
 // userName is stricter than systemd, which takes what it can; shadow-utils create no other names.
-var userName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]*\$?$`)
+var userName = lazy.Regexp(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]*\$?$`)
 
 func checkRunAs(scope Scope, name string) error {
 	switch {
@@ -175,24 +188,35 @@ func checkRunAs(scope Scope, name string) error {
 		return nil
 	case scope != System:
 		return fmt.Errorf("user %q: a user's own manager cannot run a service as somebody else", name)
-	case !userName.MatchString(name):
+	case !userName().MatchString(name):
 		return fmt.Errorf("%q is not a user name", name)
 	}
 	return nil
 }
 
 // listenStreams writes addresses the way systemd.socket(5) wants them, and those that whoever is in their way is looked for on.
-func listenStreams(addresses []netip.AddrPort, dualStack bool) (streams, reclaimed []string, err error) {
+func listenStreams(addresses []netaddr.Address, dualStack bool) (streams, reclaimed []string, err error) {
 	if len(addresses) == 0 {
 		return nil, nil, errors.New("no address to listen on: set \"listen\" in the config")
 	}
 	for _, address := range addresses {
+		if address.IsUnix() {
+			path, err := unixPath(address.Path())
+			if err != nil {
+				return nil, nil, err
+			}
+			if slices.Contains(streams, path) {
+				return nil, nil, fmt.Errorf("%s is listed twice to listen on: the second could not be bound", address)
+			}
+			streams = append(streams, path) // whoever listens there loses it to systemd
+			continue
+		}
 		addr := address.Addr()
 		switch {
 		case !address.IsValid() || address.Port() == 0:
 			return nil, nil, fmt.Errorf("cannot listen on %q: give an address and a port", address)
 		case addr.Is4In6():
-			return nil, nil, fmt.Errorf("cannot listen on %s: write it as %s", address, netip.AddrPortFrom(addr.Unmap(), address.Port()))
+			return nil, nil, fmt.Errorf("cannot listen on %s: write it as %s", address, netaddr.From(addr.Unmap(), address.Port()))
 		case addr.Zone() != "":
 			// "Failed to parse address value …, ignoring: No such device" (systemd 252)
 			return nil, nil, fmt.Errorf("cannot listen on %s: systemd drops an address whose interface is not there when it reads the unit; listen on [::]:%d instead",
@@ -206,10 +230,85 @@ func listenStreams(addresses []netip.AddrPort, dualStack bool) (streams, reclaim
 			continue
 		}
 		streams = append(streams, strconv.Itoa(int(address.Port())))
-		reclaimed = append(reclaimed, netip.AddrPortFrom(netip.IPv4Unspecified(), address.Port()).String())
+		reclaimed = append(reclaimed, netaddr.From(netip.IPv4Unspecified(), address.Port()).String())
 	}
 	return streams, reclaimed, nil
 }
+
+// unixPath writes the path of a unix socket for ListenStream=, which takes specifiers and no quotes.
+func unixPath(path string) (string, error) {
+	if _, err := quote(path); err != nil {
+		return "", err
+	}
+	switch {
+	case !filepath.IsAbs(path) || filepath.Clean(path) != path:
+		return "", fmt.Errorf("cannot listen on %s: the path is not a whole and plain one", netaddr.Unix(path))
+	case strings.HasSuffix(path, `\`) || strings.TrimSpace(path) != path:
+		return "", fmt.Errorf("cannot listen on %s: a unit file cannot hold a path with such an end", netaddr.Unix(path))
+	case runtimeDirectory().MatchString(path):
+		return "", fmt.Errorf("cannot listen on %s: that is the service's own directory, which goes whenever the service stops: name a path elsewhere", netaddr.Unix(path))
+	}
+	return strings.ReplaceAll(path, "%", "%%"), nil
+}
+
+// runtimeDirectory is that of the service.
+var runtimeDirectory = lazy.Regexp(`^/run/(user/[0-9]+/)?openclaw-gateway(-[a-z0-9-]+)?/`)
+
+// unixLines are the settings of the unix sockets. SocketMode= is one for all of them, so each is given its own afterwards: by
+// this program, because chmod(1) would follow a symlink that somebody has put in its place, and without the sandbox of the unit,
+// in which no file can be changed.
+func unixLines(p Params, executable string) (string, error) {
+	var lines strings.Builder
+	for _, address := range p.Listen {
+		if !address.IsUnix() {
+			continue
+		}
+		if lines.Len() == 0 {
+			lines.WriteString(unixSettings)
+		}
+		access := p.Access[address]
+		if access.User == "" {
+			access.User = p.RunAs
+		}
+		var options []string
+		for _, option := range []struct{ name, value string }{{"mode", access.Mode}, {"user", access.User}, {"group", access.Group}} {
+			if option.value == "" {
+				continue
+			}
+			quoted, err := quoteArgument(option.value)
+			if err != nil {
+				return "", fmt.Errorf("the %s of %s: %w", option.name, address, err)
+			}
+			options = append(options, "--"+option.name, quoted)
+		}
+		if len(options) == 0 {
+			continue
+		}
+		path, err := quoteArgument(address.Path())
+		if err != nil {
+			return "", err
+		}
+		privileged := "+"
+		if p.Scope == User {
+			privileged = ""
+		}
+		fmt.Fprintf(&lines, "\nExecStartPost=-%s%s grant %s %s", privileged, executable, strings.Join(options, " "), path)
+	}
+	return lines.String(), nil
+}
+
+// Lines of the socket that only some have.
+const (
+	unixSettings = `
+# A unix socket is for its user alone until the lines below have said who else may connect. Its file goes with the unit.
+SocketMode=0600
+RemoveOnStop=yes`
+	reclaimLines = `
+# Runs before the bind. It ends an orphan: an OpenClaw that no unit keeps running and that holds an address. So starting this
+# unit is enough to get the port back. The journal says what it has ended, or who is in the way and what to do. If it fails
+# ("-"), the bind below decides.
+ExecStartPre=-ARGUMENTS`
+)
 
 // seconds writes a duration for systemd.time(7), which takes fractions but has no use for less than a millisecond.
 func seconds(d time.Duration) string {

@@ -3,7 +3,6 @@ package units
 import (
 	"bytes"
 	"flag"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,14 +10,16 @@ import (
 	"testing"
 	"time"
 
+	"openclaw-gateway/netaddr"
+
 	"github.com/google/go-cmp/cmp"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-var loopback = []netip.AddrPort{
-	netip.MustParseAddrPort("127.0.0.1:18789"),
-	netip.MustParseAddrPort("[::1]:18789"),
+var loopback = []netaddr.Address{
+	netaddr.MustParse("127.0.0.1:18789"),
+	netaddr.MustParse("[::1]:18789"),
 }
 
 // cases are rendered into the golden files of their name, and verified by systemd.
@@ -42,19 +43,35 @@ var cases = map[string]Params{
 	},
 	"addresses": {
 		Scope: System, Executable: "/usr/local/bin/gateway", StopTimeout: 1500 * time.Millisecond,
-		Listen: []netip.AddrPort{
-			netip.MustParseAddrPort("0.0.0.0:80"),
-			netip.MustParseAddrPort("[::]:80"),
-			netip.MustParseAddrPort("[2001:db8::1]:8080"),
+		Listen: []netaddr.Address{
+			netaddr.MustParse("0.0.0.0:80"),
+			netaddr.MustParse("[::]:80"),
+			netaddr.MustParse("[2001:db8::1]:8080"),
 		},
 	},
 	"dual-stack": {
 		Scope: System, Executable: "/usr/local/bin/gateway", StopTimeout: time.Second, DualStack: true,
-		Listen: []netip.AddrPort{
-			netip.MustParseAddrPort("[::]:80"),
-			netip.MustParseAddrPort("[::1]:8080"),
-			netip.MustParseAddrPort("0.0.0.0:8081"),
+		Listen: []netaddr.Address{
+			netaddr.MustParse("[::]:80"),
+			netaddr.MustParse("[::1]:8080"),
+			netaddr.MustParse("0.0.0.0:8081"),
 		},
+	},
+	"named": {
+		Name: "work", Scope: User, Executable: "/home/alice/bin/gateway", Config: "/home/alice/work.yaml", Listen: loopback, StopTimeout: 25 * time.Second,
+	},
+	"unix": {
+		Scope: System, Executable: "/usr/local/bin/gateway", RunAs: "claw", StopTimeout: time.Second,
+		Listen: []netaddr.Address{netaddr.MustParse("127.0.0.1:80"), netaddr.Unix("/run/app.sock"), netaddr.Unix(`/run/a b%h$x".sock`), netaddr.Unix("/run/root.sock")},
+		Access: map[netaddr.Address]netaddr.Access{
+			netaddr.Unix(`/run/a b%h$x".sock`): {Mode: "0660", Group: "www-data"},
+			netaddr.Unix("/run/root.sock"):     {User: "root"},
+		},
+	},
+	"unix-user": {
+		Scope: User, Executable: "/home/alice/bin/gateway", StopTimeout: time.Second,
+		Listen: []netaddr.Address{netaddr.Unix("/run/user/1000/app.sock"), netaddr.Unix("/home/alice/app.sock")},
+		Access: map[netaddr.Address]netaddr.Access{netaddr.Unix("/home/alice/app.sock"): {Mode: "0666"}},
 	},
 	"odd-paths": {
 		Scope: User, Executable: `/opt/100 %n; odd/gateway`, Config: `/opt/"a" b;/it's\n/$HOME/%h/config.yaml`,
@@ -69,7 +86,7 @@ func TestRenderGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(files) != 2 || files[0].Name != Socket || files[1].Name != Service {
+			if len(files) != 2 || files[0].Name != params.Name.Socket() || files[1].Name != params.Name.Service() {
 				t.Fatalf("rendered %d files, want the socket, then the service", len(files))
 			}
 			for _, file := range files {
@@ -161,7 +178,7 @@ func TestRenderRefuses(t *testing.T) {
 		"run as in user scope":       {func(p *Params) { p.Scope, p.RunAs = User, "alice" }, "somebody else"},
 		"nothing to listen on":       {func(p *Params) { p.Listen = nil }, `set "listen"`},
 		"no port":                    {func(p *Params) { p.Listen = addresses("127.0.0.1:0") }, "give an address and a port"},
-		"zero address":               {func(p *Params) { p.Listen = make([]netip.AddrPort, 1) }, "give an address and a port"},
+		"zero address":               {func(p *Params) { p.Listen = make([]netaddr.Address, 1) }, "give an address and a port"},
 		"twice the same":             {func(p *Params) { p.Listen = addresses("[::1]:1", "[::1]:1") }, "twice"},
 		"IPv4 in IPv6":               {func(p *Params) { p.Listen = addresses("[::ffff:127.0.0.1]:1") }, "write it as 127.0.0.1:1"},
 		"with a zone":                {func(p *Params) { p.Listen = addresses("[fe80::1%a\nb]:1") }, "listen on [::]:1"},
@@ -186,10 +203,10 @@ func TestRenderRefuses(t *testing.T) {
 	}
 }
 
-func addresses(texts ...string) []netip.AddrPort {
-	var list []netip.AddrPort
+func addresses(texts ...string) []netaddr.Address {
+	var list []netaddr.Address
 	for _, text := range texts {
-		list = append(list, netip.MustParseAddrPort(text))
+		list = append(list, netaddr.MustParse(text))
 	}
 	return list
 }

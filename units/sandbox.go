@@ -18,37 +18,37 @@ const hardenedLine = "NoNewPrivileges=yes"
 // namespace does nothing with 252; 257 makes a user namespace for it, in which sudo is nobody's.
 const (
 	plainSandbox = `
-# What is forbidden here is forbidden to the worker, too. These lines leave it sudo: none implies NoNewPrivileges= or makes a
-# user namespace. "gateway install --hardened" forbids more. What yours cannot bear is taken back in a drop-in.
-# The keys that others of this user have in the kernel are not the worker's.
+# What is forbidden here is forbidden to the worker (your server) too. It keeps sudo: no line implies NoNewPrivileges= or makes a
+# user namespace. "gateway install --hardened" forbids more. If your server needs something, allow it again in a drop-in.
+# The worker does not get the keys that other processes of this user have in the kernel.
 KeyringMode=private`
 
 	plainSystemSandbox = `
-# Shared memory, semaphores and message queues of other services are not the worker's.
+# The worker does not reach the shared memory, semaphores and message queues of other services.
 PrivateIPC=yes
-# What the worker mounts is seen by the worker alone.
+# Only the worker sees what it mounts.
 PrivateMounts=yes
 # Nobody here loads kernel modules, sets the clock, reboots past systemd or reaches raw I/O, also not by sudo.
 CapabilityBoundingSet=~CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_TIME CAP_WAKE_ALARM CAP_SYS_BOOT CAP_SYS_PACCT CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_BLOCK_SUSPEND`
 
 	hardenedSandbox = `
-# gateway install --hardened: what is forbidden here is forbidden to the worker, too. What yours cannot bear is taken back in a
-# drop-in, all of it with "gateway install --hardened=false".
-# Not here, because they cannot be: MemoryDenyWriteExecute= (V8 compiles at run time), RestrictSUIDSGID= (forbids openat2),
-# ProtectControlGroups= (a generation could not get its cgroup), PrivateTmp= (OpenClaw's locks lie in /tmp, for all that this
+# gateway install --hardened: what is forbidden here is forbidden to the worker (your server) too. If it needs something, allow it
+# again in a drop-in; "gateway install --hardened=false" takes everything back.
+# Not possible here: MemoryDenyWriteExecute= (V8 compiles at run time), RestrictSUIDSGID= (forbids openat2),
+# ProtectControlGroups= (a generation could not get its cgroup), PrivateTmp= (OpenClaw's locks are in /tmp, for all that this
 # user runs), RemoveIPC= (removes what else this user runs has), RestrictNamespaces= (a browser's own sandbox needs them).
 #
-# No program gets rights that the worker does not have: sudo, su and what else is setuid end.
+# No program gets rights that the worker does not have: sudo, su and everything else that is setuid fails.
 ` + hardenedLine + `
 # The worker writes to these paths alone, to the three directories above, and to where /dev, /proc and /sys let it.
 ProtectSystem=strict
 ReadWritePaths=${WRITABLE}
 # Files that it makes are for its user alone.
 UMask=0077
-# The keys that others of this user have in the kernel, and their shared memory, semaphores and queues, are not the worker's.
+# The worker does not get the keys that other processes of this user have in the kernel, nor their shared memory and queues.
 KeyringMode=private
 PrivateIPC=yes
-# What the worker mounts is seen by the worker alone.
+# Only the worker sees what it mounts.
 PrivateMounts=yes
 # Other users' processes cannot be seen, and of /proc only the processes: free and uptime fail, and Node's os.cpus() is empty.
 ProtectProc=invisible
@@ -90,7 +90,7 @@ SystemCallArchitectures=native`
 
 	// In a user's scope these fail with 218/CAPABILITIES.
 	hardenedSystemSandbox = `
-# Its user's own service manager, and a rootless Docker, would run for it whatever it asks for, outside of all this.
+# Its user's own service manager, or a rootless Docker, would run anything for it, outside of this sandbox.
 InaccessiblePaths=-/run/user
 # No capabilities, no kernel modules, no kernel log, no clock, a /dev without hardware.
 CapabilityBoundingSet=

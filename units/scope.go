@@ -4,13 +4,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"openclaw-gateway/units/instance"
 )
 
-// The names of the units, the same in both scopes.
-const (
-	Socket  = "openclaw-gateway.socket"
-	Service = "openclaw-gateway.service"
-)
+// SocketDescription is the Description= of an instance's socket, by which it is told from units that are called the same.
+func SocketDescription(name instance.Name) string { return title(name) + ", listening sockets" }
+
+func title(name instance.Name) string {
+	if name == instance.Default {
+		return "OpenClaw gateway"
+	}
+	return "OpenClaw gateway " + string(name)
+}
 
 // A Scope says which service manager runs the units.
 type Scope string

@@ -1,16 +1,20 @@
 package worker
 
 import (
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/netaddr"
+	"openclaw-gateway/worker/ends"
+	"openclaw-gateway/worker/proctree"
+	"openclaw-gateway/worker/signs"
 )
 
 // awaitHung waits for a status that says by which sign the ready worker hangs; "": by none.
-func (r *rig) awaitHung(by Sign) Status {
+func (r *rig) awaitHung(by signs.Sign) Status {
 	r.t.Helper()
 	return r.awaitThat("hung by "+string(by), func(s Status) bool {
 		return s.State == Ready && (s.Hung == nil && by == "" || s.Hung != nil && s.Hung.By == by)
@@ -26,7 +30,7 @@ func (r *rig) signal(s Status, signal unix.Signal) {
 }
 
 // stall has the queue tell of a client that waits too long.
-func (r *rig) stall() netip.AddrPort {
+func (r *rig) stall() netaddr.Address {
 	r.t.Helper()
 	address := r.spec.Sockets[0].Address
 	select {
@@ -38,9 +42,9 @@ func (r *rig) stall() netip.AddrPort {
 }
 
 // stallRig is a rig whose queue can stall.
-func stallRig(t *testing.T, alive Alive, command []string) *rig {
+func stallRig(t *testing.T, alive signs.Settings, command []string) *rig {
 	r := newRig(t, command)
-	r.queues.stalls, r.queues.reliefs = make(chan netip.AddrPort), make(chan netip.AddrPort)
+	r.queues.stalls, r.queues.reliefs = make(chan netaddr.Address), make(chan netaddr.Address)
 	r.spec.Alive = alive
 	return r
 }
@@ -48,12 +52,12 @@ func stallRig(t *testing.T, alive Alive, command []string) *rig {
 // TestHungByQueue: it is told, and taken back, as often as it happens; the worker is left alone.
 func TestHungByQueue(t *testing.T) {
 	t.Parallel()
-	r := stallRig(t, Alive{Queue: time.Minute, StopTimeout: time.Hour}, command(t, "serve"))
+	r := stallRig(t, signs.Settings{Queue: time.Minute, StopTimeout: time.Hour}, command(t, "serve"))
 	r.run()
 	r.await(Ready)
 	for range 2 {
 		address := r.stall()
-		s := r.awaitHung(ByQueue)
+		s := r.awaitHung(signs.ByQueue)
 		if s.Hung.Address != address || time.Since(s.Hung.Since) < time.Minute || !strings.Contains(s.Hung.Detail, address.String()) {
 			t.Errorf("hung: %+v, want since a minute on %s", s.Hung, address)
 		}
@@ -69,7 +73,7 @@ func TestHungByQueue(t *testing.T) {
 func TestHungUnseen(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve"))
-	r.spec.Alive = Alive{Queue: time.Minute}
+	r.spec.Alive = signs.Settings{Queue: time.Minute}
 	r.run()
 	r.awaitLog("a worker that hangs is not noticed by its queue (alive.queue)")
 	r.wantAnswer("/", "generation 1,")
@@ -81,12 +85,12 @@ func TestHungReplaced(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		command []string
-		alive   Alive
+		alive   signs.Settings
 		signal  unix.Signal // to the worker that hangs; 0: none
 		want    unix.Signal // which ends it
 	}{
-		"takes no signal": {command(t, "serve", "trap=SIGTERM:-1"), Alive{StopTimeout: 100 * time.Millisecond}, 0, unix.SIGKILL},
-		"was stopped":     {command(t, "serve"), Alive{StopTimeout: time.Hour}, unix.SIGSTOP, unix.SIGTERM},
+		"takes no signal": {command(t, "serve", "trap=SIGTERM:-1"), signs.Settings{StopTimeout: 100 * time.Millisecond}, 0, unix.SIGKILL},
+		"was stopped":     {command(t, "serve"), signs.Settings{StopTimeout: time.Hour}, unix.SIGSTOP, unix.SIGTERM},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -98,11 +102,11 @@ func TestHungReplaced(t *testing.T) {
 				r.signal(ready, test.signal)
 			}
 			r.stall()
-			if s := r.await(Stopping); s.Ending != ReasonHung {
-				t.Errorf("ending: %s, want %s", s.Ending, ReasonHung)
+			if s := r.await(Stopping); s.Ending != ends.ReasonHung {
+				t.Errorf("ending: %s, want %s", s.Ending, ends.ReasonHung)
 			}
 			s := r.await(Starting)
-			if s.Generation != 2 || s.LastExit.Signal != test.want || s.LastExit.Reason != ReasonHung ||
+			if s.Generation != 2 || s.LastExit.Signal != test.want || s.LastExit.Reason != ends.ReasonHung ||
 				!strings.Contains(s.LastExit.Detail, "not accepted") {
 				t.Errorf("generation %d after %+v, want the second after %s", s.Generation, s.LastExit, test.want)
 			}
@@ -115,7 +119,7 @@ func TestHungReplaced(t *testing.T) {
 // TestHungForEver: a worker that hangs each time is started less and less often.
 func TestHungForEver(t *testing.T) {
 	t.Parallel()
-	r := stallRig(t, Alive{Queue: time.Minute, Restart: true, StopTimeout: time.Hour}, command(t, "serve"))
+	r := stallRig(t, signs.Settings{Queue: time.Minute, Restart: true, StopTimeout: time.Hour}, command(t, "serve"))
 	r.run()
 	for range promptRestarts + 1 {
 		r.await(Ready)
@@ -129,11 +133,11 @@ func TestHungForEver(t *testing.T) {
 // TestStopHung: somebody else than alive.restart asks for the next generation of a worker that hangs.
 func TestStopHung(t *testing.T) {
 	t.Parallel()
-	r := stallRig(t, Alive{Queue: time.Minute, StopTimeout: 100 * time.Millisecond}, command(t, "serve", "trap=SIGTERM:-1"))
+	r := stallRig(t, signs.Settings{Queue: time.Minute, StopTimeout: 100 * time.Millisecond}, command(t, "serve", "trap=SIGTERM:-1"))
 	r.run()
 	r.await(Ready)
 	r.stall()
-	r.awaitHung(ByQueue)
+	r.awaitHung(signs.ByQueue)
 	r.want(r.outcome(r.supervisor.Restart(false)))
 	r.wantAnswer("/", "generation 2,")
 }
@@ -142,13 +146,13 @@ func TestStopHung(t *testing.T) {
 func TestHungByProbe(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve"))
-	r.spec.Alive = Alive{
+	r.spec.Alive = signs.Settings{
 		Path: "/?token=secret", Shown: "/?token=***", Interval: 50 * time.Millisecond, Timeout: 2 * time.Second, Failures: 2, StopTimeout: time.Hour,
 	}
 	r.run()
 	ready := r.await(Ready)
 	r.signal(ready, unix.SIGSTOP)
-	s := r.awaitHung(ByProbe)
+	s := r.awaitHung(signs.ByProbe)
 	if !strings.Contains(s.Hung.Detail, "/?token=***") || strings.Contains(s.Hung.Detail, "secret") {
 		t.Errorf("hung: %q", s.Hung.Detail)
 	}
@@ -164,23 +168,41 @@ func TestHungByProbe(t *testing.T) {
 func TestHungByWatchdog(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve", "beat=1"))
-	r.spec.Alive = Alive{Watchdog: 2 * time.Second, StopTimeout: time.Hour}
+	r.spec.Alive = signs.Settings{Watchdog: 2 * time.Second, StopTimeout: time.Hour}
 	r.run()
 	ready := r.await(Ready)
 	r.signal(ready, unix.SIGSTOP)
-	if s := r.awaitHung(ByWatchdog); !strings.Contains(s.Hung.Detail, "WATCHDOG=1") {
+	if s := r.awaitHung(signs.ByWatchdog); !strings.Contains(s.Hung.Detail, "WATCHDOG=1") {
 		t.Errorf("hung: %q", s.Hung.Detail)
 	}
 	r.signal(ready, unix.SIGCONT)
 	r.awaitHung("")
 }
 
+// TestWatchdogOfGrandchild: any process of the worker's may say WATCHDOG=1, one that has lost its parent too: its cgroup tells
+// whose it is, as for systemd with NotifyAccess=all.
+func TestWatchdogOfGrandchild(t *testing.T) {
+	if _, ok := inScratch(t, func(string) {}); !ok {
+		return
+	}
+	r := newRig(t, command(t, "serve"))
+	r.options.Alone = true
+	r.spec.Alive = signs.Settings{Watchdog: time.Second, StopTimeout: time.Hour}
+	r.run()
+	worker := r.awaitHung(signs.ByWatchdog)
+	pid := r.number("/detach/deaf?beat=1")
+	r.awaitHung("")
+	if proctree.Descends(pid, worker.PID) {
+		t.Error("what was detached is a descendant of the worker still: the test has lost its subject")
+	}
+}
+
 func TestWatchdogTrigger(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve", "beat=trigger"))
-	r.spec.Alive = Alive{Watchdog: time.Second, StopTimeout: time.Hour}
+	r.spec.Alive = signs.Settings{Watchdog: time.Second, StopTimeout: time.Hour}
 	r.run()
-	if s := r.awaitHung(ByWatchdog); !strings.Contains(s.Hung.Detail, "trigger") {
+	if s := r.awaitHung(signs.ByWatchdog); !strings.Contains(s.Hung.Detail, "trigger") {
 		t.Errorf("hung: %q", s.Hung.Detail)
 	}
 }
@@ -188,15 +210,15 @@ func TestWatchdogTrigger(t *testing.T) {
 // TestAliveChanges: an edit of alive takes effect with the worker that is there.
 func TestAliveChanges(t *testing.T) {
 	t.Parallel()
-	r := stallRig(t, Alive{}, command(t, "serve"))
+	r := stallRig(t, signs.Settings{}, command(t, "serve"))
 	r.run()
 	r.await(Ready)
 	next := r.edition(2, r.spec.Command)
-	next.Alive = Alive{Queue: time.Minute, StopTimeout: time.Hour}
+	next.Alive = signs.Settings{Queue: time.Minute, StopTimeout: time.Hour}
 	r.want(r.outcome(r.supervisor.Apply(next, false)))
 	r.stall()
-	r.awaitHung(ByQueue)
-	next.Edition, next.Alive = 3, Alive{}
+	r.awaitHung(signs.ByQueue)
+	next.Edition, next.Alive = 3, signs.Settings{}
 	r.want(r.outcome(r.supervisor.Apply(next, false)))
 	r.awaitHung("")
 }

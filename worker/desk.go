@@ -1,6 +1,8 @@
 package worker
 
-import "time"
+import (
+	"time"
+)
 
 // deskPause is the longest wait for the next generation that clients spend in
 // the queue; for a longer one the front desk opens.

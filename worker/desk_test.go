@@ -2,9 +2,6 @@ package worker
 
 import (
 	"errors"
-	"log/slog"
-	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -13,7 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/ends"
+	"openclaw-gateway/worker/generation"
 )
 
 // order is what happened, one after the other.
@@ -99,7 +97,7 @@ func TestDesk(t *testing.T) {
 		// Jitter makes it shorter, or Max longer.
 		"short pause": {func(r *rig) { r.spec.Backoff.Min, r.spec.Backoff.Max = deskPause, deskPause }, BackingOff, []string{"restore"}},
 		"failed":      {func(r *rig) { r.spec.FatalExitCodes = []int{99} }, Failed, []string{"restore", "open"}},
-		"refused":     {func(r *rig) { r.spec = Spec{Refused: errors.New("refused"), FrontDesk: true} }, Failed, []string{"open"}},
+		"refused":     {func(r *rig) { r.spec = generation.Spec{Refused: errors.New("refused"), FrontDesk: true} }, Failed, []string{"open"}},
 		"not wanted":  {func(r *rig) { r.spec.FrontDesk = false }, BackingOff, []string{"restore"}},
 		"not wanted, failed": {func(r *rig) {
 			r.spec.FatalExitCodes, r.spec.FrontDesk = []int{99}, false
@@ -168,7 +166,7 @@ func TestDeskEdited(t *testing.T) {
 	r.await(BackingOff)
 	want := []string{"restore", "open"}
 	for _, edit := range []struct {
-		spec  Spec
+		spec  generation.Spec
 		event []string
 	}{
 		{with, nil},
@@ -188,74 +186,14 @@ func TestDesertion(t *testing.T) {
 	t.Parallel()
 	gate := fifo(t)
 	r := preloadRig(t, "listen=1", "close="+gate)
-	r.options.relistenTimeout = 100 * time.Millisecond
+	r.options.RelistenTimeout = 100 * time.Millisecond
 	r.run()
 	r.await(Ready)
 	open(t, gate)
 	s := r.await(BackingOff)
 	want := "generation 1: it has closed its listener on " + r.spec.Sockets[0].Address.String() + " and has not listened again for 100ms"
-	if s.Problem != want || s.LastExit.Reason != ReasonUnready {
+	if s.Problem != want || s.LastExit.Reason != ends.ReasonUnready {
 		t.Errorf("backoff: %+v, want the problem %q", s, want)
-	}
-}
-
-// TestListensAgain plays a worker that closes its listeners, and listens again or not.
-func TestListensAgain(t *testing.T) {
-	t.Parallel()
-	one, two := netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("[::1]:1")
-	begin := func(stage stage) (*generation, func(handoff.Event, netip.AddrPort)) {
-		self, err := os.FindProcess(os.Getpid())
-		if err != nil {
-			t.Fatal(err)
-		}
-		around := surroundings{options: Options{Log: slog.New(slog.DiscardHandler), relistenTimeout: time.Hour}}
-		g := newGeneration(1, Spec{Queues: new(testQueues), Sockets: []handoff.Socket{{Address: one}, {Address: two}}}, around, func(event) {})
-		g.process, g.stage = self, stage
-		return g, func(what handoff.Event, address netip.AddrPort) {
-			g.handle(event{kind: reported, report: handoff.Report{Event: what, Address: address, Held: true}})
-		}
-	}
-
-	g, note := begin(ready)
-	note(handoff.Listening, one)
-	note(handoff.Listening, two)
-	if g.relisten != nil {
-		t.Error("a timer while it listens")
-	}
-	note(handoff.Closed, one)
-	timer := g.relisten
-	if timer == nil {
-		t.Fatal("no timer after it has closed a listener")
-	}
-	note(handoff.Closed, two)
-	note(handoff.Listening, one)
-	if g.relisten != timer {
-		t.Error("another timer, or none, while one of two listeners is missing")
-	}
-	_, before := g.spec.Queues.(*testQueues).counts()
-	note(handoff.Listening, two)
-	if _, now := g.spec.Queues.(*testQueues).counts(); now != before+1 {
-		t.Errorf("sockets given their backlog %d times when it listened again, want once", now-before)
-	}
-	if g.relisten != nil || timer.Stop() {
-		t.Error("the timer runs on after it listens again")
-	}
-	note(handoff.Closed, two)
-	if g.relisten == nil || g.relisten == timer {
-		t.Error("no timer when it closes a listener again")
-	}
-
-	// It listened, and has closed a listener before it said that it is ready.
-	g, note = begin(starting)
-	note(handoff.Listening, one)
-	note(handoff.Listening, two)
-	note(handoff.Closed, two)
-	if g.relisten != nil {
-		t.Error("a timer while it starts, which has a limit of its own")
-	}
-	g.handle(event{kind: becameReady})
-	if g.relisten == nil {
-		t.Error("no timer for what it closed before it was ready")
 	}
 }
 
@@ -265,7 +203,7 @@ func TestDesertionSaysWhich(t *testing.T) {
 	gate := fifo(t)
 	r := preloadRig(t, "listen=2", "close="+gate)
 	r.spec.Sockets = append(r.spec.Sockets, listen(t, "::1"))
-	r.options.relistenTimeout = 100 * time.Millisecond
+	r.options.RelistenTimeout = 100 * time.Millisecond
 	r.run()
 	r.await(Ready)
 	open(t, gate)

@@ -2,10 +2,10 @@
 // each of them started with the same listening sockets.
 //
 // A generation is one life of the worker, from its start to the end of its last
-// process: a machine with a state, a timer and a table. The supervisor goes from
-// generation to generation, and is another. One goroutine owns both, takes one event
-// at a time, and looks up in the table of the one whose event it is what it means
-// there (table.go). The status shows the state of the generation where there is one:
+// process: a machine with a stage, a timer and a table (package generation). The
+// supervisor goes from generation to generation, and is another (table.go). One
+// goroutine owns both, takes one event at a time, and looks up in the table of the one
+// whose event it is what it means there. The status shows the state of the generation where there is one:
 //
 //	           a client waits                  it answers
 //	waiting ───────────────────> starting ─────────────────> ready

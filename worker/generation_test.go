@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"openclaw-gateway/netaddr"
+	"openclaw-gateway/worker/ends"
+	"openclaw-gateway/worker/generation"
 	"openclaw-gateway/worker/handoff"
-	"openclaw-gateway/worker/tree"
 )
 
 // preloadRig is a supervisor of a program that reports what it listens on.
@@ -21,7 +21,7 @@ func preloadRig(t *testing.T, options ...string) *rig {
 	t.Helper()
 	r := newRig(t, command(t, "preload", options...))
 	r.spec.Handoff = handoff.Preload
-	r.spec.Probe = ProbeAuto
+	r.spec.Probe = generation.ProbeAuto
 	return r
 }
 
@@ -83,7 +83,7 @@ func TestReportsOfElsewhere(t *testing.T) {
 func TestReportsBeforeTheEnd(t *testing.T) {
 	t.Parallel()
 	r := preloadRig(t)
-	clash := netip.AddrPortFrom(netip.IPv4Unspecified(), r.spec.Sockets[0].Address.Port())
+	clash := netaddr.From(netip.IPv4Unspecified(), r.spec.Sockets[0].Address.Port())
 	r.spec.Command = command(t, "preload", "clash="+clash.String(), "code=1")
 	r.run()
 	want := fmt.Sprintf("generation 1 ended: exit code 1: it wanted to listen on %s, which overlaps %s", clash, r.spec.Sockets[0].Address)
@@ -107,7 +107,7 @@ func TestRuntimeTooOld(t *testing.T) {
 		t.Errorf("the outcome is %v, want %q", err, want)
 	}
 	s := r.awaitThat("ready again", func(s Status) bool { return s.State == Ready && s.Generation == 3 })
-	if s.RolledBack != spec.Edition || s.LastExit.Reason != ReasonUnready || s.LastExit.Detail != want {
+	if s.RolledBack != spec.Edition || s.LastExit.Reason != ends.ReasonUnready || s.LastExit.Detail != want {
 		t.Errorf("%+v after %+v", s, s.LastExit)
 	}
 }
@@ -120,15 +120,15 @@ func TestClash(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := preloadRig(t)
-			r.options.clashTimeout = 100 * time.Millisecond
-			clash := netip.AddrPortFrom(netip.IPv4Unspecified(), r.spec.Sockets[0].Address.Port())
+			r.options.ClashTimeout = 100 * time.Millisecond
+			clash := netaddr.From(netip.IPv4Unspecified(), r.spec.Sockets[0].Address.Port())
 			r.spec.Command = command(t, "preload", "clash="+clash.String())
 			if listens {
 				r.spec.Command = append(r.spec.Command, "listen=1")
-				r.spec.Probe, r.spec.ReadyPath = ProbeHTTP, "/never"
+				r.spec.Probe, r.spec.ReadyPath = generation.ProbeHTTP, "/never"
 			}
 			if listens {
-				r.options.clashTimeout = time.Minute
+				r.options.ClashTimeout = time.Minute
 			}
 			r.run()
 			if listens {
@@ -144,7 +144,7 @@ func TestClash(t *testing.T) {
 			}
 			s := r.await(BackingOff)
 			if !strings.Contains(s.Problem, "it wanted to listen on "+clash.String()) || strings.Contains(s.Problem, "ready.timeout") ||
-				s.LastExit.Reason != ReasonUnready {
+				s.LastExit.Reason != ends.ReasonUnready {
 				t.Errorf("problem %q after %+v", s.Problem, s.LastExit)
 			}
 		})
@@ -156,7 +156,7 @@ func TestClash(t *testing.T) {
 func TestClashOfReady(t *testing.T) {
 	t.Parallel()
 	r := preloadRig(t)
-	clash := netip.AddrPortFrom(netip.IPv4Unspecified(), r.spec.Sockets[0].Address.Port())
+	clash := netaddr.From(netip.IPv4Unspecified(), r.spec.Sockets[0].Address.Port())
 	r.spec.Command = command(t, "preload", "clash="+clash.String(), "listen=1")
 	r.run()
 	r.await(Ready)
@@ -176,7 +176,7 @@ func TestExhausted(t *testing.T) {
 	if want := "generation 1: the worker has listened on " + held + " so often"; !strings.HasPrefix(s.Problem, want) {
 		t.Errorf("problem %q, want %q", s.Problem, want)
 	}
-	if s.LastExit.Reason != ReasonUnready {
+	if s.LastExit.Reason != ends.ReasonUnready {
 		t.Errorf("end of the generation: %+v", s.LastExit)
 	}
 }
@@ -193,7 +193,7 @@ func TestNonsenseReports(t *testing.T) {
 		t.Run(said[:min(len(said), 20)], func(t *testing.T) {
 			t.Parallel()
 			r := preloadRig(t, "listen=1", "say="+said)
-			r.options.relistenTimeout = time.Nanosecond
+			r.options.RelistenTimeout = time.Nanosecond
 			r.run()
 			r.await(Ready)
 			r.wantAnswer("/", "")
@@ -223,7 +223,7 @@ func TestAbsent(t *testing.T) {
 			t.Parallel()
 			r := preloadRig(t, test.options...)
 			r.spec.Sockets = append(r.spec.Sockets, listen(t, "::1"))
-			held := addresses(r.spec.Sockets)
+			held := r.held()
 			r.queues.absent = held[1:]
 			if test.all {
 				r.queues.absent = held
@@ -232,14 +232,14 @@ func TestAbsent(t *testing.T) {
 				if port == 1 {
 					port = held[0].Port()
 				}
-				r.spec.Command = append(r.spec.Command, "elsewhere="+netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port).String())
+				r.spec.Command = append(r.spec.Command, "elsewhere="+netaddr.From(netip.MustParseAddr("127.0.0.2"), port).String())
 			}
 			if !test.ready {
 				r.spec.ReadyTimeout = 300 * time.Millisecond
 			}
 			r.run()
 			if !test.ready {
-				if s := r.await(BackingOff); s.LastExit.Reason != ReasonUnready {
+				if s := r.await(BackingOff); s.LastExit.Reason != ends.ReasonUnready {
 					t.Errorf("%+v", s)
 				}
 				return
@@ -249,100 +249,13 @@ func TestAbsent(t *testing.T) {
 				want = nil
 			}
 			r.awaitThat("ready, and said where not", func(s Status) bool {
-				var unserved []netip.AddrPort
+				var unserved []netaddr.Address
 				if s.Unserved != nil {
 					unserved = *s.Unserved
 				}
 				return s.State == Ready && slices.Equal(unserved, want)
 			})
 		})
-	}
-}
-
-// reporting is a handoff that tells what the worker listens on.
-type reporting struct{ handoff.Handoff }
-
-func (reporting) Reports() *handoff.Reports { return new(handoff.Reports) }
-
-func (reporting) Kind() handoff.Kind { return handoff.Preload }
-
-func TestExplain(t *testing.T) {
-	t.Parallel()
-	v4, v6 := netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("[::1]:80")
-	sockets := []handoff.Socket{{Address: v4}, {Address: v6}}
-	other := netip.MustParseAddrPort("127.0.0.1:81")
-	for name, test := range map[string]struct {
-		generation generation
-		listens    []netip.AddrPort
-		want       string
-	}{
-		"one of two": {
-			generation{handoff: reporting{}, listening: map[netip.AddrPort]bool{v4: true}},
-			nil,
-			"it listens on 127.0.0.1:80 only: make it listen on [::1]:80 too, or take that out of listen",
-		},
-		"one of two, and another port": {
-			generation{handoff: reporting{}, listening: map[netip.AddrPort]bool{v4: true}},
-			[]netip.AddrPort{other},
-			"it listens on 127.0.0.1:80 only: make it listen on [::1]:80 too, or take that out of listen",
-		},
-		"none": {generation{handoff: reporting{}}, nil, "it has not listened on 127.0.0.1:80 and [::1]:80"},
-		"another port of all addresses": {
-			generation{handoff: reporting{}, elsewhere: []netip.AddrPort{netip.MustParseAddrPort("[::]:81"), netip.MustParseAddrPort("0.0.0.0:82")}},
-			nil,
-			`it listens on [::]:81 and 0.0.0.0:82, not on 127.0.0.1:80 and [::1]:80: set its port in worker.command, or set listen to "*:81" and 0.0.0.0:82`,
-		},
-		"a clash with all addresses": {
-			generation{handoff: reporting{}, clash: netip.MustParseAddrPort("[::]:80")},
-			nil,
-			`it wanted to listen on [::]:80, which overlaps 127.0.0.1:80 and [::1]:80 that the launcher holds: ` +
-				`make the worker listen on 127.0.0.1:80 and [::1]:80, or set listen to "*:80"`,
-		},
-		"another port, told twice": {
-			generation{handoff: reporting{}, elsewhere: []netip.AddrPort{other}},
-			[]netip.AddrPort{other},
-			"it listens on 127.0.0.1:81, not on 127.0.0.1:80 and [::1]:80: set its port in worker.command, or set listen to 127.0.0.1:81",
-		},
-		"all, and the probe": {
-			generation{handoff: reporting{}, listening: map[netip.AddrPort]bool{v4: true, v6: true}, probed: "GET / was answered with 500"},
-			nil,
-			"GET / was answered with 500",
-		},
-		"all, and no READY=1": {
-			generation{handoff: reporting{}, listening: map[netip.AddrPort]bool{v4: true, v6: true}, spec: Spec{Probe: ProbeNotify}},
-			nil,
-			"it has not said READY=1 to its NOTIFY_SOCKET, as ready.probe asks of it",
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			g := test.generation
-			g.spec.Sockets = sockets
-			if got := g.explain(test.listens); got != test.want {
-				t.Errorf("%s\nwant %s", got, test.want)
-			}
-		})
-	}
-}
-
-func TestClashes(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		held, wanted string
-		want         bool
-	}{
-		{"127.0.0.1:80", "0.0.0.0:80", true},
-		{"127.0.0.1:80", "[::]:80", true},
-		{"0.0.0.0:80", "127.0.0.1:80", true},
-		{"127.0.0.1:80", "127.0.0.1:80", false},
-		{"127.0.0.1:80", "[::1]:80", false},
-		{"127.0.0.1:80", "192.0.2.1:80", false},
-		{"127.0.0.1:80", "0.0.0.0:81", false},
-		{"[::]:80", "0.0.0.0:80", true},
-	} {
-		g := generation{spec: Spec{Sockets: []handoff.Socket{{Address: netip.MustParseAddrPort(test.held)}}}}
-		if got := g.clashes(netip.MustParseAddrPort(test.wanted)); got != test.want {
-			t.Errorf("%s held, %s wanted: %t", test.held, test.wanted, got)
-		}
 	}
 }
 
@@ -366,23 +279,3 @@ func TestCannotExecute(t *testing.T) {
 		})
 	}
 }
-
-// TestKilledForMemory: that the kernel has no memory for a worker is told from a kill by somebody. The count of the kernel is
-// prepared: the one of the test may have no memory controller.
-func TestKilledForMemory(t *testing.T) {
-	t.Parallel()
-	for kills, want := range map[int]Reason{0: ReasonCrash, 1: ReasonOOM} {
-		var exit Exit
-		g := newGeneration(1, Spec{Command: []string{"x"}}, surroundings{}, func(e event) { exit = e.exit })
-		g.handoff, g.tree = quiet{}, &tree.Tree{OOMKills: kills}
-		g.enter(ready, 0)
-		g.end(event{exit: Exit{Code: -1, Signal: unix.SIGKILL}})
-		if exit.Reason != want || strings.Contains(exit.Detail, "want of memory") != (want == ReasonOOM) {
-			t.Errorf("%d kills: %s, %q", kills, exit.Reason, exit.Detail)
-		}
-	}
-}
-
-type quiet struct{ handoff.Handoff }
-
-func (quiet) Kind() handoff.Kind { return handoff.ListenFDs }

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/worker/ends"
+	"openclaw-gateway/worker/generation"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -78,7 +80,7 @@ func TestExtendedStop(t *testing.T) {
 func TestReloads(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve", "notify=self"))
-	r.spec.Probe = ProbeAuto
+	r.spec.Probe = generation.ProbeAuto
 	r.run()
 	r.await(Ready)
 	r.says("RELOADING=1")
@@ -92,7 +94,7 @@ func TestReloads(t *testing.T) {
 // TestStopsItself: who says so serves nobody any more, and has the time of a stop.
 func TestStopsItself(t *testing.T) {
 	t.Parallel()
-	for code, reason := range map[int]Reason{0: ReasonRestart, 3: ReasonCrash} {
+	for code, reason := range map[int]ends.Reason{0: ends.ReasonRestart, 3: ends.ReasonCrash} {
 		r := newRig(t, command(t, "serve"))
 		r.options.flash = 1
 		r.run()
@@ -210,7 +212,7 @@ func TestMainPIDOfSomebodyElses(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := r.await(BackingOff)
-		if r.wantReason(s, ReasonCrash); s.LastExit.Code != code || len(s.LastExit.Strays) != 1 || alive(old.PID) {
+		if r.wantReason(s, ends.ReasonCrash); s.LastExit.Code != code || len(s.LastExit.Strays) != 1 || alive(old.PID) {
 			t.Errorf("%s: the end: %+v, signal %d", then, s.LastExit, s.LastExit.Signal)
 		}
 		r.stop()
@@ -250,7 +252,7 @@ func restRig(t *testing.T, left string, serving func() bool) (r *rig, pid int) {
 	t.Helper()
 	told := fifo(t)
 	r = newRig(t, command(t, "serve", "mib=1", "leave="+told, "left="+left))
-	r.options.restTimeout = 30 * time.Minute
+	r.options.RestTimeout = 30 * time.Minute
 	r.options.Serving = func(pids []int) bool {
 		if len(pids) != 1 || pids[0] != pid {
 			t.Errorf("asked whether %v serve", pids)
@@ -283,7 +285,7 @@ func TestRest(t *testing.T) {
 		r, pid := restRig(t, "SIGTERM:-1", func() bool { return serving.Add(1) <= 2 })
 		r.stop()
 		s := r.awaitThat("without its main process", func(s Status) bool { return s.State == Stopping && time.Until(s.Until) < 31*time.Minute })
-		if s.Ending != ReasonStop {
+		if s.Ending != ends.ReasonStop {
 			t.Errorf("stopping: %+v", s)
 		}
 		// It answers somebody, and then nobody.

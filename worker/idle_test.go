@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"openclaw-gateway/test/sockets"
+	"openclaw-gateway/worker/ends"
+	"openclaw-gateway/worker/generation"
 )
 
 // newIdleRig prepares a supervisor that stops an idle worker; that it is idle is
@@ -41,7 +43,7 @@ func (r *rig) becomeIdle() {
 	}
 }
 
-func (r *rig) wantReason(status Status, want Reason) {
+func (r *rig) wantReason(status Status, want ends.Reason) {
 	r.t.Helper()
 	if status.LastExit == nil || status.LastExit.Reason != want {
 		r.t.Errorf("the last exit is %+v, want reason %s", status.LastExit, want)
@@ -60,11 +62,11 @@ func TestIdleWaits(t *testing.T) {
 			t.Errorf("asked for an idle time of %s", asked.idle)
 		}
 		r.becomeIdle()
-		if stopping := r.await(Stopping); stopping.Ending != ReasonIdle {
+		if stopping := r.await(Stopping); stopping.Ending != ends.ReasonIdle {
 			t.Errorf("stopping because of %q", stopping.Ending)
 		}
 		waiting := r.await(Waiting)
-		r.wantReason(waiting, ReasonIdle)
+		r.wantReason(waiting, ends.ReasonIdle)
 		if waiting.Generation != generation || waiting.PID != 0 || waiting.Failures != 0 || waiting.Problem != "" {
 			t.Errorf("waiting as %+v", waiting)
 		}
@@ -84,9 +86,9 @@ func TestIdleExits(t *testing.T) {
 	r.becomeIdle()
 	stopped := r.await(Stopped)
 	r.awaitEnd()
-	r.wantReason(stopped, ReasonIdle)
-	if r.why != ReasonIdle {
-		t.Errorf("Run returned %q, want %q", r.why, ReasonIdle)
+	r.wantReason(stopped, ends.ReasonIdle)
+	if r.why != ends.ReasonIdle {
+		t.Errorf("Run returned %q, want %q", r.why, ends.ReasonIdle)
 	}
 	if states := r.states(); slices.Contains(states, Waiting) {
 		t.Errorf("the states were %v: nobody was to wait", states)
@@ -103,7 +105,7 @@ func TestIdleOff(t *testing.T) {
 	r.await(Ready)
 	r.stop()
 	r.awaitEnd()
-	if len(r.queues.asked) > 0 || r.why != ReasonStop {
+	if len(r.queues.asked) > 0 || r.why != ends.ReasonStop {
 		t.Errorf("asked %d times, and Run returned %q", len(r.queues.asked), r.why)
 	}
 }
@@ -119,9 +121,9 @@ func TestWhileStoppingIdle(t *testing.T) {
 		name string
 		do   func(*rig) <-chan error // nil: there is no outcome
 		want State
-		why  Reason // of the end; "": it is not reached
+		why  ends.Reason // of the end; "": it is not reached
 	}{
-		{"nothing", func(*rig) <-chan error { return nil }, Stopped, ReasonIdle},
+		{"nothing", func(*rig) <-chan error { return nil }, Stopped, ends.ReasonIdle},
 		{"a client", func(r *rig) <-chan error {
 			sockets.Dial(r.t, r.spec.Sockets[0].Address)
 			return nil
@@ -136,7 +138,7 @@ func TestWhileStoppingIdle(t *testing.T) {
 			spec := r.spec
 			spec.Edition, spec.After = 2, 1
 			return r.supervisor.Apply(spec, false)
-		}, Stopped, ReasonIdle},
+		}, Stopped, ends.ReasonIdle},
 		{"it is switched off", func(r *rig) <-chan error {
 			spec := r.spec
 			spec.Edition, spec.After, spec.IdleStop = 2, 1, 0
@@ -145,22 +147,22 @@ func TestWhileStoppingIdle(t *testing.T) {
 		{"the end of the launcher", func(r *rig) <-chan error {
 			r.stop()
 			return nil
-		}, Stopped, ReasonStop},
+		}, Stopped, ends.ReasonStop},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			r := newIdleRig(t, slow(t))
 			r.spec.Edition = 1
-			r.spec.Probe = ProbeNotify
+			r.spec.Probe = generation.ProbeNotify
 			r.options.ExitIdle = true
 			r.run()
 			r.await(Ready)
 			r.becomeIdle()
 			r.await(Stopping)
 			reply := test.do(r)
-			if test.why == ReasonStop {
-				r.awaitThat("told to end", func(s Status) bool { return s.Ending == ReasonStop })
+			if test.why == ends.ReasonStop {
+				r.awaitThat("told to end", func(s Status) bool { return s.Ending == ends.ReasonStop })
 			}
 			r.letTimePass(1) // stop.timeout
 			status := r.await(test.want)
@@ -215,7 +217,7 @@ func TestIdleEdited(t *testing.T) {
 		t.Errorf("the states were %v, want the worker left alone", states)
 	}
 	r.becomeIdle()
-	r.wantReason(r.await(Waiting), ReasonIdle)
+	r.wantReason(r.await(Waiting), ends.ReasonIdle)
 }
 
 // TestIdleLeavesProbesOut: a worker that says itself that it is ready is asked no
@@ -223,11 +225,11 @@ func TestIdleEdited(t *testing.T) {
 func TestIdleLeavesProbesOut(t *testing.T) {
 	t.Parallel()
 	r := newIdleRig(t, command(t, "serve", "unready=1000000"))
-	r.spec.Probe, r.spec.ReadyPath = ProbeAuto, "/ready"
+	r.spec.Probe, r.spec.ReadyPath = generation.ProbeAuto, "/ready"
 	r.run()
 	r.awaitLog("503")
 	// What READY=1 leads to; the worker itself has nothing to say.
-	r.supervisor.events <- event{kind: becameReady, generation: 1}
+	r.supervisor.around.Events <- generation.Event{Kind: generation.BecameReady, Generation: 1}
 	r.await(Ready)
 	if own := r.asked().own; len(own) == 0 {
 		t.Error("the connection on which the launcher has asked for /ready counts")

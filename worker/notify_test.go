@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/generation"
 )
 
 func TestProbeNotify(t *testing.T) {
@@ -14,7 +16,7 @@ func TestProbeNotify(t *testing.T) {
 			t.Parallel()
 			gate := fifo(t)
 			r := newRig(t, command(t, "serve", "notify="+how, "gate="+gate))
-			r.spec.Probe = ProbeNotify
+			r.spec.Probe = generation.ProbeNotify
 			r.run()
 			r.await(Starting)
 			opened := time.Now()
@@ -38,7 +40,7 @@ func TestProbeAutoNotify(t *testing.T) {
 		t.Run("path "+path, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, command(t, "deaf", "notify=self"))
-			r.spec.Probe, r.spec.ReadyPath = ProbeAuto, path
+			r.spec.Probe, r.spec.ReadyPath = generation.ProbeAuto, path
 			r.run()
 			r.await(Ready)
 		})
@@ -49,7 +51,7 @@ func TestProbeAutoNotify(t *testing.T) {
 func TestStopping(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve", "notify=self", "trap=SIGTERM:7"))
-	r.spec.Probe = ProbeNotify
+	r.spec.Probe = generation.ProbeNotify
 	r.run()
 	r.await(Ready)
 	if s := r.ended(); s.LastExit.Code != 7 {

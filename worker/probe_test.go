@@ -5,12 +5,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"openclaw-gateway/worker/generation"
 )
 
 // TestProbeHTTP: an answer that is not ready is told, and the path asked for again, by auto as well.
 func TestProbeHTTP(t *testing.T) {
 	t.Parallel()
-	for probe, unready := range map[Probe]int{ProbeHTTP: 2, ProbeAuto: 1} {
+	for probe, unready := range map[generation.Probe]int{generation.ProbeHTTP: 2, generation.ProbeAuto: 1} {
 		t.Run(string(probe), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, command(t, "serve", fmt.Sprintf("unready=%d", unready)))

@@ -23,7 +23,10 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/sockets"
+	"openclaw-gateway/worker/ends"
+	"openclaw-gateway/worker/generation"
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -65,6 +68,8 @@ func runProgram(name string, arguments []string) int {
 		err = acceptOnly(o)
 	case "preload": // tells what a Node.js program with the preloaded script would
 		err = actPreloaded(o)
+	case "bind": // listens itself, as any server does
+		err = bind(o)
 	case "deaf": // runs, and that is all
 		if err = prepare(o); err == nil {
 			rest()
@@ -92,9 +97,12 @@ func runProgram(name string, arguments []string) int {
 			fmt.Println(len(memory))
 			rest()
 		}
-	case "detach": // starts a program that nothing shows to be of this worker, says its pid, and ends
-		child := exec.Command("/proc/self/exe", programArgument, o["program"])
+	case "detach": // starts a program that nothing shows to be of this worker but its cgroup, says its pid, and ends
+		child := exec.Command("/proc/self/exe", programArgument, o["program"], "beat="+o["beat"])
 		child.Env = []string{}
+		if o["beat"] != "" {
+			child.Env = []string{"NOTIFY_SOCKET=" + os.Getenv("NOTIFY_SOCKET"), "WATCHDOG_USEC=" + os.Getenv("WATCHDOG_USEC")}
+		}
 		child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if err = child.Start(); err == nil {
 			fmt.Print(child.Process.Pid)
@@ -117,6 +125,25 @@ func rest() {
 	for {
 		_ = unix.Pause()
 	}
+}
+
+// leave starts a process that stays, and tells its pid where somebody is to be told.
+func leave(path string, o options) error {
+	if path == "" {
+		return nil
+	}
+	child := exec.Command("/proc/self/exe", programArgument, "hold", "mib="+o["mib"], "trap="+o["left"])
+	output, err := child.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := child.Start(); err != nil {
+		return err
+	}
+	if _, err := output.Read(make([]byte, 1)); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(strconv.Itoa(child.Process.Pid)), 0)
 }
 
 // prepare does what every program can be asked to do before anything else.
@@ -150,21 +177,8 @@ func prepare(o options) error {
 		}
 	}
 	// leave=FIFO starts a process that stays, and tells its pid; left=SIGNAL:CODE is its trap.
-	if path := o["leave"]; path != "" {
-		child := exec.Command("/proc/self/exe", programArgument, "hold", "mib="+o["mib"], "trap="+o["left"])
-		output, err := child.StdoutPipe()
-		if err != nil {
-			return err
-		}
-		if err := child.Start(); err != nil {
-			return err
-		}
-		if _, err := output.Read(make([]byte, 1)); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, []byte(strconv.Itoa(child.Process.Pid)), 0); err != nil {
-			return err
-		}
+	if err := leave(o["leave"], o); err != nil {
+		return err
 	}
 	// gate=FIFO waits until somebody opens it for writing.
 	if path := o["gate"]; path != "" {
@@ -242,7 +256,7 @@ func barrier() error {
 }
 
 // passed returns the sockets as sd_listen_fds(3) would.
-func passed() (files []*os.File, err error) {
+func wasPassed() (files []*os.File, err error) {
 	if pid := os.Getenv("LISTEN_PID"); pid != strconv.Itoa(os.Getpid()) {
 		return nil, fmt.Errorf("LISTEN_PID is %q and this is process %d", pid, os.Getpid())
 	}
@@ -257,7 +271,7 @@ func passed() (files []*os.File, err error) {
 }
 
 func serve(o options) error {
-	files, err := passed()
+	files, err := wasPassed()
 	if err != nil {
 		return err
 	}
@@ -272,9 +286,33 @@ func serve(o options) error {
 	return serveFiles(files, o)
 }
 
+// draining is what a program does at SIGTERM when it has closed its listeners, which it waits for only if this is not nil.
+var (
+	draining func()
+	toDrain  = make(chan os.Signal, 1)
+)
+
 func serveFiles(files []*os.File, o options) error {
 	failed := make(chan error)
 	server := http.Server{Handler: handler(o.number("unready"), files)}
+	if draining != nil {
+		go func() {
+			<-toDrain
+			go func() { _ = server.Shutdown(context.Background()) }()
+			for range files {
+				<-failed
+			}
+			draining()
+		}()
+		for _, file := range files {
+			listener, err := net.FileListener(file)
+			if err != nil {
+				return err
+			}
+			go func() { failed <- server.Serve(listener) }()
+		}
+		select {}
+	}
 	for _, file := range files {
 		listener, err := net.FileListener(file)
 		if err != nil {
@@ -325,7 +363,7 @@ func handler(unready int, files []*os.File) http.Handler {
 		fmt.Fprint(w, child.Process.Pid)
 	})
 	mux.HandleFunc("/detach/{program}", func(w http.ResponseWriter, r *http.Request) {
-		pid, err := exec.Command("/proc/self/exe", programArgument, "detach", "program="+r.PathValue("program")).Output()
+		pid, err := exec.Command("/proc/self/exe", programArgument, "detach", "program="+r.PathValue("program"), "beat="+r.URL.Query().Get("beat")).Output()
 		if err != nil {
 			panic(err)
 		}
@@ -341,7 +379,7 @@ func handler(unready int, files []*os.File) http.Handler {
 }
 
 func acceptOnly(o options) error {
-	files, err := passed()
+	files, err := wasPassed()
 	if err != nil {
 		return err
 	}
@@ -375,6 +413,7 @@ func acceptOnly(o options) error {
 func actPreloaded(o options) error {
 	var order struct {
 		Report  int `json:"report"`
+		Gate    int `json:"gate"`
 		Sockets []struct {
 			Host string `json:"host"`
 			Port uint16 `json:"port"`
@@ -389,8 +428,37 @@ func actPreloaded(o options) error {
 		return pipe.Encode(map[string]any{"event": event, "address": address, "held": held, "code": code})
 	}
 	var err error
-	if address := o["elsewhere"]; address != "" {
-		err = errors.Join(err, tell(handoff.Listening, address, false, ""))
+	// At a gate it waits as the script does: for a byte, or for the end.
+	gate := os.NewFile(uintptr(order.Gate), "gate")
+	wait := func(address string, held bool) {
+		if order.Gate == 0 {
+			return
+		}
+		err = errors.Join(err, tell(handoff.Arrived, address, held, ""))
+		if n, _ := gate.Read(make([]byte, 1)); n == 0 {
+			order.Gate = 0
+		}
+	}
+	// boot=FIFO waits there before anything else, and beside=CODE ends with the code, in a generation that starts beside another one.
+	if order.Gate != 0 && o["boot"] != "" {
+		if _, err := os.ReadFile(o["boot"]); err != nil {
+			return err
+		}
+	}
+	if order.Gate != 0 && o["beside"] != "" {
+		os.Exit(o.number("beside"))
+	}
+	if order.Gate != 0 { // child=FIFO is as leave, of such a one, before it stands at its gate
+		err = leave(o["child"], o)
+	}
+	elsewhere := func() {
+		if address := o["elsewhere"]; address != "" {
+			wait(address, false)
+			err = errors.Join(err, tell(handoff.Listening, address, false, ""))
+		}
+	}
+	if o["late"] == "" { // late=1 listens there when it does so on the sockets
+		elsewhere()
 	}
 	if address := o["clash"]; address != "" {
 		err = errors.Join(err, tell(handoff.Failed, address, false, "EADDRINUSE"))
@@ -404,13 +472,24 @@ func actPreloaded(o options) error {
 		_, said := os.NewFile(uintptr(order.Report), "reports").WriteString(line + "\n")
 		err = errors.Join(err, said)
 	}
+	// Before anybody knows that it serves. deaf=1 does not hear SIGTERM.
+	if o["drain"] != "" {
+		signal.Notify(toDrain, unix.SIGTERM)
+	}
+	if o["deaf"] != "" {
+		signal.Ignore(unix.SIGTERM)
+	}
 	var files []*os.File
 	for i, socket := range order.Sockets {
 		if i < o.number("listen") {
-			address := netip.AddrPortFrom(netip.MustParseAddr(socket.Host), socket.Port).String()
+			address := netaddr.From(netip.MustParseAddr(socket.Host), socket.Port).String()
+			wait(address, true)
 			err = errors.Join(err, tell(handoff.Listening, address, true, ""))
 			files = append(files, os.NewFile(uintptr(socket.FDs[0]), address))
 		}
+	}
+	if o["late"] != "" {
+		elsewhere()
 	}
 	if err := errors.Join(err, prepare(o)); err != nil {
 		return err
@@ -422,6 +501,22 @@ func actPreloaded(o options) error {
 				panic(err)
 			}
 		}()
+	}
+	// drain=FIFO closes its listeners at SIGTERM, and ends when somebody has opened the pipe.
+	if path := o["drain"]; path != "" {
+		draining = func() {
+			var err error
+			for _, file := range files {
+				err = errors.Join(err, tell(handoff.Closed, file.Name(), true, ""))
+			}
+			if _, waited := os.ReadFile(path); errors.Join(err, waited) != nil {
+				panic(errors.Join(err, waited))
+			}
+			if address := o["elsewhere"]; address != "" {
+				_ = tell(handoff.Closed, address, false, "")
+			}
+			os.Exit(0)
+		}
 	}
 	if address := o["exhausted"]; address != "" {
 		if err := tell(handoff.Exhausted, address, true, ""); err != nil {
@@ -437,9 +532,65 @@ func actPreloaded(o options) error {
 	return serveFiles(files, o)
 }
 
+// bind listens on its address by itself. The options are those of actPreloaded.
+func bind(o options) error {
+	if os.Getenv("GATEWAY_GENERATION") != "1" {
+		if path := o["boot"]; path != "" {
+			if _, err := os.ReadFile(path); err != nil {
+				return err
+			}
+		}
+		if o["beside"] != "" {
+			os.Exit(o.number("beside"))
+		}
+		if err := leave(o["child"], o); err != nil {
+			return err
+		}
+	}
+	switch {
+	case o["drain"] != "":
+		signal.Notify(toDrain, unix.SIGTERM)
+	case o["deaf"] != "":
+		signal.Ignore(unix.SIGTERM)
+	}
+	elsewhere := func() (err error) {
+		if address := o["elsewhere"]; address != "" {
+			_, err = net.Listen("tcp", address)
+		}
+		return err
+	}
+	if o["late"] == "" {
+		if err := elsewhere(); err != nil {
+			return err
+		}
+	}
+	listener, err := net.Listen("tcp", o["address"])
+	if err == nil && o["late"] != "" {
+		err = elsewhere()
+	}
+	if err := errors.Join(err, prepare(o)); err != nil {
+		return err
+	}
+	if path := o["drain"]; path != "" {
+		go func() {
+			<-toDrain
+			err := listener.Close()
+			if _, waited := os.ReadFile(path); errors.Join(err, waited) != nil {
+				panic(errors.Join(err, waited))
+			}
+			os.Exit(0)
+		}()
+	}
+	err = http.Serve(listener, handler(o.number("unready"), nil))
+	if o["drain"] != "" {
+		select {} // until it has drained
+	}
+	return err
+}
+
 // launch is a launcher that says the pid of its worker, on a socket of its own.
 func launch() error {
-	held, err := sockets.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
+	held, err := sockets.Listen(netaddr.MustParse("127.0.0.1:0"))
 	if err != nil {
 		return err
 	}
@@ -452,13 +603,14 @@ func launch() error {
 	if err != nil {
 		return err
 	}
-	spec := Spec{
+	spec := generation.Spec{
 		Sockets: []handoff.Socket{socket}, Queues: &testQueues{sockets: []handoff.Socket{socket}},
-		Command: []string{executable, programArgument, "serve"}, Directory: "/", Handoff: handoff.ListenFDs, Probe: ProbeAdopted,
-		ReadyTimeout: bound, StopSignal: unix.SIGTERM, StopTimeout: bound, Backoff: Backoff{Min: bound, Max: bound},
+		Command: []string{executable, programArgument, "serve"}, Directory: "/", Handoff: handoff.ListenFDs, Probe: generation.ProbeAdopted,
+		ReadyTimeout: bound, StopSignal: unix.SIGTERM, StopTimeout: bound, Backoff: generation.Backoff{Min: bound, Max: bound},
 	}
 	New(spec, Options{
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Directory: directory, Place: func() (string, error) { return directory, nil }, AtOnce: true, Ended: func(Exit) {},
+		Options:   generation.Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Place: func() (string, error) { return directory, nil }},
+		Directory: directory, AtOnce: true, Ended: func(ends.Exit) {},
 		Observe: func(status Status) {
 			if status.State == Ready {
 				_ = os.RemoveAll(directory)

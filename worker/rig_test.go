@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,8 +18,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/test/wait"
+	"openclaw-gateway/worker/ends"
+	"openclaw-gateway/worker/generation"
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -35,7 +37,7 @@ const quietRace = "GORACE=atexit_sleep_ms=0"
 type rig struct {
 	*recorder
 	t          *testing.T
-	spec       Spec
+	spec       generation.Spec
 	options    Options
 	queues     *testQueues
 	log        *lockedBuffer
@@ -43,7 +45,7 @@ type rig struct {
 	stop       context.CancelFunc
 	hurry      chan struct{}
 	done       chan struct{} // closed when Run has returned
-	why        Reason        // what it has returned
+	why        ends.Reason   // what it has returned
 }
 
 // newRig prepares a supervisor for a worker on one socket, with settings under
@@ -55,17 +57,19 @@ func newRig(t *testing.T, command []string) *rig {
 		recorder: newRecorder(), t: t, queues: &testQueues{sockets: sockets}, log: new(lockedBuffer),
 		hurry: make(chan struct{}, 1), done: make(chan struct{}),
 	}
-	r.spec = Spec{
+	r.spec = generation.Spec{
 		Sockets: sockets, Queues: r.queues, Command: command, Directory: t.TempDir(), Environment: []string{quietRace},
-		Handoff: handoff.ListenFDs, Probe: ProbeAdopted, ReadyTimeout: time.Hour,
+		Handoff: handoff.ListenFDs, Probe: generation.ProbeAdopted, ReadyTimeout: time.Hour,
 		StopSignal: unix.SIGTERM, StopTimeout: time.Hour,
-		Backoff: Backoff{Min: time.Hour, Max: time.Hour, ResetAfter: time.Hour}, FatalExitCodes: []int{78},
+		Backoff: generation.Backoff{Min: time.Hour, Max: time.Hour, ResetAfter: time.Hour}, FatalExitCodes: []int{78},
 	}
 	r.options = Options{
-		Log:       slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Directory: t.TempDir(), Place: func() (string, error) { return r.options.Directory, nil }, AtOnce: true, answerTimeout: 50 * time.Millisecond,
-		Observe: r.observe, Ended: func(Exit) {}, ListensOn: func(int) []netip.AddrPort { return nil },
-		Serving: func([]int) bool { return false }, Extended: func(time.Duration) {},
+		Options: generation.Options{
+			Log:   slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+			Place: func() (string, error) { return r.options.Directory, nil }, AnswerTimeout: 50 * time.Millisecond,
+			ListensOn: func(int) []netaddr.Address { return nil }, Serving: func([]int) bool { return false }, Extended: func(time.Duration) {},
+		},
+		Directory: t.TempDir(), AtOnce: true, Observe: r.observe, Ended: func(ends.Exit) {},
 	}
 	return r
 }
@@ -90,6 +94,15 @@ func (r *rig) run() {
 			r.t.Logf("statuses:\n%s\nlog:\n%s", r.recorder, r.log)
 		}
 	})
+}
+
+// held are the addresses of its sockets.
+func (r *rig) held() []netaddr.Address {
+	var held []netaddr.Address
+	for _, socket := range r.spec.Sockets {
+		held = append(held, socket.Address)
+	}
+	return held
 }
 
 func (r *rig) awaitEnd() {
@@ -282,8 +295,8 @@ func (r *rig) awaitLog(text string) {
 
 // letTimePass makes a generation believe that the timer of its state has fired, when
 // the worker is where a test wants it; generation 0 is the supervisor.
-func (r *rig) letTimePass(generation int) {
-	r.supervisor.events <- event{kind: timeUp, generation: generation}
+func (r *rig) letTimePass(of int) {
+	r.supervisor.around.Events <- generation.Event{Kind: generation.TimeUp, Generation: of}
 }
 
 func (b *lockedBuffer) String() string {
@@ -317,9 +330,9 @@ type testQueues struct {
 	idle  chan struct{}
 	asked chan idleAsked
 	// stalls is where AwaitStall hears of a client that waits too long, and reliefs AwaitRelief that none does. nil: it fails.
-	stalls, reliefs chan netip.AddrPort
+	stalls, reliefs chan netaddr.Address
 
-	absent []netip.AddrPort // what this machine is said not to have
+	absent []netaddr.Address // what this machine is said not to have
 
 	mu                sync.Mutex
 	restored, listens int
@@ -327,7 +340,7 @@ type testQueues struct {
 
 type idleAsked struct {
 	idle time.Duration
-	own  []netip.AddrPort
+	own  []netaddr.Address
 }
 
 func (q *testQueues) AwaitClient(ctx context.Context) error {
@@ -367,7 +380,7 @@ func (q *testQueues) AwaitClient(ctx context.Context) error {
 	}
 }
 
-func (q *testQueues) AwaitIdle(ctx context.Context, idle time.Duration, own []netip.AddrPort) error {
+func (q *testQueues) AwaitIdle(ctx context.Context, idle time.Duration, own []netaddr.Address) error {
 	if q.idle == nil {
 		return errors.New("nothing can be seen")
 	}
@@ -380,15 +393,15 @@ func (q *testQueues) AwaitIdle(ctx context.Context, idle time.Duration, own []ne
 	}
 }
 
-func (q *testQueues) AwaitStall(ctx context.Context, limit time.Duration) (netip.AddrPort, time.Time, error) {
+func (q *testQueues) AwaitStall(ctx context.Context, limit time.Duration) (netaddr.Address, time.Time, error) {
 	if q.stalls == nil {
-		return netip.AddrPort{}, time.Time{}, errors.New("nothing can be seen")
+		return netaddr.Address{}, time.Time{}, errors.New("nothing can be seen")
 	}
 	select {
 	case address := <-q.stalls:
 		return address, time.Now().Add(-limit), nil
 	case <-ctx.Done():
-		return netip.AddrPort{}, time.Time{}, ctx.Err()
+		return netaddr.Address{}, time.Time{}, ctx.Err()
 	}
 }
 
@@ -413,7 +426,7 @@ func (q *testQueues) Queued() (int, error) {
 	return total, nil
 }
 
-func (q *testQueues) Unaccepted(server, client netip.AddrPort) (bool, error) {
+func (q *testQueues) Unaccepted(server, client netaddr.Address) (bool, error) {
 	return sockets.Unaccepted(server, client)
 }
 
@@ -442,16 +455,18 @@ func (q *testQueues) Listen() error {
 	return err
 }
 
-func (q *testQueues) QueuedOn(netip.AddrPort) (int, error) { return q.Queued() }
+func (q *testQueues) QueuedOn(netaddr.Address) (int, error) { return q.Queued() }
 
-func (q *testQueues) Reach(address netip.AddrPort) (netip.AddrPort, bool) {
+func (q *testQueues) Reach(address netaddr.Address) (netaddr.Address, bool) {
 	return address, !q.Absent(address)
 }
 
-func (q *testQueues) Absent(address netip.AddrPort) bool { return slices.Contains(q.absent, address) }
+func (q *testQueues) Absent(address netaddr.Address) bool { return slices.Contains(q.absent, address) }
+
+func (*testQueues) Displaced(netaddr.Address) bool { return false }
 
 // Discard is the holder's business, and tested there.
-func (q *testQueues) Discard(_, _ netip.AddrPort) error { return nil }
+func (q *testQueues) Discard(_, _ netaddr.Address) error { return nil }
 
 func (q *testQueues) counts() (restored, listens int) {
 	q.mu.Lock()

@@ -10,12 +10,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/ends"
+	"openclaw-gateway/worker/generation"
 )
 
 const comesBack = "the last configuration that worked comes back"
 
 // edition returns a spec like the rig's with another command.
-func (r *rig) edition(number int, command []string) Spec {
+func (r *rig) edition(number int, command []string) generation.Spec {
 	spec := r.spec
 	spec.Edition, spec.Command = number, command
 	return spec
@@ -37,15 +40,15 @@ func TestRollBack(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		command []string
-		change  func(*Spec)
+		change  func(*generation.Spec)
 		says    string
 	}{
-		"crashes":            {command(t, "exit", "code=99"), func(*Spec) {}, "generation 2 ended: exit code 99"},
-		"fails for good":     {command(t, "exit", "code=78"), func(*Spec) {}, "generation 2 ended: exit code 78"},
-		"ends without error": {command(t, "exit", "code=0"), func(*Spec) {}, "generation 2 ended: exit code 0"},
-		"cannot be started":  {[]string{broken(t)}, func(*Spec) {}, "the interpreter that it names is missing"},
-		"never ready": {command(t, "deaf"), func(s *Spec) {
-			s.Probe, s.ReadyTimeout = ProbeNotify, 200*time.Millisecond
+		"crashes":            {command(t, "exit", "code=99"), func(*generation.Spec) {}, "generation 2 ended: exit code 99"},
+		"fails for good":     {command(t, "exit", "code=78"), func(*generation.Spec) {}, "generation 2 ended: exit code 78"},
+		"ends without error": {command(t, "exit", "code=0"), func(*generation.Spec) {}, "generation 2 ended: exit code 0"},
+		"cannot be started":  {[]string{broken(t)}, func(*generation.Spec) {}, "the interpreter that it names is missing"},
+		"never ready": {command(t, "deaf"), func(s *generation.Spec) {
+			s.Probe, s.ReadyTimeout = generation.ProbeNotify, 200*time.Millisecond
 		}, "not ready after 200ms (ready.timeout): it has not said READY=1"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -105,7 +108,7 @@ func TestCannotPrepare(t *testing.T) {
 		t.Fatal(err)
 	}
 	spec := r.edition(3, r.spec.Command)
-	spec.Probe = ProbeAuto // needs a socket in that directory
+	spec.Probe = generation.ProbeAuto // needs a socket in that directory
 	r.want(r.outcome(r.supervisor.Apply(spec, false)))
 	r.want(r.outcome(r.supervisor.Restart(false)), "make the worker's notify socket", "generation 1 goes on serving")
 	r.wantAnswer("/", "generation 1,")
@@ -242,7 +245,7 @@ func TestLiveEdit(t *testing.T) {
 // configuration is being ended. That it is rolled back is decided and shown by then.
 func TestApplyWhileGivenUp(t *testing.T) {
 	t.Parallel()
-	type ask func(r *rig, bad Spec) <-chan error
+	type ask func(r *rig, bad generation.Spec) <-chan error
 	for name, test := range map[string]struct {
 		ask     ask
 		again   bool // the bad command gets another try
@@ -250,7 +253,7 @@ func TestApplyWhileGivenUp(t *testing.T) {
 		rolled  int  // and which one was rolled back then
 	}{
 		"another worker": {
-			ask: func(r *rig, _ Spec) <-chan error {
+			ask: func(r *rig, _ generation.Spec) <-chan error {
 				next := r.edition(3, r.spec.Command)
 				next.After = 1
 				return r.supervisor.Apply(next, true)
@@ -259,14 +262,14 @@ func TestApplyWhileGivenUp(t *testing.T) {
 		},
 		// Whoever compared it has not seen that the other one was rolled back.
 		"the bad one in other circumstances": {
-			ask: func(r *rig, bad Spec) <-chan error {
+			ask: func(r *rig, bad generation.Spec) <-chan error {
 				bad.Edition, bad.After = 3, 2
 				return r.supervisor.Apply(bad, false)
 			},
 			again: true, edition: 1, rolled: 3,
 		},
 		"the good one in other circumstances": {
-			ask: func(r *rig, _ Spec) <-chan error {
+			ask: func(r *rig, _ generation.Spec) <-chan error {
 				next := r.edition(3, r.spec.Command)
 				next.After = 1
 				return r.supervisor.Apply(next, false)
@@ -274,7 +277,7 @@ func TestApplyWhileGivenUp(t *testing.T) {
 			edition: 3,
 		},
 		"the edit is taken back": {
-			ask: func(r *rig, _ Spec) <-chan error {
+			ask: func(r *rig, _ generation.Spec) <-chan error {
 				next := r.spec
 				next.After = 1
 				return r.supervisor.Apply(next, false)
@@ -282,7 +285,7 @@ func TestApplyWhileGivenUp(t *testing.T) {
 			edition: 1,
 		},
 		"a restart": {
-			ask:     func(r *rig, _ Spec) <-chan error { return r.supervisor.Restart(false) },
+			ask:     func(r *rig, _ generation.Spec) <-chan error { return r.supervisor.Restart(false) },
 			edition: 1, rolled: 2,
 		},
 	} {
@@ -294,7 +297,7 @@ func TestApplyWhileGivenUp(t *testing.T) {
 			r.run()
 			r.await(Ready)
 			bad := r.edition(2, command(t, "deaf", "trap=SIGTERM:-1", "gate="+gate))
-			bad.Probe = ProbeNotify
+			bad.Probe = generation.ProbeNotify
 			second := r.supervisor.Apply(bad, true)
 			// giveUp has a generation given up, and killed when something else was asked for.
 			giveUp := func(generation int, reply <-chan error, then func()) {
@@ -324,7 +327,7 @@ func TestApplyWhileGivenUp(t *testing.T) {
 				r.want(r.outcome(third))
 			}
 			s := r.await(Ready)
-			if s.Edition != test.edition || s.Generation != ready || s.LastExit.Reason != ReasonUnready || s.Failures != 0 {
+			if s.Edition != test.edition || s.Generation != ready || s.LastExit.Reason != ends.ReasonUnready || s.Failures != 0 {
 				t.Errorf("ready: %+v, want edition %d", s, test.edition)
 			}
 			r.wantRolledBack(s, test.rolled, "not ready")

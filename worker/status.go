@@ -1,15 +1,12 @@
 package worker
 
 import (
-	"fmt"
-	"net/netip"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"openclaw-gateway/netaddr"
+	"openclaw-gateway/worker/ends"
 	"openclaw-gateway/worker/handoff"
-	"openclaw-gateway/worker/proctree"
+	"openclaw-gateway/worker/signs"
 )
 
 // State is where the supervisor stands, or its generation where there is one.
@@ -30,53 +27,6 @@ func (s State) String() string {
 	return [...]string{"waiting", "starting", "ready", "stopping", "backoff", "failed", "stopped"}[s]
 }
 
-// Reason says why a generation ended.
-type Reason string
-
-// The reasons, as the status shows them.
-const (
-	ReasonCrash   Reason = "crash"   // by itself
-	ReasonConfig  Reason = "config"  // for a new configuration
-	ReasonRestart Reason = "restart" // somebody asked, or the worker itself by exit code 0
-	ReasonUnready Reason = "unready" // it did not become ready, or could not stay so
-	ReasonIdle    Reason = "idle"    // nobody was connected for long enough
-	ReasonOOM     Reason = "oom"     // the kernel killed it for want of memory
-	ReasonHung    Reason = "hung"    // it was ready and did not serve (Alive.Restart)
-	ReasonStop    Reason = "stop"    // the launcher ends
-)
-
-// Reasons are all of them.
-var Reasons = []Reason{ReasonCrash, ReasonConfig, ReasonRestart, ReasonUnready, ReasonIdle, ReasonHung, ReasonOOM, ReasonStop}
-
-// Exit is the end of a generation.
-type Exit struct {
-	Generation int
-	PID        int            // of the main process; 0: it never ran
-	Code       int            // exit code; -1 when a signal ended it or it never ran, -2 when nobody can tell
-	Signal     syscall.Signal // 0 when it exited
-	Reason     Reason
-	Detail     string             // a sentence where more is known
-	Strays     []proctree.Process // what was still alive when the main process had ended
-	Killed     int                // and did not end by the stop signal
-	At         time.Time
-	Lived      time.Duration
-	ReadyAfter time.Duration // from its start until it was ready; 0: it never was
-}
-
-// String says in words how the worker ended, without the reason.
-func (e Exit) String() string {
-	switch {
-	case e.Signal != 0:
-		return fmt.Sprintf("killed by %s", signalName(e.Signal))
-	case e.Code >= 0:
-		return fmt.Sprintf("exit code %d", e.Code)
-	case e.Code == -2:
-		return "ended, nobody can tell how"
-	default:
-		return "never ran"
-	}
-}
-
 // Status is a snapshot of the supervisor.
 type Status struct {
 	State      State
@@ -87,21 +37,34 @@ type Status struct {
 	ReadyAfter time.Duration
 	Handoff    handoff.Kind
 	OpenClaw   handoff.OpenClaw // in the worker's own words, from its start
+	Cached     bool             // as in Exit
+	Uncached   string           // why a Node.js was started without a compile cache (Spec.Cache); "": nothing is wrong
+	Prewarmed  bool             // as in Exit
+	Cold       string           // why the last restart was none with modules that were loaded ahead (Spec.Prewarm); "": it was, or none was to be
 	Restarts   int
 	Failures   int // generations in a row that failed
-	LastExit   *Exit
+	LastExit   *ends.Exit
 	// Unserved are the held addresses on which a ready worker does not listen because this machine did not have them; nil: none.
-	Unserved   *[]netip.AddrPort
-	Warning    string        // in Ready, what clients miss all the same; "": nothing
-	Hung       *Hung         // in Ready, why it does not serve all the same; nil when it does
-	Ending     Reason        // in Stopping, why; "" otherwise, and where it ends by itself
-	Says       string        // of a worker that starts or reloads, its STATUS=
-	NextStart  time.Time     // in BackingOff; zero otherwise
-	Until      time.Time     // when this state ends by itself at the latest; zero where it need not
-	QueueLimit time.Duration // Alive.Queue
-	FrontDesk  bool          // clients are answered by somebody else
-	Problem    string        // what is wrong, in a sentence; "" when nothing is
-	Said       string        // in Starting, what the last request of the launcher's own came to; "" where none was made
+	Unserved *[]netaddr.Address
+	Warning  string      // in Ready, what clients miss all the same; "": nothing
+	Deprived bool        // in Ready, it runs with no_new_privs, which intercept needs here
+	Hung     *signs.Hung // in Ready, why it does not serve all the same; nil when it does
+	Ending   ends.Reason // in Stopping, why; "" otherwise, and where it ends by itself
+	Says     string      // of a worker that starts or reloads, its STATUS=
+	// Successor is the generation that starts beside this one (Spec.Handover), and Leaving the one before it that has let go of the
+	// sockets and lives on; zero: there is none. Apart says why the next one cannot start beside this one; "" where it can, or
+	// is not to. NoStandby says why there is no standby although there is to be one (Spec.Standby); "" where there is, or may be.
+	Successor, Leaving Beside
+	Apart, NoStandby   string
+	// As in Exit, and when it was let in.
+	GateAfter, ReleasedAfter time.Duration
+	Released                 time.Time
+	NextStart                time.Time     // in BackingOff; zero otherwise
+	Until                    time.Time     // when this state ends by itself at the latest; zero where it need not
+	QueueLimit               time.Duration // Alive.Queue
+	FrontDesk                bool          // clients are answered by somebody else
+	Problem                  string        // what is wrong, in a sentence; "" when nothing is
+	Said                     string        // in Starting, what the last request of the launcher's own came to; "" where none was made
 	// Edition is that of the spec from which the present worker is made, or the next
 	// one, in Stopping too.
 	Edition int
@@ -112,9 +75,26 @@ type Status struct {
 	RollbackReason string
 }
 
-func signalName(signal syscall.Signal) string {
-	if name := unix.SignalName(signal); name != "" {
-		return name
-	}
-	return fmt.Sprintf("signal %d", int(signal))
+// Beside is a generation beside the present one.
+type Beside struct {
+	Generation int
+	PID        int
+	State      string // BesideBooting or BesideParked, BesideLeaving
+	Since      time.Time
+	Started    time.Time
+	ReadyAfter time.Duration
+	GateAfter  time.Duration
+	Released   time.Duration // as ReleasedAfter of Exit
+	Cached     bool
+	Prewarmed  bool
+	Modules    int       // that it has loaded ahead
+	Until      time.Time // when it is killed, of one that leaves
+	Standby    bool      // of a successor, it is there for the case that the present one fails
 }
+
+// The states of a generation beside the present one.
+const (
+	BesideBooting = "booting" // it has not come to its gate
+	BesideParked  = "parked"  // it waits at its gate
+	BesideLeaving = "leaving" // it has let go of the sockets
+)

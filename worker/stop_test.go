@@ -12,6 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/worker/ends"
+	"openclaw-gateway/worker/generation"
 )
 
 // alive reports whether a process runs; one that nobody has reaped does not.
@@ -60,7 +63,7 @@ func TestStopSignal(t *testing.T) {
 			pid := r.await(Ready).PID
 			began := time.Now()
 			last := r.ended()
-			if e := last.LastExit; e.Code != test.code || e.Signal != test.by || e.Reason != ReasonStop || e.Generation != 1 {
+			if e := last.LastExit; e.Code != test.code || e.Signal != test.by || e.Reason != ends.ReasonStop || e.Generation != 1 {
 				t.Errorf("end of the generation: %+v", e)
 			}
 			if test.by == unix.SIGKILL && time.Since(began) < test.limit {
@@ -97,13 +100,13 @@ func TestStopSignalOfShim(t *testing.T) {
 				t.Fatal(err)
 			}
 			open(t, gate)
-			g := newGeneration(1, Spec{StopSignal: unix.SIGUSR1, StopTimeout: time.Hour},
-				surroundings{options: Options{Log: slog.New(slog.DiscardHandler)}}, nil)
-			g.process, g.cancel = process, func() {}
+			g := generation.New(1, generation.Spec{StopSignal: unix.SIGUSR1, StopTimeout: time.Hour},
+				generation.Surroundings{Options: generation.Options{Log: slog.New(slog.DiscardHandler)}}, nil)
+			g.Process = process
 			if test.executed {
-				close(g.executed)
+				close(g.Executed)
 			}
-			g.handle(event{kind: stopAsked, reason: ReasonRestart})
+			g.Handle(generation.Event{Kind: generation.StopAsked, Reason: ends.ReasonRestart})
 			within(t, "the process ends", func() error {
 				state, err := process.Wait()
 				if err != nil {
@@ -161,7 +164,7 @@ func TestHurry(t *testing.T) {
 			r.run()
 			r.await(Ready)
 			when(r)
-			if e := r.ended().LastExit; e.Signal != unix.SIGKILL || e.Reason != ReasonStop {
+			if e := r.ended().LastExit; e.Signal != unix.SIGKILL || e.Reason != ends.ReasonStop {
 				t.Errorf("end of the generation: %+v", e)
 			}
 		})
@@ -200,7 +203,7 @@ func TestStopWhile(t *testing.T) {
 		},
 		"refused": {
 			nil,
-			func(r *rig) { r.spec = Spec{Refused: errors.New("refused")} },
+			func(r *rig) { r.spec = generation.Spec{Refused: errors.New("refused")} },
 			func(r *rig) { r.await(Failed) },
 			[]State{Failed, Stopped},
 		},
@@ -240,7 +243,7 @@ func TestStopWhileStopping(t *testing.T) {
 			t.Errorf("outcome: %v", err)
 		}
 	}
-	if last.Generation != 1 || last.LastExit.Reason != ReasonStop {
+	if last.Generation != 1 || last.LastExit.Reason != ends.ReasonStop {
 		t.Errorf("at the end: %+v", last)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,7 +17,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/sockets"
+	"openclaw-gateway/worker/ends"
+	"openclaw-gateway/worker/generation"
 	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/tree"
 )
@@ -68,8 +70,8 @@ func TestRestart(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve"))
 	r.options.Known = 40 // by an earlier launcher
-	ended := make(chan Exit, 1)
-	r.options.Ended = func(exit Exit) { ended <- exit }
+	ended := make(chan ends.Exit, 1)
+	r.options.Ended = func(exit ends.Exit) { ended <- exit }
 	r.run()
 	first := r.await(Ready)
 	if first.Started.IsZero() || !first.Started.Add(first.ReadyAfter).Equal(first.Since) {
@@ -80,7 +82,7 @@ func TestRestart(t *testing.T) {
 	if second.Generation != 42 || second.PID == first.PID || second.Restarts != 1 || second.Failures != 0 {
 		t.Errorf("after a restart: %+v", second)
 	}
-	if e := second.LastExit; e == nil || e.Generation != 41 || e.PID != first.PID || e.Reason != ReasonRestart || e.Signal != unix.SIGTERM || e.Code != -1 || e.Lived <= 0 {
+	if e := second.LastExit; e == nil || e.Generation != 41 || e.PID != first.PID || e.Reason != ends.ReasonRestart || e.Signal != unix.SIGTERM || e.Code != -1 || e.Lived <= 0 {
 		t.Errorf("end of the first generation: %+v", e)
 	}
 	if e := <-ended; e.Generation != 41 || e.PID != first.PID || e.ReadyAfter != first.ReadyAfter || e.Lived < e.ReadyAfter {
@@ -112,16 +114,16 @@ func TestRestartWhileStarting(t *testing.T) {
 	open(t, gate)
 	r.want(r.outcome(first))
 	r.want(r.outcome(second))
-	if s := r.await(Ready); s.Generation != 2 || s.LastExit.Reason != ReasonRestart {
+	if s := r.await(Ready); s.Generation != 2 || s.LastExit.Reason != ends.ReasonRestart {
 		t.Errorf("ready: %+v", s)
 	}
 }
 
 // TestRestartInTheShim stops generations that are still the shim, which would
-// swallow the stop signal.
+// swallow the stop signal. One that is the program already ends by it, as no program in Go would.
 func TestRestartInTheShim(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, command(t, "deaf"))
+	r := newRig(t, []string{"/bin/sleep", "1000"})
 	r.spec.StopSignal = unix.SIGUSR1
 	r.run()
 	for generation := 1; generation <= 5; generation++ {
@@ -161,7 +163,7 @@ func TestRestartWhileStopping(t *testing.T) {
 	for _, reply := range []<-chan error{first, second, third} {
 		r.want(r.outcome(reply))
 	}
-	if s := r.await(Ready); s.Generation != 2 || s.LastExit.Signal != unix.SIGKILL || s.LastExit.Reason != ReasonRestart {
+	if s := r.await(Ready); s.Generation != 2 || s.LastExit.Signal != unix.SIGKILL || s.LastExit.Reason != ends.ReasonRestart {
 		t.Errorf("ready: %+v", s)
 	}
 }
@@ -172,7 +174,7 @@ func TestRestartOfUnready(t *testing.T) {
 	t.Parallel()
 	gate := fifo(t)
 	r := newRig(t, command(t, "deaf", "trap=SIGTERM:-1", "gate="+gate))
-	r.spec.Probe = ProbeNotify
+	r.spec.Probe = generation.ProbeNotify
 	r.options.AtOnce = false
 	r.run()
 	first := r.supervisor.Restart(false)
@@ -181,13 +183,13 @@ func TestRestartOfUnready(t *testing.T) {
 	pid := r.await(Stopping).PID
 	r.want(r.outcome(first), "generation 1: not ready after 1h0m0s", "READY=1")
 	spec := r.spec
-	spec.Command, spec.Probe = command(t, "serve"), ProbeAdopted
+	spec.Command, spec.Probe = command(t, "serve"), generation.ProbeAdopted
 	second := r.supervisor.Apply(spec, true)
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	r.want(r.outcome(second))
-	if s := r.await(Ready); s.LastExit.Reason != ReasonUnready || s.Failures != 0 || s.Problem != "" {
+	if s := r.await(Ready); s.LastExit.Reason != ends.ReasonUnready || s.Failures != 0 || s.Problem != "" {
 		t.Errorf("ready: %+v", s)
 	}
 }
@@ -209,7 +211,7 @@ func TestApply(t *testing.T) {
 	r := newRig(t, command(t, "serve"))
 	r.run()
 	r.await(Ready)
-	marked := func(text string) Spec {
+	marked := func(text string) generation.Spec {
 		spec := r.spec
 		spec.Environment = append(slices.Clone(spec.Environment), "MARK="+text)
 		return spec
@@ -220,7 +222,7 @@ func TestApply(t *testing.T) {
 	r.wantAnswer("/environment", "MARK=later")
 	r.want(r.outcome(r.supervisor.Apply(marked("now"), true)))
 	r.wantAnswer("/environment", "MARK=now")
-	if s := r.awaitThat("generation 3", func(s Status) bool { return s.State == Ready && s.Generation == 3 }); s.LastExit.Reason != ReasonConfig {
+	if s := r.awaitThat("generation 3", func(s Status) bool { return s.State == Ready && s.Generation == 3 }); s.LastExit.Reason != ends.ReasonConfig {
 		t.Errorf("end of the generation that was replaced: %+v", s.LastExit)
 	}
 	bad := r.spec
@@ -293,7 +295,7 @@ func TestApplyWhileWaiting(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	refused := Spec{Refused: errors.New("worker.command: nothing to run")}
+	refused := generation.Spec{Refused: errors.New("worker.command: nothing to run")}
 	for _, restart := range []bool{false, true} {
 		t.Run(fmt.Sprint("restart ", restart), func(t *testing.T) {
 			t.Parallel()
@@ -332,7 +334,7 @@ func TestRefused(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "exit", "code=99"))
-	r.spec.Backoff = Backoff{Min: 10 * time.Millisecond, Max: 40 * time.Millisecond}
+	r.spec.Backoff = generation.Backoff{Min: 10 * time.Millisecond, Max: 40 * time.Millisecond}
 	r.run()
 	for i, want := range []time.Duration{10, 20, 40, 40, 40} {
 		s := r.await(BackingOff)
@@ -343,10 +345,10 @@ func TestBackoff(t *testing.T) {
 		if s.Failures != i+1 || s.Generation != i+1 || s.PID != 0 {
 			t.Errorf("backoff %d: %+v", i+1, s)
 		}
-		if e := s.LastExit; e.Generation != i+1 || e.Reason != ReasonCrash || e.Code != 99 || e.Signal != 0 {
+		if e := s.LastExit; e.Generation != i+1 || e.Reason != ends.ReasonCrash || e.Code != 99 || e.Signal != 0 {
 			t.Errorf("end of generation %d: %+v", i+1, e)
 		}
-		if want := fmt.Sprintf("generation %d ended: exit code 99: perhaps it binds %s itself", i+1, r.spec.Sockets[0].Address); !strings.HasPrefix(s.Problem, want) {
+		if want := fmt.Sprintf("generation %d ended: exit code 99: it has listened on nothing; a server that binds %s itself cannot", i+1, r.spec.Sockets[0].Address); !strings.HasPrefix(s.Problem, want) {
 			t.Errorf("problem %q, want %q", s.Problem, want)
 		}
 		if next := r.await(Starting); next.Since.Sub(s.Since) < pause || !next.NextStart.IsZero() {
@@ -358,7 +360,7 @@ func TestBackoff(t *testing.T) {
 func TestCrashOfReady(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve"))
-	r.spec.Backoff = Backoff{Min: time.Millisecond, Max: time.Hour, ResetAfter: time.Hour}
+	r.spec.Backoff = generation.Backoff{Min: time.Millisecond, Max: time.Hour, ResetAfter: time.Hour}
 	r.run()
 	for i := range 3 {
 		s := r.await(Ready)
@@ -368,7 +370,7 @@ func TestCrashOfReady(t *testing.T) {
 		if err := unix.Kill(s.PID, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		if s := r.await(BackingOff); s.LastExit.Signal != unix.SIGKILL || s.LastExit.Reason != ReasonCrash {
+		if s := r.await(BackingOff); s.LastExit.Signal != unix.SIGKILL || s.LastExit.Reason != ends.ReasonCrash {
 			t.Errorf("backoff: %+v", s)
 		}
 	}
@@ -390,7 +392,7 @@ func TestCrashOfReady(t *testing.T) {
 func TestResetAtOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve"))
-	r.spec.Backoff = Backoff{Min: time.Millisecond, Max: time.Hour}
+	r.spec.Backoff = generation.Backoff{Min: time.Millisecond, Max: time.Hour}
 	r.run()
 	for range 3 {
 		r.await(Ready)
@@ -429,7 +431,7 @@ func TestWorkerRestartsItself(t *testing.T) {
 	for generation := 1; generation <= 2*mostFlashes; generation++ {
 		r.await(Ready)
 		r.exit(0)
-		if s := r.await(Starting); s.Generation != generation+1 || s.LastExit.Reason != ReasonRestart || s.LastExit.Code != 0 ||
+		if s := r.await(Starting); s.Generation != generation+1 || s.LastExit.Reason != ends.ReasonRestart || s.LastExit.Code != 0 ||
 			s.Failures != 0 || !strings.Contains(s.LastExit.Detail, "the worker itself asked") {
 			t.Errorf("after exit code 0: %+v, %+v", s, s.LastExit)
 		}
@@ -501,8 +503,8 @@ func TestWaitAfterExit0Exits(t *testing.T) {
 	r.await(Ready)
 	r.exit(0)
 	r.awaitEnd()
-	if r.why != ReasonIdle {
-		t.Errorf("Run returned %q, want %q", r.why, ReasonIdle)
+	if r.why != ends.ReasonIdle {
+		t.Errorf("Run returned %q, want %q", r.why, ends.ReasonIdle)
 	}
 }
 
@@ -510,7 +512,7 @@ func TestExitBeforeReady(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "exit", "code=0"))
 	r.run()
-	if s := r.await(BackingOff); s.LastExit.Reason != ReasonCrash || s.LastExit.Code != 0 {
+	if s := r.await(BackingOff); s.LastExit.Reason != ends.ReasonCrash || s.LastExit.Code != 0 {
 		t.Errorf("backoff: %+v", s)
 	}
 }
@@ -587,9 +589,9 @@ func TestCannotStart(t *testing.T) {
 		},
 		"directory missing": {func(r *rig) { r.spec.Directory = "/no/such/folder" }, -1, []string{"worker.directory", "/no/such/folder"}},
 		"directory a file":  {func(r *rig) { r.spec.Directory = file }, -1, []string{"worker.directory", file, "not a directory"}},
-		"handoff":           {func(r *rig) { r.spec.Handoff = handoff.Intercept }, -1, []string{"worker.handoff"}},
+		"handoff":           {func(r *rig) { r.spec.Handoff = "proxy" }, -1, []string{"worker.handoff"}},
 		"runtime directory": {
-			func(r *rig) { r.options.Directory, r.spec.Probe = "/no/such/folder", ProbeNotify },
+			func(r *rig) { r.options.Directory, r.spec.Probe = "/no/such/folder", generation.ProbeNotify },
 			-1,
 			[]string{"notify socket", "/no/such/folder"},
 		},
@@ -603,7 +605,7 @@ func TestCannotStart(t *testing.T) {
 			r.run()
 			r.want(r.outcome(r.supervisor.Restart(false)), test.says...)
 			s := r.await(BackingOff)
-			if s.LastExit == nil || s.LastExit.Code != test.code || s.LastExit.Reason != ReasonCrash || s.PID != 0 || s.Failures != 1 {
+			if s.LastExit == nil || s.LastExit.Code != test.code || s.LastExit.Reason != ends.ReasonCrash || s.PID != 0 || s.Failures != 1 {
 				t.Errorf("backoff: %+v, last exit %+v", s, s.LastExit)
 			}
 			for _, text := range test.says {
@@ -628,7 +630,7 @@ func TestReadyTimeout(t *testing.T) {
 	if after := s.Since.Sub(started.Since); after < r.spec.ReadyTimeout {
 		t.Errorf("not ready after %s", after)
 	}
-	if s := r.await(BackingOff); s.LastExit.Reason != ReasonUnready {
+	if s := r.await(BackingOff); s.LastExit.Reason != ends.ReasonUnready {
 		t.Errorf("backoff: %+v", s)
 	}
 }
@@ -650,8 +652,8 @@ func TestNotReadyInTime(t *testing.T) {
 		"elsewhere": {
 			program: "deaf",
 			change: func(r *rig) {
-				r.options.ListensOn = func(int) []netip.AddrPort {
-					return []netip.AddrPort{netip.MustParseAddrPort(elsewhere), r.spec.Sockets[0].Address}
+				r.options.ListensOn = func(int) []netaddr.Address {
+					return []netaddr.Address{netaddr.MustParse(elsewhere), r.spec.Sockets[0].Address}
 				}
 			},
 			says: "it listens on " + elsewhere + ", not on HELD: set its port in worker.command",
@@ -659,21 +661,21 @@ func TestNotReadyInTime(t *testing.T) {
 		"only on the held one": {
 			program: "deaf",
 			change: func(r *rig) {
-				r.options.ListensOn = func(int) []netip.AddrPort { return addresses(r.spec.Sockets) }
+				r.options.ListensOn = func(int) []netaddr.Address { return r.held() }
 			},
 			says: "it has not taken a connection on HELD",
 		},
 		"never says so": {
 			program: "serve",
-			change:  func(r *rig) { r.spec.Probe = ProbeNotify },
+			change:  func(r *rig) { r.spec.Probe = generation.ProbeNotify },
 			says:    "it has not said READY=1",
 		},
 		"answers 503, and listens elsewhere too": {
 			program: "serve",
 			options: []string{"unready=1000000"},
 			change: func(r *rig) {
-				r.spec.Probe, r.spec.ReadyPath = ProbeHTTP, "/ready"
-				r.options.ListensOn = func(int) []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort(elsewhere)} }
+				r.spec.Probe, r.spec.ReadyPath = generation.ProbeHTTP, "/ready"
+				r.options.ListensOn = func(int) []netaddr.Address { return []netaddr.Address{netaddr.MustParse(elsewhere)} }
 			},
 			until: "was answered with 503",
 			says:  "GET http://HELD/ready was answered with 503 Service Unavailable",
@@ -688,7 +690,7 @@ func TestNotReadyInTime(t *testing.T) {
 				test.change(r)
 			}
 			// The process can be the worker before the launcher has heard of it; until then it would get SIGKILL.
-			started := make(chan *generation, 1)
+			started := make(chan *generation.Generation, 1)
 			r.options.Observe = func(status Status) {
 				if status.State == Starting {
 					select {
@@ -702,12 +704,12 @@ func TestNotReadyInTime(t *testing.T) {
 			reply := r.supervisor.Restart(false)
 			open(t, gate)
 			r.awaitLog(test.until)
-			<-(<-started).executed
+			<-(<-started).Executed
 			r.letTimePass(1)
 			says := strings.ReplaceAll(test.says, "HELD", r.spec.Sockets[0].Address.String())
 			r.want(r.outcome(reply), "generation 1: not ready after 1h0m0s (ready.timeout): "+says)
 			s := r.await(BackingOff)
-			if s.LastExit.Reason != ReasonUnready || s.LastExit.Signal != unix.SIGTERM || s.Failures != 1 || !strings.Contains(s.Problem, says) ||
+			if s.LastExit.Reason != ends.ReasonUnready || s.LastExit.Signal != unix.SIGTERM || s.Failures != 1 || !strings.Contains(s.Problem, says) ||
 				!strings.Contains(s.LastExit.Detail, says) {
 				t.Errorf("backoff: %+v, last exit %+v", s, s.LastExit)
 			}
@@ -724,18 +726,18 @@ func TestStaleEvents(t *testing.T) {
 	r.want(r.outcome(r.supervisor.Restart(false)))
 	r.await(Ready)
 	before := len(r.all())
-	for kind := becameReady; kind <= ended; kind++ {
-		r.supervisor.events <- event{kind: kind, generation: 1, err: errors.New("stale"), report: handoff.Report{Event: handoff.Exhausted}}
+	for kind := generation.BecameReady; kind <= generation.Ended; kind++ {
+		r.supervisor.around.Events <- generation.Event{Kind: kind, Generation: 1, Err: errors.New("stale"), Report: handoff.Report{Event: handoff.Exhausted}}
 	}
-	r.supervisor.events <- event{kind: probed, generation: 2} // so that the others have been taken
+	r.supervisor.around.Events <- generation.Event{Kind: generation.Probed, Generation: 2} // so that the others have been taken
 	if after := r.all(); len(after) != before {
 		t.Errorf("events of generation 1 have changed generation 2:\n%s", r.recorder)
 	}
-	r.supervisor.events <- event{kind: cannotServe, generation: 2, err: errors.New("fresh")}
+	r.supervisor.around.Events <- generation.Event{Kind: generation.CannotServe, Generation: 2, Err: errors.New("fresh")}
 	if s := r.await(BackingOff); s.Problem != "generation 2: fresh" {
 		t.Errorf("backoff: %+v", s)
 	}
-	r.supervisor.events <- event{kind: ended, generation: 2}
+	r.supervisor.around.Events <- generation.Event{Kind: generation.Ended, Generation: 2}
 	r.want(r.outcome(r.supervisor.Restart(false)))
 }
 
@@ -786,7 +788,7 @@ func TestHeartbeat(t *testing.T) {
 func TestEachChangeOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve", "unready=3"))
-	r.spec.Probe, r.spec.ReadyPath = ProbeHTTP, "/ready"
+	r.spec.Probe, r.spec.ReadyPath = generation.ProbeHTTP, "/ready"
 	r.run()
 	r.await(Ready)
 	seen := r.all()
@@ -808,7 +810,7 @@ func TestEnvironment(t *testing.T) {
 	second := listen(t, "127.0.0.1")
 	r.spec.Sockets = append(r.spec.Sockets, second)
 	r.queues.sockets = r.spec.Sockets
-	r.spec.Probe = ProbeAuto
+	r.spec.Probe = generation.ProbeAuto
 	r.spec.Environment = append(r.spec.Environment, "ORDER=first", "ORDER=spec", "GATEWAY_GENERATION=77", "LISTEN_FDS=9",
 		"LISTEN_PID=1", "WATCHDOG_USEC=1", "NOTIFY_SOCKET=/elsewhere", "EMPTY=")
 	r.run()
@@ -851,7 +853,7 @@ func TestFailedStartIsUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRig(t, []string{path})
-	r.spec.Handoff, r.spec.Probe = handoff.Preload, ProbeAuto
+	r.spec.Handoff, r.spec.Probe = handoff.Preload, generation.ProbeAuto
 	r.run()
 	r.await(BackingOff)
 	count := func() (descriptors, files int) {
@@ -874,7 +876,7 @@ func TestFailedStartIsUndone(t *testing.T) {
 		t.Errorf("after %d generations that could not start: %d descriptors, %d files; before: %d, %d",
 			generations, descriptorsNow, filesNow, descriptors, files)
 	}
-	if n := r.supervisor.trees.Len(); n != 0 {
+	if n := r.supervisor.around.Trees.Len(); n != 0 {
 		t.Errorf("%d trees are left", n)
 	}
 }
@@ -882,7 +884,7 @@ func TestFailedStartIsUndone(t *testing.T) {
 // TestNothingGrows is not parallel: it counts what the process has.
 func TestNothingGrows(t *testing.T) {
 	r := newRig(t, command(t, "serve", "notify=self"))
-	r.spec.Probe = ProbeAuto
+	r.spec.Probe = generation.ProbeAuto
 	r.run()
 	r.await(Ready)
 	count := func() (descriptors, goroutines, files int) {

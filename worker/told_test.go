@@ -4,15 +4,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"openclaw-gateway/worker/generation"
 )
 
 // TestToldBehindTheStatus: whoever waits is told an outcome when the status shows
 // it, and not before: who looks right behind it has to find it.
 func TestToldBehindTheStatus(t *testing.T) {
 	t.Parallel()
-	bad := func(r *rig, arguments ...string) Spec { return r.edition(2, command(t, "exit", arguments...)) }
+	bad := func(r *rig, arguments ...string) generation.Spec {
+		return r.edition(2, command(t, "exit", arguments...))
+	}
 	for name, test := range map[string]struct {
-		spec  func(*Spec) // nil: one whose worker serves
+		spec  func(*generation.Spec) // nil: one whose worker serves
 		from  State
 		ask   func(r *rig) <-chan error
 		then  func(r *rig) // what brings the outcome, when it has been asked for
@@ -37,21 +41,21 @@ func TestToldBehindTheStatus(t *testing.T) {
 			from: Ready,
 			ask: func(r *rig) <-chan error {
 				unready := r.edition(2, command(t, "deaf"))
-				unready.Probe, unready.ReadyTimeout = ProbeNotify, 50*time.Millisecond
+				unready.Probe, unready.ReadyTimeout = generation.ProbeNotify, 50*time.Millisecond
 				return r.supervisor.Apply(unready, true)
 			},
 			shows: func(s Status) bool { return s.RolledBack == 2 && s.State == Stopping },
 		},
 		"not ready, and nothing to go back to": {
-			spec: func(s *Spec) {
-				s.Command, s.Probe, s.ReadyTimeout = command(t, "deaf"), ProbeNotify, 50*time.Millisecond
+			spec: func(s *generation.Spec) {
+				s.Command, s.Probe, s.ReadyTimeout = command(t, "deaf"), generation.ProbeNotify, 50*time.Millisecond
 			},
 			from:  Waiting,
 			ask:   func(r *rig) <-chan error { return r.supervisor.Restart(false) },
 			shows: func(s Status) bool { return s.State == Stopping && s.Problem != "" },
 		},
 		"failed, and nothing to go back to": {
-			spec: func(s *Spec) { s.Command = command(t, "exit", "code=99") },
+			spec: func(s *generation.Spec) { s.Command = command(t, "exit", "code=99") },
 			from: BackingOff,
 			ask:  func(r *rig) <-chan error { return r.supervisor.Restart(false) },
 			shows: func(s Status) bool {
@@ -59,7 +63,7 @@ func TestToldBehindTheStatus(t *testing.T) {
 			},
 		},
 		"failed for good": {
-			spec:  func(s *Spec) { s.Command = command(t, "exit", "code=99") },
+			spec:  func(s *generation.Spec) { s.Command = command(t, "exit", "code=99") },
 			from:  BackingOff,
 			ask:   func(r *rig) <-chan error { return r.supervisor.Apply(bad(r, "code=78"), true) },
 			shows: func(s Status) bool { return s.State == Failed },
@@ -75,7 +79,7 @@ func TestToldBehindTheStatus(t *testing.T) {
 			shows: func(s Status) bool { return s.Edition == 2 },
 		},
 		"the launcher ends": {
-			spec:  func(s *Spec) { s.Command = command(t, "exit", "code=99") },
+			spec:  func(s *generation.Spec) { s.Command = command(t, "exit", "code=99") },
 			from:  BackingOff,
 			ask:   func(r *rig) <-chan error { return r.supervisor.Apply(r.edition(2, command(t, "deaf")), true) },
 			then:  func(r *rig) { r.stop() },

@@ -3,13 +3,14 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/systemd"
 )
 
 func newCompletionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish",
-		Short: "print what has a shell complete commands, options and values",
+		Short: "print a script with which a shell completes commands and options",
 		Long: `Prints a script for a shell, which then completes commands, options, users, units and the fields of the log.
 The examples install it: for all users of bash, which needs the package bash-completion; for yourself in zsh, which needs
 "fpath+=(~/.zsh); autoload -U compinit; compinit" in ~/.zshrc; and for yourself in fish. A new shell has it.`,
@@ -33,6 +34,17 @@ The examples install it: for all users of bash, which needs the package bash-com
 
 func completeUsers(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return systemd.UserNames(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeInstances names those that there are, in the scopes that were chosen.
+func completeInstances(cmd *cobra.Command, _ []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
+	var scope client.Choice
+	scope.System, _ = cmd.Flags().GetBool("system")
+	scope.User, _ = cmd.Flags().GetBool("user")
+	for _, t := range scope.Targets(cmd.Context()) {
+		names = append(names, cobra.CompletionWithDesc(t.Instance.String(), string(t.Scope)+" scope"))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func completeLogs(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {

@@ -15,7 +15,7 @@ const helloArgument = "hello"
 func newHelloCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    helloArgument,
-		Short:  "be the built-in hello server, the worker when worker.command is empty",
+		Short:  "run the built-in hello server, which is the worker when worker.command is empty",
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

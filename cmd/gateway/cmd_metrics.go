@@ -20,14 +20,14 @@ func newMetricsCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "metrics",
-		Short: "print what the status has as metrics for Prometheus",
-		Long: `Prints what "gateway status" has in Prometheus' text format, once. Nothing listens for it: with --textfile it is written
-for node_exporter, by a timer for instance.
+		Short: "print the status as metrics for Prometheus",
+		Long: `Prints what "gateway status" has, once, in the text format of Prometheus. It opens no port. With --textfile it writes a file for node_exporter;
+a timer may run it.
 
-Where several launchers are told of, to root those of users too, each sample has the labels scope and user; with --system or
---user it has none. The counters begin anew with the launcher.
+If it tells of several launchers (for root those of users too), each sample has the labels scope and user; with --system or
+--user it has neither. A named instance has the label name. The counters begin anew with the launcher.
 
-Exit status: 0; 3 a launcher is not running, which is printed even so (gateway_up 0). With --textfile that is 0 too: the file
+Exit status: 0; 3 if a launcher is not running, which it prints all the same (gateway_up 0). With --textfile that is 0 too: the file
 says it.`,
 		Example: "gateway metrics --textfile /var/lib/prometheus/node-exporter/gateway.prom",
 		Args:    cobra.NoArgs,
@@ -36,13 +36,15 @@ says it.`,
 			if len(targets) == 0 {
 				targets, others = others, nil // they count where there is nothing else
 			}
-			if len(targets) == 0 {
-				targets = []client.Target{client.Nowhere()}
+			if unknown := scope.ifUnknown(cmd.Context()); len(targets) == 0 && unknown != nil && file == "" {
+				return unknown
+			} else if len(targets) == 0 {
+				targets = []client.Target{client.Nowhere(scope.Name)}
 			}
 			var all []metrics.Launcher
 			exit := 0
 			for i, t := range slices.Concat(targets, others) {
-				l := metrics.Launcher{Status: status.Of(cmd.Context(), t).Status}
+				l := metrics.Launcher{Name: string(t.Instance), Status: status.Of(cmd.Context(), t).Status}
 				if t.Scope == units.User {
 					l.User = systemd.UserName(cmp.Or(t.UID, os.Geteuid()))
 				}
@@ -68,6 +70,6 @@ says it.`,
 		},
 	}
 	scope.add(cmd)
-	cmd.Flags().StringVar(&file, "textfile", "", "write them to this `FILE`, in one step, for node_exporter's textfile collector")
+	cmd.Flags().StringVar(&file, "textfile", "", "write them to this `FILE`, for the textfile collector of node_exporter")
 	return cmd
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/logging"
 	"openclaw-gateway/cmd/gateway/reclaim"
+	"openclaw-gateway/cmd/gateway/status"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -29,18 +28,17 @@ func newReclaimCommand() *cobra.Command {
 		Use:     "reclaim [ADDRESS…] [--dry-run] [--force]",
 		Short:   "end orphaned OpenClaw gateways that hold the port",
 		Example: "gateway reclaim --dry-run\nsudo gateway reclaim 127.0.0.1:18789",
-		Long: `Ends the OpenClaw gateways that hold an address, or one that conflicts with it such as 0.0.0.0, and that no unit
-keeps running, which is proven by their command line: SIGTERM, and SIGKILL after 10 s if the address is not free then. Without ADDRESS (127.0.0.1:18789, [::1]:18789) it takes those of the installed socket unit, else "listen" of the
-configuration. The socket unit runs it each time before it opens the port.
+		Long: `Ends orphans: OpenClaw gateways that no unit keeps running and that hold an address, or one that conflicts with it such as 0.0.0.0. Their command line proves what they are. They get
+SIGTERM, and SIGKILL if the address is not free after 10 seconds. Without ADDRESS it takes the addresses of the installed socket unit, or else "listen" of the configuration, or 127.0.0.1:18789 and [::1]:18789. The socket unit runs this
+command each time before it opens the port.
 
-An OpenClaw gateway that is the main process of a unit, or below it (a rival), is named with the command that ends its
-unit. It and processes that are no OpenClaw gateway (foreign) are only ended with --force, and so are launchers of other
-users. Who starts one again and is no unit, such as PM2, supervisord or a loop in a shell, is named with the command that
-ends that. PID 1, service managers, our launcher and its worker, and whoever has started this command are never ended.
+A rival is an OpenClaw gateway that is the main process of another unit, or below it. It is named, with the command that ends its unit. Foreign are all processes that are no OpenClaw gateway.
+Only --force ends rivals, foreign processes, and launchers of other users. If something that is no unit starts a process again, such as PM2, supervisord or a loop in a shell, it is named
+with the command that ends it. PID 1, service managers, our launcher and its worker, and whoever has started this command are never ended.
 
-Exit status: 0 the address is free, or held by systemd, our launcher and its worker alone; 1 somebody else holds it, or
+Exit status: 0 the address is free, or only systemd, our launcher and its worker hold it; 1 somebody else holds it, or
 systemd does for another socket unit.
-With --dry-run nothing is ended, and the exit status is the one to expect without.`,
+With --dry-run nothing is ended; the exit status is the one that you would get without it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), reclaimLimit)
 			defer cancel()
@@ -49,7 +47,7 @@ With --dry-run nothing is ended, and the exit status is the one to expect withou
 				return usageError("%w", err)
 			}
 			if len(addresses) == 0 {
-				if addresses, err = scope.addresses(ctx); err != nil {
+				if addresses, err = status.Addresses(ctx, scope.Choice); err != nil {
 					return err
 				}
 			}
@@ -79,22 +77,4 @@ With --dry-run nothing is ended, and the exit status is the one to expect withou
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be ended and why, and end nothing")
 	cmd.Flags().BoolVar(&force, "force", false, "end a rival or a foreign process too")
 	return cmd
-}
-
-// addresses returns what the installed socket unit listens on, or what the
-// configuration asks for where there is none.
-func (f scopeFlags) addresses(ctx context.Context) ([]netip.AddrPort, error) {
-	found := f.Targets(ctx)
-	if len(found) > 1 {
-		_, err := f.One(ctx)
-		return nil, err
-	}
-	if len(found) == 1 && len(found[0].Listen) > 0 {
-		return found[0].Listen, nil
-	}
-	cfg, err := namedConfig(f, nil).Load()
-	if err != nil {
-		return nil, fmt.Errorf("name the addresses, as the configuration does not tell them: %w", err)
-	}
-	return cfg.Listen, nil
 }

@@ -4,33 +4,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/launcher"
+	"openclaw-gateway/units/instance"
 )
 
 func newRunCommand() *cobra.Command {
-	var path string
+	options := launcher.Options{Hello: helloArgument}
 	cmd := &cobra.Command{
-		Use:     "run [--config FILE]",
-		Short:   "be the launcher, in the foreground",
+		Use:     "run [--name NAME] [--config FILE]",
+		Short:   "run the launcher in the foreground",
 		Example: "gateway run --config openclaw.yaml",
-		Long: `Takes the listening sockets that systemd passes, starts the worker at the first connection, and goes on to the
-next generation when it ends. Without passed sockets, and not under systemd, it binds the addresses of "listen"
-itself. SIGTERM and SIGINT stop the worker and end it, a second one without waiting for the worker; SIGHUP applies
-the configuration.
+		Long: `Is the launcher: takes the listening sockets from systemd, starts the server (called the worker) at the first connection, and starts it
+again each time it ends. Started by hand, it opens the addresses of "listen" itself. SIGTERM and SIGINT stop the worker and then the launcher; a
+second one does not wait for the worker. SIGHUP applies the configuration.
 
-Exit status: 75 when the worker was stopped because nobody was connected (worker.idle_stop); systemd, which keeps the
-sockets, starts it again for the next client. Run by hand it waits for that client itself.`,
+Exit status: 75 if the worker was stopped because nobody was connected (worker.idle_stop). systemd keeps the sockets, and
+starts it again for the next client. Started by hand, it waits for that client itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runLauncher(cmd.Context(), path)
+			return runLauncher(cmd.Context(), options)
 		},
 	}
-	cmd.Flags().StringVar(&path, "config", "", "configuration file (default: the user's, else /etc/openclaw-gateway/config.yaml)")
+	cmd.Flags().StringVar(&options.Config, "config", "", "the configuration `FILE` (default: the user's, else /etc/openclaw-gateway/config.yaml)")
+	cmd.Flags().Var(instance.Option{Name: &options.Instance}, "name", "run this instance, with the configuration and the control socket of its `NAME`")
 	return cmd
 }
 
@@ -42,14 +44,25 @@ func newWrapperCommand() *cobra.Command {
 		Hidden:             true,
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runLauncher(cmd.Context(), "")
+			return runLauncher(cmd.Context(), launcher.Options{Hello: helloArgument})
 		},
 	}
 }
 
+// The launcher starts the worker from the process's first thread, on which main is called if init has asked for it.
+func init() { runtime.LockOSThread() }
+
+// newCanUpgradeCommand is asked by the launcher of an earlier program, before that becomes this one.
+func newCanUpgradeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: launcher.CanUpgradeCommand, Hidden: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return launcher.CanUpgrade(cmd.InOrStdin()) },
+	}
+}
+
 // runLauncher is the launcher until it ends, with its exit status.
-func runLauncher(ctx context.Context, path string) error {
-	err := launcher.Run(ctx, launcher.Options{Config: path, Hello: helloArgument})
+func runLauncher(ctx context.Context, options launcher.Options) error {
+	err := launcher.Run(ctx, options)
 	if errors.Is(err, launcher.ErrIdle) {
 		return &exitStatus{status: launcher.IdleStatus}
 	}

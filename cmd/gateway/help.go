@@ -6,11 +6,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/say"
 )
 
-// helpColumns is how wide the help is.
+// helpColumns is how wide the help is, where the terminal is not narrower.
 const helpColumns = 80
+
+// besides is how wide the help has to be so that an option and what it does have room side by side.
+const besides = 60
 
 // groups are what the commands are for, in this order.
 var groups = []*cobra.Group{
@@ -27,29 +31,44 @@ func in(group string, commands ...*cobra.Command) []*cobra.Command {
 
 // printHelp is how each command shows its help. Not cobra's template: what runs those has the linker keep every method.
 func printHelp(cmd *cobra.Command, _ []string) {
+	columns := helpColumns
+	if terminal := say.Columns(cmd.OutOrStdout()); terminal > 0 {
+		columns = min(columns, terminal)
+	}
+	writeHelp(cmd, columns)
+}
+
+func writeHelp(cmd *cobra.Command, columns int) {
 	out := cmd.OutOrStdout()
 	text := cmd.Long
 	if text == "" {
 		text = strings.ToUpper(cmd.Short[:1]) + cmd.Short[1:] + "."
 	}
-	fmt.Fprintln(out, say.Paragraphs(text, helpColumns))
+	fmt.Fprintln(out, say.Paragraphs(text, columns))
 	if cmd.Runnable() && cmd.HasParent() {
-		fmt.Fprintf(out, "\nUsage:\n  %s\n", say.Wrap(cmd.UseLine(), 2, 4, helpColumns))
+		fmt.Fprintf(out, "\nUsage:\n  %s\n", say.Wrap(cmd.UseLine(), 2, 4, columns))
 	}
 	if cmd.HasExample() {
-		fmt.Fprintf(out, "\nExamples:\n  %s\n", strings.ReplaceAll(strings.TrimSpace(cmd.Example), "\n", "\n  "))
+		fmt.Fprint(out, "\nExamples:\n")
+		for example := range strings.SplitSeq(strings.TrimSpace(cmd.Example), "\n") {
+			fmt.Fprintf(out, "  %s\n", strings.Trim(say.Wrap("`"+example+"`", 2, 4, columns), "`")) // as a command, so that it can be pasted
+		}
 	}
-	listCommands(cmd)
+	listCommands(cmd, columns)
 	if cmd.HasAvailableLocalFlags() {
-		fmt.Fprintf(out, "\nOptions:\n%s\n", strings.TrimRight(cmd.LocalFlags().FlagUsagesWrapped(helpColumns), "\n"))
+		options := cmd.LocalFlags().FlagUsagesWrapped(columns)
+		if columns < besides {
+			options = say.Below(cmd.LocalFlags().FlagUsages(), columns)
+		}
+		fmt.Fprintf(out, "\nOptions:\n%s\n", strings.TrimRight(options, "\n"))
 	}
 	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(out, "\n%s COMMAND --help says more about a command.\n", cmd.CommandPath())
+		fmt.Fprintf(out, "\n%s\n", say.Wrap(cmd.CommandPath()+" COMMAND --help says more about a command.", 0, 2, columns))
 	}
 }
 
 // listCommands lists those below a command, by their groups where there are some.
-func listCommands(cmd *cobra.Command) {
+func listCommands(cmd *cobra.Command, columns int) {
 	below := cmd.Groups()
 	if len(below) == 0 && cmd.HasAvailableSubCommands() {
 		below = []*cobra.Group{{Title: "Commands:"}}
@@ -58,7 +77,7 @@ func listCommands(cmd *cobra.Command) {
 		fmt.Fprintf(cmd.OutOrStdout(), "\n%s\n", group.Title)
 		for _, sub := range cmd.Commands() {
 			if sub.GroupID == group.ID && (sub.IsAvailableCommand() || sub.IsAdditionalHelpTopicCommand()) {
-				fmt.Fprintf(cmd.OutOrStdout(), "  %-11s %s\n", sub.Name(), say.Wrap(sub.Short, 14, 14, helpColumns))
+				fmt.Fprintf(cmd.OutOrStdout(), "  %-11s %s\n", sub.Name(), say.Wrap(sub.Short, 14, 14, columns))
 			}
 		}
 	}
@@ -88,22 +107,11 @@ func newHelpCommand() *cobra.Command {
 	}
 }
 
-// exitCodes are what all commands end with.
-var exitCodes = []struct{ status, means string }{
-	{"0", "it is done, or all is well. status: the worker serves, is starting, or waits for a first client; doctor: nothing was found; " +
-		"reclaim: the address is free, or held by what is ours; config check: valid"},
-	{"1", "it could not be done, or something is wrong: the reason is printed. restart, reload: the worker did not become ready; doctor: something was found"},
-	{"2", "doctor: nothing was found, and something could not be looked at"},
-	{"3", "status, metrics: the launcher is not running, and nobody will start it"},
-	{"64", "the command line is wrong (EX_USAGE)"},
-	{"75", "run: the worker was stopped because nobody was connected (worker.idle_stop, EX_TEMPFAIL); systemd starts it again for the next client"},
-}
-
 // newExitCodesTopic is a help topic and no command.
 func newExitCodesTopic() *cobra.Command {
 	var table strings.Builder
-	for _, code := range exitCodes {
-		fmt.Fprintf(&table, "  %-2s   %s\n", code.status, code.means)
+	for _, code := range api.ExitCodes {
+		fmt.Fprintf(&table, "  %-2s   %s\n", code.Status, code.Means)
 	}
 	return &cobra.Command{
 		Use: "exit-codes", Short: "what the commands exit with",

@@ -14,6 +14,7 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/install"
 	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 )
 
 const (
@@ -519,8 +520,8 @@ esac
 		if _, _, err := executeInstaller(t, program, 1000, "install", "--user"); err != nil {
 			t.Fatal(err)
 		}
-		writeBelow(t, bin, units.Socket, "")
-		writeBelow(t, bin, units.Service, "")
+		writeBelow(t, bin, instance.Default.Socket(), "")
+		writeBelow(t, bin, instance.Default.Service(), "")
 		tests := []struct {
 			config, want, never string
 			restarts            bool
@@ -546,7 +547,7 @@ esac
 
 	t.Run("service without socket", func(t *testing.T) {
 		home, bin := newHome(t)
-		writeBelow(t, bin, units.Service, "")
+		writeBelow(t, bin, instance.Default.Service(), "")
 		_, _, err := executeInstaller(t, program, 1000, "install", "--user", "--now")
 		if err == nil || !strings.Contains(err.Error(), `"systemctl --user stop openclaw-gateway.service"`) {
 			t.Errorf("error %v", err)
@@ -603,7 +604,7 @@ esac
 			t.Fatal(err)
 		}
 		dir := home + "/.config/systemd/user/"
-		if want := "removed " + dir + units.Socket + "\nremoved " + dir + units.Service + "\n"; out != want {
+		if want := "removed " + dir + instance.Default.Socket() + "\nremoved " + dir + instance.Default.Service() + "\n"; out != want {
 			t.Errorf("output %q, want %q", out, want)
 		}
 		if !strings.Contains(notes, "the configuration stays: "+home+"/.config/openclaw-gateway/config.yaml") {

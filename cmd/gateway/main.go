@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +16,7 @@ import (
 )
 
 func main() {
-	completeEnvironment(os.Args[1:])
+	systemd.CompleteEnvironment(slices.Contains(os.Args[1:min(2, len(os.Args))], "run"))
 	root := newRootCommand()
 	// A shell reads these, control characters and all.
 	forShells := []string{"completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
@@ -26,20 +25,6 @@ func main() {
 	}
 	root.SetErr(say.NewWriter(os.Stderr))
 	os.Exit(execute(root))
-}
-
-// completeEnvironment adds what a session of the caller's has, for who has none (env -i, cron, a container's init): other
-// programs are found by PATH, and a user's files by HOME. A launcher has what its worker is to have, but PATH, which a shell
-// would make up too.
-func completeEnvironment(args []string) {
-	if os.Getenv("PATH") == "" {
-		_ = os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-	}
-	if os.Getenv("HOME") == "" && (len(args) == 0 || args[0] != "run") {
-		if account, err := systemd.Account(strconv.Itoa(os.Geteuid())); err == nil {
-			_ = os.Setenv("HOME", account.HomeDir)
-		}
-	}
 }
 
 // execute runs the command line and returns the exit status. What fails before a command has begun is a mistake of the
@@ -77,11 +62,11 @@ func newRootCommand() *cobra.Command {
 	version := false
 	root := &cobra.Command{
 		Use:   "gateway",
-		Short: "keep a port open and start the server behind it, again and again",
-		Long: `A socket-activated launcher for a server that must never lose its port, first of all the OpenClaw gateway.
-systemd holds the port; the launcher starts the server at the first connection and hands it the same sockets
-after every restart, so that nobody is refused and nobody can take the port.`,
-		Example:                    "gateway install --user --now\ngateway status\ngateway doctor",
+		Short: "keep a port open, and start the server behind it",
+		Long: `Keeps the port of a server open, first of all that of the OpenClaw gateway. systemd holds the port. The launcher
+starts the server behind it and hands it the same sockets after every restart: no client is refused, and nobody else can take
+the port. The server is called the worker, and each start of it a generation.`,
+		Example:                    "sudo gateway reclaim\ngateway adopt\ngateway status\ngateway doctor",
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,
@@ -103,11 +88,11 @@ after every restart, so that nobody is refused and nobody can take the port.`,
 	root.SetHelpCommand(in("more", newHelpCommand())[0])
 	root.AddCommand(in("day",
 		newStatusCommand(), newMetricsCommand(), newDoctorCommand(), newLogsCommand(),
-		newRestartCommand(), newReloadCommand(), newStartCommand(), newStopCommand(),
+		newRestartCommand(), newReloadCommand(), newUpgradeCommand(), newStartCommand(), newStopCommand(),
 	)...)
-	root.AddCommand(in("setup", newInstallCommand(newInstaller()), newUninstallCommand(newInstaller()), newConfigCommand(), newCompletionCommand())...)
+	root.AddCommand(in("setup", newAdoptCommand(), newInstallCommand(newInstaller()), newUninstallCommand(newInstaller()), newConfigCommand(), newCompletionCommand())...)
 	root.AddCommand(in("port", newRunCommand(), newReclaimCommand())...)
 	root.AddCommand(in("more", newVersionCommand(), newExitCodesTopic())...)
-	root.AddCommand(newWrapperCommand(), newHelloCommand())
+	root.AddCommand(newWrapperCommand(), newHelloCommand(), newGrantCommand(), newCanUpgradeCommand())
 	return root
 }

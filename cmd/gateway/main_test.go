@@ -45,12 +45,16 @@ func TestCommandLine(t *testing.T) {
 		{"every mistake", []string{"config", "check", bad}, 1, nil, []string{bad + ":2: ", "did you mean worker.command", bad + ":3: ", "ready.timeout"}},
 		{"missing file", []string{"config", "check", "/no/such.yaml"}, 1, nil, []string{"/no/such.yaml"}},
 		{"values", []string{"config", "show", good}, 0, []string{"ready.timeout", "5m", "default", good + ":2", "TOKEN", "sh --token=***", "http://u:xxxxx@127.0.0.1/x"}, nil},
+		{"values of no instance", []string{"config", "show", "--name", "nope"}, 1, nil, []string{"there is no such instance: nope"}},
+		{"the port of no instance", []string{"reclaim", "--dry-run", "--name", "nope"}, 1, nil, []string{"there is no such instance: nope"}},
+		{"to adopt as nothing", []string{"adopt", "--yes", "--name", ""}, 64, nil, []string{`"" is no name of an instance`}},
+		{"to give back what has no name", []string{"adopt", "--undo", "--name", "a b"}, 64, nil, []string{`"a b" is no name of an instance`}},
 		{"a name for an address", []string{"reclaim", "localhost:18789"}, 64, nil, []string{`"localhost:18789" is no address`, "127.0.0.1:18789 or [::1]:18789"}},
 		{"no address", []string{"reclaim", "127.0.0.1"}, 64, nil, []string{`"127.0.0.1" is no address`}},
 		{"no port", []string{"reclaim", "127.0.0.1:0"}, 64, nil, []string{`"127.0.0.1:0" is no address`}},
 		{"nobody there", []string{"reclaim", "127.0.0.1:1", "[::ffff:127.0.0.1]:1"}, 0, []string{"127.0.0.1:1: free\n"}, nil},
 		{"unknown command to help with", []string{"help", "statsu"}, 64, nil, []string{`unknown command "statsu"`, "did you mean status"}},
-		{"help", []string{"help", "config", "check"}, 0, []string{"Validates FILE", "Examples:"}, nil},
+		{"help", []string{"help", "config", "check"}, 0, []string{"Checks FILE", "Examples:"}, nil},
 		{"exit codes", []string{"help", "exit-codes"}, 0, []string{"64   the command line is wrong"}, nil},
 		{"uninstall what", []string{"uninstall"}, 64, nil, []string{"gateway uninstall --system"}},
 		{"no such shell", []string{"completion", "ksh"}, 64, nil, []string{"ksh"}},
@@ -105,6 +109,14 @@ func TestHelp(t *testing.T) {
 		for line := range strings.Lines(out.String()) {
 			if width := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); width > 80 {
 				t.Errorf("the help of %s has a line of %d columns: %s", cmd.CommandPath(), width, line)
+			}
+		}
+		var narrow bytes.Buffer
+		cmd.SetOut(&narrow)
+		writeHelp(cmd, 40)
+		for line := range strings.Lines(narrow.String()) {
+			if width := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); width > 40 && len(strings.Fields(strings.TrimSuffix(line, " \\\n"))) > 1 { // a path in a command is not broken
+				t.Errorf("in 40 columns the help of %s has a line of %d: %s", cmd.CommandPath(), width, line)
 			}
 		}
 		_, example, found := strings.Cut(out.String(), "\nExamples:\n")

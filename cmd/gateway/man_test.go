@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 )
 
@@ -80,15 +81,18 @@ func commandPage(root *cobra.Command) string {
 	}
 	walk(root)
 	b.WriteString("# EXIT STATUS\n\n")
-	for _, code := range exitCodes {
-		fmt.Fprintf(&b, "**%s**\n: %s\n\n", code.status, escape(code.means))
+	for _, code := range api.ExitCodes {
+		fmt.Fprintf(&b, "**%s**\n: %s\n\n", code.Status, escape(code.Means))
 	}
 	b.WriteString("# FILES\n\n" +
 		"*/etc/openclaw-gateway/config.yaml*, *~/.config/openclaw-gateway/config.yaml*\n: the configuration, see gateway.yaml(5)\n\n" +
-		"*openclaw-gateway.socket*, *openclaw-gateway.service*\n: the units that **gateway install** writes\n\n" +
+		"*openclaw-gateway.socket*, *openclaw-gateway.service*\n: the units that **gateway install** writes. Of an instance these and the directories have its name " +
+		"behind them: openclaw-gateway-*NAME*\n\n" +
 		"*$RUNTIME_DIRECTORY/control.sock*\n: the launcher's control socket, HTTP and JSON, for its own user and root\n\n" +
 		"*$STATE_DIRECTORY/last-good.yaml*\n: the last configuration whose worker became ready\n\n" +
+		"*$STATE_DIRECTORY/version*\n: the version that wrote there last; an earlier one leaves the others alone and goes on without\n\n" +
 		"*$STATE_DIRECTORY/history.jsonl*\n: the last hundred generations, a line of JSON each\n\n" +
+		"*$STATE_DIRECTORY/binds.json*, *$STATE_DIRECTORY/sockets.json*\n: the command of a worker that binds its address itself; in which mode, and with which options, the sockets came\n\n" +
 		"# SEE ALSO\n\ngateway.yaml(5), systemd.socket(5), systemctl(1), journalctl(1)\n")
 	return b.String()
 }

@@ -20,6 +20,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/doctor"
+	"openclaw-gateway/cmd/gateway/doctor/gather"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/status"
 	"openclaw-gateway/units"
@@ -104,7 +105,7 @@ func TestNothingRaw(t *testing.T) {
 		{"status", evil},
 	} {
 		t.Run(strings.Join(arguments[:min(2, len(arguments))], " "), func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, program, arguments...)
 			// The variables are the caller's own, and evil even so.
@@ -222,7 +223,7 @@ func FuzzAnswerShown(f *testing.F) {
 			s.Sockets[i].Holders = nil // which the kernel tells
 		}
 		views := []status.View{{Status: s}}
-		report := doctor.NewReport(&doctor.Facts{Scopes: []doctor.Scope{{Name: units.User, Launcher: &s, Answer: doctor.Answered}}})
+		report := doctor.NewReport(&gather.Facts{Scopes: []gather.Scope{{Name: units.User, Launcher: &s, Answer: gather.Answered}}}, doctor.About{})
 		for name, show := range map[string]func(io.Writer) error{
 			"status":      func(w io.Writer) error { return status.Print(w, views, status.Format{Full: true}) },
 			"status JSON": func(w io.Writer) error { return status.Print(w, views, status.Format{JSON: true}) },

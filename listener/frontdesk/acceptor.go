@@ -85,8 +85,8 @@ func (a *acceptor) next() (net.Conn, error) {
 	}
 	return &conn{
 		file:   os.NewFile(uintptr(fd), "client of "+socket.Address.String()),
-		local:  net.TCPAddrFromAddrPort(socket.Address),
-		remote: net.TCPAddrFromAddrPort(client),
+		local:  socket.Address.Net(),
+		remote: client.Net(),
 		leave:  func() { <-a.places },
 	}, nil
 }

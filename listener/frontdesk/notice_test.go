@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -132,7 +133,7 @@ func TestLargeBodies(t *testing.T) {
 	t.Parallel()
 	socket := listen(t, "127.0.0.1")
 	limits := defaults
-	limits.request = bound // the machine may be slow
+	limits.header, limits.request = bound, bound // the machine may be slow
 	openDesk(t, limits, socket)
 	for _, size := range []int{1 << 20, 16 << 20} {
 		body := strings.Repeat("b", size)
@@ -160,11 +161,18 @@ func TestABodyThatDoesNotCome(t *testing.T) {
 	t.Parallel()
 	socket := listen(t, "127.0.0.1")
 	limits := defaults
-	limits.request = 500 * time.Millisecond
-	openDesk(t, limits, socket)
+	limits.request = time.Second
+	var clients []net.Conn
 	for _, expect := range []string{"", "Expect: 100-continue\r\n"} {
-		request := "POST / HTTP/1.1\r\nHost: gateway\r\n" + expect + "Content-Length: 5\r\n\r\n"
-		refused(t, dial(t, socket), request)
+		client := dial(t, socket)
+		if _, err := io.WriteString(client, "POST / HTTP/1.1\r\nHost: gateway\r\n"+expect+"Content-Length: 5\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, client)
+	}
+	openDesk(t, limits, socket) // whose time begins when it accepts them
+	for _, client := range clients {
+		refused(t, client, "")
 	}
 }
 

@@ -1,11 +1,11 @@
 package sockdiag
 
 import (
-	"net/netip"
 	"os"
 	"os/exec"
 	"testing"
 
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/sockets"
 )
 
@@ -20,9 +20,9 @@ func TestAnyAccepted(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _, _ = child.Process.Kill(), child.Wait() })
-		check := func(when string, want bool, of netip.AddrPort, pids ...int) {
+		check := func(when string, want bool, of netaddr.Address, pids ...int) {
 			t.Helper()
-			if got, err := AnyAccepted(t.Context(), []netip.AddrPort{of}, pids...); err != nil || got != want {
+			if got, err := AnyAccepted(t.Context(), []netaddr.Address{of}, pids...); err != nil || got != want {
 				t.Errorf("%s, %s: %t, %v; want %t", at, when, got, err, want)
 			}
 		}

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"openclaw-gateway/netaddr"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -23,7 +25,7 @@ func TestBlocking(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet4).Port))
+	addr := netaddr.From(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet4).Port))
 	if _, err := net.Listen("tcp4", addr.String()); err == nil {
 		t.Fatalf("%s can be bound twice", addr)
 	}
@@ -37,14 +39,14 @@ func TestBlocking(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, Blocking, addr, 1)
-	check(t, Blocking, netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()), 1)
-	check(t, Blocking, netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port()), 0)
+	check(t, Blocking, netaddr.From(netip.IPv4Unspecified(), addr.Port()), 1)
+	check(t, Blocking, netaddr.From(netip.IPv6Unspecified(), addr.Port()), 0)
 	// Connections do not keep it: systemd sets SO_REUSEADDR.
 	conn := dial(t, addr)
-	check(t, Blocking, conn.LocalAddr().(*net.TCPAddr).AddrPort(), 0)
+	check(t, Blocking, netaddr.Of(conn.LocalAddr()), 0)
 }
 
-func check(t *testing.T, find func(netip.AddrPort) ([]Socket, error), addr netip.AddrPort, want int) {
+func check(t *testing.T, find func(netaddr.Address) ([]Socket, error), addr netaddr.Address, want int) {
 	t.Helper()
 	if found, err := find(addr); err != nil || len(found) != want {
 		t.Errorf("%s is kept by %+v, %v; want %d sockets", addr, found, err, want)

@@ -2,9 +2,10 @@ package sockdiag
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
+
+	"openclaw-gateway/netaddr"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,13 +58,13 @@ func (c *Clients) Connected() (int, error) {
 
 // Ignore leaves connections out that come from the given addresses and were given up there, whatever a server does with
 // its end. One that is established belongs to somebody else, who has been given the port anew.
-func (c *Clients) Ignore(remote []netip.AddrPort) error {
+func (c *Clients) Ignore(remote []netaddr.Address) error {
 	entries, err := c.find(connected &^ (1 << tcpEstablished))
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if c.watches(e) && slices.ContainsFunc(remote, func(own netip.AddrPort) bool { return asEntered(own) == e.remote }) {
+		if c.watches(e) && slices.ContainsFunc(remote, func(own netaddr.Address) bool { return asEntered(own) == e.remote }) {
 			c.ignored[e.cookie] = true
 		}
 	}
@@ -102,7 +103,7 @@ func (c *Clients) find(states uint32) ([]entry, error) {
 
 // portsOfSockets returns the ports of sockets, each once.
 func portsOfSockets(sockets []Socket) []uint16 {
-	var addresses []netip.AddrPort
+	var addresses []netaddr.Address
 	for _, socket := range sockets {
 		addresses = append(addresses, socket.Address)
 	}

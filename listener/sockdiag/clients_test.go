@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"openclaw-gateway/netaddr"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -17,7 +19,7 @@ func watch(t *testing.T, listeners ...*net.TCPListener) *Clients {
 	t.Helper()
 	var sockets []Socket
 	for _, l := range listeners {
-		sockets = append(sockets, Socket{Address: l.Addr().(*net.TCPAddr).AddrPort(), Inode: inodeOf(t, l)})
+		sockets = append(sockets, Socket{Address: netaddr.Of(l.Addr()), Inode: inodeOf(t, l)})
 	}
 	c, err := WatchClients(sockets)
 	if err != nil {
@@ -73,7 +75,7 @@ func TestClients(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l, addr := listen(t, tc.network, net.JoinHostPort(tc.bound, "0"))
-			to := netip.AddrPortFrom(netip.MustParseAddr(tc.connect), addr.Port())
+			to := netaddr.From(netip.MustParseAddr(tc.connect), addr.Port())
 			c := watch(t, l)
 			c.want(t, "nobody has come", 0)
 
@@ -112,12 +114,12 @@ func TestClientsOfOthers(t *testing.T) {
 	mine, addr := listen(t, "tcp4", "127.0.0.1:0")
 	other, otherAddr := listen(t, "tcp4", "127.0.0.1:0")
 	// The same port of another address passes the filter in the kernel.
-	neighbour, neighbourAddr := listen(t, "tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), addr.Port()).String())
+	neighbour, neighbourAddr := listen(t, "tcp4", netaddr.From(netip.MustParseAddr("127.0.0.2"), addr.Port()).String())
 	c := watch(t, mine)
 	all := watch(t, mine, other, neighbour)
 	for _, to := range []struct {
 		l    *net.TCPListener
-		addr netip.AddrPort
+		addr netaddr.Address
 	}{{other, otherAddr}, {neighbour, neighbourAddr}} {
 		client := dial(t, to.addr)
 		server := accept(t, to.l)
@@ -143,10 +145,10 @@ func TestClientsIgnored(t *testing.T) {
 		conn := accept(t, l)
 		servers[conn.RemoteAddr().String()] = conn
 	}
-	own := []netip.AddrPort{
-		probe.LocalAddr().(*net.TCPAddr).AddrPort(),
+	own := []netaddr.Address{
+		netaddr.Of(probe.LocalAddr()),
 		// A port that the launcher had, and somebody else has now.
-		client.LocalAddr().(*net.TCPAddr).AddrPort(),
+		netaddr.Of(client.LocalAddr()),
 	}
 	c, all := watch(t, l), watch(t, l)
 	probe.Close()

@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/netip"
 	"os"
 	"slices"
 	"syscall"
 	"time"
 	"unsafe"
+
+	"openclaw-gateway/netaddr"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +19,7 @@ import (
 // every one that it destroys (SKNLGRP_INET_TCP_DESTROY of linux/sock_diag.h, Linux 4.3, which is what "ss --events" prints;
 // no privilege is needed). A filter in the kernel leaves those on other ports asleep.
 type Ends struct {
-	addresses []netip.AddrPort
+	addresses []netaddr.Address
 	file      *os.File
 	raw       syscall.RawConn
 	buffer    []byte
@@ -26,7 +27,7 @@ type Ends struct {
 
 // WatchEnds begins to watch what keeps the addresses from being bound, as Blocking finds it. The caller closes what it
 // returns. It fails where the kernel has no sock_diag for TCP.
-func WatchEnds(addresses ...netip.AddrPort) (*Ends, error) {
+func WatchEnds(addresses ...netaddr.Address) (*Ends, error) {
 	e, err := watchEnds(portsOf(addresses))
 	if err != nil {
 		return nil, err
@@ -121,10 +122,10 @@ func (e *Ends) drain(fd int, counts func(entry) bool) (ended bool, err error) {
 	}
 }
 
-func portsOf(addresses []netip.AddrPort) []uint16 {
+func portsOf(addresses []netaddr.Address) []uint16 {
 	var ports []uint16
 	for _, address := range addresses {
-		if port := address.Port(); !slices.Contains(ports, port) {
+		if port := address.Port(); !address.IsUnix() && !slices.Contains(ports, port) {
 			ports = append(ports, port)
 		}
 	}

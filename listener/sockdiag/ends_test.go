@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/sockets"
 )
 
@@ -16,12 +17,12 @@ func TestEnds(t *testing.T) {
 	for _, bound := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
 		listener, address := sockets.Server(t, "tcp4", bound)
 		port := address.Port()
-		ends, err := WatchEnds(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
+		ends, err := WatchEnds(netaddr.From(netip.MustParseAddr("127.0.0.1"), port))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer ends.Close()
-		client, err := net.Dial("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String())
+		client, err := net.Dial("tcp4", netaddr.From(netip.MustParseAddr("127.0.0.1"), port).String())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"net/netip"
 
+	"openclaw-gateway/netaddr"
+
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
@@ -38,10 +40,10 @@ func netTCP(family uint8, states uint32, port uint16) ([]entry, error) {
 			continue
 		}
 		e := entry{
-			Socket: Socket{Address: netip.AddrPortFrom(ip.Unmap(), uint16(line.LocalPort)), Inode: line.Inode, UID: uint32(line.UID)},
+			Socket: Socket{Address: netaddr.From(ip.Unmap(), uint16(line.LocalPort)), Inode: line.Inode, UID: uint32(line.UID)},
 			ipv6:   family == unix.AF_INET6,
 			state:  uint8(line.St),
-			remote: netip.AddrPortFrom(other.Unmap(), uint16(line.RemPort)),
+			remote: netaddr.From(other.Unmap(), uint16(line.RemPort)),
 		}
 		if line.St == tcpListen {
 			e.Queued = int(line.RxQueue)

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Oldest returns which of the listening sockets has the client in its queue that has waited longest to be accepted, and
+// Oldest returns which of the listening TCP sockets has the client in its queue that has waited longest to be accepted, and
 // for how long, exact to a jiffy; nil when none is seen to wait.
 //
 // The kernel tells the time since a connection has sent data, which the end of a client that nobody has accepted never
@@ -35,6 +35,9 @@ func Oldest(sockets []Socket) (oldest *Socket, waits time.Duration, err error) {
 		}
 	}
 	for i, socket := range sockets {
+		if socket.Address.IsUnix() {
+			continue
+		}
 		if !seen[socket.Inode] {
 			return nil, 0, unheard(socket)
 		}

@@ -5,17 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"openclaw-gateway/netaddr"
 
 	"golang.org/x/sys/unix"
 )
 
 // OpenBy returns the addresses on which one of the processes listens, as far as their descriptors can be seen in the time
 // that ctx gives.
-func OpenBy(ctx context.Context, pids ...int) ([]netip.AddrPort, error) {
+func OpenBy(ctx context.Context, pids ...int) ([]netaddr.Address, error) {
 	entries, err := find(1<<tcpListen, 0)
 	if err != nil {
 		return nil, err
@@ -35,7 +36,7 @@ func OpenBy(ctx context.Context, pids ...int) ([]netip.AddrPort, error) {
 			open[wanted[name]] = true
 		}
 	}
-	var addresses []netip.AddrPort
+	var addresses []netaddr.Address
 	for _, socket := range entries {
 		if open[socket.Inode] {
 			addresses = append(addresses, socket.Address)

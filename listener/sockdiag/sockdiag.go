@@ -4,11 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"os"
 	"syscall"
 	"time"
 	"unsafe"
+
+	"openclaw-gateway/netaddr"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,25 +61,38 @@ const (
 // those wanted. The bits of states are 1<<state, those of extensions 1<<(attribute-1). The answer covers the network
 // namespace of the calling thread.
 func sockDiag(family uint8, states uint32, port uint16, extensions uint8) ([]entry, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
-	if err != nil {
-		return nil, fmt.Errorf("open a sock_diag socket: %w", err)
-	}
-	defer unix.Close(fd)
-
 	request := inetDiagRequest{Family: family, Protocol: unix.IPPROTO_TCP, Extensions: extensions, States: states}
 	binary.BigEndian.PutUint16(request.ID.SourcePort[:], port)
 	request.Header.Type, request.Header.Flags = unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_REQUEST|unix.NLM_F_DUMP
 	request.Header.Len = uint32(binary.Size(request))
+	var entries []entry
+	err := ask(request, fmt.Sprintf("port %d", port), func(data []byte) error {
+		e, err := parseInetDiag(data)
+		entries = append(entries, e)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return entries, nil
+}
+
+// ask sends a request with its header to the kernel, and takes each entry of the answer.
+func ask(request any, what string, take func(data []byte) error) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return fmt.Errorf("open a sock_diag socket: %w", err)
+	}
+	defer unix.Close(fd)
+
 	message, err := binary.Append(nil, binary.NativeEndian, request)
 	if err == nil {
 		err = unix.Sendto(fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask sock_diag for port %d: %w", port, err)
+		return fmt.Errorf("ask sock_diag for %s: %w", what, err)
 	}
 
-	var entries []entry
 	buffer := make([]byte, 64<<10) // the kernel fills at most 32 KiB at a time (netlink_dump)
 	for {
 		n, _, err := unix.Recvfrom(fd, buffer, 0)
@@ -84,25 +100,26 @@ func sockDiag(family uint8, states uint32, port uint16, extensions uint8) ([]ent
 			continue
 		}
 		if err != nil {
-			return nil, os.NewSyscallError("recvfrom sock_diag", err)
+			return os.NewSyscallError("recvfrom sock_diag", err)
 		}
 		messages, err := syscall.ParseNetlinkMessage(buffer[:n])
 		if err != nil {
-			return nil, fmt.Errorf("parse the answer of sock_diag: %w", err)
+			return fmt.Errorf("parse the answer of sock_diag: %w", err)
 		}
 		for _, m := range messages {
 			switch m.Header.Type {
 			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
 				if errno := errnoOf(m.Data); errno != 0 {
-					return nil, fmt.Errorf("ask sock_diag for port %d: %w", port, errno)
+					return fmt.Errorf("ask sock_diag for %s: %w", what, errno)
 				}
-				return entries, nil
+				return nil
 			case unix.SOCK_DIAG_BY_FAMILY:
-				e, err := parseInetDiag(m.Data)
-				if err != nil {
-					return nil, err
+				if err := take(m.Data); err != nil {
+					return err
 				}
-				entries = append(entries, e)
+				if m.Header.Flags&unix.NLM_F_MULTI == 0 {
+					return nil // it was asked for one
+				}
 			}
 		}
 	}
@@ -138,12 +155,8 @@ func parseInetDiag(data []byte) (entry, error) {
 	if m.State == tcpListen {
 		e.Queued, e.Backlog = int(m.RQueue), int(m.WQueue)
 	}
-	for rest := data[size:]; len(rest) >= unix.SizeofNlAttr; {
-		length := int(binary.NativeEndian.Uint16(rest))
-		if length < unix.SizeofNlAttr || length > len(rest) {
-			break
-		}
-		switch value := rest[unix.SizeofNlAttr:length]; binary.NativeEndian.Uint16(rest[2:]) {
+	for kind, value := range attributes(data[size:]) {
+		switch kind {
 		case skV6Only:
 			e.v6only = len(value) > 0 && value[0] != 0
 		case diagInfo:
@@ -151,20 +164,32 @@ func parseInetDiag(data []byte) (entry, error) {
 				e.silent = time.Duration(binary.NativeEndian.Uint32(value[lastDataSent:])) * time.Millisecond
 			}
 		}
-		aligned := (length + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1)
-		rest = rest[min(aligned, len(rest)):]
 	}
 	e.DualStack = m.State == tcpListen && e.ipv6 && !e.v6only && e.Address.Addr() == netip.IPv6Unspecified()
 	return e, nil
 }
 
+// attributes goes through those behind the fixed part of an answer, netlink(7).
+func attributes(rest []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(kind uint16, value []byte) bool) {
+		for len(rest) >= unix.SizeofNlAttr {
+			length := int(binary.NativeEndian.Uint16(rest))
+			if length < unix.SizeofNlAttr || length > len(rest) || !yield(binary.NativeEndian.Uint16(rest[2:]), rest[unix.SizeofNlAttr:length]) {
+				return
+			}
+			aligned := (length + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1)
+			rest = rest[min(aligned, len(rest)):]
+		}
+	}
+}
+
 // lastDataSent is where a struct tcp_info has tcpi_last_data_sent, in milliseconds.
 const lastDataSent = int(unsafe.Offsetof(unix.TCPInfo{}.Last_data_sent))
 
-func diagAddress(family uint8, address [16]byte, port [2]byte) netip.AddrPort {
+func diagAddress(family uint8, address [16]byte, port [2]byte) netaddr.Address {
 	ip := netip.AddrFrom16(address)
 	if family == unix.AF_INET {
 		ip = netip.AddrFrom4([4]byte(address[:4]))
 	}
-	return netip.AddrPortFrom(ip.Unmap(), binary.BigEndian.Uint16(port[:]))
+	return netaddr.From(ip.Unmap(), binary.BigEndian.Uint16(port[:]))
 }

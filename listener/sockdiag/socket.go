@@ -8,14 +8,16 @@ import (
 	"slices"
 	"time"
 
+	"openclaw-gateway/netaddr"
+
 	"golang.org/x/sys/unix"
 )
 
-// Socket is a TCP socket of this network namespace.
+// Socket is a TCP or unix socket of this network namespace.
 type Socket struct {
 	// Address is where it is bound. An IPv4-mapped IPv6 address is given as the IPv4 address that it is; a zone is left
 	// out.
-	Address netip.AddrPort
+	Address netaddr.Address
 	// DualStack says that it is the IPv6 wildcard's and takes IPv4 clients too; false where the kernel has no sock_diag for TCP.
 	DualStack bool
 	// Exact tells a socket on the very address that was asked for from one on another address that keeps it from being
@@ -36,23 +38,29 @@ type entry struct {
 	ipv6   bool // an AF_INET6 socket, whatever its address
 	v6only bool // IPV6_V6ONLY, see ipv6(7)
 	state  uint8
-	remote netip.AddrPort // the other end of a connection; an IPv4-mapped address as the IPv4 address that it is
-	silent time.Duration  // since this end has sent data, or since the handshake if it never has; 0 unless it was asked for
-	cookie uint64         // the kernel's name for the socket, which no other ever gets; 0 where it has no sock_diag
+	remote netaddr.Address // the other end of a connection; an IPv4-mapped address as the IPv4 address that it is
+	silent time.Duration   // since this end has sent data, or since the handshake if it never has; 0 unless it was asked for
+	cookie uint64          // the kernel's name for the socket, which no other ever gets; 0 where it has no sock_diag
 }
 
 // Listening returns the sockets in state LISTEN that have the address addr or that conflict with it: a wildcard with every
 // address of its family, and an IPv6 wildcard that is not IPV6_V6ONLY with every IPv4 address too. When addr itself is
-// the IPv6 wildcard it is taken for one that is not V6ONLY. Zones are ignored. The exact ones come first. Nobody listening
-// is no error.
-func Listening(addr netip.AddrPort) ([]Socket, error) {
+// the IPv6 wildcard it is taken for one that is not V6ONLY. Zones are ignored. The exact ones come first. Of a unix socket it
+// is who listens at the file that its path leads to now. Nobody listening is no error.
+func Listening(addr netaddr.Address) ([]Socket, error) {
+	if addr.IsUnix() {
+		return unixSockets(addr.Path())
+	}
 	return conflicting(1<<tcpListen, addr)
 }
 
 // Blocking returns the sockets that keep addr from being bound by the socket unit, which binds IPv6 without IPv4: those that
 // listen, as Listening finds them, and those that are only bound. The kernel names the latter since Linux 6.7; some of
 // them would let go, if both sides have set SO_REUSEADDR (socket(7)), but none of them says so.
-func Blocking(addr netip.AddrPort) ([]Socket, error) {
+func Blocking(addr netaddr.Address) ([]Socket, error) {
+	if addr.IsUnix() {
+		return unixSockets(addr.Path())
+	}
 	sockets, err := conflicting(1<<tcpListen|1<<tcpBoundInactive, addr)
 	if addr.Addr() == netip.IPv6Unspecified() {
 		sockets = slices.DeleteFunc(sockets, func(s Socket) bool { return s.Address.Addr().Is4() })
@@ -62,13 +70,19 @@ func Blocking(addr netip.AddrPort) ([]Socket, error) {
 
 // Using returns what keeps the port of addr in any state, without listening there perhaps: a connection, or a socket that
 // is only bound. One that no process has any more has no Inode.
-func Using(addr netip.AddrPort) ([]Socket, error) {
+func Using(addr netaddr.Address) ([]Socket, error) {
+	if addr.IsUnix() {
+		return unixSockets(addr.Path())
+	}
 	return conflicting(1<<(tcpBoundInactive+1)-1, addr)
 }
 
 // Connections returns how many connections in state ESTABLISHED have the local address addr, those that wait in the
 // accept queue included. A wildcard counts every connection that a listener on it can have been given.
-func Connections(addr netip.AddrPort) (int, error) {
+func Connections(addr netaddr.Address) (int, error) {
+	if addr.IsUnix() {
+		return unixConnections(addr.Path())
+	}
 	entries, err := findOn(1<<tcpEstablished, addr.Port())
 	if err != nil {
 		return 0, fmt.Errorf("count connections on %s: %w", addr, err)
@@ -83,7 +97,7 @@ func Connections(addr netip.AddrPort) (int, error) {
 }
 
 // reaches reports whether a listener on addr can have been given the connection.
-func (e entry) reaches(addr netip.AddrPort) bool {
+func (e entry) reaches(addr netaddr.Address) bool {
 	local, wanted := e.Address.Addr(), addr.Addr().Unmap().WithZone("")
 	switch {
 	case e.Address.Port() != addr.Port():
@@ -122,7 +136,7 @@ func find(states uint32, port uint16) ([]entry, error) {
 }
 
 // conflicting returns the sockets in one of the states that keep addr from being bound, the exact ones first.
-func conflicting(states uint32, addr netip.AddrPort) ([]Socket, error) {
+func conflicting(states uint32, addr netaddr.Address) ([]Socket, error) {
 	entries, err := findOn(states, addr.Port())
 	if err != nil {
 		return nil, fmt.Errorf("look for sockets on %s: %w", addr, err)
@@ -149,7 +163,7 @@ func conflicting(states uint32, addr netip.AddrPort) ([]Socket, error) {
 
 // conflicts reports whether addr cannot be bound while e listens, as the kernel decides it (ipv6_rcv_saddr_equal in
 // net/ipv4/inet_connection_sock.c).
-func (e entry) conflicts(addr netip.AddrPort) bool {
+func (e entry) conflicts(addr netaddr.Address) bool {
 	ip, other := e.Address.Addr(), addr.Addr().Unmap().WithZone("")
 	switch {
 	case e.Address.Port() != addr.Port():

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"openclaw-gateway/netaddr"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
@@ -42,7 +44,7 @@ func TestListening(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l, addr := listen(t, tc.network, net.JoinHostPort(tc.bound, "0"))
-			sockets, err := Listening(netip.AddrPortFrom(netip.MustParseAddr(tc.ask), addr.Port()))
+			sockets, err := Listening(netaddr.From(netip.MustParseAddr(tc.ask), addr.Port()))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -81,21 +83,21 @@ func TestListeningMappedSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet6).Port))
+	addr := netaddr.From(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet6).Port))
 
 	got, err := Listening(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Socket{{Address: addr, Exact: true, UID: uint32(os.Geteuid()), Backlog: 7}}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Socket{}, "Inode"), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Socket{}, "Inode"), cmpopts.EquateComparable(netaddr.Address{})); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }
 
 func TestListeningExactFirst(t *testing.T) {
 	l6, addr := listen(t, "tcp6", "[::]:0")
-	l4, _ := listen(t, "tcp4", netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()).String())
+	l4, _ := listen(t, "tcp4", netaddr.From(netip.IPv4Unspecified(), addr.Port()).String())
 	got, err := Listening(addr)
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +113,7 @@ func TestListeningNobody(t *testing.T) {
 	if got, err := Listening(addr); err != nil || len(got) > 0 {
 		t.Errorf("got %v, %v after the listener was closed, want neither", got, err)
 	}
-	if _, err := Listening(netip.MustParseAddrPort("127.0.0.1:0")); err == nil {
+	if _, err := Listening(netaddr.MustParse("127.0.0.1:0")); err == nil {
 		t.Error("port 0: got no error")
 	}
 }
@@ -148,7 +150,7 @@ func TestQueueAndConnections(t *testing.T) {
 		{"::1", 0},
 		{"::", 0}, // none came through an IPv6 socket
 	} {
-		got, err := Connections(netip.AddrPortFrom(netip.MustParseAddr(tc.ip), addr.Port()))
+		got, err := Connections(netaddr.From(netip.MustParseAddr(tc.ip), addr.Port()))
 		if err != nil || got != tc.want {
 			t.Errorf("connections on %s: got %d, %v, want %d", tc.ip, got, err, tc.want)
 		}
@@ -161,7 +163,7 @@ func TestQueueAndConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	client := conn.LocalAddr().(*net.TCPAddr).AddrPort()
+	client := netaddr.Of(conn.LocalAddr())
 	if got, err := Connections(client); err != nil || got != 1 {
 		t.Errorf("connections on the client's %s: got %d, %v, want 1", client, got, err)
 	}
@@ -169,12 +171,12 @@ func TestQueueAndConnections(t *testing.T) {
 
 func TestConnectionsOfDualWildcard(t *testing.T) {
 	_, addr := listen(t, "tcp", "[::]:0")
-	v4 := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addr.Port())
-	v6 := netip.AddrPortFrom(netip.MustParseAddr("::1"), addr.Port())
+	v4 := netaddr.From(netip.MustParseAddr("127.0.0.1"), addr.Port())
+	v6 := netaddr.From(netip.MustParseAddr("::1"), addr.Port())
 	dial(t, v4)
 	dial(t, v4)
 	dial(t, v6)
-	for asked, want := range map[netip.AddrPort]int{addr: 3, v4: 2, v6: 1} {
+	for asked, want := range map[netaddr.Address]int{addr: 3, v4: 2, v6: 1} {
 		if got, err := Connections(asked); err != nil || got != want {
 			t.Errorf("connections on %s: got %d, %v, want %d", asked, got, err, want)
 		}
@@ -184,9 +186,9 @@ func TestConnectionsOfDualWildcard(t *testing.T) {
 // What /proc/net/tcp tells is the same, but for the facts that it does not have.
 func TestSourcesAgree(t *testing.T) {
 	_, addr := listen(t, "tcp6", "[::]:0")
-	listen(t, "tcp4", netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()).String())
-	dial(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addr.Port()))
-	dial(t, netip.AddrPortFrom(netip.MustParseAddr("::1"), addr.Port()))
+	listen(t, "tcp4", netaddr.From(netip.IPv4Unspecified(), addr.Port()).String())
+	dial(t, netaddr.From(netip.MustParseAddr("127.0.0.1"), addr.Port()))
+	dial(t, netaddr.From(netip.MustParseAddr("::1"), addr.Port()))
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		for _, state := range []uint32{tcpListen, tcpEstablished} {
 			diag, err := sockDiag(family, 1<<state, addr.Port(), 0)
@@ -209,7 +211,7 @@ func TestSourcesAgree(t *testing.T) {
 				}
 				diag[i].v6only, diag[i].Backlog, diag[i].cookie = false, 0, 0
 			}
-			if diff := cmp.Diff(diag, file, cmp.AllowUnexported(entry{}), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+			if diff := cmp.Diff(diag, file, cmp.AllowUnexported(entry{}), cmpopts.EquateComparable(netaddr.Address{})); diff != "" {
 				t.Errorf("family %d, state %d: -sock_diag +/proc/net/tcp\n%s", family, state, diff)
 			}
 		}

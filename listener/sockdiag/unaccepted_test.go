@@ -3,6 +3,8 @@ package sockdiag
 import (
 	"net"
 	"testing"
+
+	"openclaw-gateway/netaddr"
 )
 
 // TestUnaccepted: only a connection that nobody has accepted counts as waiting. One that the server has answered and
@@ -17,7 +19,7 @@ func TestUnaccepted(t *testing.T) {
 		defer server.Close()
 		check := func(what string, conn net.Conn, want bool) {
 			t.Helper()
-			got, err := Unaccepted(conn.RemoteAddr().(*net.TCPAddr).AddrPort(), conn.LocalAddr().(*net.TCPAddr).AddrPort())
+			got, err := Unaccepted(netaddr.Of(conn.RemoteAddr()), netaddr.Of(conn.LocalAddr()))
 			if err != nil || got != want {
 				t.Errorf("%s on %s: unaccepted: %t, %v; want %t", what, address, got, err, want)
 			}

@@ -8,6 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"openclaw-gateway/test/machine"
@@ -56,11 +59,36 @@ func get(ctx context.Context, client *http.Client, url string) (body string, err
 	return string(content), err
 }
 
-func workerPID(body string) (pid int, err error) {
-	if _, err := fmt.Sscanf(body, "pid %d\n", &pid); err != nil {
-		return 0, fmt.Errorf("the worker says %q: %w", body, err)
+var saysPID = regexp.MustCompile(`\bpid (\d+)\n`)
+
+func workerPID(body string) (int, error) {
+	said := saysPID.FindStringSubmatch(body)
+	if said == nil {
+		return 0, fmt.Errorf("the worker says %q, and no pid", body)
 	}
-	return pid, nil
+	return strconv.Atoi(said[1])
+}
+
+// openStream returns when an answer that takes 3 s has begun, and sends at its end what became of it.
+func openStream(ctx context.Context, m *machine.Machine, address string) (<-chan error, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/stream", nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := m.HTTP().Do(request)
+	if err != nil {
+		return nil, err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err == nil && !strings.HasSuffix(string(body), "complete\n") {
+			err = fmt.Errorf("%s %q", response.Status, body)
+		}
+		ended <- err
+	}()
+	return ended, nil
 }
 
 // firstByte connects, asks, and returns how long it took until the first byte of the answer was there.

@@ -34,6 +34,7 @@ type table struct {
 // bar is a system in the picture.
 type bar struct {
 	name        string
+	ours        bool
 	wait, worst time.Duration
 	lost        int
 	failed      string // why it has no figures, or not all

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"openclaw-gateway/test/machine"
 )
 
 var sample = report{
@@ -19,7 +21,7 @@ var sample = report{
 		rows: [][]string{{"us", "0"}, {"a|b", "two\nlines"}},
 	}},
 	bars: []bar{
-		{name: "us", wait: 400 * time.Millisecond, worst: 500 * time.Millisecond},
+		{name: "us", ours: true, wait: 400 * time.Millisecond, worst: 500 * time.Millisecond},
 		{name: "<other> & co", wait: time.Second, worst: 10 * time.Second, lost: 7, failed: "it hung"},
 		{name: "missing", failed: "it is not installed"},
 	},
@@ -74,12 +76,12 @@ func TestPicture(t *testing.T) {
 		}
 	}
 	all := strings.Join(texts, "\n")
-	for _, text := range []string{"us", "400 ms, worst 500 ms", "<other> & co", "1.00 s, worst 10.0 s", "7, then failed", "missing", "not measured"} {
+	for _, text := range []string{"us", "400 ms, worst 500 ms", "<other> & co", "1.00 s, worst 10.0 s", "7, then failed", "missing", "not measured", "1 ms", "10 ms", "100 ms", "1 s", "10 s"} {
 		if !strings.Contains(all, "\n"+text+"\n") {
 			t.Errorf("the picture does not say %q:\n%s", text, drawn)
 		}
 	}
-	for bar, want := range map[string]string{"ours worst 210": "10", "ours 210": "8", "ours 560": "0", "bar worst 210": "200", "bar 210": "20", "bar 560": "200"} {
+	for bar, want := range map[string]string{"ours worst 210": "216", "ours 210": "208", "ours 700": "0", "bar worst 210": "320", "bar 210": "240", "bar 700": "120"} {
 		if widths[bar] != want {
 			t.Errorf("bar %q is %q pixels long, want %s:\n%s", bar, widths[bar], want, drawn)
 		}
@@ -126,18 +128,25 @@ func TestSamples(t *testing.T) {
 	}
 }
 
-// TestSystemsRestart runs the two systems that need nothing but systemd and Node.js, so that what all measurements stand
-// on cannot break unseen: a system starts, its worker gives way to the next, and nobody is lost.
+// TestSystemsRestart runs the systems that need nothing but systemd and Node.js, so that what all measurements stand on cannot
+// break unseen: a system starts, its worker gives way to the next, beside a stream too, or is killed, and nobody else is lost.
 func TestSystemsRestart(t *testing.T) {
-	systems := []system{ours(bootMS), plainSocket(bootMS)}
-	results, versions, broken := measureRestarts(t, systems, 1, 2)
-	for _, s := range systems {
-		result := results[s.name]
-		if broken[s.name] != nil || result.restarts != 2 || result.allLost() > 0 || versions[s.name] == "" {
-			t.Errorf("%s, version %q: %+v (%v)", s.name, versions[s.name], *result, broken[s.name])
+	m := boot(t, machine.Options{})
+	for _, trial := range []trial{{rounds: 1, times: 2}, {rounds: 1, times: 1, stream: true}, {rounds: 1, times: 1, crash: true}} {
+		systems := []system{ours(bootMS), handing(bootMS), plainSocket(bootMS)}
+		if trial.crash {
+			systems = append(systems, standing())
 		}
-		if waited := result.waits.worst(); waited < bootMS*time.Millisecond/2 {
-			t.Errorf("%s: the longest wait was %v, though a worker takes %d ms to boot", s.name, waited, bootMS)
+		results, versions, broken := trial.measure(t, m, systems)
+		for _, s := range systems {
+			result := results[s.name]
+			if broken[s.name] != nil || result.restarts != trial.times || len(result.answers) != trial.times || result.streams > 0 ||
+				result.allLost() > 0 && !trial.crash || versions[s.name] == "" {
+				t.Errorf("%s, version %q: %+v (%v)", s.name, versions[s.name], *result, broken[s.name])
+			}
+			if waited := result.waits.worst(); waited < bootMS*time.Millisecond/2 && s.name != handing(0).name && !s.standby {
+				t.Errorf("%s: the longest wait was %v, though a worker takes %d ms to boot", s.name, waited, bootMS)
+			}
 		}
 	}
 }
@@ -147,7 +156,7 @@ func TestBrokenSystemIsReported(t *testing.T) {
 	missing.version = []string{"no-such-program", "--version"}
 	failing := direct(0)
 	failing.units = []string{"no-such-unit.service"}
-	_, _, broken := measureRestarts(t, []system{missing, failing}, 1, 1)
+	_, _, broken := trial{rounds: 1, times: 1}.measure(t, boot(t, machine.Options{}), []system{missing, failing})
 	for name, want := range map[string]string{missing.name: "it is not installed", failing.name: "no-such-unit.service"} {
 		if err := broken[name]; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q in it", name, err, want)

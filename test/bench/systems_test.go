@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -19,6 +20,7 @@ const (
 	pm2Path     = "/opt/pm2/node_modules/pm2/bin/pm2"
 
 	workerPath = filesPath + "/worker.js"
+	bindsPath  = filesPath + "/binds.py"
 
 	launcherUnit   = "openclaw-gateway.service"
 	launcherSocket = "openclaw-gateway.socket"
@@ -33,6 +35,8 @@ type system struct {
 	units   []string          // started and stopped together
 	manager string            // the unit whose main process stays while workers come and go; "" for systemd itself
 	restart []string          // a command that brings the next worker
+	status  []string          // a command that prints a launcher's status; nil for one that is not ours
+	standby bool              // it has the next worker ready for a crash
 	version []string          // a command that prints its version, and fails when it is not there
 }
 
@@ -41,21 +45,64 @@ func unit(requires string, lines ...string) string {
 	return "[Unit]\nStartLimitIntervalSec=0\n" + requires + "\n[Service]\nKillMode=mixed\n" + strings.Join(lines, "\n") + "\n"
 }
 
+// underLauncher runs a command under a launcher of its own: the default instance, or one with a name.
+func underLauncher(name, instance string, port int, command, environment []string, more string) system {
+	address, instanceOf, flags := fmt.Sprintf("127.0.0.1:%d", port), "openclaw-gateway", []string(nil)
+	if instance != "" {
+		instanceOf, flags = instanceOf+"-"+instance, []string{"--name", instance}
+	}
+	return system{
+		name: name, address: address,
+		files: map[string]string{"/etc/" + instanceOf + "/config.yaml": fmt.Sprintf("listen: [%q]\nworker:\n  command: %s\n  environment: %s\n%s",
+			address, list(command), list(append([]string{fmt.Sprintf("PORT=%d", port)}, environment...)), more)},
+		install: append([]string{gatewayPath, "install", "--system", "--run-as", "root"}, flags...),
+		units:   []string{instanceOf + ".socket", instanceOf + ".service"},
+		manager: instanceOf + ".service",
+		restart: append([]string{gatewayPath, "restart"}, flags...),
+		status:  append([]string{gatewayPath, "status", "--json"}, flags...),
+		version: []string{gatewayPath, "version"},
+	}
+}
+
+// list writes words as a list in YAML.
+func list(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = strconv.Quote(word)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
+}
+
+func bootsIn(ms int) []string { return []string{fmt.Sprintf("BOOT_MS=%d", ms)} }
+
 // ours runs the worker under the launcher.
 func ours(bootMS int) system {
-	const address = "127.0.0.1:18789"
+	return underLauncher("gateway", "", 18789, []string{nodePath, workerPath}, bootsIn(bootMS), "")
+}
+
+// handing runs the worker under the launcher, whose next worker starts beside the old one.
+func handing(bootMS int) system {
+	return underLauncher("gateway, handover", "handover", 18831, []string{nodePath, workerPath}, bootsIn(bootMS), "restart: {mode: handover}\n")
+}
+
+// intercepting runs the worker under the launcher, as one that binds its address itself.
+func intercepting(bootMS int) system {
+	return underLauncher("gateway, by intercept", "intercept", 18829, []string{nodePath, workerPath}, bootsIn(bootMS), "  handoff: intercept\n")
+}
+
+// binding runs the program that binds under the launcher, and bindingAlone without it.
+func binding(times int) system {
+	return underLauncher("gateway, by intercept", "intercept", 18829, []string{"python3", bindsPath, strconv.Itoa(times)}, nil, "  handoff: intercept\n")
+}
+
+func bindingAlone(times int) system {
+	const name = "bench-binds.service"
 	return system{
-		name: "gateway", address: address,
-		files: map[string]string{"/etc/openclaw-gateway/config.yaml": fmt.Sprintf(`listen: [%q]
-worker:
-  command: [%s, %s]
-  environment: ["PORT=18789", "BOOT_MS=%d"]
-`, address, nodePath, workerPath, bootMS)},
-		install: []string{gatewayPath, "install", "--system", "--run-as", "root"},
-		units:   []string{launcherSocket, launcherUnit},
-		manager: launcherUnit,
-		restart: []string{gatewayPath, "restart"},
-		version: []string{gatewayPath, "version"},
+		name: "the worker alone", address: "127.0.0.1:18830",
+		files: map[string]string{"/etc/systemd/system/" + name: unit("", "Environment=PORT=18830",
+			fmt.Sprintf("ExecStart=/usr/bin/env python3 %s %d", bindsPath, times))},
+		units:   []string{name},
+		version: []string{"python3", "--version"},
 	}
 }
 
@@ -200,9 +247,14 @@ backend workers
 	}
 }
 
+// others are what people use instead.
+func others(bootMS int) []system {
+	return []system{plainSocket(bootMS), serverStarter(bootMS), supervisord(bootMS), pm2(bootMS), haproxy(bootMS)}
+}
+
 // all are the systems whose restarts are compared.
 func all(bootMS int) []system {
-	return []system{ours(bootMS), plainSocket(bootMS), serverStarter(bootMS), supervisord(bootMS), pm2(bootMS), haproxy(bootMS)}
+	return append([]system{ours(bootMS), handing(bootMS)}, others(bootMS)...)
 }
 
 // installAll writes the systems' files and returns each one's version, or why it cannot be measured.
@@ -257,7 +309,7 @@ func (s system) managerProcess(t testing.TB, m *machine.Machine) (machine.Proces
 
 // label is the system's name with its version.
 func (s system) label(versions map[string]string) string {
-	if version := versions[s.name]; version != "" && s.manager != launcherUnit {
+	if version := versions[s.name]; version != "" && s.status == nil {
 		return s.name + ", " + version
 	}
 	return s.name

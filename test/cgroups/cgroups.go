@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/prometheus/procfs"
@@ -77,5 +79,32 @@ func RefuseBirth(t testing.TB, refusal unix.Errno, flags uintptr) {
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&program)))
 	if errno != 0 {
 		t.Fatalf("seccomp: %v", errno)
+	}
+}
+
+// AwaitFrozen waits until the kernel tells that all processes of a control group are frozen, or that not all are.
+func AwaitFrozen(t testing.TB, bound time.Duration, path string, frozen bool) {
+	t.Helper()
+	want := "frozen 0"
+	if frozen {
+		want = "frozen 1"
+	}
+	events, err := os.Open(filepath.Join(path, "cgroup.events"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer events.Close()
+	content := make([]byte, 256)
+	for deadline := time.Now().Add(bound); ; {
+		n, err := unix.Pread(int(events.Fd()), content, 0)
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case strings.Contains(string(content[:n]), want):
+			return
+		case time.Now().After(deadline):
+			t.Fatalf("%s is not %q within %s: %q", path, want, bound, content[:n])
+		}
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}, int(time.Until(deadline).Milliseconds())+1)
 	}
 }

@@ -13,8 +13,9 @@
 //	test binary ──lifeline──> keeper ──clone──> PID 1: mounts, waits for Prepare, execs systemd ──READY=1──> test binary
 //
 // The keeper is the test binary executed again (see keeper.go). It ends the machine and removes its cgroup directories
-// when the lifeline closes: at the end of the test, and however else the test binary may die, SIGKILL included. A machine that
-// is powered off or rebooted from inside ends, and does not come back.
+// when the lifeline closes: at the end of the test, and however else the test binary may die, SIGKILL included. It holds the
+// overlay's upper layer, so that a machine that is rebooted ([Machine.Reboot], [Machine.CutPower]) comes back with what was written.
+// One that is powered off from inside ends.
 //
 // Process ids come in two kinds. What systemd says (MainPID) counts inside the machine; [Process] has both.
 package machine

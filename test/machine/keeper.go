@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -36,6 +35,7 @@ type plan struct {
 	DisableIPv6 bool
 	NoIPv6      bool
 	Binds       map[string]string
+	Booted      bool // once before: its disk is as it was left
 }
 
 func (p *plan) marshal() (string, error) {
@@ -72,40 +72,74 @@ func withPlan(run func(*plan) error) func(string) error {
 	}
 }
 
-// keep makes the machine's cgroup and its PID 1, and removes both when the lifeline (standard input) closes, a signal
-// comes, or PID 1 ends.
-func keep(p *plan) (err error) {
+// keep has the machine live, again after each reboot, and removes it when the lifeline (standard input) closes, a signal comes, or
+// PID 1 ends for good.
+func keep(p *plan) error {
 	// When the test binary has died, writing to it must not end the keeper.
 	signal.Ignore(unix.SIGPIPE, unix.SIGHUP)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
-
-	dir, err := os.MkdirTemp(p.Cgroup2, "machine-")
+	groups, err := os.Open(p.Cgroup2) // the disk hides it from this thread
 	if err != nil {
-		return fmt.Errorf("make a cgroup: %w: is cgroup2 mounted read-only here?", err)
+		return err
+	}
+	defer groups.Close()
+	if err := makeDisk(); err != nil {
+		return err
+	}
+	told := make(chan byte) // each is a wish of the test's; closed at the end of the lifeline
+	go func() {
+		defer close(told)
+		for wish := make([]byte, 1); ; told <- wish[0] {
+			if _, err := os.Stdin.Read(wish); err != nil {
+				return
+			}
+		}
+	}()
+	for {
+		again, err := live(p, groups, signals, told)
+		if err != nil || !again {
+			return err
+		}
+		p.Booted = true
+	}
+}
+
+// powerCut is what a test says on the lifeline to have the machine lose its power, and be booted again.
+const powerCut = 'c'
+
+// live makes the machine's cgroup and its PID 1, and removes both at the end. It reports whether the machine is to be booted again.
+func live(p *plan, groups *os.File, signals <-chan os.Signal, told <-chan byte) (again bool, err error) {
+	dir, err := os.MkdirTemp(fmt.Sprintf("/proc/self/fd/%d", groups.Fd()), "machine-")
+	if err != nil {
+		return false, fmt.Errorf("make a cgroup: %w: is cgroup2 mounted read-only here?", err)
 	}
 	defer func() { err = errors.Join(err, removeCgroup(dir)) }()
 	// Users of the machine walk through its root cgroup.
 	if err := os.Chmod(dir, 0o755); err != nil {
-		return err
+		return false, err
 	}
 	if err := os.Mkdir(filepath.Join(dir, commandsCgroup), 0o755); err != nil {
-		return err
+		return false, err
 	}
 	cgroup, err := os.Open(dir)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer cgroup.Close()
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return false, err
+	}
+	arg, err := p.marshal()
+	if err != nil {
+		return false, err
 	}
 	pid1 := &exec.Cmd{
 		Path:   self,
-		Args:   []string{self, initRole, os.Args[2]},
+		Args:   []string{self, initRole, arg},
 		Env:    selfEnv(),
-		Stdin:  os.NewFile(3, "start"),
+		Stdin:  start,
 		Stdout: os.Stdout,
 		Stderr: os.Stderr,
 		SysProcAttr: &syscall.SysProcAttr{
@@ -119,32 +153,35 @@ func keep(p *plan) (err error) {
 		},
 	}
 	if err := pid1.Start(); err != nil {
-		return fmt.Errorf("start PID 1 in namespaces of its own: %w", err)
+		return false, fmt.Errorf("start PID 1 in namespaces of its own: %w", err)
 	}
-	fmt.Printf("cgroup %s\npid %d\n", dir, pid1.Process.Pid)
+	fmt.Printf("cgroup %s\npid %d\n", filepath.Join(p.Cgroup2, filepath.Base(dir)), pid1.Process.Pid)
 
-	closed := make(chan struct{})
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		close(closed)
-	}()
 	ended := make(chan error, 1)
 	go func() { ended <- pid1.Wait() }()
 	select {
-	case <-closed:
+	case wish := <-told:
+		again = wish == powerCut
 	case <-signals:
 	case err := <-ended:
+		// reboot(2): PID 1 of a namespace that asks for a restart ends by SIGHUP.
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == unix.SIGHUP {
+			return true, nil
+		}
 		// The test may have asked for it (systemctl poweroff): said, not held against it.
 		fmt.Printf("the machine ended by itself: %v\n", err)
-		return nil
+		return false, nil
 	}
 	if err := pid1.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("kill PID 1 of the machine, pid %d: %w", pid1.Process.Pid, err)
+		return false, fmt.Errorf("kill PID 1 of the machine, pid %d: %w", pid1.Process.Pid, err)
 	}
 	// PID 1 is gone only when everything in its PID namespace is: pid_namespaces(7).
 	<-ended
-	return nil
+	return again, nil
 }
+
+// start is what PID 1 waits at, which gets a byte for each boot.
+var start = os.NewFile(3, "start")
 
 // removeCgroup kills what is left in a cgroup, waits until it is empty, and removes it.
 func removeCgroup(dir string) error {

@@ -17,9 +17,9 @@ import (
 // lifeline is the test's end of its keeper.
 type lifeline struct {
 	keeper *exec.Cmd
-	stdin  io.Closer   // the machine lives until it closes
-	start  *os.File    // one byte lets PID 1 go on from its mounts to systemd
-	lines  chan string // what keeper and PID 1 say: "cgroup DIR", "pid N", "mounted", or what went wrong
+	stdin  io.WriteCloser // the machine lives until it closes
+	start  *os.File       // one byte lets PID 1 go on from its mounts to systemd
+	lines  chan string    // what keeper and PID 1 say: "cgroup DIR", "pid N", "mounted", or what went wrong
 }
 
 // startKeeper executes the test binary again. The keeper's standard error is the console: what a runtime says there is for

@@ -13,10 +13,12 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"openclaw-gateway/test/wait"
 )
 
 const (
-	bootBound = time.Minute
+	bootBound = 2 * time.Minute
 	// tearDownBound is far above what killing a cgroup takes, for machines with thousands of processes.
 	tearDownBound = 30 * time.Second
 )
@@ -45,12 +47,18 @@ type Options struct {
 // Machine is a booted systemd. Its Scope is the system's manager, unless [Machine.As] has chosen a user's.
 type Machine struct {
 	*Scope
-	pid      int    // of systemd, as the host counts
-	cgroup   string // the directory that is / in the machine
-	netns    *os.File
+	*life
+	lifeline *lifeline
 	noIPv6   bool
 	console  *console
 	commands *atomic.Int64
+}
+
+// life is what is another with each boot.
+type life struct {
+	pid    int    // of systemd, as the host counts
+	cgroup string // the directory that is / in the machine
+	netns  *os.File
 }
 
 // As is the same machine with another of its scopes: what a test asks of it, that scope's manager and user do. So a test
@@ -72,7 +80,7 @@ func Boot(t testing.TB, opts Options) *Machine {
 	if err != nil {
 		t.Fatalf("boot a machine: %v", err)
 	}
-	m := &Machine{commands: new(atomic.Int64), noIPv6: opts.NoIPv6}
+	m := &Machine{life: new(life), commands: new(atomic.Int64), noIPv6: opts.NoIPv6}
 	m.Scope = &Scope{machine: m}
 	if m.console, err = openConsole(); err != nil {
 		t.Fatalf("boot a machine: %v", err)
@@ -89,35 +97,63 @@ func Boot(t testing.TB, opts Options) *Machine {
 			t.Errorf("tear down the machine: %v\nconsole:\n%s", err, m.console)
 		}
 	})
+	m.lifeline = k
+	t.Cleanup(func() { m.netns.Close() })
+	// Cleanups run last in, first out: this one sees the machine alive.
+	t.Cleanup(func() {
+		m.cost(t)
+		if t.Failed() {
+			m.report(t)
+		}
+	})
+	m.start(t, opts.Prepare)
+	return m
+}
+
+// start has PID 1 become systemd as soon as the file systems are there, and returns when that has finished its start-up.
+func (m *Machine) start(t testing.TB, prepare func(*Machine)) {
+	t.Helper()
 	fail := func(step string, err error) {
 		t.Helper()
 		t.Fatalf("boot a machine: %s: %v\nconsole:\n%s", step, err, m.console)
 	}
-	if err := k.awaitMounts(m, bootBound); err != nil {
+	if err := m.lifeline.awaitMounts(m, bootBound); err != nil {
 		fail("mount its file systems", err)
 	}
+	m.netns.Close()
+	var err error
 	if m.netns, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", m.pid)); err != nil {
 		fail("open its network namespace", err)
 	}
-	t.Cleanup(func() { m.netns.Close() })
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.Root() + notifyPath, Net: "unixgram"})
 	if err != nil {
 		fail("listen for its readiness", err)
 	}
 	defer notify.Close()
-	if opts.Prepare != nil {
-		opts.Prepare(m)
+	if prepare != nil {
+		prepare(m)
 	}
-	// Cleanups run last in, first out: this one sees the machine alive.
-	t.Cleanup(func() {
-		if t.Failed() {
-			m.report(t)
-		}
-	})
-	if err := k.release(notify, bootBound); err != nil {
+	if err := m.lifeline.release(notify, bootBound); err != nil {
 		fail("wait until it is up", err)
 	}
-	return m
+}
+
+// Reboot has systemd shut the machine down and boots it again, with its disk as it is then. What was in /run and /tmp is gone.
+func (m *Machine) Reboot(t testing.TB) {
+	t.Helper()
+	m.System().Systemctl(t, "reboot", "--no-block")
+	m.pid = 0
+	m.start(t, nil)
+}
+
+// CutPower is [Machine.Reboot] without telling anybody in the machine. What was written stays, whether or not it was on the disk.
+func (m *Machine) CutPower(t testing.TB) {
+	t.Helper()
+	m.pid = 0
+	if _, err := m.lifeline.stdin.Write([]byte{powerCut}); err != nil {
+		t.Fatalf("cut the machine's power: %v", err)
+	}
+	m.start(t, nil)
 }
 
 // newPlan checks what a machine needs of the host.
@@ -206,6 +242,21 @@ func (m *Machine) ReadFile(t testing.TB, path string) string {
 		t.Fatalf("read %s in the machine: %v", path, err)
 	}
 	return string(content)
+}
+
+// WaitFile returns when a file is as the condition wants it, which is given its content, or why that cannot be read. It looks once,
+// then at each event in the file's directory, which has to be there (inotify(7)). At the bound the test fails with what it saw.
+func (m *Machine) WaitFile(t testing.TB, path string, bound time.Duration, is func(content string, err error) bool) {
+	t.Helper()
+	root, err := os.OpenRoot(m.Root())
+	if err != nil {
+		t.Fatalf("open the machine's root: %v", err)
+	}
+	defer root.Close()
+	wait.InDirectory(t, bound, filepath.Dir(m.Root()+path), func() (string, bool) {
+		content, err := root.ReadFile(strings.TrimPrefix(path, "/"))
+		return fmt.Sprintf("%s with %.1000q, %v", path, content, err), is(string(content), err)
+	})
 }
 
 // report logs what a person asks first when a test of the gateway has failed.

@@ -397,3 +397,27 @@ func TestPlanSaysWhatIsMissing(t *testing.T) {
 		}
 	}
 }
+
+// TestReboot has a machine come back with its disk, and without what was in memory.
+func TestReboot(t *testing.T) {
+	t.Parallel()
+	m := Boot(t, Options{Users: true})
+	m.WriteFile(t, "/etc/systemd/system/mark.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo boot >>/var/lib/boots'\n[Install]\nWantedBy=multi-user.target\n", 0o644)
+	m.Systemctl(t, "enable", "--now", "mark.service")
+	alice := m.AddUser(t, "alice")
+	for boots, again := range []func(testing.TB){m.Reboot, m.CutPower} {
+		m.Run(t, "touch", "/run/here", "/etc/here")
+		before := strings.TrimSpace(m.Run(t, "cat", "/proc/1/stat"))
+		again(t)
+		if now := strings.TrimSpace(m.Run(t, "cat", "/proc/1/stat")); now == before {
+			t.Errorf("PID 1 is the same: %s", now)
+		}
+		if got, want := m.Run(t, "cat", "/var/lib/boots"), strings.Repeat("boot\n", boots+2); got != want {
+			t.Errorf("after boot %d the unit has written %q, want %q", boots+2, got, want)
+		}
+		m.Run(t, "test", "-e", "/etc/here")
+		m.Run(t, "test", "!", "-e", "/run/here")
+		m.WaitUnit(t, fmt.Sprintf("user@%d.service", alice.UID), bootBound, Active) // who lingers
+		alice.Systemctl(t, "list-units")
+	}
+}

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"runtime"
+
+	"openclaw-gateway/netaddr"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,7 +47,7 @@ func (m *Machine) InNet(f func() error) error {
 // DialContext connects, like net.Dialer's, from inside the machine. The address's host must be an IP address: looking up a
 // name would happen on other threads, on the host.
 func (m *Machine) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	if _, err := netip.ParseAddrPort(address); err != nil {
+	if _, err := netaddr.Parse(address); err != nil {
 		return nil, fmt.Errorf("dial %s in the machine: %w", address, err)
 	}
 	var conn net.Conn

@@ -30,8 +30,10 @@ func becomeInit(p *plan) error {
 	if err := setNetwork(p.DisableIPv6); err != nil {
 		return err
 	}
-	if err := emptyOfHost(p); err != nil {
-		return fmt.Errorf("take the host's units out: %w", err)
+	if !p.Booted {
+		if err := emptyOfHost(p); err != nil {
+			return fmt.Errorf("take the host's units out: %w", err)
+		}
 	}
 	if err := unix.Sethostname([]byte("machine")); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
@@ -63,15 +65,34 @@ func becomeInit(p *plan) error {
 	return fmt.Errorf("exec %s: %w", p.Systemd, err)
 }
 
+// makeDisk has the keeper hold, in a mount namespace of its own, what outlives a boot.
+func makeDisk() error {
+	// Each thread has its own namespace from then on: PID 1 is cloned from the one that runs init, where this is.
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("make a mount namespace: %w", err)
+	}
+	// Nothing below may reach the host's mount table.
+	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the mounts private: %w", err)
+	}
+	if err := unix.Mount("tmpfs", stage, "tmpfs", 0, "mode=0755"); err != nil {
+		return fmt.Errorf("mount the machine's disk: %w", err)
+	}
+	for _, dir := range []string{"upper", "work", "root"} {
+		if err := os.Mkdir(filepath.Join(stage, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func mountRoot(p *plan) error {
 	steps := []struct {
 		source, target, fstype string
 		flags                  uintptr
 		data                   string
 	}{
-		// Nothing below may reach the host's mount table.
 		{"none", "/", "", unix.MS_REC | unix.MS_PRIVATE, ""},
-		{"tmpfs", stage, "tmpfs", 0, "mode=0755"},
 		{"overlay", newRoot, "overlay", 0, "lowerdir=" + p.Root + ",upperdir=" + stage + "/upper,workdir=" + stage + "/work"},
 		{"proc", newRoot + "/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
 		// The kernel's settings are the host's, but those of the network belong to the namespace.
@@ -85,14 +106,7 @@ func mountRoot(p *plan) error {
 		// Not the host's /dev: journald would put its /dev/log there.
 		{"tmpfs", newRoot + "/dev", "tmpfs", unix.MS_NOSUID, "mode=0755"},
 	}
-	for i, s := range steps {
-		if i == 2 {
-			for _, dir := range []string{"upper", "work", "root"} {
-				if err := os.Mkdir(filepath.Join(stage, dir), 0o755); err != nil {
-					return err
-				}
-			}
-		}
+	for _, s := range steps {
 		if err := unix.Mount(s.source, s.target, s.fstype, s.flags, s.data); err != nil {
 			return fmt.Errorf("mount %s on %s: %w", s.source, s.target, err)
 		}

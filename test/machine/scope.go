@@ -32,7 +32,7 @@ func (m *Machine) AddUser(t testing.TB, name string) *Scope {
 		t.Fatalf("uid of %s: %v", name, err)
 	}
 	m.Run(t, "loginctl", "enable-linger", name)
-	m.WaitUnit(t, fmt.Sprintf("user@%d.service", uid), 30*time.Second, Active)
+	m.WaitUnit(t, fmt.Sprintf("user@%d.service", uid), bootBound, Active)
 	return &Scope{User: name, UID: uid, machine: m}
 }
 

@@ -3,16 +3,20 @@
 package sockets
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"openclaw-gateway/netaddr"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,21 +27,24 @@ const bound = 30 * time.Second
 // Held is a listening socket.
 type Held struct {
 	File    *os.File
-	Address netip.AddrPort
+	Address netaddr.Address
 }
 
 // Listen makes one as systemd does: blocking, of one family, with a long queue.
-func Listen(at netip.AddrPort) (Held, error) {
+func Listen(at netaddr.Address) (Held, error) {
 	network := "tcp6"
 	if at.Addr().Is4() {
 		network = "tcp4"
 	}
-	l, err := net.ListenTCP(network, net.TCPAddrFromAddrPort(at))
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(false) // of which some options cannot be set
+	listener, err := plain.Listen(context.Background(), network, at.AddrPort().String())
 	if err != nil {
 		return Held{}, err
 	}
+	l := listener.(*net.TCPListener)
 	defer l.Close() // and with it what Go's netpoller knows of it
-	held := Held{Address: netip.AddrPortFrom(at.Addr(), l.Addr().(*net.TCPAddr).AddrPort().Port())}
+	held := Held{Address: netaddr.From(at.Addr(), netaddr.Of(l.Addr()).Port())}
 	return held, control(l, func(fd int) error {
 		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
@@ -49,12 +56,31 @@ func Listen(at netip.AddrPort) (Held, error) {
 	})
 }
 
+// HoldUnix listens on a unix socket in a folder of the test's, until the test ends.
+func HoldUnix(t testing.TB) Held {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "a b.sock")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := Held{File: os.NewFile(uintptr(fd), path), Address: netaddr.Unix(path)}
+	t.Cleanup(func() { _ = held.File.Close() })
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 4096); err != nil {
+		t.Fatal(err)
+	}
+	return held
+}
+
 // Hold listens on the hosts, all on the same port, until the test ends.
 func Hold(t testing.TB, hosts ...string) []Held {
 	t.Helper()
-	all := AtFreePort(t, hosts[0], func(first netip.AddrPort) (all []Held, err error) {
+	all := AtFreePort(t, hosts[0], func(first netaddr.Address) (all []Held, err error) {
 		for _, host := range hosts {
-			held, err := Listen(netip.AddrPortFrom(netip.MustParseAddr(host), first.Port()))
+			held, err := Listen(netaddr.From(netip.MustParseAddr(host), first.Port()))
 			if err != nil {
 				for _, held := range all {
 					_ = held.File.Close()
@@ -75,10 +101,10 @@ func Hold(t testing.TB, hosts ...string) []Held {
 
 // AtFreePort binds a host at a port that was free. The port is named to the kernel: one that it chose itself is lost by
 // shutdown(2).
-func AtFreePort[S any](t testing.TB, host string, bind func(netip.AddrPort) (S, error)) (socket S) {
+func AtFreePort[S any](t testing.TB, host string, bind func(netaddr.Address) (S, error)) (socket S) {
 	t.Helper()
 	for range 100 {
-		free, err := Listen(netip.AddrPortFrom(netip.MustParseAddr(host), 0))
+		free, err := Listen(netaddr.From(netip.MustParseAddr(host), 0))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,20 +124,38 @@ func AtFreePort[S any](t testing.TB, host string, bind func(netip.AddrPort) (S, 
 	return socket
 }
 
+// Refused is an address on which nobody listens, and which nobody else gets while the test takes: it is bound.
+func Refused(t testing.TB) netaddr.Address {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return netaddr.From(netip.AddrFrom4(bound.(*unix.SockaddrInet4).Addr), uint16(bound.(*unix.SockaddrInet4).Port))
+}
+
 // Server listens by package net, for as long as the test takes.
-func Server(t testing.TB, network, address string) (*net.TCPListener, netip.AddrPort) {
+func Server(t testing.TB, network, address string) (*net.TCPListener, netaddr.Address) {
 	t.Helper()
 	l, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	addr := l.Addr().(*net.TCPAddr).AddrPort()
-	return l.(*net.TCPListener), netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	addr := netaddr.Of(l.Addr())
+	return l.(*net.TCPListener), netaddr.From(addr.Addr().Unmap(), addr.Port())
 }
 
 // Crowd opens 4,000 descriptors of this process, or fewer if its limit is lower: pairs of connections to one listener.
-func Crowd(t testing.TB) (addr netip.AddrPort, pairs int) {
+func Crowd(t testing.TB) (addr netaddr.Address, pairs int) {
 	t.Helper()
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -131,9 +175,9 @@ func Crowd(t testing.TB) (addr netip.AddrPort, pairs int) {
 }
 
 // Dial connects, which the kernel does without whoever listens.
-func Dial(t testing.TB, address netip.AddrPort) net.Conn {
+func Dial(t testing.TB, address netaddr.Address) net.Conn {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", address.String(), bound)
+	conn, err := net.DialTimeout(address.Net().Network(), address.Net().String(), bound)
 	if err != nil {
 		t.Fatalf("a client was refused: %v", err)
 	}
@@ -192,12 +236,12 @@ func Queue(t testing.TB, conn syscall.Conn) (queued, backlog int) {
 
 // Unaccepted reports whether a connection of this machine has not been accepted yet, named by its two ends: the kernel's table
 // shows no inode before accept(2).
-func Unaccepted(server, client netip.AddrPort) (bool, error) {
+func Unaccepted(server, client netaddr.Address) (bool, error) {
 	path, ends := "/proc/net/tcp", " "
 	if server.Addr().Is6() {
 		path = "/proc/net/tcp6"
 	}
-	for _, end := range []netip.AddrPort{server, client} {
+	for _, end := range []netaddr.Address{server, client} {
 		address := end.Addr().AsSlice()
 		for i := 0; i < len(address); i += 4 {
 			ends += fmt.Sprintf("%08X", binary.NativeEndian.Uint32(address[i:]))

@@ -93,16 +93,13 @@ func delegated(path string) bool {
 	return false
 }
 
-// mountPoint finds the unified hierarchy: /sys/fs/cgroup, or a directory below
-// it where the hierarchies of version 1 are mounted as well.
+// mountPoint finds the unified hierarchy where systemd has it: at /sys/fs/cgroup, or below it where the hierarchies of version 1
+// are mounted as well (cg_unified_cached in its src/basic/cgroup-util.c). The list of all mounts is long, and each status asks.
 func mountPoint() (string, error) {
-	mounts, err := procfs.GetMounts()
-	if err != nil {
-		return "", fmt.Errorf("look for the cgroup2 file system: %w", err)
-	}
-	for _, mount := range mounts {
-		if mount.FSType == "cgroup2" {
-			return mount.MountPoint, nil
+	for _, path := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		var mounted unix.Statfs_t
+		if err := unix.Statfs(path, &mounted); err == nil && mounted.Type == unix.CGROUP2_SUPER_MAGIC {
+			return path, nil
 		}
 	}
 	return "", ErrNotDelegated

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -26,27 +25,31 @@ const (
 	Intercept Kind = "intercept"
 )
 
-// ErrIntercept says that the intercept handoff was asked for.
-var ErrIntercept = errors.New("handoff intercept is not available in this version: use preload for Node.js, listen-fds for anything else")
+// HasGate reports whether a worker can be held back before it listens, and tells when it no longer does. Of Auto that is so if it
+// becomes a Node.js.
+func (k Kind) HasGate() bool { return k == Preload || k == Intercept || k == Auto }
+
+// Interceptable reports whether Intercept can hand over all of them.
+func Interceptable(sockets []Socket) bool {
+	return !slices.ContainsFunc(sockets, func(s Socket) bool { return s.Address.IsUnix() })
+}
 
 // Choose resolves Auto for the program at path, an absolute path: Preload when
 // it is Node.js or a script for Node.js, else ListenFDs; and Auto, which is both, when
 // it is a shell, a script for one, or a wrapper, which becomes anything.
-func Choose(asked Kind, path string, argv []string) (Kind, error) {
+func Choose(asked Kind, path string) (Kind, error) {
 	switch asked {
-	case ListenFDs, Preload:
+	case ListenFDs, Preload, Intercept:
 		return asked, nil
-	case Intercept:
-		return "", ErrIntercept
 	case Auto:
-		node, err := runs(nodeName, path, argv)
+		node, err := runs(isNode, path)
 		if err != nil {
 			return "", err
 		}
 		if node {
 			return Preload, nil
 		}
-		wrapper, err := runs(wrapperName, path, argv)
+		wrapper, err := runs(Wraps, path)
 		if err == nil && !wrapper {
 			wrapper, err = nixWrapper(path)
 		}
@@ -62,18 +65,32 @@ func Choose(asked Kind, path string, argv []string) (Kind, error) {
 	}
 }
 
-// Distributions call it node, nodejs or node-24.
-var (
-	nodeName = regexp.MustCompile(`^node(js)?(-?[0-9.]+)?$`)
-	bunName  = regexp.MustCompile(`^bunx?(-?[0-9.]+)?$`)
-	// Shells, and programs that become another one, or wait for it, and leave it the descriptors that they have.
-	wrapperName = regexp.MustCompile(`^(sh|bash|dash|ash|ksh|mksh|zsh|fish|busybox|` +
-		`env|nice|ionice|chrt|taskset|numactl|setpriv|runuser|su|setsid|nohup|stdbuf|unbuffer|timeout|prlimit|chroot|unshare|nsenter|flock|` +
-		`tini|dumb-init|catatonit|su-exec|gosu|chpst|softlimit|setuidgid|envdir|s6-[a-z]+|direnv|dotenvx|mise|rtx|asdf|volta(-shim)?|fnm|nodenv)$`)
-)
+// isNode and the others know a program by the name of its file. No regular expressions: they would stay in the launcher's memory.
+func isNode(name string) bool { return named(name, "node", "nodejs") }
+
+func isBun(name string) bool { return named(name, "bun", "bunx") }
+
+// named reports whether it is one of these names, perhaps with a version behind it: distributions have node-24 and python3.13.
+func named(name string, names ...string) bool {
+	if bare := strings.TrimRight(name, "0123456789."); bare != name {
+		name = strings.TrimSuffix(bare, "-")
+	}
+	return slices.Contains(names, name)
+}
+
+// wrappers are shells, and programs that become another one, or wait for it, and leave it the descriptors that they have.
+var wrappers = []string{
+	"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "busybox",
+	"env", "nice", "ionice", "chrt", "taskset", "numactl", "setpriv", "runuser", "su", "setsid", "nohup", "stdbuf", "unbuffer", "timeout", "prlimit",
+	"chroot", "unshare", "nsenter", "flock",
+	"tini", "dumb-init", "catatonit", "su-exec", "gosu", "chpst", "softlimit", "setuidgid", "envdir", "direnv", "dotenvx", "mise", "rtx", "asdf",
+	"volta", "volta-shim", "fnm", "nodenv",
+}
 
 // Wraps reports whether a program of that name becomes another one, or waits for it, and leaves it the sockets.
-func Wraps(name string) bool { return wrapperName.MatchString(name) }
+func Wraps(name string) bool {
+	return slices.Contains(wrappers, name) || strings.HasPrefix(name, "s6-")
+}
 
 // nixWrapper reports whether it is the small program that Nixpkgs puts in front of another one, to set its environment
 // (makeCWrapper in its pkgs/build-support/setup-hooks/make-binary-wrapper): its source is in it as a text.
@@ -96,25 +113,25 @@ func nixWrapper(path string) (bool, error) {
 
 // Bun reports whether the program at path is Bun or a script for it: it cannot inherit a socket (oven-sh/bun 33578).
 func Bun(path string, argv []string) bool {
-	bun, err := runs(bunName, path, argv)
+	if filepath.Base(path) == "env" {
+		for _, argument := range argv[1:] {
+			if !strings.HasPrefix(argument, "-") && !strings.Contains(argument, "=") {
+				return isBun(filepath.Base(argument))
+			}
+		}
+		return false
+	}
+	bun, err := runs(isBun, path)
 	return err == nil && bun
 }
 
-// runs reports whether the program at path has such a name, or is a script for one that has.
-func runs(program *regexp.Regexp, path string, argv []string) (bool, error) {
-	if filepath.Base(path) == "env" && program == bunName {
-		for _, argument := range argv[1:] {
-			if !strings.HasPrefix(argument, "-") && !strings.Contains(argument, "=") {
-				return program.MatchString(filepath.Base(argument)), nil
-			}
-		}
-		return false, nil
-	}
+// runs reports whether the program at path is known by its name, or is a script for one that is.
+func runs(known func(name string) bool, path string) (bool, error) {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return false, fmt.Errorf("examine the worker's program: %w", err)
 	}
-	if program.MatchString(filepath.Base(path)) || program.MatchString(filepath.Base(target)) {
+	if known(filepath.Base(path)) || known(filepath.Base(target)) {
 		return true, nil
 	}
 	interpreter, err := shebang(target)
@@ -123,7 +140,7 @@ func runs(program *regexp.Regexp, path string, argv []string) (bool, error) {
 	}
 	return slices.ContainsFunc(strings.Fields(interpreter), func(word string) bool {
 		name := filepath.Base(word)
-		return name != "env" && program.MatchString(name)
+		return name != "env" && known(name)
 	}), nil
 }
 

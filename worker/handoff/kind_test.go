@@ -46,43 +46,42 @@ func TestChoose(t *testing.T) {
 		name  string
 		asked handoff.Kind
 		path  string
-		argv  []string
 		want  handoff.Kind
 	}{
-		{"asked for listen-fds", handoff.ListenFDs, real, nil, handoff.ListenFDs},
-		{"asked for preload", handoff.Preload, "/bin/sh", nil, handoff.Preload},
-		{"node", handoff.Auto, real, []string{"node", "server.js"}, handoff.Preload},
-		{"nodejs", handoff.Auto, write("nodejs", binary), nil, handoff.Preload},
-		{"node-24", handoff.Auto, write("node-24", binary), nil, handoff.Preload},
-		{"node22", handoff.Auto, write("node22", binary), nil, handoff.Preload},
-		{"node-24.1.0", handoff.Auto, write("node-24.1.0", binary), nil, handoff.Preload},
-		{"node_exporter", handoff.Auto, write("node_exporter", binary), nil, handoff.ListenFDs},
-		{"nodemon", handoff.Auto, write("nodemon", binary), nil, handoff.ListenFDs},
-		{"symlink to node", handoff.Auto, link("js", real), nil, handoff.Preload},
-		{"symlink called node", handoff.Auto, link("node", write("launcher", binary)), nil, handoff.Preload},
-		{"script for node", handoff.Auto, script, nil, handoff.Preload},
-		{"symlink to a script for node", handoff.Auto, link("openclaw", script), nil, handoff.Preload},
-		{"script with a path", handoff.Auto, write("a", "#!/opt/bin/node --no-warnings\n"), nil, handoff.Preload},
-		{"script with spaces", handoff.Auto, write("b", "#! \t/usr/bin/env -S node --no-warnings\n"), nil, handoff.Preload},
-		{"script of one line without an end", handoff.Auto, write("c", "#!/usr/bin/node"), nil, handoff.Preload},
-		{"script for the shell", handoff.Auto, write("d", "#!/bin/sh\nexec node server.js\n"), nil, handoff.Auto},
-		{"script for python", handoff.Auto, write("e", "#!/usr/bin/env python3\n# node\n"), nil, handoff.ListenFDs},
-		{"long first line", handoff.Auto, write("f", "#!"+strings.Repeat("x", 300)+" node\n"), nil, handoff.ListenFDs},
-		{"empty file", handoff.Auto, write("g", ""), nil, handoff.ListenFDs},
-		{"python", handoff.Auto, write("python3", binary), nil, handoff.ListenFDs},
-		{"script for bash", handoff.Auto, write("h", "#!/usr/bin/env bash\n"), nil, handoff.Auto},
-		{"env", handoff.Auto, "/usr/bin/env", []string{"env", "-S", "node --no-warnings", "server.js"}, handoff.Auto},
-		{"shell", handoff.Auto, "/bin/sh", []string{"sh", "-c", "exec node server.js"}, handoff.Auto},
-		{"nice", handoff.Auto, "/usr/bin/nice", []string{"nice", "node", "server.js"}, handoff.Auto},
-		{"setpriv", handoff.Auto, "/usr/bin/setpriv", nil, handoff.Auto},
-		{"shim of Volta", handoff.Auto, link("volta/openclaw", write("volta/volta-shim", binary)), nil, handoff.Auto},
-		{"shim of mise", handoff.Auto, link("volta/server", write("volta/mise", binary)), nil, handoff.Auto},
-		{"wrapper of Nix", handoff.Auto, write("wrapped", binary+"# makeCWrapper '/nix/store/x-node/bin/node'"), nil, handoff.Auto},
-		{"sudo", handoff.Auto, write("sudo", binary), nil, handoff.ListenFDs},
+		{"asked for listen-fds", handoff.ListenFDs, real, handoff.ListenFDs},
+		{"asked for preload", handoff.Preload, "/bin/sh", handoff.Preload},
+		{"node", handoff.Auto, real, handoff.Preload},
+		{"nodejs", handoff.Auto, write("nodejs", binary), handoff.Preload},
+		{"node-24", handoff.Auto, write("node-24", binary), handoff.Preload},
+		{"node22", handoff.Auto, write("node22", binary), handoff.Preload},
+		{"node-24.1.0", handoff.Auto, write("node-24.1.0", binary), handoff.Preload},
+		{"node_exporter", handoff.Auto, write("node_exporter", binary), handoff.ListenFDs},
+		{"nodemon", handoff.Auto, write("nodemon", binary), handoff.ListenFDs},
+		{"symlink to node", handoff.Auto, link("js", real), handoff.Preload},
+		{"symlink called node", handoff.Auto, link("node", write("launcher", binary)), handoff.Preload},
+		{"script for node", handoff.Auto, script, handoff.Preload},
+		{"symlink to a script for node", handoff.Auto, link("openclaw", script), handoff.Preload},
+		{"script with a path", handoff.Auto, write("a", "#!/opt/bin/node --no-warnings\n"), handoff.Preload},
+		{"script with spaces", handoff.Auto, write("b", "#! \t/usr/bin/env -S node --no-warnings\n"), handoff.Preload},
+		{"script of one line without an end", handoff.Auto, write("c", "#!/usr/bin/node"), handoff.Preload},
+		{"script for the shell", handoff.Auto, write("d", "#!/bin/sh\nexec node server.js\n"), handoff.Auto},
+		{"script for python", handoff.Auto, write("e", "#!/usr/bin/env python3\n# node\n"), handoff.ListenFDs},
+		{"long first line", handoff.Auto, write("f", "#!"+strings.Repeat("x", 300)+" node\n"), handoff.ListenFDs},
+		{"empty file", handoff.Auto, write("g", ""), handoff.ListenFDs},
+		{"python", handoff.Auto, write("python3", binary), handoff.ListenFDs},
+		{"script for bash", handoff.Auto, write("h", "#!/usr/bin/env bash\n"), handoff.Auto},
+		{"env", handoff.Auto, "/usr/bin/env", handoff.Auto},
+		{"shell", handoff.Auto, "/bin/sh", handoff.Auto},
+		{"nice", handoff.Auto, "/usr/bin/nice", handoff.Auto},
+		{"setpriv", handoff.Auto, "/usr/bin/setpriv", handoff.Auto},
+		{"shim of Volta", handoff.Auto, link("volta/openclaw", write("volta/volta-shim", binary)), handoff.Auto},
+		{"shim of mise", handoff.Auto, link("volta/server", write("volta/mise", binary)), handoff.Auto},
+		{"wrapper of Nix", handoff.Auto, write("wrapped", binary+"# makeCWrapper '/nix/store/x-node/bin/node'"), handoff.Auto},
+		{"sudo", handoff.Auto, write("sudo", binary), handoff.ListenFDs},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := handoff.Choose(test.asked, test.path, test.argv)
+			got, err := handoff.Choose(test.asked, test.path)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,21 +94,18 @@ func TestChoose(t *testing.T) {
 
 func TestChooseRefuses(t *testing.T) {
 	t.Parallel()
-	if _, err := handoff.Choose(handoff.Intercept, "/bin/sh", nil); !errors.Is(err, handoff.ErrIntercept) {
-		t.Errorf("intercept: %v", err)
-	}
-	if _, err := handoff.Choose("proxy", "/bin/sh", nil); err == nil || !strings.Contains(err.Error(), `"proxy"`) {
+	if _, err := handoff.Choose("proxy", "/bin/sh"); err == nil || !strings.Contains(err.Error(), `"proxy"`) {
 		t.Errorf("an unknown kind: %v", err)
 	}
 	missing := filepath.Join(t.TempDir(), "missing")
-	if _, err := handoff.Choose(handoff.Auto, missing, []string{missing}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), missing) {
+	if _, err := handoff.Choose(handoff.Auto, missing); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), missing) {
 		t.Errorf("a program that does not exist: %v", err)
 	}
 	pipe := filepath.Join(t.TempDir(), "server")
 	if err := unix.Mkfifo(pipe, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := handoff.Choose(handoff.Auto, pipe, []string{pipe}); err == nil || !strings.Contains(err.Error(), "no regular file") {
+	if _, err := handoff.Choose(handoff.Auto, pipe); err == nil || !strings.Contains(err.Error(), "no regular file") {
 		t.Errorf("a pipe: %v", err)
 	}
 }
@@ -151,7 +147,7 @@ func chooseAsAnybody(path string) (code int) {
 		fmt.Printf("%s can be read: %v\n", path, err)
 		return 1
 	}
-	kind, err := handoff.Choose(handoff.Auto, path, []string{path})
+	kind, err := handoff.Choose(handoff.Auto, path)
 	if err != nil {
 		fmt.Println(err)
 		return 1

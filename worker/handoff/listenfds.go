@@ -5,6 +5,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"openclaw-gateway/netaddr"
 )
 
 // DefaultName is what a socket is called in LISTEN_FDNAMES where nobody has named it.
@@ -37,6 +39,10 @@ func (h listenFDs) Started(int) {}
 
 func (h listenFDs) Reports() *Reports { return nil }
 
+func (h listenFDs) Pass(netaddr.Address) {}
+
 func (h listenFDs) Release() {}
+
+func (h listenFDs) Watch() bool { return false }
 
 func (h listenFDs) Close() error { return nil }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/netaddr"
 )
 
 // poolSize is how often one process can listen on an address, where there are few: Node.js cannot
@@ -48,10 +50,12 @@ type preload struct {
 	writer  *os.File // one of the files: the end of the pipe that the worker writes to
 	env     []string
 	reports *Reports
+	// gate is the launcher's end of the pipe at which the worker waits, and wait, one of the files, the worker's; nil without one.
+	gate, wait *os.File
 }
 
 // newPreload passes the sockets by LISTEN_FDS as well, if passed is true: from descriptor 3 on, its own behind them.
-func newPreload(sockets []Socket, passed bool, environ []string, directory string) (*preload, error) {
+func newPreload(sockets []Socket, passed bool, held Gate, environ []string, directory string) (*preload, error) {
 	size, err := pooled(len(sockets))
 	if err != nil {
 		return nil, err
@@ -73,10 +77,19 @@ func newPreload(sockets []Socket, passed bool, environ []string, directory strin
 		p.files, p.env = listenFDs(sockets).Files(), listenFDs(sockets).Env()
 	}
 	p.files = append(p.files, writer)
+	report := 2 + len(p.files)
+	gate := 0
+	if held.holds() {
+		if err := p.openGate(); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		gate = 2 + len(p.files)
+	}
 	type pool struct {
-		Host    string `json:"host"`
-		Port    uint16 `json:"port"`
-		Dual    bool   `json:"dual"`
+		Path    string `json:"path,omitempty"` // of a unix socket; else the next three
+		Host    string `json:"host,omitempty"`
+		Port    uint16 `json:"port,omitempty"`
+		Dual    bool   `json:"dual,omitempty"`
 		Backlog int    `json:"backlog"`
 		FDs     []int  `json:"fds"`
 	}
@@ -84,11 +97,16 @@ func newPreload(sockets []Socket, passed bool, environ []string, directory strin
 	order := struct {
 		Option  string `json:"option"`
 		Report  int    `json:"report"`
+		Gate    int    `json:"gate,omitempty"`
 		Sockets []pool `json:"sockets"`
 		Passed  bool   `json:"passed"`
-	}{Option: option, Report: 2 + len(p.files), Passed: passed}
+		Closes  bool   `json:"closes,omitempty"`
+	}{Option: option, Report: report, Gate: gate, Passed: passed, Closes: held != NoGate}
 	for _, socket := range sockets {
-		entry := pool{Host: socket.Address.Addr().String(), Port: socket.Address.Port(), Dual: socket.DualStack, Backlog: cmp.Or(socket.Backlog, 4096)}
+		entry := pool{Path: socket.Address.Path(), Port: socket.Address.Port(), Dual: socket.DualStack, Backlog: cmp.Or(socket.Backlog, 4096)}
+		if ip := socket.Address.Addr(); ip.IsValid() {
+			entry.Host = ip.String()
+		}
 		for range size {
 			entry.FDs = append(entry.FDs, 3+len(p.files))
 			p.files = append(p.files, socket.File)
@@ -117,15 +135,38 @@ func (p *preload) Env() []string { return p.env }
 
 func (p *preload) Shim() *Order { return nil }
 
-// Started closes the worker's end of the pipe: the reports end with the worker.
-func (p *preload) Started(int) { _ = p.writer.Close() }
+// openGate makes the pipe from which the worker reads while it waits. Only the launcher's end must not block.
+func (p *preload) openGate() error {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return os.NewSyscallError("pipe2", err)
+	}
+	p.wait = os.NewFile(uintptr(ends[0]), "gate")
+	err := unix.SetNonblock(ends[1], true)
+	p.gate = os.NewFile(uintptr(ends[1]), "gate")
+	p.files = append(p.files, p.wait)
+	return err
+}
+
+// Started closes the worker's ends of the pipes: the reports end with the worker.
+func (p *preload) Started(int) { _, _ = p.writer.Close(), p.wait.Close() }
 
 func (p *preload) Reports() *Reports { return p.reports }
 
-func (p *preload) Release() {}
+// Pass writes a byte. It fails where the worker has ended, or is none that we know.
+func (p *preload) Pass(netaddr.Address) {
+	if p.gate != nil {
+		_, _ = p.gate.Write([]byte{0})
+	}
+}
+
+// Release closes the pipe, which ends each read.
+func (p *preload) Release() { _ = p.gate.Close() }
+
+func (p *preload) Watch() bool { return false }
 
 func (p *preload) Close() error {
-	_ = p.writer.Close() // unless Started has
+	_, _, _ = p.writer.Close(), p.wait.Close(), p.gate.Close() // unless that was done
 	return p.reports.Close()
 }
 

@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -211,7 +212,7 @@ func TestListenAdoptsTheWildcard(t *testing.T) {
 				if host == "::" {
 					loopback = "::1"
 				}
-				w.answered("http", dial(t, netip.AddrPortFrom(netip.MustParseAddr(loopback), sockets[0].Address.Port())))
+				w.answered("http", dial(t, netaddr.From(netip.MustParseAddr(loopback), sockets[0].Address.Port())))
 				w.finish()
 			})
 		}
@@ -251,7 +252,7 @@ func TestListenAdoptsBothWildcards(t *testing.T) {
 					reports = append(reports, <-w.reports)
 				}
 				for _, host := range test.want {
-					want := listening(netip.AddrPortFrom(netip.MustParseAddr(host), port))
+					want := listening(netaddr.From(netip.MustParseAddr(host), port))
 					want.Narrow = test.narrow
 					if !slices.Contains(reports, want) {
 						w.fatalf("reported %+v, want %+v", reports, want)
@@ -261,13 +262,13 @@ func TestListenAdoptsBothWildcards(t *testing.T) {
 						loopback = "::1"
 					}
 					for range 3 {
-						w.answered("http", dial(t, netip.AddrPortFrom(netip.MustParseAddr(loopback), port)))
+						w.answered("http", dial(t, netaddr.From(netip.MustParseAddr(loopback), port)))
 					}
 				}
 				w.tell(command{Do: "close", ID: "a"})
 				w.says("close")
 				for _, host := range test.want {
-					w.reported(closed(netip.AddrPortFrom(netip.MustParseAddr(host), port)))
+					w.reported(closed(netaddr.From(netip.MustParseAddr(host), port)))
 				}
 			}
 			w.finish()
@@ -464,7 +465,7 @@ func TestOtherAddressesPassThrough(t *testing.T) {
 				}
 				target = net.JoinHostPort(host, fmt.Sprint(bound["port"]))
 				if test.report {
-					address := netip.MustParseAddrPort(target)
+					address := netaddr.MustParse(target)
 					w.reported(handoff.Report{
 						Event: handoff.Listening, Address: address, Ephemeral: strings.HasPrefix(test.name, "port 0"),
 					})
@@ -518,7 +519,7 @@ func TestClash(t *testing.T) {
 	if said.Code != "EADDRINUSE" || said.Syscall != "listen" || said.Failed != "0.0.0.0" || said.Port != int(port) {
 		w.fatalf("the error is %+v", said)
 	}
-	w.reported(handoff.Report{Event: handoff.Failed, Address: netip.AddrPortFrom(netip.IPv4Unspecified(), port), Code: "EADDRINUSE"})
+	w.reported(handoff.Report{Event: handoff.Failed, Address: netaddr.From(netip.IPv4Unspecified(), port), Code: "EADDRINUSE"})
 	w.finish()
 }
 
@@ -571,7 +572,7 @@ func TestUnhandledErrorEndsTheProcess(t *testing.T) {
 	sockets := hold(t, "127.0.0.1")
 	port := sockets[0].Address.Port()
 	w := script(t, "unhandled.cjs", sockets, "0.0.0.0", strconv.Itoa(int(port))).run(t)
-	w.reported(handoff.Report{Event: handoff.Failed, Address: netip.AddrPortFrom(netip.IPv4Unspecified(), port), Code: "EADDRINUSE"})
+	w.reported(handoff.Report{Event: handoff.Failed, Address: netaddr.From(netip.IPv4Unspecified(), port), Code: "EADDRINUSE"})
 	w.ends(1)
 	if text := w.errors(); !strings.Contains(text, "Unhandled 'error' event") || !strings.Contains(text, "EADDRINUSE") {
 		w.fatalf("the process did not say why")
@@ -807,7 +808,7 @@ func TestWorkerThreadIsLeftAlone(t *testing.T) {
 		w.fatalf("the thread sees GATEWAY_PRELOAD=%s", *said.Environment)
 	}
 	port := said.Address.(map[string]any)["port"].(float64)
-	w.answered("http", dial(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port))))
+	w.answered("http", dial(t, netaddr.From(netip.MustParseAddr("127.0.0.1"), uint16(port))))
 	w.finish()
 }
 
@@ -997,7 +998,7 @@ func TestPassed(t *testing.T) {
 	t.Parallel()
 	sockets := hold(t, "127.0.0.1", "::1")
 	s := script(t, "servers.cjs", sockets)
-	s.passed = true
+	s.besides = handoff.Free
 	w := s.run(t)
 	w.reported(handoff.Report{Event: handoff.Loaded})
 	for range 3 {
@@ -1022,7 +1023,7 @@ func TestPassed(t *testing.T) {
 func TestPassedEnvironment(t *testing.T) {
 	t.Parallel()
 	say := `console.log(JSON.stringify({event: "environment", title: [process.env.LISTEN_PID == process.pid, process.env.LISTEN_FDS, process.env.LISTEN_FDNAMES].join()}))`
-	direct := start{kind: handoff.Preload, passed: true, path: node(t), arguments: []string{"-e", say}}
+	direct := start{kind: handoff.Preload, besides: handoff.Free, path: node(t), arguments: []string{"-e", say}}
 	behind := shell(`"$NODE" -e "$SAY"; exit 0`)
 	behind.environ = []string{"NODE=" + node(t), "SAY=" + say}
 	become := shell(`exec "$NODE" -e "$SAY"`)
@@ -1048,7 +1049,7 @@ func TestReportsTalkNonsense(t *testing.T) {
 	for _, text := range []string{"nonsense", `{"address": 1}`, `{"address": "localhost:1"}`, `{"address": "[::1]:undefined"}`, `[[[[[[[[`, strings.Repeat("x", 100_000)} {
 		t.Run(text[:8], func(t *testing.T) {
 			t.Parallel()
-			given, err := handoff.New(handoff.Preload, false, nil, nil, t.TempDir())
+			given, err := handoff.New(handoff.Preload, handoff.Nothing, handoff.NoGate, nil, nil, t.TempDir(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -1073,7 +1074,7 @@ func TestReportsTalkNonsense(t *testing.T) {
 
 func TestReportsClose(t *testing.T) {
 	t.Parallel()
-	given, err := handoff.New(handoff.Preload, false, nil, nil, t.TempDir())
+	given, err := handoff.New(handoff.Preload, handoff.Nothing, handoff.NoGate, nil, nil, t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

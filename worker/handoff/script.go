@@ -4,16 +4,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
 )
 
-var (
-	// interpreters run a file that is named behind them.
-	interpreters = regexp.MustCompile(`^(node(js)?|bun|deno|python|pypy|perl|ruby|php|sh|bash|dash|zsh)(-?[0-9.]+)?$`)
-	// A word that is a file beyond doubt: Node.js and others take the name of a module or of one of their own commands as well.
-	scriptName = regexp.MustCompile(`/|\.([cm]?js|[cm]?ts|py|pl|rb|php|sh)$`)
-)
+// interpreters run a file that is named behind them.
+var interpreters = []string{"node", "nodejs", "bun", "deno", "python", "pypy", "perl", "ruby", "php", "sh", "bash", "dash", "zsh"}
+
+// isScript reports whether a word is a file beyond doubt: Node.js and others take the name of a module or of one of their own
+// commands as well.
+func isScript(word string) bool {
+	endings := []string{".js", ".cjs", ".mjs", ".ts", ".cts", ".mts", ".py", ".pl", ".rb", ".php", ".sh"}
+	return strings.Contains(word, "/") || slices.Contains(endings, filepath.Ext(word))
+}
 
 // Missing says what a command names that is not there, besides its program: a script's interpreter, or the file that an
 // interpreter is to run, as far as the command shows it. Path is the program, which [Lookup] has found; nothing is executed.
@@ -33,7 +36,7 @@ func Missing(path string, argv []string, directory string) error {
 
 // MissingScript is the part of [Missing] about the file that an interpreter is to run.
 func MissingScript(argv []string, directory string) error {
-	if len(argv) < 2 || !interpreters.MatchString(filepath.Base(argv[0])) || strings.HasPrefix(argv[1], "-") || !scriptName.MatchString(argv[1]) {
+	if len(argv) < 2 || !named(filepath.Base(argv[0]), interpreters...) || strings.HasPrefix(argv[1], "-") || !isScript(argv[1]) {
 		return nil
 	}
 	script := argv[1]

@@ -237,10 +237,8 @@ func TestShimByHand(t *testing.T) {
 
 func TestNewRefusesTheOthers(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []handoff.Kind{handoff.Intercept, ""} {
-		if _, err := handoff.New(kind, false, nil, nil, t.TempDir()); err == nil {
-			t.Errorf("%q was made", kind)
-		}
+	if _, err := handoff.New("", handoff.Nothing, handoff.NoGate, nil, nil, t.TempDir(), nil); err == nil {
+		t.Error("a handoff without a kind was made")
 	}
 }
 

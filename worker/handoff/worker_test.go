@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,11 +13,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/handoff/shim"
+	"openclaw-gateway/worker/proctree"
 )
 
 // bound is how long a test waits for an event that must come.
@@ -44,7 +46,8 @@ func node(t *testing.T) string {
 // start is what a worker is started from.
 type start struct {
 	kind      handoff.Kind
-	passed    bool // LISTEN_FDS as well
+	besides   handoff.Besides
+	gate      handoff.Gate
 	sockets   []handoff.Socket
 	path      string // of the program
 	arguments []string
@@ -77,7 +80,9 @@ func (s start) run(t *testing.T) *worker {
 		s.directory = t.TempDir()
 	}
 	environ := slices.Concat([]string{"PATH=" + os.Getenv("PATH"), "HOME=/", quick}, s.environ)
-	given, err := handoff.New(s.kind, s.passed, s.sockets, environ, s.directory)
+	var pid atomic.Int64
+	members := func() []int { return proctree.Tree(int(pid.Load())) }
+	given, err := handoff.New(s.kind, s.besides, s.gate, s.sockets, environ, s.directory, members)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +110,7 @@ func (s start) run(t *testing.T) *worker {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pid.Store(int64(process.Pid))
 	given.Started(process.Pid)
 	for _, file := range []*os.File{remote, stdin.reader, stdout.writer, stderr.writer} {
 		_ = file.Close()
@@ -142,7 +148,7 @@ func (s start) run(t *testing.T) *worker {
 	if given.Shim() != nil {
 		w.sent = handoff.Send(local, shim.Command{
 			Path: s.path, Argv: argv, Env: append(override(environ, given.Env()), "LISTEN_PID="+strconv.Itoa(process.Pid)),
-		})
+		}, *given.Shim())
 	}
 	return w
 }
@@ -345,10 +351,10 @@ func (w *worker) finish() {
 	w.ends(0)
 }
 
-func listening(address netip.AddrPort) handoff.Report {
+func listening(address netaddr.Address) handoff.Report {
 	return handoff.Report{Event: handoff.Listening, Address: address, Held: true}
 }
 
-func closed(address netip.AddrPort) handoff.Report {
+func closed(address netaddr.Address) handoff.Report {
 	return handoff.Report{Event: handoff.Closed, Address: address, Held: true}
 }

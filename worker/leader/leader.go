@@ -16,6 +16,7 @@ type Leader struct {
 	mu      sync.Mutex
 	current *follower
 	done    bool           // it has ended, and Await has said so
+	earlier int            // so many were the main one before, and have not been reaped
 	retired sync.WaitGroup // the process that was started is reaped when it has ended and is not the main one any more
 }
 
@@ -37,6 +38,32 @@ func New(child *os.Process, reaped func(pid int)) *Leader {
 		}
 	}()
 	return &Leader{current: f}
+}
+
+// Resume returns the leader that a process is which an earlier program of this process has followed until it was held.
+func Resume(process *os.Process, reaped func(pid int)) (*Leader, error) {
+	ended, err := watch(process)
+	if err != nil {
+		return nil, fmt.Errorf("follow process %d: %w", process.Pid, err)
+	}
+	return &Leader{current: &follower{process: process, ended: ended, replaced: make(chan struct{}), reaped: reaped}}, nil
+}
+
+// Hold keeps the main process what it is, and Await from returning, until release is called. It fails where there is more than one process
+// to follow, or none any more.
+func (l *Leader) Hold() (release func(), err error) {
+	l.mu.Lock()
+	switch {
+	case l.done:
+		err = fmt.Errorf("process %d has ended", l.current.process.Pid)
+	case l.earlier > 0:
+		err = fmt.Errorf("the worker has named another main process (MAINPID=), %d, and the one before lives still", l.current.process.Pid)
+	}
+	if err != nil {
+		l.mu.Unlock()
+		return nil, err
+	}
+	return l.mu.Unlock, nil
 }
 
 // Process returns the main process.
@@ -61,10 +88,14 @@ func (l *Leader) Follow(process *os.Process) error {
 	old := l.current
 	l.current = &follower{process: process, ended: watched, replaced: make(chan struct{}), reaped: old.reaped}
 	close(old.replaced)
+	l.earlier++
 	l.retired.Go(func() {
 		<-old.ended
 		_, _ = old.process.Wait() // it is not ours, perhaps
 		old.reaped(old.process.Pid)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.earlier--
 	})
 	return nil
 }

@@ -10,14 +10,19 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/passed"
 )
 
 // Socket is the launcher's own end of sd_notify(3) for one generation.
 type Socket struct {
 	Path string
 	conn *net.UnixConn
+
+	pause passed.Pause
 
 	mu      sync.Mutex
 	flushes []chan struct{} // one for each flushText that is on its way
@@ -58,9 +63,14 @@ func New(directory string, generation int) (*Socket, error) {
 // systemd-notify(1) waits until its last one, BARRIER=1, has been taken.
 func (n *Socket) Watch(belongs func(pid int) bool, said func(pid int, line string)) {
 	defer close(n.ended)
+	defer n.pause.Leave()
 	message, control := make([]byte, 4096), make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	for {
 		size, controlSize, _, _, err := n.conn.ReadMsgUnix(message, control)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			n.pause.Point()
+			continue
+		}
 		if err != nil {
 			return
 		}
@@ -111,6 +121,50 @@ func (n *Socket) flushed() {
 func (n *Socket) Close() error {
 	// net removes the file of a listening stream socket, not of this kind.
 	return errors.Join(n.conn.Close(), os.Remove(n.Path))
+}
+
+// Saved is a socket for the program that takes this one's place.
+type Saved struct {
+	Path string `json:"path"`
+	FD   int    `json:"fd"`
+}
+
+// Suspend returns when Watch stands still, with nothing that it has read and not told, until resume is called.
+func (n *Socket) Suspend(ctx context.Context) (resume func(), err error) {
+	resume = func() {
+		_ = n.conn.SetReadDeadline(time.Time{})
+		n.pause.End()
+	}
+	if err := n.pause.Begin(ctx, func() { _ = n.conn.SetReadDeadline(time.Unix(1, 0)) }); err != nil {
+		resume()
+		return nil, fmt.Errorf("what the worker says is not taken in: %w", err)
+	}
+	return resume, nil
+}
+
+// Save passes the socket on.
+func (n *Socket) Save(files *passed.Files) (saved Saved, err error) {
+	saved.Path = n.Path
+	saved.FD, err = files.Add(n.conn)
+	return saved, err
+}
+
+// Resume takes a socket that was passed on.
+func Resume(saved Saved) (*Socket, error) {
+	file, err := passed.Take(saved.FD, "notify socket")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() // what follows is a duplicate
+	conn, err := net.FilePacketConn(file)
+	if err != nil {
+		return nil, fmt.Errorf("take the worker's notify socket: %w", err)
+	}
+	is, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, errors.Join(errors.New("take the worker's notify socket: it is none"), conn.Close())
+	}
+	return &Socket{ended: make(chan struct{}), Path: saved.Path, conn: is}, nil
 }
 
 // senderOf returns the pid that the kernel attests, 0 when it is not known.

@@ -2,8 +2,10 @@ package probe
 
 import (
 	"net"
-	"net/netip"
+	"slices"
 	"sync"
+
+	"openclaw-gateway/netaddr"
 )
 
 // mostRemembered is how many of them are remembered: more than are open at a time.
@@ -14,6 +16,8 @@ const mostRemembered = 1000
 type Connections struct {
 	mu    sync.Mutex
 	conns []net.Conn
+	// earlier are the addresses from which an earlier program of this process has made some.
+	earlier []netaddr.Address
 	// open is the one that was given up before it was answered, or still waits;
 	// nil: none of them.
 	open net.Conn
@@ -41,13 +45,51 @@ func (o *Connections) Waiting() net.Conn {
 }
 
 // From returns the addresses from which they came.
-func (o *Connections) From() []netip.AddrPort {
+func (o *Connections) From() []netaddr.Address {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var addresses []netip.AddrPort
+	addresses := slices.Clone(o.earlier)
 	for _, conn := range o.conns {
 		_, client := Ends(conn)
 		addresses = append(addresses, client)
 	}
 	return addresses
+}
+
+// Know takes note of addresses from which an earlier program of this process has connected.
+func (o *Connections) Know(from []netaddr.Address) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.earlier = from
+}
+
+// Queues are the queues of the held addresses.
+type Queues interface {
+	// Unaccepted reports whether a connection waits in one.
+	Unaccepted(server, client netaddr.Address) (bool, error)
+	// Reach returns the address at which the clients of a held one are served.
+	Reach(held netaddr.Address) (at netaddr.Address, can bool)
+	// Discard takes a connection out of the queue of a held address.
+	Discard(held, client netaddr.Address) error
+}
+
+// Discard takes the launcher's own request out of the queue that the worker
+// has not accepted: it would stand there in front of the clients, and make
+// systemd start the service again that has just been stopped.
+func (o *Connections) Discard(held []netaddr.Address, queues Queues) error {
+	conn := o.Waiting()
+	if conn == nil {
+		return nil
+	}
+	target, client := Ends(conn)
+	waiting, err := queues.Unaccepted(target, client)
+	if err != nil || !waiting {
+		return err
+	}
+	for _, address := range held {
+		if at, _ := queues.Reach(address); at == target {
+			return queues.Discard(address, client)
+		}
+	}
+	return nil
 }

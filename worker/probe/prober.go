@@ -10,7 +10,10 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
+
+	"openclaw-gateway/netaddr"
 
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sys/unix"
@@ -23,10 +26,12 @@ type Prober struct {
 	AnswerTimeout time.Duration
 	// Unaccepted reports whether a connection to this machine has not been accepted
 	// yet, named by its two ends.
-	Unaccepted func(server, client netip.AddrPort) (bool, error)
+	Unaccepted func(server, client netaddr.Address) (bool, error)
 	// Reach returns where a held address can be connected to from here, if it can, and QueuedOn how many clients wait on one.
-	Reach    func(held netip.AddrPort) (target netip.AddrPort, can bool)
-	QueuedOn func(held netip.AddrPort) (int, error)
+	Reach    func(held netaddr.Address) (target netaddr.Address, can bool)
+	QueuedOn func(held netaddr.Address) (int, error)
+	// Displaced reports whether somebody else has taken the place of one.
+	Displaced func(held netaddr.Address) bool
 	// Connected is called with each connection that was made, Answered when it has
 	// left the queue and the request is over.
 	Connected func(net.Conn)
@@ -38,14 +43,17 @@ type Prober struct {
 // its handoff does not tell. One request at a time, because it stands in the
 // same queue as the clients. Where no request can be made the clients' own tell as much:
 // that none of them waits. said is called with what came instead.
-func (p Prober) AwaitAnswers(ctx context.Context, held []netip.AddrPort, said func(string)) error {
+func (p Prober) AwaitAnswers(ctx context.Context, held []netaddr.Address, said func(string)) error {
 	for _, address := range held {
 		err := insist(ctx, said, func() string {
 			target, can := p.Reach(address)
+			if !can && p.Displaced(address) {
+				return Displaced(address)
+			}
 			if !can {
 				return p.waiting(address)
 			}
-			_, err := p.exchange(ctx, http.MethodHead, URL(target, "/"))
+			_, err := p.exchange(ctx, http.MethodHead, At(target, "/"))
 			// Whatever came back came from a worker that accepted the
 			// connection: an answer, one that is not HTTP, a closed connection,
 			// or silence after the connection had left the queue. Only a
@@ -67,8 +75,13 @@ func (p Prober) AwaitAnswers(ctx context.Context, held []netip.AddrPort, said fu
 	return nil
 }
 
+// Displaced says that another socket has the path of a held one.
+func Displaced(held netaddr.Address) string {
+	return fmt.Sprintf("another socket has taken the place of %s: if the worker binds the path itself, it has to take the socket from LISTEN_FDS instead", held)
+}
+
 // waiting says that clients wait on an address; "" if none does, or nobody can tell.
-func (p Prober) waiting(held netip.AddrPort) (complaint string) {
+func (p Prober) waiting(held netaddr.Address) (complaint string) {
 	if queued, err := p.QueuedOn(held); err != nil || queued == 0 {
 		return ""
 	}
@@ -77,12 +90,12 @@ func (p Prober) waiting(held netip.AddrPort) (complaint string) {
 
 // AwaitPath returns nil when GET of the target has been answered with 2xx or 3xx. said
 // is called with what came instead, in which the target is as it may be shown.
-func (p Prober) AwaitPath(ctx context.Context, target, shown string, said func(string)) error {
+func (p Prober) AwaitPath(ctx context.Context, target, shown Target, said func(string)) error {
 	return insist(ctx, said, func() string { return p.Ask(ctx, target, shown) })
 }
 
 // Ask says what is wrong with the answer to GET; "" if it is 2xx or 3xx.
-func (p Prober) Ask(ctx context.Context, target, shown string) (complaint string) {
+func (p Prober) Ask(ctx context.Context, target, shown Target) (complaint string) {
 	answer, err := p.exchange(ctx, http.MethodGet, target)
 	switch {
 	case err != nil:
@@ -98,16 +111,16 @@ func (p Prober) Ask(ctx context.Context, target, shown string) (complaint string
 
 // overTLS is what to say besides where a TLS server answers to a request without TLS: it closes the connection, sends an alert or, as
 // Go's and nginx do, a 400. A server that does not say so is asked.
-func (p Prober) overTLS(ctx context.Context, target, shown string, err error) string {
-	rest, plain := strings.CutPrefix(target, "http://")
+func (p Prober) overTLS(ctx context.Context, target, shown Target, err error) string {
+	rest, plain := strings.CutPrefix(target.url, "http://")
 	if dial := new(net.OpError); !plain || ctx.Err() != nil || errors.As(err, &dial) && dial.Op == "dial" || errors.Is(err, errSilent) {
 		return ""
 	}
-	_, err = p.exchange(ctx, http.MethodHead, "https://"+rest)
+	_, err = p.exchange(ctx, http.MethodHead, Target{url: "https://" + rest, socket: target.socket})
 	if unknown := new(tls.CertificateVerificationError); err != nil && !errors.As(err, &unknown) {
 		return ""
 	}
-	return fmt.Sprintf(": it speaks TLS there: ask for https://%s (ready.path, alive.path)", strings.TrimPrefix(shown, "http://"))
+	return fmt.Sprintf(": it speaks TLS there: ask for https://%s (ready.path, alive.path)", strings.TrimPrefix(shown.url, "http://"))
 }
 
 // errSilent says that a request was accepted, and not answered.
@@ -143,7 +156,7 @@ func insist(ctx context.Context, said func(string), try func() (complaint string
 // of the answer for as long as the connection stands in the queue: one that is
 // given up would stay there, in front of the clients. When it returns, the
 // connection is closed.
-func (p Prober) exchange(ctx context.Context, method, target string) (*http.Response, error) {
+func (p Prober) exchange(ctx context.Context, method string, target Target) (*http.Response, error) {
 	defer func(given context.Context) {
 		// Only who gives up leaves the connection in the queue.
 		if given.Err() == nil {
@@ -152,7 +165,7 @@ func (p Prober) exchange(ctx context.Context, method, target string) (*http.Resp
 	}(ctx)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	req, err := http.NewRequestWithContext(ctx, method, target, nil)
+	req, err := http.NewRequestWithContext(ctx, method, target.url, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +176,7 @@ func (p Prober) exchange(ctx context.Context, method, target string) (*http.Resp
 		// The transport's own context outlives the request: a connection that
 		// is made at the last moment would be kept for one that never comes.
 		DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
-			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			conn, err := target.dial(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
@@ -213,19 +226,48 @@ func (p Prober) stayedSilent(ctx context.Context, conn net.Conn) bool {
 	}
 }
 
-// URL is where a path leads at an address; what is a URL already leads there.
-func URL(target netip.AddrPort, path string) string {
+// Target is what is asked for, and where.
+type Target struct {
+	url    string
+	socket string // the path of a unix socket; "": where the URL leads
+}
+
+// At is where a path leads at an address; what is a URL already leads there.
+func At(address netaddr.Address, path string) Target {
 	if !strings.HasPrefix(path, "/") {
-		return path
+		return Target{url: path}
+	}
+	if address.IsUnix() {
+		return Target{url: "http://localhost" + path, socket: address.Path()}
 	}
 	// Through URL, which escapes the zone of a link-local address.
-	server := url.URL{Scheme: "http", Host: target.String()}
-	return server.String() + path
+	server := url.URL{Scheme: "http", Host: address.String()}
+	return Target{url: server.String() + path}
+}
+
+// String is for people.
+func (t Target) String() string {
+	if t.socket != "" {
+		return fmt.Sprintf("%s over %s", t.url, netaddr.Unix(t.socket))
+	}
+	return t.url
+}
+
+func (t Target) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if t.socket == "" {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	// A name of its own, which the kernel chooses (unix(7), "Autobind feature"), tells this client from the others.
+	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		refused := raw.Control(func(fd uintptr) { err = unix.Bind(int(fd), &unix.SockaddrUnix{}) })
+		return errors.Join(refused, err)
+	}}
+	return dialer.DialContext(ctx, "unix", t.socket)
 }
 
 // Ends returns the two ends of a connection.
-func Ends(conn net.Conn) (server, client netip.AddrPort) {
-	return conn.RemoteAddr().(*net.TCPAddr).AddrPort(), conn.LocalAddr().(*net.TCPAddr).AddrPort()
+func Ends(conn net.Conn) (server, client netaddr.Address) {
+	return netaddr.Of(conn.RemoteAddr()), netaddr.Of(conn.LocalAddr())
 }
 
 func loopback(u *url.URL) bool {

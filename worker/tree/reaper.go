@@ -28,6 +28,11 @@ type Reaper struct {
 	// pid with the start time: what was there before the process became the launcher
 	// by exec, and what descends from that.
 	aside map[int]uint64
+	// init says that this process is the first one of its PID namespace, as in a container: then it inherits what others have
+	// started there too, and what does not show that it is the worker's is not.
+	init bool
+	// resumed says that an earlier program of this process has begun all that.
+	resumed bool
 }
 
 // owned is a process, and whose it is.
@@ -38,7 +43,9 @@ type owned struct {
 
 // A nil Reaper starts processes and leaves orphans to others.
 
-func NewReaper() *Reaper { return &Reaper{started: map[int]owner{}, aside: map[int]uint64{}} }
+func NewReaper() *Reaper {
+	return &Reaper{started: map[int]owner{}, aside: map[int]uint64{}, init: os.Getpid() == 1}
+}
 
 // Inherit begins to inherit and to reap, until the context is done.
 func (r *Reaper) Inherit(ctx context.Context, log *slog.Logger) {
@@ -46,18 +53,13 @@ func (r *Reaper) Inherit(ctx context.Context, log *slog.Logger) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		log.Error("cannot become a child subreaper: processes that leave the worker's tree are not found", "error", err)
 	}
-	// What there is before there is a worker is set aside.
-	r.mu.Lock()
-	before, err := proctree.Descendants(os.Getpid())
-	for _, process := range before {
-		r.aside[process.PID] = process.Start
-	}
-	r.mu.Unlock()
-	if err != nil {
-		log.Error("cannot tell the worker's processes from those that were there before", "error", err)
-	}
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, unix.SIGCHLD)
+	if r.resumed {
+		ended <- unix.SIGCHLD // of those that have ended while no program was there to hear of it
+	} else {
+		r.setAside(log)
+	}
 	go func() {
 		defer signal.Stop(ended)
 		for {
@@ -71,6 +73,19 @@ func (r *Reaper) Inherit(ctx context.Context, log *slog.Logger) {
 			}
 		}
 	}()
+}
+
+// setAside sets aside what there is before there is a worker.
+func (r *Reaper) setAside(log *slog.Logger) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, err := proctree.Descendants(os.Getpid())
+	for _, process := range before {
+		r.aside[process.PID] = process.Start
+	}
+	if err != nil {
+		log.Error("cannot tell the worker's processes from those that were there before", "error", err)
+	}
 }
 
 // start runs f, which starts the main process of the owner's tree with package os.
@@ -137,6 +152,10 @@ func (r *Reaper) reap(told func(pid int) owner) (living []owned, reaped int, err
 				whose = told(process.PID)
 			}
 			whose = cmp.Or(whose, above)
+			if r.init && told != nil && whose == nobody && process.PPID == self {
+				whose = stranger
+				aside[process.PID] = process.Start
+			}
 		}
 		owners[process.PID] = whose
 		if !process.Zombie {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -124,6 +125,18 @@ func ownGroup() (*cgroup.Group, error) {
 	return group, nil
 }
 
+// Yield leaves the processors to the other generations as far as they want them, until it is taken back; nothing where the kernel
+// does not divide their time.
+func (t *Tree) Yield(yields bool) error {
+	if t.group == nil {
+		return nil
+	}
+	if yields {
+		return t.group.Weigh(cgroup.Usual / 10)
+	}
+	return t.group.Weigh(cgroup.Usual)
+}
+
 // MemoryOf is how many bytes of memory a generation of this process uses; 0 where that cannot be told.
 func MemoryOf(generation int) int64 {
 	group, err := cgroup.Delegated()
@@ -131,6 +144,12 @@ func MemoryOf(generation int) int64 {
 		return 0
 	}
 	return group.MemoryOf(generations.prefix + strconv.Itoa(generation))
+}
+
+// Frozen reports whether all processes of a generation of this process are stopped where they are.
+func Frozen(generation int) bool {
+	group, err := cgroup.Delegated()
+	return err == nil && group.Frozen(generations.prefix+strconv.Itoa(generation))
 }
 
 // unitGroup returns the delegated cgroup, unless another launcher lives in it:
@@ -176,8 +195,53 @@ func (t *Trees) plant(of family, number int) (*Tree, error) {
 	return planted, nil
 }
 
+// Apart says whether two generations can be told from each other whatever their processes do: each has a control group.
+func (t *Trees) Apart() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.group != nil
+}
+
 // Generation returns the tree of a generation, without processes yet.
 func (t *Trees) Generation(number int) (*Tree, error) { return t.plant(generations, number) }
+
+// Saved is the trees for the program that takes this one's place in the process.
+type Saved struct {
+	Aside    map[int]uint64 `json:"aside"`
+	Commands int64          `json:"commands"`
+}
+
+// Save is about trees of generations alone: a command of the launcher's own cannot be passed on.
+func (t *Trees) Save() (saved Saved, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for owner := range t.there {
+		if !owner.generation() {
+			return saved, errors.New("a command of the launcher's own runs (alarm.command)")
+		}
+	}
+	saved.Commands = t.commands.Load()
+	if t.reaper != nil {
+		t.reaper.mu.Lock()
+		defer t.reaper.mu.Unlock()
+		saved.Aside = maps.Clone(t.reaper.aside)
+	}
+	return saved, nil
+}
+
+// Resume takes up what was saved, before the reaper begins to reap.
+func (t *Trees) Resume(saved Saved) {
+	t.commands.Store(saved.Commands)
+	if t.reaper != nil {
+		t.reaper.resumed = true
+		maps.Copy(t.reaper.aside, saved.Aside)
+	}
+}
+
+// ResumeMain says, before the reaper begins to reap, that package os will wait for the main process of a generation.
+func (t *Trees) ResumeMain(number, pid int) {
+	t.reaper.adopt(pid, owner(generations.prefix+strconv.Itoa(number)))
+}
 
 // Adopt says that the generation's main process is another one now, for which package os waits.
 func (t *Tree) Adopt(pid int) { t.reaper.adopt(pid, t.owner) }
@@ -227,13 +291,20 @@ func (t *Tree) End(main int) (strays []proctree.Process, err error) {
 	t.MainEnded()
 	if t.group != nil {
 		t.OOMKills = t.group.OOMKills()
-		if strays, err = endGroup(t.log, t.group); err != nil {
+		for strays, err = endGroup(t.log, t.group); starved(err); strays, err = endGroup(t.log, t.group) {
+			time.Sleep(starvedPause)
+		}
+		if err != nil {
 			t.log.Error("cannot end a cgroup", "cgroup", t.group.Name(), "error", err)
 		}
 	}
 	// The launcher inherits every orphan, also one that has left the cgroup.
 	for {
 		left, reaped, err := t.left(main)
+		if starved(err) {
+			time.Sleep(starvedPause)
+			continue
+		}
 		if err != nil {
 			return strays, err
 		}
@@ -247,6 +318,12 @@ func (t *Tree) End(main int) (strays []proctree.Process, err error) {
 		}
 	}
 }
+
+// starved reports whether it takes a descriptor, and there is none. Nothing tells when there is one again, and what is left must not live
+// on because of that.
+func starved(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
+
+const starvedPause = 100 * time.Millisecond
 
 // Holds reports whether a process is one of the tree's, by what it cannot say of itself alone: it descends from the launcher,
 // which inherits the orphans, or else from the main process.
@@ -268,6 +345,36 @@ func (t *Tree) Left(main int) []proctree.Process {
 		t.log.Error("cannot tell who is left of a generation", "error", err)
 	}
 	return left
+}
+
+// Processes are the living processes of the tree, its main process among them.
+func (t *Tree) Processes() []int {
+	if t.group != nil {
+		if pids, err := t.group.Processes(); err == nil {
+			return pids
+		}
+	}
+	var pids []int
+	for _, process := range t.Left(0) {
+		pids = append(pids, process.PID)
+	}
+	return pids
+}
+
+// Freeze stops the processes of the tree where they are, or lets them go on; it takes a control group ([Trees.Apart]).
+func (t *Tree) Freeze(frozen bool) error {
+	if t.group == nil {
+		return nil
+	}
+	return t.group.Freeze(frozen)
+}
+
+// Kill kills what is in the tree's control group, if it has one, all at once.
+func (t *Tree) Kill() error {
+	if t.group == nil {
+		return nil
+	}
+	return t.group.Kill()
 }
 
 // Signal sends the stop signal to all processes of the tree that have not had it, besides the main process. One that forks

@@ -3,13 +3,13 @@ package why
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/lazy"
 	"openclaw-gateway/worker/handoff"
 )
 
@@ -19,12 +19,14 @@ type End struct {
 	Signal   unix.Signal // 0 when it exited
 	Ready    bool        // it has served
 	Lived    time.Duration
-	Strays   int // processes that it has left
-	OOMKills int // of its processes, by the kernel for want of memory
+	Strays   int    // processes that it has left
+	OOMKills int    // of its processes, by the kernel for want of memory
+	Restart  string // the command that starts the next one
 	Command  []string
 	// Directory is the worker's.
 	Directory string
 	Handoff   handoff.Kind
+	Filtered  bool   // it would have got the sockets by intercept
 	Listened  bool   // on a held address, as far as is known
 	Served    bool   // an earlier generation of this command has
 	Held      string // the held addresses
@@ -63,19 +65,80 @@ func (e End) Advice() string {
 		return "it ended by itself before it served: worker.command needs a server, which stays"
 	case e.Code == exConfig:
 		return "so a program says that its configuration is wrong (EX_CONFIG), and an OpenClaw also that another one has its state: its last words say what; " +
-			"run gateway restart when that is mended"
+			"run " + e.Restart + " when that is mended"
 	case e.Code == 126 || e.Code == 127:
 		return "so a shell or env says that a program was not found (127) or cannot be executed (126): name its whole path in worker.command, or in the script that calls it"
 	}
 	if err := handoff.MissingScript(e.Command, e.Directory); err != nil {
 		return fmt.Sprintf("%v: correct worker.command", err)
 	}
-	if away := Away(e.Command, e.Handoff); away != "" && !e.Listened {
+	away := Away(e.Command, e.Handoff)
+	if away != "" && !e.Listened && !e.Filtered {
 		return away
 	}
+	if apart := apart(e.Command); apart != "" && away == "" && e.inherits() && !e.Listened && !e.Served {
+		return apart // also with a filter beside: it may not have come to bind
+	}
+	if e.Filtered {
+		return "" // nothing gets lost on the way to who binds
+	}
 	if e.Handoff != handoff.Preload && e.Lived < early && !e.Listened && !e.Served {
-		return fmt.Sprintf("perhaps it binds %s itself and cannot, because the launcher holds that: worker.command needs a program, or an option of this one, "+
-			"that takes its sockets from systemd (LISTEN_FDS), or Node.js", e.Held)
+		return fmt.Sprintf("it has listened on nothing; a server that binds %s itself cannot, because the launcher holds that: worker.command needs a program, or an option of this one, "+
+			"that takes its sockets from systemd (LISTEN_FDS), or Node.js; or set worker.handoff to auto or intercept", e.Held)
+	}
+	return ""
+}
+
+// inherits reports whether the sockets were in LISTEN_FDS, and nothing was seen to take them otherwise.
+func (e End) inherits() bool { return e.Handoff == handoff.ListenFDs || e.Handoff == handoff.Auto }
+
+// StartsAnother reports whether the command shows that Node.js starts another one to serve, which gets no sockets from it: npm, pm2,
+// nodemon, node --watch.
+func StartsAnother(command []string) bool {
+	return len(command) > 0 && !handoff.Wraps(filepath.Base(command[0])) && strings.HasSuffix(Away(command, handoff.Preload), startsAnother)
+}
+
+// MayBind reports whether a program that has listened on nothing, as far as its handoff shows, may be one that binds its address itself
+// and would get the sockets by intercept. What becomes whatever it likes is none: a shell and a wrapper get the sockets by every other way.
+func MayBind(command []string, kind handoff.Kind) bool {
+	switch {
+	case len(command) == 0, slices.Contains(closers, filepath.Base(command[0])): // which need the privileges that are lost by it
+		return false
+	case kind == handoff.Preload:
+		return Away(command, kind) != ""
+	}
+	return kind == handoff.ListenFDs
+}
+
+// apart says of a program that starts the server as a process of its own, and waits for it, what a server means by it that looks
+// for its own pid in LISTEN_PID, as sd_listen_fds(3) does.
+func apart(command []string) string {
+	const ofAnother = " starts the server as a process of its own, and LISTEN_PID names the first one: "
+	switch program := filepath.Base(append(command, "")[0]); {
+	case slices.Contains([]string{"runuser", "su"}, program):
+		return program + ofAnother + "put setpriv --reuid=USER --regid=GROUP --init-groups in its place, or have the service run as that user (gateway install --system --run-as USER)"
+	case slices.Contains([]string{"timeout", "flock", "unbuffer", "tini", "dumb-init", "catatonit"}, program):
+		return program + ofAnother + "leave it out of worker.command"
+	}
+	return ""
+}
+
+// emptied is the option of a command line by which what it starts gets a new environment; "" without one.
+func emptied(words []string) string {
+	for i, word := range words {
+		name := filepath.Base(word)
+		if !slices.Contains([]string{"su", "runuser", "env"}, name) {
+			continue
+		}
+		for _, option := range words[i+1:] {
+			login := name != "env" && slices.Contains([]string{"-l", "--login"}, option)
+			if login || option == "-" || name == "env" && slices.Contains([]string{"-i", "--ignore-environment"}, option) {
+				return name + " " + option
+			}
+			if !strings.HasPrefix(option, "-") && name == "env" || option == "-c" {
+				break
+			}
+		}
 	}
 	return ""
 }
@@ -85,7 +148,7 @@ const exConfig = 78
 
 var (
 	// node is a word of a command line, or of a shell's, that is Node.js.
-	node = regexp.MustCompile(`(?:^|[\s/;&|"'])node(?:js)?(?:-?[0-9.]+)?(?:\s|$)`)
+	node = lazy.Regexp(`(?:^|[\s/;&|"'])node(?:js)?(?:-?[0-9.]+)?(?:\s|$)`)
 	// starters are programs of Node.js that start another one.
 	starters = []string{"npm", "npx", "yarn", "pnpm", "nodemon", "pm2", "pm2-runtime", "forever"}
 )
@@ -97,18 +160,23 @@ const startsAnother = " starts another Node.js, which does not get the sockets: 
 
 // Away says why the sockets do not get to the program that is to serve, where the command shows it.
 func Away(command []string, kind handoff.Kind) string {
-	if len(command) == 0 {
+	if len(command) == 0 || kind == handoff.Intercept { // which nothing gets lost by
 		return ""
 	}
 	program := filepath.Base(command[0])
 	words := strings.FieldsFunc(strings.Join(command[1:], " "), func(r rune) bool { return strings.ContainsRune(" \t\n;&|()\"'", r) })
 	switch {
+	case emptied(append([]string{program}, words...)) != "":
+		return emptied(append([]string{program}, words...)) + " gives what it starts a new environment, without LISTEN_FDS and NODE_OPTIONS, so it cannot know of the sockets: leave that option out"
 	case slices.Contains(closers, program):
 		return program + " passes no sockets on: have the service run as that user (gateway install --system --run-as USER), or put " +
 			"setpriv --reuid=USER --regid=GROUP --init-groups in its place"
 	case kind == handoff.Auto, kind == handoff.Preload && handoff.Wraps(program):
 		for i, word := range words {
-			if name := filepath.Base(word); slices.Contains(starters, name) || word == "--watch" && i > 0 {
+			if option, _, _ := strings.Cut(word, "="); i > 0 && strings.HasPrefix(option, "--watch") {
+				return option + startsAnother
+			}
+			if name := filepath.Base(word); slices.Contains(starters, name) {
 				return name + startsAnother
 			}
 			if name := filepath.Base(word); slices.Contains(closers, name) {
@@ -118,19 +186,22 @@ func Away(command []string, kind handoff.Kind) string {
 		return ""
 	}
 	if kind == handoff.ListenFDs {
-		if node.MatchString(filepath.Base(command[0])) {
+		if node().MatchString(filepath.Base(command[0])) {
 			return "Node.js takes no sockets by listen-fds, unless what it runs listens on descriptor 3: set worker.handoff to auto"
 		}
-		if !node.MatchString(strings.Join(command[1:], " ")) {
+		if !node().MatchString(strings.Join(command[1:], " ")) {
 			return ""
 		}
 		return fmt.Sprintf("Node.js behind %s does not get the sockets: set worker.handoff to auto or preload, or have worker.command begin with node", program)
 	}
 	for i, word := range command {
 		name := filepath.Base(word)
+		option, _, _ := strings.Cut(word, "=")
 		switch {
 		case kind != handoff.Preload:
-		case slices.Contains(starters, name), i > 0 && (name == "npm-cli.js" || name == "npx-cli.js"), i > 0 && word == "--watch":
+		case i > 0 && slices.Contains([]string{"--watch", "--watch-path", "--test", "--run"}, option):
+			return option + startsAnother
+		case slices.Contains(starters, name), i > 0 && (name == "npm-cli.js" || name == "npx-cli.js"):
 			return name + startsAnother
 		case name == "openclaw.mjs":
 			return "openclaw.mjs may start another Node.js, which does not get the sockets: name dist/index.js of the same package instead of it in worker.command"

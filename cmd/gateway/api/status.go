@@ -1,15 +1,18 @@
 package api
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"openclaw-gateway/netaddr"
 )
 
 // Status is what GET /status on the control socket and "gateway status --json"
 // answer. Its fields are an interface: others read them.
 type Status struct {
+	// Instance is its name; "" for the default one.
+	Instance string   `json:"instance"`
 	Version  string   `json:"version"`
 	Verdict  Verdict  `json:"verdict"`
 	Problems []string `json:"problems"`
@@ -22,8 +25,25 @@ type Status struct {
 	Launcher Launcher `json:"launcher"`
 	Sockets  []Socket `json:"sockets"`
 	Worker   Worker   `json:"worker"`
-	Config   Config   `json:"config"`
-	Alarm    Alarm    `json:"alarm"`
+	// Successor is the generation that starts beside the worker, and does not have the sockets yet (restart.mode: handover, restart.prewarm); null
+	// where there is none. Leaving are those that have let go of the sockets and finish what they have accepted: one at the most.
+	Successor *Successor `json:"successor"`
+	Leaving   []Leaving  `json:"leaving"`
+	// HandoverObstacle is why a restart is exclusive although restart.mode is handover, and StandbyObstacle why there is no standby
+	// although there is to be one (restart.standby); "" where nothing is in the way.
+	HandoverObstacle string `json:"handover_obstacle"`
+	StandbyObstacle  string `json:"standby_obstacle"`
+	Config           Config `json:"config"`
+	Alarm            Alarm  `json:"alarm"`
+}
+
+// Instance is one of those that "gateway status --json" lists where none is named.
+type Instance struct {
+	Instance  string   `json:"instance"` // its name; "" for the default one
+	Scope     string   `json:"scope"`    // system or user
+	User      string   `json:"user"`     // whose in a user's scope
+	Verdict   Verdict  `json:"verdict"`
+	Addresses []string `json:"addresses"` // as Socket has them
 }
 
 // Verdict is the status in a word.
@@ -58,9 +78,11 @@ type Unit struct {
 
 // Launcher is the launcher's process.
 type Launcher struct {
-	PID    int        `json:"pid"`
-	Since  *time.Time `json:"since"`
-	Holder Source     `json:"holder"`
+	PID   int        `json:"pid"`
+	Since *time.Time `json:"since"`
+	// Upgraded is when it became the program that it is, by "gateway upgrade"; null: it has been started so.
+	Upgraded *time.Time `json:"upgraded"`
+	Holder   Source     `json:"holder"`
 }
 
 // Source is who keeps the listening sockets open while the launcher is away.
@@ -72,14 +94,14 @@ const (
 )
 
 // At is the address of a socket; that of "*:18789" is [::]:18789. It fails where that is none, which only another's answer has.
-func (s Socket) At() (netip.AddrPort, error) { return ParseAddress(s.Address) }
+func (s Socket) At() (netaddr.Address, error) { return ParseAddress(s.Address) }
 
 // ParseAddress reads an address as a Socket has it.
-func ParseAddress(text string) (netip.AddrPort, error) {
+func ParseAddress(text string) (netaddr.Address, error) {
 	if port, all := strings.CutPrefix(text, "*:"); all {
 		text = "[::]:" + port
 	}
-	return netip.ParseAddrPort(text)
+	return netaddr.Parse(text)
 }
 
 // Socket is one listening socket.
@@ -131,8 +153,8 @@ type Worker struct {
 	Handoff      string     `json:"handoff"`
 	Restarts     int        `json:"restarts"`
 	LastExit     *Exit      `json:"last_exit"`
-	// Ends counts the generations that have ended since the launcher started, by each reason that there is; StraysEnded is how
-	// many processes they had left, which were ended with them.
+	// Ends counts the generations that have had the sockets and have ended since the launcher started, by each reason that there is;
+	// StraysEnded is how many processes all that have ended had left, which were ended with them.
 	Ends        []Ends `json:"ends"`
 	StraysEnded int    `json:"strays_ended"`
 	// LastWords are the last lines of output of the generation that is in trouble: of the present one while it hangs or ends,
@@ -151,6 +173,50 @@ type Worker struct {
 	Hung *Hung `json:"hung"`
 	// OpenClaw is which one runs, in its own words; null where none does, or that is not known.
 	OpenClaw *OpenClaw `json:"openclaw"`
+	// NoNewPrivs says that it runs with no_new_privs for the sake of its handoff.
+	NoNewPrivs bool `json:"no_new_privs"`
+}
+
+// SaysCold begins the note that says why the last restart was none with modules that were loaded ahead (restart.prewarm).
+const SaysCold = "the last restart was not prewarmed: "
+
+// SaysDeprived says what a worker has paid for its handoff.
+const SaysDeprived = "the worker runs with no_new_privs, so that it gets the sockets when it binds their addresses (intercept): sudo, su, ping and " +
+	"rootless containers do not work in it"
+
+// Successor is the generation that is to follow the worker.
+type Successor struct {
+	Generation int       `json:"generation"`
+	PID        int       `json:"pid"`
+	State      string    `json:"state"` // SuccessorBooting or SuccessorParked
+	Since      time.Time `json:"since"`
+	Purpose    string    `json:"purpose"` // ForRestart or ForStandby
+	Frozen     bool      `json:"frozen"`  // none of its processes runs
+	// MemoryBytes is as that of the worker.
+	MemoryBytes int64 `json:"memory_bytes"`
+	Modules     int   `json:"modules"` // that it has loaded ahead (restart.prewarm)
+}
+
+// The states of a successor, and what it is there for.
+const (
+	SuccessorBooting = "booting" // it has not begun to listen, or loads its modules
+	SuccessorParked  = "parked"  // it waits where it begins to listen, until the worker has let go of the sockets; or before it begins, until that is gone
+	ForRestart       = "restart"
+	ForStandby       = "standby" // it is there in case that the worker fails
+)
+
+// StateLeaving is the state of a generation in the history that has let go of the sockets.
+const StateLeaving = "leaving"
+
+// Leaving is a generation that has let go of the sockets.
+type Leaving struct {
+	Generation int       `json:"generation"`
+	PID        int       `json:"pid"`
+	Since      time.Time `json:"since"`
+	// Until is when it is killed at the latest; null: not known.
+	Until *time.Time `json:"until"`
+	// Connections counts the accepted ones that it has still; null where they cannot be counted.
+	Connections *int `json:"connections"`
 }
 
 // OpenClaw is what a worker has read of its package when it was started.

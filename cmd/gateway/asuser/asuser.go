@@ -35,6 +35,8 @@ type Question[Q, A any] struct {
 	// Memory is how many bytes the child may map beyond what the runtime has at its start, which is 72 MiB, 64 of heap among
 	// them (RLIMIT_DATA, measured with Go 1.26). The runtime maps its heap in pieces of 64 MiB (heapArenaBytes).
 	Memory uint64
+	// Written is how many bytes a file may have that the child writes (RLIMIT_FSIZE); 0: it writes none.
+	Written uint64
 }
 
 // Answer is called by an init function, with what answers the question as that user. In a child that has been asked this
@@ -56,9 +58,9 @@ func (q Question[Q, A]) Ask(ctx context.Context, credential *syscall.Credential,
 	case <-ctx.Done():
 		return answer, ctx.Err()
 	}
-	limit, start := waiting.limit(credential.Uid, q.Limit), time.Now()
-	output, err := ask(ctx, limit, credential, []string{q.Name, limit.String(), fmt.Sprint(q.Memory)}, question)
-	waiting.took(credential.Uid, time.Since(start), limit)
+	limit := waiting.limit(credential.Uid, q.Limit)
+	output, took, err := ask(ctx, limit, credential, []string{q.Name, limit.String(), fmt.Sprint(q.Memory), fmt.Sprint(q.Written)}, question)
+	waiting.took(credential.Uid, took, limit)
 	if err != nil {
 		return answer, fmt.Errorf("ask as uid %d: %w", credential.Uid, err)
 	}
@@ -97,21 +99,26 @@ var (
 	errTooMuch  = errors.New("what is there takes more memory than it may")
 )
 
-// ask starts the child and returns what it has written, when it has ended.
-func ask(ctx context.Context, limit time.Duration, credential *syscall.Credential, arguments []string, question any) ([]byte, error) {
+// startLimit is how long a child may take until it becomes the user. That is nobody's doing but a busy machine's, on which what
+// follows takes longer too: so the user has as much time again besides their own.
+const startLimit = 5 * time.Second
+
+// ask starts the child and returns what it has written, when it has ended, and how long the user took.
+func ask(ctx context.Context, limit time.Duration, credential *syscall.Credential, arguments []string, question any) (answer []byte, took time.Duration, err error) {
 	input, err := json.Marshal(question)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	// Descriptors of this process that a careless parent has left open are not for the child: those of Go's own are closed by
 	// execve(2) already.
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("close_range: %w", err)
+		return nil, 0, fmt.Errorf("close_range: %w", err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	ctx, cancelTimeout := context.WithTimeoutCause(ctx, limit, errSilent)
-	defer cancelTimeout()
+	timer := time.AfterFunc(startLimit, func() { cancel(errSilent) })
+	defer timer.Stop()
+	start, began := time.Now(), make(chan time.Duration, 1)
 
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	gids := []string{fmt.Sprint(credential.Gid)}
@@ -122,39 +129,54 @@ func ask(ctx context.Context, limit time.Duration, credential *syscall.Credentia
 	cmd.Env, cmd.Dir = []string{}, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID}
 	// Whoever got hold of an end of a pipe, and keeps it, keeps nobody waiting.
-	cmd.WaitDelay = 200 * time.Millisecond
-	output := &bounded{most: mostBytes, full: func() { cancel(errTooLarge) }}
-	said := &bounded{most: mostStderr, full: func() {}}
+	cmd.WaitDelay = time.Second
+	output := &bounded{most: mostBytes, full: func() { cancel(errTooLarge) }, first: func() {
+		machines := time.Since(start)
+		timer.Reset(limit + machines)
+		began <- machines
+	}}
+	said := &bounded{most: mostStderr, full: func() {}, first: func() {}}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), output, said
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Run() }()
 	select {
 	case err = <-ended:
-	case <-time.After(limit + 2*cmd.WaitDelay):
-		// Not even SIGKILL ends one that waits for an answer of a file system that is its user's own (FUSE).
-		return nil, errSilent
+	case <-ctx.Done():
+		select {
+		case err = <-ended:
+		case <-time.After(2 * cmd.WaitDelay):
+			// Not even SIGKILL ends one that waits for an answer of a file system that is its user's own (FUSE).
+		}
+	}
+	select {
+	case machines := <-began:
+		took = time.Since(start) - 2*machines
+	default: // it has not become the user
 	}
 	if cause := context.Cause(ctx); cause != nil {
-		return nil, cause
+		return nil, took, cause
 	}
 	if err != nil {
 		if strings.Contains(string(said.kept), "out of memory") {
-			return nil, errTooMuch
+			return nil, took, errTooMuch
 		}
 		why, _, _ := strings.Cut(string(said.kept), "\n")
-		return nil, fmt.Errorf("%w: %q", err, why)
+		return nil, took, fmt.Errorf("%w: %q", err, why)
 	}
-	return output.kept, nil
+	return output.kept, took, nil
 }
 
-// bounded keeps what is written, up to a size, and says when there is more.
+// bounded keeps what is written, up to a size, and says when it begins and when there is more.
 type bounded struct {
-	kept []byte
-	most int
-	full func()
+	kept        []byte
+	most        int
+	first, full func()
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
+	if len(b.kept) == 0 {
+		b.first()
+	}
 	fits := min(len(p), b.most-len(b.kept))
 	if fits < len(p) {
 		b.full()

@@ -39,12 +39,36 @@ var (
 	acts = Question[string, string]{Name: "test-acts", Limit: 6 * time.Second, Memory: 24 << 20}
 )
 
+// slow is asked where a child needs longer for its start than the user has.
+var slow = Question[string, string]{Name: "test-slow", Limit: 2 * time.Second, Memory: 24 << 20}
+
+// Variables come before init functions, that is while the child is root's still.
+var _ = func() bool {
+	if len(os.Args) == 8 && os.Args[1] == role && os.Args[4] == "test-slow" {
+		time.Sleep(3 * time.Second)
+	}
+	return true
+}()
+
+// TestBusyMachine: what a machine takes until the child is the user's is not that user's doing, and on no account of theirs.
+func TestBusyMachine(t *testing.T) {
+	needsRoot(t)
+	waiting = patience{}
+	if answer, err := slow.Ask(t.Context(), somebody, "a word"); err != nil || answer != "a word" {
+		t.Errorf("%q, %v", answer, err)
+	}
+	if len(waiting.slow) > 0 {
+		t.Errorf("slow were %v", waiting.slow)
+	}
+}
+
 // soon is how long root may wait for it, whatever it does.
 const soon = 20 * time.Second
 
 func init() {
 	self.Answer(lookAtSelf)
 	acts.Answer(act)
+	slow.Answer(func(_ context.Context, word string) (string, error) { return word, nil })
 }
 
 func lookAtSelf(_ context.Context, word string) (facts, error) {
@@ -234,7 +258,7 @@ func TestAnswers(t *testing.T) {
 func TestUnprivileged(t *testing.T) {
 	needsRoot(t)
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{"gateway", role, "0", "0", acts.Name, "1s", "0"}
+	cmd.Args = []string{"gateway", role, "0", "0", acts.Name, "1s", "0", "0"}
 	cmd.Stdin = strings.NewReader(`"a word"`)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: somebody}
 	output, err := cmd.CombinedOutput()

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// role is the first argument of a child; its uid, its gids, the primary one first, the name of the question, the time and the
-// memory for it follow.
+// role is the first argument of a child; its uid, its gids, the primary one first, the name of the question, the time, the
+// memory and the bytes to write for it follow.
 const role = "as-user"
 
 // What a child may have. Beside them root gives up on it after a while.
@@ -36,7 +36,7 @@ var (
 
 // In the initialisation of this package, that is before everything that has something to do with a user.
 func init() {
-	if len(os.Args) != 7 || os.Args[1] != role {
+	if len(os.Args) != 8 || os.Args[1] != role {
 		return
 	}
 	uid, err := strconv.ParseUint(os.Args[2], 10, 31)
@@ -46,8 +46,13 @@ func init() {
 		gids, err = append(gids, int(gid)), errors.Join(err, wrong)
 	}
 	memory, wrong := strconv.ParseUint(os.Args[6], 10, 32)
-	if err = errors.Join(err, wrong); err == nil {
-		err = become(int(uid), gids, memory)
+	written, wrongToo := strconv.ParseUint(os.Args[7], 10, 32)
+	if err = errors.Join(err, wrong, wrongToo); err == nil {
+		// From here on the user may have a hand in how long it takes. No answer minds a line break before it.
+		_, err = os.Stdout.WriteString("\n")
+	}
+	if err == nil {
+		err = become(int(uid), gids, memory, written)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "become uid %s: %v\n", os.Args[2], err)
@@ -58,7 +63,7 @@ func init() {
 }
 
 // become turns root's process into one of a user that this user cannot trace.
-func become(uid int, gids []int, memory uint64) error {
+func become(uid int, gids []int, memory, written uint64) error {
 	data, err := mapped()
 	if err != nil {
 		return err
@@ -84,7 +89,7 @@ func become(uid int, gids []int, memory uint64) error {
 	}
 	debug.SetMemoryLimit(collected)
 	for resource, limit := range map[int]uint64{
-		unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: 0, unix.RLIMIT_CPU: processorTime, unix.RLIMIT_NOFILE: openFiles, unix.RLIMIT_DATA: data + memory,
+		unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: written, unix.RLIMIT_CPU: processorTime, unix.RLIMIT_NOFILE: openFiles, unix.RLIMIT_DATA: data + memory,
 	} {
 		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
 			return fmt.Errorf("set limit %d: %w", resource, err)

@@ -8,12 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -23,7 +20,9 @@ import (
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 )
 
 // ErrNotRunning says that there is no launcher where it was asked for.
@@ -35,6 +34,9 @@ var ErrNowhere = fmt.Errorf("%w: there is no openclaw-gateway.service in system 
 
 // ErrSilent says that there is a launcher, which does not answer in time.
 var ErrSilent = errors.New("the launcher does not answer")
+
+// ErrCut says that a launcher has ended while it was asked, or has become another program.
+var ErrCut = errors.New("the launcher has not answered to the end")
 
 // ErrForbidden says that the control socket is not for this user.
 var ErrForbidden = errors.New("only the launcher's own user and root may ask it")
@@ -49,21 +51,27 @@ const CheckLimit = 3 * time.Second
 // ManagerLimit is the same for the service manager.
 const ManagerLimit = 10 * time.Second
 
-// Target is one scope in which there may be a launcher.
+// Target is where there may be a launcher: an instance of a scope.
 type Target struct {
-	Scope   units.Scope
-	Control string // path of the control socket
-	UID     int    // whose launcher is meant in a user's scope; 0: the caller's own
-	Unit    api.Unit
+	Instance instance.Name
+	Scope    units.Scope
+	Control  string // path of the control socket
+	UID      int    // whose launcher is meant in a user's scope; 0: the caller's own
+	Unit     api.Unit
 	// Installed says that the manager knows the unit.
 	Installed bool
 	// Overrides are what drop-ins change in our units.
 	Overrides   []dropins.Override
 	SocketState string // ActiveState of the socket unit
+	// Closing says that the manager is stopping the service, and the socket after it.
+	Closing bool
+	// Wants says that the socket unit has its addresses, or will try to get them.
+	Wants    bool
+	IPv6Only bool // its IPv6 wildcard takes no IPv4 clients
 	// Unasked says why the manager, which is there, did not tell any of this.
 	Unasked error
 	// Listen is what the socket unit listens on.
-	Listen []netip.AddrPort
+	Listen []netaddr.Address
 	// Cgroup is the service's control group.
 	Cgroup string
 	// Says is the service's STATUS=, the launcher's last words.
@@ -77,83 +85,6 @@ type Target struct {
 	Again string
 }
 
-// Choice is which scopes are meant; without any, those in which there is something.
-type Choice struct{ System, User bool }
-
-// Targets returns the scopes that were asked for; without a flag, those in which
-// there is a unit or a launcher, or whose manager does not say.
-func (f Choice) Targets(ctx context.Context) []Target {
-	switch {
-	case f.System:
-		return []Target{NewTarget(ctx, units.System)}
-	case f.User:
-		return []Target{NewTarget(ctx, units.User)}
-	}
-	both := make([]Target, 2)
-	var asking sync.WaitGroup
-	for i, scope := range []units.Scope{units.System, units.User} {
-		asking.Go(func() { both[i] = NewTarget(ctx, scope) })
-	}
-	asking.Wait()
-	var found []Target
-	for _, t := range both {
-		if t.Installed || t.Unasked != nil || t.Answers() {
-			found = append(found, t)
-		}
-	}
-	return found
-}
-
-// One returns the only target; verbs refuse to choose between two launchers.
-func (f Choice) One(ctx context.Context) (Target, error) {
-	found := f.Targets(ctx)
-	switch len(found) {
-	case 0:
-		return Target{}, None(ctx)
-	case 1:
-		return found[0], nil
-	default:
-		for _, t := range found {
-			if t.Unasked != nil {
-				return Target{}, fmt.Errorf("there may be a launcher in both scopes: say which with --system or --user (%w)", t.Unasked)
-			}
-		}
-		return Target{}, errors.New("there is a launcher in system scope and one in this user's scope: say which with --system or --user")
-	}
-}
-
-// Others returns, for root who has chosen no scope, those of other users in which there is a unit: whom a launcher that was started by hand
-// belongs to is a matter of its user's.
-func (f Choice) Others(ctx context.Context) []Target {
-	folders, _ := os.ReadDir("/run/user")
-	if f.System || f.User || os.Geteuid() != 0 {
-		return nil
-	}
-	all := make([]Target, len(folders))
-	var asking sync.WaitGroup
-	for i, folder := range folders {
-		// That of a user who is nobody any more stays behind, as a rule.
-		uid, err := strconv.Atoi(folder.Name())
-		if err != nil || uid == 0 {
-			continue
-		}
-		if _, err := systemd.Account(folder.Name()); err == nil {
-			asking.Go(func() {
-				t := Target{Scope: units.User, Control: api.ControlOf(uid), UID: uid}
-				t.Unit.User = systemd.UserName(uid)
-				all[i] = t.Refreshed(ctx)
-			})
-		}
-	}
-	asking.Wait()
-	return slices.DeleteFunc(all, func(t Target) bool { return t.UID == 0 || !t.Installed })
-}
-
-// NewTarget asks the manager of a scope what there is.
-func NewTarget(ctx context.Context, scope units.Scope) Target {
-	return Target{Scope: scope, Control: api.Control(scope == units.User)}.Refreshed(ctx)
-}
-
 // Theirs reports whether it is another user's scope.
 func (t Target) Theirs() bool { return t.UID != 0 && t.UID != os.Geteuid() }
 
@@ -165,29 +96,68 @@ func (t Target) Manager() systemd.Manager {
 	return systemd.Of(t.Scope)
 }
 
+// Service and Socket are the names of its units.
+func (t Target) Service() string { return t.Instance.Service() }
+
+// Socket is the other one.
+func (t Target) Socket() string { return t.Instance.Socket() }
+
+// Gateway is a command of this program about it, for whoever may ask its manager.
+func (t Target) Gateway(verb string, more ...string) []string {
+	return slices.Concat([]string{"gateway", verb, "--" + string(t.Scope)}, t.Instance.Flag(), more)
+}
+
+// properties are what is asked of the units.
+var properties = append([]string{"UnitFileState", "SubState", "MainPID", "StatusText", "NRestarts", "ExecMainCode", "ExecMainStatus", "Result", "ControlGroup", "JobType"}, dropins.Properties...)
+
 // Refreshed asks the service manager again.
-func (t Target) Refreshed(ctx context.Context) Target {
+func (t Target) Refreshed(ctx context.Context) Target { return t.refreshed(ctx, nil) }
+
+// refreshed asks again; what the manager has said of the end of the service meanwhile is how it stands.
+func (t Target) refreshed(ctx context.Context, ended systemd.Properties) Target {
 	if t.Unit.Scope == "none" {
 		return t
 	}
-	t = Target{Scope: t.Scope, Control: t.Control, UID: t.UID, Unit: api.Unit{Name: units.Service, Scope: string(t.Scope), User: t.Unit.User}}
 	ctx, cancel := context.WithTimeout(ctx, ManagerLimit)
 	defer cancel()
-	found, err := t.Manager().Show(ctx, []string{units.Service, units.Socket},
-		append([]string{"SubState", "MainPID", "StatusText", "NRestarts", "ExecMainCode", "ExecMainStatus", "Result", "ControlGroup"}, dropins.Properties...)...)
+	found, err := t.Manager().Show(ctx, []string{t.Service(), t.Socket()}, properties...)
 	if err == nil && len(found) != 2 {
 		err = fmt.Errorf("%d answers instead of 2", len(found))
 	}
 	if err != nil {
-		if !t.Theirs() && hasManager(t.Scope) {
-			t.Unasked = fmt.Errorf("the manager of the %s scope does not answer: %w", t.Scope, err)
-		}
+		return t.unasked(err)
+	}
+	if ended != nil {
+		dropins.Ended(found[0], ended)
+	}
+	return t.told(found[0], found[1])
+}
+
+// anew is the same one, of which nothing is known.
+func (t Target) anew() Target {
+	return Target{
+		Instance: t.Instance, Scope: t.Scope, Control: t.Control, UID: t.UID,
+		Unit: api.Unit{Name: t.Service(), Scope: string(t.Scope), User: t.Unit.User},
+	}
+}
+
+func (t Target) unasked(err error) Target {
+	t = t.anew()
+	if !t.Theirs() && hasManager(t.Scope) {
+		t.Unasked = fmt.Errorf("the manager of the %s scope does not answer: %w", t.Scope, err)
+	}
+	return t
+}
+
+// told is the same one with what its manager says of its units.
+func (t Target) told(service, socket systemd.Properties) Target {
+	t = t.anew()
+	if !dropins.IsInstance(t.Instance, service, socket) {
 		return t
 	}
-	service, socket := found[0], found[1]
-	t.Installed = !slices.Contains([]string{"", "not-found", "masked"}, service["LoadState"])
+	t.Installed = dropins.Installed(t.Instance, service, socket)
 	if !t.Theirs() { // it reads the drop-ins
-		t.Overrides = dropins.In(found)
+		t.Overrides = dropins.In([]systemd.Properties{service, socket})
 	}
 	t.Unit.ActiveState, t.Unit.MainPID = service["ActiveState"], service.Int("MainPID")
 	t.Says, t.Cgroup = service["StatusText"], service["ControlGroup"]
@@ -199,6 +169,9 @@ func (t Target) Refreshed(ctx context.Context) Target {
 		t.Again = endOf(service)
 	}
 	t.SocketState, t.Listen = socket["ActiveState"], socket.Listen()
+	t.Closing = t.Unit.ActiveState == "deactivating" && socket["JobType"] == "stop"
+	t.Wants = strings.HasPrefix(socket["UnitFileState"], "enabled") || t.SocketState == "active" || t.SocketState == "failed"
+	t.IPv6Only = socket["BindIPv6Only"] == "ipv6-only"
 	return t
 }
 
@@ -277,6 +250,14 @@ func (t Target) Ask(ctx context.Context, path string, result any) error {
 // Status asks the launcher for what it knows by heart: one that hangs shows itself
 // before it is asked for something that may take long.
 func (t Target) Status(ctx context.Context) (api.Status, error) {
+	s, err := t.status(ctx)
+	if errors.Is(err, ErrCut) { // one that has become another program answers still
+		s, err = t.status(ctx)
+	}
+	return s, err
+}
+
+func (t Target) status(ctx context.Context) (api.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, AnswerLimit)
 	defer cancel()
 	l, err := t.Reach(ctx)
@@ -309,8 +290,9 @@ func (t Target) Unanswered(err error) error {
 	switch {
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("the control socket %s is another user's (%w): run this as that user or with sudo", t.Control, ErrForbidden)
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		// The latter two: it has ended while it was asked.
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return fmt.Errorf("%w (%w on %s): %s", ErrNotRunning, ErrCut, t.Control, t.startHint())
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w (nobody answers on %s): %s", ErrNotRunning, t.Control, t.startHint())
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.EAGAIN):
 		return fmt.Errorf("%w on %s in time", ErrSilent, t.Control)
@@ -326,20 +308,20 @@ func (t Target) startHint() string {
 	case t.Unasked != nil:
 		return t.Unasked.Error()
 	case !t.Installed:
-		return fmt.Sprintf("\"gateway install --%s\" writes its units, \"gateway run\" runs it by hand", t.Scope)
+		return fmt.Sprintf("%q writes its units, %q runs it by hand", say.Shell(t.Gateway("install")...), say.Shell(append([]string{"gateway", "run"}, t.Instance.Flag()...)...))
 	case t.SocketState == "active":
 		return "the next connection starts it"
 	case t.SocketState == "failed": // what was started too often is started no more
 		return fmt.Sprintf("%q opens the port, and \"gateway doctor\" says why it is closed",
-			t.Manager().Command(os.Geteuid(), "reset-failed", units.Socket, units.Service)+" && "+t.Manager().Command(os.Geteuid(), "enable", "--now", units.Socket))
+			t.Manager().Command(os.Geteuid(), "reset-failed", t.Socket(), t.Service())+" && "+t.Manager().Command(os.Geteuid(), "enable", "--now", t.Socket()))
 	default:
-		return fmt.Sprintf("%q opens the port", t.Manager().Command(os.Geteuid(), "enable", "--now", units.Socket))
+		return fmt.Sprintf("%q opens the port", t.Manager().Command(os.Geteuid(), "enable", "--now", t.Socket()))
 	}
 }
 
 // Stopping reports whether the manager is stopping the service.
 func (t Target) Stopping(ctx context.Context) bool {
-	service, err := t.Manager().Unit(ctx, units.Service, "ActiveState")
+	service, err := t.Manager().Unit(ctx, t.Service(), "ActiveState")
 	return err == nil && service["ActiveState"] == "deactivating"
 }
 

@@ -50,7 +50,7 @@ func (t Target) Reach(ctx context.Context) (*Launcher, error) {
 		l, err := t.reach(ctx, t.Control)
 		if t.Scope == units.System && errors.Is(err, os.ErrNotExist) {
 			// Elsewhere there is none, or perhaps one that nobody but its user can see.
-			if spare, spareErr := t.reach(ctx, api.SpareControl()); spareErr == nil {
+			if spare, spareErr := t.reach(ctx, api.SpareControl(t.Instance)); spareErr == nil {
 				l, err = spare, nil
 			}
 		}

@@ -3,13 +3,13 @@ package config
 import (
 	"cmp"
 	"log/slog"
-	"net/netip"
 	"reflect"
 	"strings"
 	"syscall"
 	"time"
 
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/netaddr"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,9 +29,10 @@ type Config struct {
 	Log       Log        `mapstructure:"log"`
 
 	// Of Listeners: their addresses, whether one of them is dual-stack, so that each IPv6 wildcard is, and the names.
-	Listen    []netip.AddrPort          `mapstructure:"-"`
-	DualStack bool                      `mapstructure:"-"`
-	Names     map[netip.AddrPort]string `mapstructure:"-"`
+	Listen    []netaddr.Address                  `mapstructure:"-"`
+	DualStack bool                               `mapstructure:"-"`
+	Names     map[netaddr.Address]string         `mapstructure:"-"`
+	Access    map[netaddr.Address]netaddr.Access `mapstructure:"-"` // of the unix sockets
 	// Content is the file as it was read; nil without one.
 	Content []byte `mapstructure:"-"`
 	// Written is when the file was written last before it was read; zero without one.
@@ -48,6 +49,7 @@ type Worker struct {
 	Environment     []string      `mapstructure:"environment"`
 	EnvironmentFile string        `mapstructure:"environment_file"` // may begin with "-"; see [ReadEnvironmentFile]
 	Handoff         string        `mapstructure:"handoff"`          // HandoffAuto and so on
+	Cache           string        `mapstructure:"cache"`            // CacheAuto or CacheOff
 	Start           string        `mapstructure:"start"`            // StartOnDemand or StartAtOnce
 	IdleStop        time.Duration `mapstructure:"idle_stop"`        // 0: never
 }
@@ -80,7 +82,10 @@ type Stop struct {
 
 // Restart says what happens between one generation and the next.
 type Restart struct {
-	Mode           string        `mapstructure:"mode"` // ModeExclusive
+	Mode           string        `mapstructure:"mode"` // ModeExclusive or ModeHandover
+	Standby        bool          `mapstructure:"standby"`
+	Prewarm        string        `mapstructure:"prewarm"` // PrewarmOff or PrewarmOn
+	PrewarmTimeout time.Duration `mapstructure:"prewarm_timeout"`
 	BackoffMin     time.Duration `mapstructure:"backoff_min"`
 	BackoffMax     time.Duration `mapstructure:"backoff_max"`
 	ResetAfter     time.Duration `mapstructure:"reset_after"`
@@ -108,6 +113,10 @@ const (
 	HandoffPreload   = "preload"
 	HandoffIntercept = "intercept"
 
+	// Whether a Node.js keeps what it has compiled.
+	CacheAuto = "auto"
+	CacheOff  = "off"
+
 	// When the first generation starts.
 	StartOnDemand = "on-demand"
 	StartAtOnce   = "at-once"
@@ -122,8 +131,13 @@ const (
 	StopMain = "main"
 	StopAll  = "all"
 
-	// ModeExclusive is the restart mode in which the old generation is gone before the next one starts.
+	// When the next generation starts: when the old one has gone, or beside it.
 	ModeExclusive = "exclusive"
+	ModeHandover  = "handover"
+
+	// Whether the next generation of a Node.js loads its modules beside the old one.
+	PrewarmOff = "off"
+	PrewarmOn  = "on"
 
 	// What follows a generation that has served and has ended by itself with exit code 0.
 	AfterExit0Start = "start"
@@ -140,13 +154,14 @@ const (
 func Default() *Config {
 	c := &Config{
 		Listeners: []Listener{
-			{Address: netip.MustParseAddrPort("127.0.0.1:18789")},
-			{Address: netip.MustParseAddrPort("[::1]:18789")},
+			{Address: netaddr.MustParse("127.0.0.1:18789")},
+			{Address: netaddr.MustParse("[::1]:18789")},
 		},
 		Worker: Worker{
 			Command:     []string{},
 			Environment: []string{},
 			Handoff:     HandoffAuto,
+			Cache:       CacheAuto,
 			Start:       StartOnDemand,
 		},
 		Ready: Ready{Probe: ProbeAuto, Timeout: 5 * time.Minute},
@@ -156,6 +171,8 @@ func Default() *Config {
 		Stop: Stop{Signal: unix.SIGTERM, To: StopMain, Timeout: 327 * time.Second},
 		Restart: Restart{
 			Mode:           ModeExclusive,
+			Prewarm:        PrewarmOff,
+			PrewarmTimeout: time.Minute,
 			BackoffMin:     time.Second,
 			BackoffMax:     2 * time.Minute,
 			ResetAfter:     5 * time.Minute,
@@ -185,6 +202,7 @@ func (c *Config) fields() []field {
 		{"worker.environment", &c.Worker.Environment},
 		{"worker.environment_file", &c.Worker.EnvironmentFile},
 		{"worker.handoff", &c.Worker.Handoff},
+		{"worker.cache", &c.Worker.Cache},
 		{"worker.start", &c.Worker.Start},
 		{"worker.idle_stop", &c.Worker.IdleStop},
 		{"ready.probe", &c.Ready.Probe},
@@ -202,6 +220,9 @@ func (c *Config) fields() []field {
 		{"stop.to", &c.Stop.To},
 		{"stop.timeout", &c.Stop.Timeout},
 		{"restart.mode", &c.Restart.Mode},
+		{"restart.standby", &c.Restart.Standby},
+		{"restart.prewarm", &c.Restart.Prewarm},
+		{"restart.prewarm_timeout", &c.Restart.PrewarmTimeout},
 		{"restart.backoff_min", &c.Restart.BackoffMin},
 		{"restart.backoff_max", &c.Restart.BackoffMax},
 		{"restart.reset_after", &c.Restart.ResetAfter},

@@ -2,7 +2,6 @@ package config
 
 import (
 	"log/slog"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -10,11 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"openclaw-gateway/netaddr"
+
 	"github.com/google/go-cmp/cmp"
 )
 
-// equateAddresses lets cmp compare netip.AddrPort, which has unexported fields.
-var equateAddresses = cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
+// equateAddresses lets cmp compare netaddr.Address, which has unexported fields.
+var equateAddresses = cmp.Comparer(func(a, b netaddr.Address) bool { return a == b })
 
 func TestFieldsAreAllKeys(t *testing.T) {
 	// The tags, which mapstructure goes by, and fields(), which all else goes by, must tell the same.

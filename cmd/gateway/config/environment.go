@@ -1,16 +1,17 @@
 package config
 
 import (
-	"regexp"
 	"slices"
 	"strings"
+
+	"openclaw-gateway/lazy"
 )
 
-var namePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var namePattern = lazy.Regexp(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // validName says whether systemd takes it as the name of a variable, see systemd.exec(5), Environment=.
 func validName(name string) bool {
-	return namePattern.MatchString(name)
+	return namePattern().MatchString(name)
 }
 
 var reservedNames = []string{

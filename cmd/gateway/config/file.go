@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"openclaw-gateway/lazy"
 )
 
 // readFile puts the values in the file into l.given and reports whether it was a file at all.
@@ -134,7 +135,7 @@ func shapeMistake(key string, node *yaml.Node) (line int, mistake string) {
 
 // plainMapping reports whether a mapping is small and has no lists or mappings in it.
 func plainMapping(node *yaml.Node) bool {
-	return len(node.Content) <= 8 && !slices.ContainsFunc(node.Content, func(n *yaml.Node) bool { return resolve(n).Kind != yaml.ScalarNode })
+	return len(node.Content) <= 16 && !slices.ContainsFunc(node.Content, func(n *yaml.Node) bool { return resolve(n).Kind != yaml.ScalarNode })
 }
 
 // reportSyntax says where a file stops being YAML.
@@ -171,18 +172,22 @@ func syntaxLine(content []byte, mistake error) int {
 
 // libraryLine is the line in an error of the YAML library, 1 if there is none.
 func libraryLine(err error) int {
-	line, _ := strconv.Atoi(yamlLine.FindString(err.Error()))
+	line, _ := strconv.Atoi(yamlLine().FindString(err.Error()))
 	return max(line, 1)
 }
 
 var (
-	yamlPrefix = regexp.MustCompile(`^yaml: (unmarshal errors:\s+)?(line \d+: )?`)
-	yamlLine   = regexp.MustCompile(`\d+`)
+	yamlPrefix = lazy.Regexp(`^yaml: (unmarshal errors:\s+)?(line \d+: )?`)
+	yamlLine   = lazy.Regexp(`\d+`)
 )
 
 // yamlMessage is an error of the YAML library without its line.
 func yamlMessage(err error) string {
-	return yamlPrefix.ReplaceAllString(err.Error(), "")
+	text := yamlPrefix().ReplaceAllString(err.Error(), "")
+	if text == "found character that cannot start any token" {
+		text += ": a tab where only spaces may indent, or one of @ ` % in front of a text, which belongs in quotes then"
+	}
+	return text
 }
 
 // resolve follows an alias to what it stands for.

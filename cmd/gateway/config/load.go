@@ -63,7 +63,7 @@ func load(path string, content []byte, lookup func(string) (string, bool)) (*Con
 	if len(l.problems) > 0 {
 		l.sort()
 		if len(l.problems) > problemsLimit {
-			l.problems = append(l.problems[:problemsLimit], Problem{File: path, Message: "there are more mistakes: mend these first"})
+			l.problems = append(l.problems[:problemsLimit], Problem{File: path, Message: "there are more mistakes: correct these first"})
 		}
 		return nil, l.problems
 	}

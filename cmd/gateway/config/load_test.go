@@ -6,13 +6,14 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"openclaw-gateway/netaddr"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -32,6 +33,7 @@ func TestLoadEverything(t *testing.T) {
 		`    - URL=http://x/?a=b`,
 		`  environment_file: -/etc/worker.env`,
 		`  handoff: preload`,
+		`  cache: off`,
 		`  start: at-once`,
 		`  idle_stop: 10m`,
 		`ready: {probe: http, path: "https://example.org/up", timeout: 1m30s}`,
@@ -39,6 +41,8 @@ func TestLoadEverything(t *testing.T) {
 		`stop: &stop {signal: int, to: all, timeout: 500ms}`,
 		`restart:`,
 		`  mode: exclusive`,
+		`  prewarm: on`,
+		`  prewarm_timeout: 90s`,
 		`  backoff_min: &wait 10ms`,
 		`  backoff_max: *wait`,
 		`  reset_after: 0s`,
@@ -58,15 +62,17 @@ func TestLoadEverything(t *testing.T) {
 	}
 	want := &Config{
 		Path:      path,
-		Listeners: []Listener{{Address: netip.MustParseAddrPort("0.0.0.0:80")}, {Address: netip.MustParseAddrPort("[fe80::1%eth0]:8080"), Name: "web"}},
-		Listen:    []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:80"), netip.MustParseAddrPort("[fe80::1%eth0]:8080")},
-		Names:     map[netip.AddrPort]string{netip.MustParseAddrPort("[fe80::1%eth0]:8080"): "web"},
+		Listeners: []Listener{{Address: netaddr.MustParse("0.0.0.0:80")}, {Address: netaddr.MustParse("[fe80::1%eth0]:8080"), Name: "web"}},
+		Listen:    []netaddr.Address{netaddr.MustParse("0.0.0.0:80"), netaddr.MustParse("[fe80::1%eth0]:8080")},
+		Names:     map[netaddr.Address]string{netaddr.MustParse("[fe80::1%eth0]:8080"): "web"},
+		Access:    map[netaddr.Address]netaddr.Access{},
 		Worker: Worker{
 			Command:         []string{"/usr/bin/node", "index.js", "--port", "80"},
 			Directory:       "/srv",
 			Environment:     []string{"A=1", "EMPTY=", "URL=http://x/?a=b"},
 			EnvironmentFile: "-/etc/worker.env",
 			Handoff:         HandoffPreload,
+			Cache:           CacheOff,
 			Start:           StartAtOnce,
 			IdleStop:        10 * time.Minute,
 		},
@@ -76,7 +82,7 @@ func TestLoadEverything(t *testing.T) {
 			StopTimeout: time.Second,
 		},
 		Stop:    Stop{Signal: syscall.SIGINT, To: StopAll, Timeout: 500 * time.Millisecond},
-		Restart: Restart{Mode: ModeExclusive, BackoffMin: 10 * time.Millisecond, BackoffMax: 10 * time.Millisecond, FatalExitCodes: []int{1, 255}, AfterExit0: AfterExit0Wait},
+		Restart: Restart{Mode: ModeExclusive, Prewarm: PrewarmOn, PrewarmTimeout: 90 * time.Second, BackoffMin: 10 * time.Millisecond, BackoffMax: 10 * time.Millisecond, FatalExitCodes: []int{1, 255}, AfterExit0: AfterExit0Wait},
 		Alarm:   Alarm{Command: []string{"/bin/ring", "the bell"}, After: 90 * time.Second},
 		Log:     Log{Level: slog.LevelDebug, Format: FormatJSON},
 	}
@@ -139,7 +145,7 @@ var mistakes = map[string]struct {
 	"a word":        {lines("listen"), []string{"c.yaml:1: the file holds a plain value instead of keys such as listen:"}},
 	"cut short":     {lines("front_desk: true", "worker:"), []string{"c.yaml:2: worker: has no keys below it: remove the line, or write {} if the defaults are meant"}},
 	"syntax":        {lines("log:", "  level: info", " format: auto"), []string{"c.yaml:3: not valid YAML: did not find expected key"}},
-	"a tab":         {lines("log:", "\tlevel: info"), []string{"c.yaml:2: not valid YAML: found character that cannot start any token"}},
+	"a tab":         {lines("log:", "\tlevel: info"), []string{"c.yaml:2: not valid YAML: found character that cannot start any token: a tab where only spaces may indent, or one of @ ` % in front of a text, which belongs in quotes then"}},
 	"a quote left open": {
 		lines("worker:", `  directory: "/srv`, "  handoff: auto", "log:", "  level: info"),
 		[]string{"c.yaml:2: not valid YAML: found unexpected end of stream"},
@@ -292,24 +298,56 @@ var mistakes = map[string]struct {
 		[]string{`c.yaml:1: listen: "*" is not an IP address with a port from 1 to 65535: use 127.0.0.1:18789 or [::1]:18789`},
 	},
 	"unix": {
-		lines("listen: [unix:/run/app.sock, /run/app.sock]"),
+		lines("listen:", "  - /run/app.sock", "  - unix:app.sock", "  - unix:~/app.sock", "  - unix:@app", "  - unix:/run/", "  - unix:/run/../app.sock", `  - "unix:/a\nb"`,
+			"  - unix:/"+strings.Repeat("x", 107), `  - "unix:"`),
 		[]string{
-			`c.yaml:1: listen: "unix:/run/app.sock" is a unix socket: only TCP is handed over, so name an IP address and a port`,
-			`c.yaml:1: listen: "/run/app.sock" is a unix socket: only TCP is handed over, so name an IP address and a port`,
+			`c.yaml:2: listen: "/run/app.sock": a unix socket is written as "unix:/run/app.sock"`,
+			`c.yaml:3: listen: "unix:app.sock": the path of a unix socket begins with /: write the whole path`,
+			`c.yaml:4: listen: "unix:~/app.sock": ~ is known to shells alone: write the whole path`,
+			`c.yaml:5: listen: "unix:@app": an abstract socket has no file, so everybody could connect to it: write a path, such as unix:/run/app.sock`,
+			`c.yaml:6: listen: "unix:/run/": is a directory: name the socket in it`,
+			`c.yaml:7: listen: "unix:/run/../app.sock": systemd takes no .. in a path: write it without, as unix:/app.sock`,
+			`c.yaml:8: listen: "unix:/a\nb": the path has characters in it, or spaces at its end, that a unit file cannot hold`,
+			`c.yaml:9: listen: "unix:/` + strings.Repeat("x", 94) + `…": the path has 108 bytes, and the kernel takes 107 for a socket: name a shorter one`,
+			`c.yaml:10: listen: "unix:": the path of a unix socket begins with /: write the whole path`,
 		},
+	},
+	"unix twice": {
+		lines("listen: [unix:/run/app.sock, unix:/run//./app.sock, unix:///run/app.sock]"),
+		[]string{"c.yaml:1: listen: unix:/run/app.sock is there twice", "c.yaml:1: listen: unix:/run/app.sock is there twice", "c.yaml:1: listen: unix:/run/app.sock is there twice"},
+	},
+	"access": {
+		lines("listen:", "  - {address: unix:/run/a, mode: 0660}", `  - {address: unix:/run/b, mode: "0888"}`, "  - {address: unix:/run/c, group: 'a b'}",
+			"  - {address: unix:/run/d, owner: x}", `  - {address: "127.0.0.1:80", mode: "0660"}`, "  - {address: unix:/run/e, user: ':'}"),
+		[]string{
+			`c.yaml:2: listen: mode wants a text: put it in quotes`,
+			`c.yaml:3: listen: mode "0888" is none of a socket: write it as "0660"`,
+			`c.yaml:4: listen: group "a b" is no name of a group`,
+			`c.yaml:5: listen: "owner" is unknown here: an entry is an address, or {address: "127.0.0.1:18789", name: web} or {address: "unix:/run/app.sock", mode: "0660", group: www-data}`,
+			`c.yaml:6: listen: 127.0.0.1:80 has no mode, user or group: those are a unix socket's`,
+			`c.yaml:7: listen: user ":" is no name of a user`,
+		},
+	},
+	"unix and idle_stop": {
+		lines("listen: [unix:/run/app.sock]", "worker:", "  idle_stop: 1h"),
+		[]string{"c.yaml:3: worker.idle_stop: cannot be with unix:/run/app.sock in listen: the kernel does not tell when a connection of a unix socket ends. Leave out one of the two"},
 	},
 	"UDP": {
 		lines(`listen: ["udp:127.0.0.1:53"]`),
-		[]string{`c.yaml:1: listen: "udp:127.0.0.1:53" is of UDP, which has no connections that could wait for a worker: only TCP is handed over`},
+		[]string{`c.yaml:1: listen: "udp:127.0.0.1:53" is of UDP, which has no connections that could wait for a worker: name an address of TCP, or a unix socket`},
 	},
-	"TCP": {lines(`listen: ["tcp:127.0.0.1:53"]`), []string{`c.yaml:1: listen: "tcp:127.0.0.1:53": leave out tcp:, and write 127.0.0.1:53`}},
+	"too often":      {lines("alive:", "  queue: 1ms", "  interval: 1ns"), []string{"c.yaml:2: alive.queue: must be at least 100ms", "c.yaml:3: alive.interval: must be at least 100ms"}},
+	"TCP, as a URL":  {lines(`listen: ["tcp://127.0.0.1:53"]`), []string{`c.yaml:1: listen: "tcp://127.0.0.1:53": leave out tcp://, and write 127.0.0.1:53`}},
+	"HTTP, as a URL": {lines(`listen: ["http://127.0.0.1:53/"]`), []string{`c.yaml:1: listen: "http://127.0.0.1:53/": leave out http://, and write 127.0.0.1:53`}},
+	"UDP, as a URL":  {lines(`listen: ["udp://127.0.0.1:53"]`), []string{`c.yaml:1: listen: "udp://127.0.0.1:53" is of UDP, which has no connections that could wait for a worker: name an address of TCP, or a unix socket`}},
+	"TCP":            {lines(`listen: ["tcp:127.0.0.1:53"]`), []string{`c.yaml:1: listen: "tcp:127.0.0.1:53": leave out tcp:, and write 127.0.0.1:53`}},
 	"listen with another key": {
 		lines("listen:", "  - {address: 127.0.0.1:80, backlog: x}"),
-		[]string{`c.yaml:2: listen: "backlog" is unknown here: an entry is an address, or {address: "127.0.0.1:18789", name: web}`},
+		[]string{`c.yaml:2: listen: "backlog" is unknown here: an entry is an address, or {address: "127.0.0.1:18789", name: web} or {address: "unix:/run/app.sock", mode: "0660", group: www-data}`},
 	},
 	"listen without address": {
 		lines("listen:", "  - 127.0.0.1:81", "  - {name: web}"),
-		[]string{`c.yaml:3: listen: has no address: write {address: "127.0.0.1:18789", name: web}`},
+		[]string{`c.yaml:3: listen: has no address: write {address: "127.0.0.1:18789", name: web} or {address: "unix:/run/app.sock", mode: "0660", group: www-data}`},
 	},
 	"name of a socket": {
 		lines("listen:", `  - {address: "127.0.0.1:80", name: "a:b"}`),
@@ -320,9 +358,17 @@ var mistakes = map[string]struct {
 		lines("listen:", "  - {address: [x]}"),
 		[]string{"c.yaml:2: listen: entry 1 is a mapping: put it in quotes if it is a text"},
 	},
-	"handoff":         {lines("worker:", "  handoff: foo"), []string{`c.yaml:2: worker.handoff: "foo" is not one of auto, listen-fds, preload, intercept`}},
-	"intercept":       {lines("worker:", "  handoff: intercept"), []string{"c.yaml:2: worker.handoff: intercept is not built yet: use preload for Node.js, listen-fds for a worker that speaks it"}},
+	"handoff": {lines("worker:", "  handoff: foo"), []string{`c.yaml:2: worker.handoff: "foo" is not one of auto, listen-fds, preload, intercept`}},
+	"intercept hello": {
+		lines("worker:", "  handoff: intercept"),
+		[]string{"c.yaml:2: worker.handoff: intercept is for programs that bind their address themselves, and without worker.command the built-in hello server runs: set worker.command, or write auto"},
+	},
+	"intercept unix": {
+		lines("listen: [unix:/run/app.sock]", "worker:", "  command: [x]", "  handoff: intercept"),
+		[]string{"c.yaml:4: worker.handoff: intercept cannot hand over unix:/run/app.sock of listen: it knows addresses of TCP alone. Leave out one of the two"},
+	},
 	"preload hello":   {lines("worker:", "  handoff: preload"), []string{"c.yaml:2: worker.handoff: preload is for Node.js, and without worker.command the built-in hello server runs: set worker.command, or write auto"}},
+	"cache":           {lines("worker:", "  cache: on"), []string{`c.yaml:2: worker.cache: "on" is not one of auto, off`}},
 	"start":           {lines("worker:", "  start: now"), []string{`c.yaml:2: worker.start: "now" is not one of on-demand, at-once`}},
 	"idle_stop":       {lines("worker:", "  idle_stop: 10"), []string{"c.yaml:2: worker.idle_stop: 10 has no unit: 10s? (units are ms, s, m and h)"}},
 	"idle_stop never": {lines("worker:", "  idle_stop: -1s"), []string{"c.yaml:2: worker.idle_stop: -1s is negative"}},
@@ -338,12 +384,21 @@ var mistakes = map[string]struct {
 	"signal":          {lines("stop:", "  signal: SIGFOO"), []string{`c.yaml:2: stop.signal: "SIGFOO" is not the name of a signal such as SIGTERM or SIGINT`}},
 	"a signal number": {lines("stop:", "  signal: 15"), []string{"c.yaml:2: stop.signal: want the name of a signal such as SIGTERM, not a number"}},
 	"SIGSTOP":         {lines("stop:", "  signal: stop"), []string{"c.yaml:2: stop.signal: SIGSTOP only suspends the worker: use SIGTERM, or what your worker stops at"}},
-	"mode":            {lines("restart:", "  mode: handover"), []string{`c.yaml:2: restart.mode: "handover" is not one of exclusive`}},
-	"backoff":         {lines("restart:", "  backoff_max: 2s", "  backoff_min: 3s"), []string{"c.yaml:3: restart.backoff_min: backoff_min (3s) is longer than backoff_max (2s)"}},
-	"backoff_max":     {lines("restart:", "  backoff_max: 500ms"), []string{"c.yaml:2: restart.backoff_max: backoff_min (1s) is longer than backoff_max (500ms)"}},
-	"exit codes":      {lines("restart:", "  fatal_exit_codes:", "    - 0", "    - 256", "    - -1"), []string{"c.yaml:3: restart.fatal_exit_codes: 0 is success, and OpenClaw's way to ask for a restart: it cannot be fatal", "c.yaml:4: restart.fatal_exit_codes: 256 is not an exit code: they go from 1 to 255", "c.yaml:5: restart.fatal_exit_codes: -1 is not an exit code: they go from 1 to 255"}},
-	"level":           {lines("log:", "  level: INFO"), []string{`c.yaml:2: log.level: "INFO" is not one of debug, info, warn, error`}},
-	"format":          {lines("log:", "  format: xml"), []string{`c.yaml:2: log.format: "xml" is not one of auto, journal, text, json`}},
+	"mode":            {lines("restart:", "  mode: overlap"), []string{`c.yaml:2: restart.mode: "overlap" is not one of exclusive, handover`}},
+	"handover without a gate": {lines("worker:", "  handoff: listen-fds", "restart:", "  mode: handover"), []string{
+		"c.yaml:4: restart.mode: handover holds the next worker where it begins to listen, and with worker.handoff: listen-fds nothing can hold it: " +
+			"write intercept, or preload for Node.js, or restart.mode: exclusive",
+	}},
+	"standby alone": {lines("restart:", "  standby: true"), []string{
+		"c.yaml:2: restart.standby: a standby starts beside the worker that serves, which restart.mode: exclusive rules out: " +
+			"write restart.mode: handover, or restart.standby: false",
+	}},
+	"prewarm":     {lines("restart:", "  mode: handover", "  prewarm: on"), []string{"c.yaml:3: restart.prewarm: with restart.mode: handover the next worker starts beside the old one anyway, to where it listens: write off, or restart.mode: exclusive"}},
+	"backoff":     {lines("restart:", "  backoff_max: 2s", "  backoff_min: 3s"), []string{"c.yaml:3: restart.backoff_min: backoff_min (3s) is longer than backoff_max (2s)"}},
+	"backoff_max": {lines("restart:", "  backoff_max: 500ms"), []string{"c.yaml:2: restart.backoff_max: backoff_min (1s) is longer than backoff_max (500ms)"}},
+	"exit codes":  {lines("restart:", "  fatal_exit_codes:", "    - 0", "    - 256", "    - -1"), []string{"c.yaml:3: restart.fatal_exit_codes: 0 is success, and OpenClaw's way to ask for a restart: it cannot be fatal", "c.yaml:4: restart.fatal_exit_codes: 256 is not an exit code: they go from 1 to 255", "c.yaml:5: restart.fatal_exit_codes: -1 is not an exit code: they go from 1 to 255"}},
+	"level":       {lines("log:", "  level: INFO"), []string{`c.yaml:2: log.level: "INFO" is not one of debug, info, warn, error`}},
+	"format":      {lines("log:", "  format: xml"), []string{`c.yaml:2: log.format: "xml" is not one of auto, journal, text, json`}},
 
 	// Sizes.
 	"65 addresses": {
@@ -407,7 +462,7 @@ var oversized = map[string]struct {
 			want = append(want, fmt.Sprintf("c.yaml:%d: x: is set twice: remove this one or the one on line 1", i+2))
 		}
 		return want
-	}(), "c.yaml: there are more mistakes: mend these first")},
+	}(), "c.yaml: there are more mistakes: correct these first")},
 	"many lines": {
 		lines("{}", strings.Repeat("#\n", 50_000)),
 		[]string{"c.yaml:50001: the file has more than 50000 lines, keys and entries until here: it is another file than was meant, or has to become shorter"},

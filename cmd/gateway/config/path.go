@@ -6,15 +6,17 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"openclaw-gateway/units/instance"
 )
 
-// DefaultPath returns where the configuration of a scope lies: for the user scope
-// $XDG_CONFIG_HOME/openclaw-gateway/config.yaml, with ~/.config where the variable is unset or not absolute (as the XDG
-// base directory specification has it), for the system scope /etc/openclaw-gateway/config.yaml. It returns "" for a
+// DefaultPath returns where the configuration of an instance lies: for the user scope
+// $XDG_CONFIG_HOME/openclaw-gateway[-NAME]/config.yaml, with ~/.config where the variable is unset or not absolute (as the XDG
+// base directory specification has it), for the system scope /etc/openclaw-gateway[-NAME]/config.yaml. It returns "" for a
 // user without a home, as a system service may be one.
-func DefaultPath(user bool) string {
+func DefaultPath(user bool, name instance.Name) string {
 	if !user {
-		return "/etc/openclaw-gateway/config.yaml"
+		return filepath.Join("/etc", name.Directory(), "config.yaml")
 	}
 	directory := os.Getenv("XDG_CONFIG_HOME")
 	if !filepath.IsAbs(directory) {
@@ -24,14 +26,14 @@ func DefaultPath(user bool) string {
 		}
 		directory = filepath.Join(home, ".config")
 	}
-	return filepath.Join(directory, "openclaw-gateway", "config.yaml")
+	return filepath.Join(directory, name.Directory(), "config.yaml")
 }
 
-// Find returns the file that is read when none is named: the user's if it exists, else the system's if it exists, else
+// Find returns the file that an instance reads when none is named: the user's if it exists, else the system's if it exists, else
 // "". A file that is there but cannot be looked at counts as existing, so that [Load] says what is wrong with it instead
 // of another file being used in silence.
-func Find() string {
-	for _, path := range []string{DefaultPath(true), DefaultPath(false)} {
+func Find(name instance.Name) string {
+	for _, path := range []string{DefaultPath(true, name), DefaultPath(false, name)} {
 		if path == "" {
 			continue
 		}

@@ -14,16 +14,16 @@ func TestDefaultPath(t *testing.T) {
 		{"/xdg", "/xdg/openclaw-gateway/config.yaml"},
 	} {
 		t.Setenv("XDG_CONFIG_HOME", test.xdg)
-		if got := DefaultPath(true); got != test.want {
+		if got := DefaultPath(true, ""); got != test.want {
 			t.Errorf("with XDG_CONFIG_HOME=%q: %s, want %s", test.xdg, got, test.want)
 		}
 	}
 	t.Setenv("XDG_CONFIG_HOME", "")
 	t.Setenv("HOME", "")
-	if got := DefaultPath(true); got != "" {
+	if got := DefaultPath(true, ""); got != "" {
 		t.Errorf("without a home: %q, want none", got)
 	}
-	if got := DefaultPath(false); got != "/etc/openclaw-gateway/config.yaml" {
+	if got := DefaultPath(false, ""); got != "/etc/openclaw-gateway/config.yaml" {
 		t.Errorf("system scope: %s", got)
 	}
 }
@@ -33,23 +33,23 @@ func TestFind(t *testing.T) {
 	t.Setenv("HOME", home)
 	t.Setenv("XDG_CONFIG_HOME", "")
 
-	system := Find() // whatever this machine has in /etc
-	if system != "" && system != DefaultPath(false) {
+	system := Find("") // whatever this machine has in /etc
+	if system != "" && system != DefaultPath(false, "") {
 		t.Fatalf("without a file in the home: %s", system)
 	}
-	path := DefaultPath(true)
+	path := DefaultPath(true, "")
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(path, []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := Find(); got != path {
+	if got := Find(""); got != path {
 		t.Errorf("with a file in the home: %q, want %q", got, path)
 	}
 	for _, none := range []string{"/dev/null", filepath.Join(home, "missing"), ""} {
 		t.Setenv("HOME", none)
-		if got := Find(); got != system {
+		if got := Find(""); got != system {
 			t.Errorf("with the home %q: %q, want %q", none, got, system)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -13,6 +12,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/lazy"
 )
 
 // SchemaName is the file that the first line of [Example] names: it lies beside the configuration. SchemaTitle is its
@@ -111,6 +112,7 @@ func section(description string) *schema {
 const (
 	durationPattern = `^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`
 	portPattern     = `0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])`
+	unixPattern     = `^unix:/[^\x00-\x1f\x7f]{0,105}[^\x00-\x20\x7f/]$`
 	addressPattern  = `^(\*|[0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(%[^\]]+)?\]):` + portPattern + `$`
 )
 
@@ -144,7 +146,7 @@ func path(s *schema) { s.Pattern = `^(/|/[^/\s]\S*|https?://[^/\s]\S*)?$` }
 func environmentEntry() *schema {
 	names := append(slices.Clone(reservedNames), "WATCHDOG_[^=]*")
 	return &schema{
-		Type: "string", Pattern: strings.TrimSuffix(namePattern.String(), "$") + "=",
+		Type: "string", Pattern: strings.TrimSuffix(namePattern().String(), "$") + "=",
 		Not: &schema{Pattern: "^(" + strings.Join(names, "|") + ")="},
 	}
 }
@@ -154,9 +156,14 @@ func schemaOf(f field) *schema {
 	s := &schema{Type: "string"}
 	switch f.pointer.(type) {
 	case *[]Listener:
-		address := &schema{Type: "string", Pattern: addressPattern}
+		address := &schema{Type: "string", AnyOf: []*schema{{Pattern: addressPattern}, {Pattern: unixPattern}}}
+		who := &schema{AnyOf: []*schema{{Type: "string", Pattern: userName().String()}, {Type: "integer"}}}
 		named := &schema{Type: "object", Additional: new(bool), Required: []string{"address"}, Properties: properties{
-			{"address", address}, {"name", &schema{Type: "string", Pattern: `^[ -9;-~]{0,255}$`}},
+			{"address", address},
+			{"name", &schema{Type: "string", Pattern: `^[ -9;-~]{0,255}$`}},
+			{"mode", &schema{Type: "string", Pattern: socketMode().String()}},
+			{"user", who},
+			{"group", who},
 		}}
 		s = list(&schema{AnyOf: []*schema{address, named}})
 	case *[]string:
@@ -214,7 +221,7 @@ func anyCase(word string) string {
 	return pattern.String()
 }
 
-var commentMark = regexp.MustCompile(`(?m)^#\s?`)
+var commentMark = lazy.Regexp(`(?m)^#\s?`)
 
 // exampleComments returns what config.example.yaml says above each key and section.
 func exampleComments() (map[string]string, error) {
@@ -227,7 +234,7 @@ func exampleComments() (map[string]string, error) {
 	walk = func(prefix string, mapping *yaml.Node) {
 		for i := 0; i < len(mapping.Content); i += 2 {
 			name, value := mapping.Content[i], mapping.Content[i+1]
-			comments[prefix+name.Value] = commentMark.ReplaceAllString(name.HeadComment, "")
+			comments[prefix+name.Value] = commentMark().ReplaceAllString(name.HeadComment, "")
 			if value.Kind == yaml.MappingNode {
 				walk(prefix+name.Value+".", value)
 			}

@@ -2,12 +2,13 @@ package config
 
 import (
 	"fmt"
-	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"openclaw-gateway/netaddr"
 )
 
 // validate checks what no type can say. A key that is known to be wrong already is left alone.
@@ -19,12 +20,16 @@ func (l *loader) validate() {
 	l.check("worker.environment", l.checkEnvironment)
 	l.check("worker.environment_file", l.checkEnvironmentFile)
 	l.check("worker.handoff", l.checkHandoff)
+	l.checkChoice("worker.cache", c.Worker.Cache)
 	l.checkChoice("worker.start", c.Worker.Start)
 	l.checkChoice("ready.probe", c.Ready.Probe)
 	l.check("ready.path", func(key string) { l.checkPath(key, c.Ready.Path) })
 	l.checkPositive("ready.timeout", c.Ready.Timeout)
 	l.check("alive.path", func(key string) { l.checkPath(key, c.Alive.Path) })
-	l.checkPositive("alive.interval", c.Alive.Interval)
+	if c.Alive.Queue != 0 {
+		l.checkLeast("alive.queue", c.Alive.Queue)
+	}
+	l.checkLeast("alive.interval", c.Alive.Interval)
 	l.checkPositive("alive.timeout", c.Alive.Timeout)
 	l.check("alive.failures", func(key string) {
 		if c.Alive.Failures < 1 {
@@ -35,6 +40,8 @@ func (l *loader) validate() {
 	l.checkChoice("stop.to", c.Stop.To)
 	l.checkPositive("stop.timeout", c.Stop.Timeout)
 	l.checkChoice("restart.mode", c.Restart.Mode)
+	l.checkChoice("restart.prewarm", c.Restart.Prewarm)
+	l.checkPositive("restart.prewarm_timeout", c.Restart.PrewarmTimeout)
 	l.checkPositive("restart.backoff_min", c.Restart.BackoffMin)
 	l.checkPositive("restart.backoff_max", c.Restart.BackoffMax)
 	l.check("restart.fatal_exit_codes", l.checkFatalExitCodes)
@@ -52,10 +59,12 @@ func (l *loader) check(key string, rule func(key string)) {
 
 // choices are the values that a key takes, where those are words.
 var choices = map[string][]string{
+	"worker.cache":         {CacheAuto, CacheOff},
 	"worker.handoff":       {HandoffAuto, HandoffListenFDs, HandoffPreload, HandoffIntercept},
 	"worker.start":         {StartOnDemand, StartAtOnce},
 	"ready.probe":          {ProbeAuto, ProbeHTTP, ProbeNotify, ProbeAdopted},
-	"restart.mode":         {ModeExclusive},
+	"restart.mode":         {ModeExclusive, ModeHandover},
+	"restart.prewarm":      {PrewarmOff, PrewarmOn},
 	"restart.after_exit_0": {AfterExit0Start, AfterExit0Wait},
 	"stop.to":              {StopMain, StopAll},
 	"log.format":           {FormatAuto, FormatJournal, FormatText, FormatJSON},
@@ -73,9 +82,18 @@ func (l *loader) checkPositive(key string, d time.Duration) {
 	}
 }
 
+// least is what may be asked of a launcher that does not poll, and of a worker that may take a moment.
+const least = 100 * time.Millisecond
+
+func (l *loader) checkLeast(key string, d time.Duration) {
+	if l.ok(key) && d < least {
+		l.report(key, "must be at least %s", least)
+	}
+}
+
 // Clash says whether the kernel refuses to bind b beside a: one is the wildcard of the same family and port. IPv4 and
 // IPv6 do not meet where the sockets are IPv6 only.
-func Clash(a, b netip.AddrPort) bool {
+func Clash(a, b netaddr.Address) bool {
 	return a.Port() == b.Port() && a.Addr().Is4() == b.Addr().Is4() &&
 		(a.Addr().IsUnspecified() || b.Addr().IsUnspecified())
 }
@@ -135,11 +153,7 @@ func (l *loader) checkEnvironmentFile(key string) {
 }
 
 func (l *loader) checkHandoff(key string) {
-	worker := l.config.Worker
-	l.checkChoice(key, worker.Handoff)
-	if worker.Handoff == HandoffIntercept {
-		l.report(key, "intercept is not built yet: use preload for Node.js, listen-fds for a worker that speaks it")
-	}
+	l.checkChoice(key, l.config.Worker.Handoff)
 }
 
 func (l *loader) checkPath(key, path string) {
@@ -178,9 +192,30 @@ func (l *loader) checkCombinations() {
 	if l.ok("alive.path", "worker.idle_stop") && c.Alive.Path != "" && c.Worker.IdleStop != 0 {
 		l.report("alive.path", "a request each alive.interval is a client: worker.idle_stop would never stop the worker. Leave out one of the two")
 	}
+	if i := slices.IndexFunc(c.Listen, netaddr.Address.IsUnix); l.ok("listen", "worker.idle_stop") && i >= 0 && c.Worker.IdleStop != 0 {
+		l.report("worker.idle_stop", "cannot be with %s in listen: the kernel does not tell when a connection of a unix socket ends. Leave out one of the two", c.Listen[i])
+	}
 	if l.ok("worker.command", "worker.handoff") && len(c.Worker.Command) == 0 && c.Worker.Handoff == HandoffPreload {
 		l.report("worker.handoff", "preload is for Node.js, and without worker.command the built-in hello server runs: "+
 			"set worker.command, or write auto")
+	}
+	if l.ok("worker.command", "worker.handoff") && len(c.Worker.Command) == 0 && c.Worker.Handoff == HandoffIntercept {
+		l.report("worker.handoff", "intercept is for programs that bind their address themselves, and without worker.command the built-in hello server runs: "+
+			"set worker.command, or write auto")
+	}
+	if i := slices.IndexFunc(c.Listen, netaddr.Address.IsUnix); l.ok("listen", "worker.handoff") && i >= 0 && c.Worker.Handoff == HandoffIntercept {
+		l.report("worker.handoff", "intercept cannot hand over %s of listen: it knows addresses of TCP alone. Leave out one of the two", c.Listen[i])
+	}
+	if l.ok("restart.mode", "worker.handoff") && c.Restart.Mode == ModeHandover && c.Worker.Handoff == HandoffListenFDs {
+		l.report("restart.mode", "handover holds the next worker where it begins to listen, and with worker.handoff: listen-fds nothing can hold it: "+
+			"write intercept, or preload for Node.js, or restart.mode: exclusive")
+	}
+	if l.ok("restart.standby", "restart.mode") && c.Restart.Standby && c.Restart.Mode != ModeHandover {
+		l.report("restart.standby", "a standby starts beside the worker that serves, which restart.mode: exclusive rules out: "+
+			"write restart.mode: handover, or restart.standby: false")
+	}
+	if l.ok("restart.mode", "restart.prewarm") && c.Restart.Mode == ModeHandover && c.Restart.Prewarm == PrewarmOn {
+		l.report("restart.prewarm", "with restart.mode: handover the next worker starts beside the old one anyway, to where it listens: write off, or restart.mode: exclusive")
 	}
 	if l.ok("restart.backoff_min", "restart.backoff_max") && c.Restart.BackoffMin > c.Restart.BackoffMax {
 		key := "restart.backoff_min"

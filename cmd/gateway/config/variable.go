@@ -1,9 +1,10 @@
 package config
 
 import (
-	"net/netip"
 	"reflect"
 	"strings"
+
+	"openclaw-gateway/netaddr"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -28,7 +29,7 @@ func (l *loader) readVariables(lookup func(string) (string, bool)) {
 		node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 		switch f.pointer.(type) {
 		case *[]string, *[]Listener:
-			if _, err := netip.ParseAddrPort(text); err != nil && strings.HasPrefix(text, "[") {
+			if _, err := netaddr.Parse(text); err != nil && strings.HasPrefix(text, "[") {
 				node = l.parseVariable(f.key, text)
 			}
 		case *[]int, *bool:

@@ -2,9 +2,10 @@ package config
 
 import (
 	"errors"
-	"net/netip"
 	"strings"
 	"testing"
+
+	"openclaw-gateway/netaddr"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -37,7 +38,7 @@ func TestVariables(t *testing.T) {
 		"an address in brackets": {
 			map[string]string{"GATEWAY_LISTEN": "[::1]:80"},
 			func(c *Config) {
-				c.Listeners = []Listener{{Address: netip.MustParseAddrPort("[::1]:80")}}
+				c.Listeners = []Listener{{Address: netaddr.MustParse("[::1]:80")}}
 				c.listened()
 			},
 		},

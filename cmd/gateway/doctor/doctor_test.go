@@ -3,29 +3,34 @@ package doctor
 import (
 	"encoding/json"
 	"fmt"
-	"net/netip"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"openclaw-gateway/cmd/gateway/adopt/journal"
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/doctor/gather"
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/kernel"
+	"openclaw-gateway/cmd/gateway/openclaw/dotenv"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
+	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 	"openclaw-gateway/worker/proctree"
 )
 
 var (
-	ipv4 = netip.MustParseAddrPort("127.0.0.1:18789")
-	ipv6 = netip.MustParseAddrPort("[::1]:18789")
+	ipv4 = netaddr.MustParse("127.0.0.1:18789")
+	ipv6 = netaddr.MustParse("[::1]:18789")
 )
 
 // healthy is a machine on which the system's launcher serves OpenClaw, as seen by
@@ -33,36 +38,36 @@ var (
 func healthy(t *testing.T) *Facts {
 	t.Helper()
 	loaded := config.Default()
-	loaded.Worker.Command = []string{"/usr/bin/node", entry(t), "gateway", "run", "--port", "18789", "--bind", "loopback"}
+	loaded.Worker.Command = []string{"/usr/bin/node", fixtures.OpenClaw(t), "gateway", "run", "--port", "18789", "--bind", "loopback"}
 	loaded.Worker.Environment = []string{"OPENCLAW_GATEWAY_PORT=18789"}
 	loaded.Source = map[string]string{"worker.command": "/etc/openclaw-gateway/config.yaml:2"}
 	launcher := &api.Status{Version: "1.0"}
 	launcher.Launcher.PID, launcher.Launcher.Holder = 100, "systemd"
 	launcher.Worker.State, launcher.Worker.PID, launcher.Worker.Generation = "ready", 101, 1
 	launcher.Config.State, launcher.Config.Path = "applied", "/etc/openclaw-gateway/config.yaml"
-	facts := &Facts{
+	facts := &Facts{&gather.Facts{
 		Asker: holders.Asker{Program: "gateway"}, Executable: "/usr/local/bin/gateway", Version: "1.0",
 		Systemd: 252, Somaxconn: 4096, Kernel: "6.1",
-		Wanted: []netip.AddrPort{ipv4, ipv6},
-		Scopes: []Scope{{
+		Wanted: []netaddr.Address{ipv4, ipv6},
+		Scopes: []gather.Scope{{
 			Name: units.System,
-			Socket: Unit{
-				Name: units.Socket, LoadState: "loaded", FileState: "enabled", ActiveState: "active", SubState: "running", Result: "success",
-				Path: "/etc/systemd/system/" + units.Socket, Listen: []netip.AddrPort{ipv4, ipv6}, Backlog: 4096,
+			Socket: gather.Unit{
+				Name: instance.Default.Socket(), LoadState: "loaded", FileState: "enabled", ActiveState: "active", SubState: "running", Result: "success",
+				Path: "/etc/systemd/system/" + instance.Default.Socket(), Listen: []netaddr.Address{ipv4, ipv6}, Backlog: 4096,
 			},
-			Service: Unit{
-				Name: units.Service, LoadState: "loaded", FileState: "disabled", ActiveState: "active", SubState: "running", Result: "success",
-				Path: "/etc/systemd/system/" + units.Service, MainPID: 100, Cgroup: "/system.slice/" + units.Service, Delegate: true,
+			Service: gather.Unit{
+				Name: instance.Default.Service(), LoadState: "loaded", FileState: "disabled", ActiveState: "active", SubState: "running", Result: "success",
+				Path: "/etc/systemd/system/" + instance.Default.Service(), MainPID: 100, Cgroup: "/system.slice/" + instance.Default.Service(), Delegate: true,
 				Argv: []string{"/usr/local/bin/gateway", "run", "--config", "/etc/openclaw-gateway/config.yaml"},
 			},
-			Config: Config{
+			Config: gather.Config{
 				Path: "/etc/openclaw-gateway/config.yaml", Loaded: loaded,
-				Node: Node{Program: "/usr/bin/node", Version: "v24.21.0", Range: ">=24.16.0 <25 || >=26.1.0", OpenClaw: "2026.9.6"},
+				Node: gather.Node{Program: "/usr/bin/node", Version: "v24.21.0", Range: ">=24.16.0 <25 || >=26.1.0", OpenClaw: "2026.9.6"},
 			},
-			Answer: Answered, Launcher: launcher, Listener: Listener{PID: 100},
-			Worker: Worker{Cgroup: "/system.slice/" + units.Service + "/generation-1"},
+			Answer: gather.Answered, Launcher: launcher, Listener: gather.Listener{PID: 100},
+			Worker: gather.Worker{Cgroup: "/system.slice/" + instance.Default.Service() + "/generation-1"},
 		}},
-	}
+	}}
 	for i, address := range facts.Wanted {
 		facts.Sockets = append(facts.Sockets, holders.Socket{
 			Socket: sockdiag.Socket{Address: address, Inode: uint64(i + 1), Backlog: 4096, Exact: true},
@@ -76,51 +81,43 @@ func healthy(t *testing.T) *Facts {
 	return facts
 }
 
-// entry makes the entry file of a package that is called openclaw.
-func entry(t *testing.T) string {
-	t.Helper()
-	folder := filepath.Join(t.TempDir(), "node_modules/openclaw")
-	if err := os.MkdirAll(filepath.Join(folder, "dist"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for name, content := range map[string]string{"package.json": `{"name": "openclaw"}`, "dist/index.js": ""} {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return filepath.Join(folder, "dist/index.js")
-}
-
 // add lets a process hold the first address, or both.
 func add(f *Facts, holder holders.Holder, sockets int) {
 	for i := range sockets {
 		f.Sockets[i].Holders = append(f.Sockets[i].Holders, holder)
-		f.Sockets[i].Wanted = []netip.AddrPort{f.Sockets[i].Address}
+		f.Sockets[i].Wanted = []netaddr.Address{f.Sockets[i].Address}
 	}
 }
 
 // closed takes the port from the socket unit.
-func closed(f *Facts, state, result string) *Scope {
+func closed(f *Facts, state, result string) *gather.Scope {
 	s := &f.Scopes[0]
 	s.Socket.ActiveState, s.Socket.Result, s.Service.ActiveState = state, result, "inactive"
-	s.Service.MainPID, s.Launcher, s.Answer, s.Worker = 0, nil, Absent, Worker{}
+	s.Service.MainPID, s.Launcher, s.Answer, s.Worker = 0, nil, gather.Absent, gather.Worker{}
 	if state != "active" {
 		f.Sockets = []holders.Socket{}
 	}
 	return s
 }
 
-// taken lets a process have the port, instead of the socket unit.
-func taken(f *Facts, holder holders.Holder) {
-	f.Sockets = []holders.Socket{{Socket: sockdiag.Socket{Address: ipv4, Inode: 9, UID: holder.UID, Exact: true}, Holders: []holders.Holder{holder}, Wanted: []netip.AddrPort{ipv4}}}
+// replaced has OpenClaw's own service in the place of ours.
+func replaced(s *gather.Scope) *gather.Scope {
+	s.Service = gather.Unit{Name: instance.Default.Service(), LoadState: "loaded", FileState: "disabled", Path: "/x/openclaw-gateway.service"}
+	s.OpenClaw = []gather.Unit{s.Service}
+	return s
 }
 
-func userUnits(f *Facts, state string) *Scope {
+// taken lets a process have the port, instead of the socket unit.
+func taken(f *Facts, holder holders.Holder) {
+	f.Sockets = []holders.Socket{{Socket: sockdiag.Socket{Address: ipv4, Inode: 9, UID: holder.UID, Exact: true}, Holders: []holders.Holder{holder}, Wanted: []netaddr.Address{ipv4}}}
+}
+
+func userUnits(f *Facts, state string) *gather.Scope {
 	own := f.Scopes[0]
 	own.Name, own.Manager, own.User = units.User, systemd.Manager{User: true, UID: f.UID}, "alice"
-	own.Socket.ActiveState, own.Socket.Path = state, "/home/alice/.config/systemd/user/"+units.Socket
+	own.Socket.ActiveState, own.Socket.Path = state, "/home/alice/.config/systemd/user/"+instance.Default.Socket()
 	own.Service.ActiveState, own.Service.MainPID = "inactive", 0
-	own.Launcher, own.Answer, own.Worker = nil, Absent, Worker{}
+	own.Launcher, own.Answer, own.Worker = nil, gather.Absent, gather.Worker{}
 	f.Scopes = append(f.Scopes, own)
 	return &f.Scopes[1]
 }
@@ -135,10 +132,15 @@ type situation struct {
 }
 
 var situations = []situation{
+	{"adoption-unfinished", "the adoption of claw.service, begun at", "gateway adopt --undo --user --name work", func(f *Facts) {
+		f.UID = 1000
+		own := systemd.Manager{User: true, UID: f.UID}
+		f.Halves = []gather.Half{{Half: journal.Half{Instance: "openclaw-gateway-work", Old: "claw.service"}, Scope: units.User, Manager: own}}
+	}},
 	{"port-held-by-orphan", "127.0.0.1:18789 is held by pid 4711", "gateway reclaim 127.0.0.1:18789", func(f *Facts) { add(f, orphan, 1) }},
 	{"port-held-by-orphan", "127.0.0.1:18789 and [::1]:18789 are held", "gateway reclaim 127.0.0.1:18789 '[::1]:18789'", func(f *Facts) { add(f, orphan, 2) }},
 	{"port-held-by-orphan", "pid 4711", "gateway reclaim 127.0.0.1:18789", func(f *Facts) { // before anything is installed
-		f.Scopes = []Scope{{Name: units.System}}
+		f.Scopes = []gather.Scope{{Name: units.System}}
 		taken(f, orphan)
 	}},
 	{"port-held-by-rival", "that claw.service keeps running", "systemctl disable --now claw.service", func(f *Facts) {
@@ -155,23 +157,23 @@ var situations = []situation{
 	}},
 	{"port-held-by-foreign", "for another socket unit, other.socket", "systemctl disable --now other.socket", func(f *Facts) {
 		closed(f, "inactive", "success").Socket.FileState = "disabled"
-		f.Scopes[0].Sockets = append(f.Scopes[0].Sockets, Unit{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netip.AddrPort{ipv4}})
+		f.Scopes[0].Sockets = append(f.Scopes[0].Sockets, gather.Unit{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netaddr.Address{ipv4}})
 		taken(f, holders.Holder{Process: proctree.Process{PID: 1}, Role: api.RoleSystemd})
 	}},
 	{"port-held-by-foreign", "for another socket unit, other.socket of user alice", "systemctl --user disable --now other.socket", func(f *Facts) {
 		f.UID = os.Geteuid()
-		f.Scopes = []Scope{{
+		f.Scopes = []gather.Scope{{
 			Name: units.User, Manager: systemd.Manager{User: true, UID: f.UID}, User: "alice",
-			Sockets: []Unit{{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netip.AddrPort{ipv4}}},
+			Sockets: []gather.Unit{{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netaddr.Address{ipv4}}},
 		}}
 		taken(f, holders.Holder{})
 		f.Sockets[0].Holders, f.Sockets[0].UID = nil, uint32(f.UID)
 	}},
 	{"port-holder-unseen", "user root that cannot be seen", "sudo gateway reclaim --dry-run 127.0.0.1:18789", func(f *Facts) {
 		f.UID = 1000 // whose unit wants the address, and does not have it
-		f.Scopes = []Scope{{
+		f.Scopes = []gather.Scope{{
 			Name: units.User, Manager: systemd.Manager{User: true, UID: 1000}, User: "alice",
-			Sockets: []Unit{{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netip.AddrPort{ipv4}}},
+			Sockets: []gather.Unit{{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netaddr.Address{ipv4}}},
 		}}
 		taken(f, holders.Holder{})
 		f.Sockets[0].Holders = nil
@@ -194,25 +196,58 @@ var situations = []situation{
 		userUnits(f, "active")
 		f.Scopes[0].Socket.ActiveState = "inactive"
 	}},
+	{"state-shared", "openclaw-gateway.service of the system scope and openclaw-gateway-second.service of the system scope run an OpenClaw on the same state directory, /x/.openclaw", `"${EDITOR:-vi}" /x/second.yaml`, func(f *Facts) {
+		second := f.Scopes[0]
+		second.Instance, second.Launcher, second.Config.Path = "second", nil, "/x/second.yaml"
+		second.Socket.Listen, second.Config.Loaded = nil, nil
+		f.Scopes = append(f.Scopes, second)
+		for i := range f.Scopes {
+			f.Scopes[i].Config.StateDir = "/x/.openclaw"
+		}
+	}},
 	{"openclaw-unit-enabled", "OpenClaw's own claw.service of the system scope", "systemctl disable --now claw.service", func(f *Facts) {
-		f.Scopes[0].OpenClaw = []Unit{{Name: "claw.service", FileState: "enabled"}}
+		f.Scopes[0].OpenClaw = []gather.Unit{{Name: "claw.service", FileState: "enabled"}}
+	}},
+	{"openclaw-unit-enabled", "without a launcher: `gateway adopt` puts it behind one", "systemctl disable --now claw.service", func(f *Facts) {
+		s := closed(f, "inactive", "")
+		s.Socket, s.Service, s.OpenClaw = gather.Unit{}, gather.Unit{}, []gather.Unit{{Name: "claw.service", FileState: "enabled"}}
 	}},
 	{"openclaw-unit-enabled", "claw.service", "systemctl stop claw.service", func(f *Facts) {
-		f.Scopes[0].OpenClaw = []Unit{{Name: "claw.service", FileState: "transient", MainPID: 7}}
+		f.Scopes[0].OpenClaw = []gather.Unit{{Name: "claw.service", FileState: "transient", MainPID: 7}}
 	}},
-	{"openclaw-unit-enabled", units.Service, "systemctl disable --now openclaw-gateway.service && mv /x/openclaw-gateway.service /x/openclaw-gateway.service.bak && gateway install --system --now --run-as root", func(f *Facts) {
-		closed(f, "active", "success")
-		f.Scopes[0].Service = Unit{Name: units.Service, LoadState: "loaded", FileState: "disabled", Path: "/x/openclaw-gateway.service"}
-		f.Scopes[0].OpenClaw = []Unit{f.Scopes[0].Service}
+	{"openclaw-unit-enabled", "in the place of ours", "mv /x/openclaw-gateway.service /x/openclaw-gateway.service.bak && gateway install --system --run-as root && systemctl restart openclaw-gateway.service", func(f *Facts) {
+		replaced(closed(f, "active", "success"))
+	}},
+	{"openclaw-unit-enabled", "clients hang", "systemctl disable openclaw-gateway.service && mv /x/openclaw-gateway.service /x/openclaw-gateway.service.bak && " +
+		"gateway install --system --run-as claw --config /x/claw.yaml --hardened && systemctl restart openclaw-gateway.service", func(f *Facts) {
+		s := replaced(closed(f, "active", "success"))
+		s.Service.FileState, s.Before = "enabled", units.Choice{RunAs: "claw", Config: "/x/claw.yaml", Hardened: true}
+		add(f, holders.Holder{Process: proctree.Process{PID: 7}, Role: api.RoleRival, RunBy: holders.RunBy{Unit: instance.Default.Service(), Enabled: true}}, 2)
+	}},
+	{"openclaw-unit-enabled", "in the place of ours", "gateway install --system --run-as root && systemctl restart openclaw-gateway.service", func(f *Facts) {
+		s := replaced(closed(f, "active", "success"))
+		s.Service.FileState, s.Service.Gone, s.Service.Reload = "bad", true, true
+	}},
+	{"openclaw-unit-enabled", "in the place of ours", "systemctl stop openclaw-gateway.socket openclaw-gateway.service && mv /x/openclaw-gateway.service /x/openclaw-gateway.service.bak && " +
+		"gateway install --system --now --run-as root", func(f *Facts) {
+		replaced(closed(f, "failed", "service-start-limit-hit"))
+	}},
+	{"service-missing", "the next client cannot start it", "gateway install --system --run-as root", func(f *Facts) {
+		s := &f.Scopes[0]
+		s.Service.Gone, s.Service.Reload, s.Service.FileState = true, true, "bad"
+	}},
+	{"service-missing", "the socket has failed", "gateway install --system --now --run-as nobody", func(f *Facts) {
+		s := closed(f, "failed", "resources")
+		s.Service, s.Before.RunAs = gather.Unit{Name: instance.Default.Service(), LoadState: "not-found", ActiveState: "inactive"}, "nobody"
 	}},
 	{"openclaw-restarted", "PM2, pid 12 of user root, starts an OpenClaw gateway again and again, at the moment pid 4711", "kill 12", func(f *Facts) {
 		f.Waiting = []holders.Holder{{Process: proctree.Process{PID: 4711}, RunBy: holders.RunBy{Restarter: &holders.Restarter{PID: 12, What: "PM2"}}}}
 	}},
 	{"unit-overridden", "/x.d/x.conf for openclaw-gateway of the system scope: RestartSec=60: clients wait; Accept=yes: nobody is served; the command takes", "sed -i.bak -E 's/^[[:space:]]*(RestartSec|Accept)[[:space:]]*=/#&/' /x.d/x.conf && systemctl daemon-reload && systemctl restart openclaw-gateway.socket", func(f *Facts) {
 		s := closed(f, "failed", "resources")
-		over := dropins.Override{Unit: units.Service, Setting: "RestartSec", Names: []string{"RestartSec"}, Line: "RestartSec=60", Does: "clients wait", Files: []string{"/x.d/x.conf"}, Folder: "/x.d"}
+		over := dropins.Override{Unit: instance.Default.Service(), Setting: "RestartSec", Names: []string{"RestartSec"}, Line: "RestartSec=60", Does: "clients wait", Files: []string{"/x.d/x.conf"}, Folder: "/x.d"}
 		s.Overrides = append(s.Overrides, over)
-		over.Unit, over.Setting, over.Names, over.Line, over.Does, over.Broken, over.Restart = units.Socket, "Accept", []string{"Accept"}, "Accept=yes", "nobody is served", true, true
+		over.Unit, over.Setting, over.Names, over.Line, over.Does, over.Broken, over.Restart = instance.Default.Socket(), "Accept", []string{"Accept"}, "Accept=yes", "nobody is served", true, true
 		s.Overrides = append(s.Overrides, over)
 	}},
 	{"socket-not-enabled", "is disabled: after a boot nobody opens the port", "systemctl enable --now openclaw-gateway.socket", func(f *Facts) {
@@ -221,7 +256,7 @@ var situations = []situation{
 	{"socket-not-enabled", "is masked", "systemctl unmask openclaw-gateway.socket && gateway install --system --now", func(f *Facts) {
 		f.Scopes[0].Socket.FileState, f.Scopes[0].Socket.LoadState = "masked", "masked"
 	}},
-	{"socket-not-enabled", "is missing", "gateway install --system --now", func(f *Facts) { f.Scopes[0].Socket = Unit{LoadState: "not-found"} }},
+	{"socket-not-enabled", "is missing", "gateway install --system --now", func(f *Facts) { f.Scopes[0].Socket = gather.Unit{LoadState: "not-found"} }},
 	{"socket-not-active", "is stopped", "systemctl start openclaw-gateway.socket", func(f *Facts) { closed(f, "inactive", "success") }},
 	{"socket-port-taken", "the port is held by pid 4711 (orphan)", "gateway reclaim 127.0.0.1:18789 && systemctl start openclaw-gateway.socket", func(f *Facts) {
 		closed(f, "failed", "resources")
@@ -229,7 +264,7 @@ var situations = []situation{
 	}},
 	{"socket-port-taken", "the port is held by other.socket", "systemctl disable --now other.socket && systemctl start openclaw-gateway.socket", func(f *Facts) {
 		s := closed(f, "failed", "resources")
-		s.Sockets = append(s.Sockets, Unit{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netip.AddrPort{ipv4}})
+		s.Sockets = append(s.Sockets, gather.Unit{Name: "other.socket", ActiveState: "active", FileState: "enabled", Listen: []netaddr.Address{ipv4}})
 		taken(f, holders.Holder{Process: proctree.Process{PID: 1}, Role: api.RoleSystemd})
 	}},
 	{"socket-port-taken", "the port is held by another socket unit", "systemctl start openclaw-gateway.socket", func(f *Facts) {
@@ -258,15 +293,11 @@ var situations = []situation{
 		service := &closed(f, "active", "success").Service
 		service.ActiveState, service.SubState, service.ExitStatus = "activating", "auto-restart", 203
 	}},
-	{"service-failed", "has failed, and its unit file is gone", "gateway install --system --run-as root && systemctl restart openclaw-gateway.service", func(f *Facts) {
-		closed(f, "active", "success")
-		f.Scopes[0].Service = Unit{Name: units.Service, LoadState: "not-found", ActiveState: "failed", SubState: "failed", ExitStatus: 203}
-	}},
 	{"service-failed", "has failed", "systemctl reset-failed openclaw-gateway.service && systemctl start openclaw-gateway.service", func(f *Facts) {
 		closed(f, "active", "success").Service.ActiveState = "failed"
 	}},
 	{"listen-differs", "lacks 127.0.0.1:9 and has [::1]:18789, which the worker does not get", "gateway install --system", func(f *Facts) {
-		f.Scopes[0].Config.Loaded.Listen = []netip.AddrPort{ipv4, netip.MustParseAddrPort("127.0.0.1:9")}
+		f.Scopes[0].Config.Loaded.Listen = []netaddr.Address{ipv4, netaddr.MustParse("127.0.0.1:9")}
 	}},
 	{"unit-changed-on-disk", "has not read", "systemctl daemon-reload", func(f *Facts) { f.Scopes[0].Service.Reload = true }},
 	{"main-pid-not-launcher", "is 99, and the launcher that answers is 100", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) { f.Scopes[0].Service.MainPID = 99 }},
@@ -274,18 +305,18 @@ var situations = []situation{
 		f.Scopes[0].Service.MainPID, f.Scopes[0].Launcher.Launcher.Holder = 0, "self"
 	}},
 	{"launcher-not-answering", "pid 100, hangs", "systemctl kill --kill-whom=main --signal=KILL openclaw-gateway.service", func(f *Facts) {
-		f.Scopes[0].Launcher, f.Scopes[0].Answer = nil, Hung
+		f.Scopes[0].Launcher, f.Scopes[0].Answer = nil, gather.Hung
 	}},
 	{"launcher-not-answering", "started by hand, pid 7, hangs", "kill -KILL 7", func(f *Facts) {
 		s := closed(f, "inactive", "success")
-		s.Answer, s.Listener, s.Socket.FileState = Hung, Listener{PID: 7}, "disabled"
+		s.Answer, s.Listener, s.Socket.FileState = gather.Hung, gather.Listener{PID: 7}, "disabled"
 	}},
 	{"launcher-not-answering", "started by hand, pid 7, was stopped with Ctrl-Z", "sudo kill 7 && sudo kill -CONT 7", func(f *Facts) {
 		s := closed(f, "inactive", "success")
-		s.Answer, s.Listener, s.Socket.FileState, f.UID = Hung, Listener{PID: 7, Stopped: true}, "disabled", 1000
+		s.Answer, s.Listener, s.Socket.FileState, f.UID = gather.Hung, gather.Listener{PID: 7, Stopped: true}, "disabled", 1000
 	}},
 	{"launcher-not-answering", "has no control socket", "systemctl restart openclaw-gateway.service", func(f *Facts) {
-		f.Scopes[0].Launcher, f.Scopes[0].Answer = nil, Absent
+		f.Scopes[0].Launcher, f.Scopes[0].Answer = nil, gather.Absent
 	}},
 	{"launcher-version", "version 0.9, this program is 1.0", "systemctl restart openclaw-gateway.service", func(f *Facts) { f.Scopes[0].Launcher.Version = "0.9" }},
 	{"launcher-version", "version 0.9", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
@@ -327,7 +358,7 @@ var situations = []situation{
 	}},
 	{"worker-other-port", "pid 101, listens on 127.0.0.1:8080", "", func(f *Facts) {
 		f.Scopes[0].Launcher.Worker.State = "starting"
-		f.Scopes[0].Worker.Elsewhere = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:8080")}
+		f.Scopes[0].Worker.Elsewhere = []netaddr.Address{netaddr.MustParse("127.0.0.1:8080")}
 	}},
 	{"worker-address-clash", "with --bind lan OpenClaw binds 0.0.0.0:18789, which overlaps 127.0.0.1:18789", "", func(f *Facts) {
 		command := f.Scopes[0].Config.Loaded.Worker.Command
@@ -362,12 +393,18 @@ var situations = []situation{
 		f.Scopes[0].Config.Loaded.Worker.Command = []string{"/usr/bin/server", "--port=9999"}
 		f.Scopes[0].Launcher = nil
 	}},
-	{"worker-runs-bun", "/usr/bin/bun is Bun, which cannot inherit sockets: name Node.js in worker.command (config.yaml:2)", "", func(f *Facts) {
+	{"worker-runs-bun", "/usr/bin/bun is Bun, which cannot inherit sockets: name Node.js in worker.command (config.yaml:2), or make worker.handoff", "", func(f *Facts) {
 		f.Scopes[0].Config.Bun, f.Scopes[0].Launcher.Worker.State = "/usr/bin/bun", "starting"
 	}},
 	{"worker-runs-bun", "unless it starts something else", "", func(f *Facts) {
 		f.Scopes[0].Config.Loaded.Worker.Command = []string{"/usr/bin/bun", "server.js"}
 		f.Scopes[0].Config.Bun, f.Scopes[0].Launcher = "/usr/bin/bun", nil
+	}},
+	{"worker-unprivileged", "sudo, su, ping and rootless containers do not work in it: if it needs none of them, make worker.handoff", "", func(f *Facts) {
+		f.Scopes[0].Launcher.Worker.NoNewPrivs = true
+	}},
+	{"prewarm-not-used", "without restart.prewarm: generation 3: it is broken", "", func(f *Facts) {
+		f.Scopes[0].Launcher.Notes = []string{api.SaysCold + "generation 3: it is broken"}
 	}},
 	{"environment-unreadable", "worker.environment_file cannot be used: open /etc/x.env: permission denied", "", func(f *Facts) {
 		f.Scopes[0].Config.Environment = "open /etc/x.env: permission denied"
@@ -376,6 +413,12 @@ var situations = []situation{
 		f.Scopes[0].Config.Node.Version = "v22.19.0"
 	}},
 	{"node-too-old", "v25.9.9", "", func(f *Facts) { f.Scopes[0].Config.Node.Version = "v25.9.9" }},
+	{"handover-exclusive", "clients wait for the whole start at a restart, in spite of restart.mode", "", func(f *Facts) {
+		f.Scopes[0].Launcher.HandoverObstacle = "nothing can hold a worker"
+	}},
+	{"standby-missing", "after a crash clients wait for the whole start, in spite of restart.standby", "", func(f *Facts) {
+		f.Scopes[0].Launcher.StandbyObstacle = "generation 8 ended: exit code 1"
+	}},
 	{"exit-0-waits", "restart.after_exit_0: OpenClaw ends with exit code 0 when it wants to be restarted", "", func(f *Facts) {
 		f.Scopes[0].Config.Loaded.Restart.AfterExit0 = config.AfterExit0Wait
 	}},
@@ -389,10 +432,18 @@ var situations = []situation{
 	{"sockets-lost", "sudo passes no sockets on", "", func(f *Facts) {
 		f.Scopes[0].Config.Loaded.Worker.Command = []string{"sudo", "-u", "x", "/srv/server"}
 	}},
+	{"unix-socket-place", "there is no group nobody-at-all, who shall have unix:/run/app.sock: make it, or name another", "", func(f *Facts) {
+		address := netaddr.Unix("/run/app.sock")
+		f.Scopes[0].Config.Loaded.Listen = append(f.Scopes[0].Config.Loaded.Listen, address)
+		f.Scopes[0].Socket.Listen = append(f.Scopes[0].Socket.Listen, address)
+		f.Scopes[0].Config.Loaded.Access = map[netaddr.Address]netaddr.Access{address: {Group: "nobody-at-all"}}
+		f.Sockets = append(f.Sockets, f.Sockets[0])
+		f.Sockets[len(f.Sockets)-1].Address = address
+	}},
 	{"stop-not-graceful", "stop.signal: at SIGTERM php-fpm8.2 drops the requests that it has begun: write SIGQUIT", "", func(f *Facts) {
 		f.Scopes[0].Config.Loaded.Worker.Command = []string{"/usr/sbin/php-fpm8.2", "-F"}
 	}},
-	{"openclaw-replaced", "what runs is OpenClaw 2026.8.4, and what lies there is 2026.9.6", "gateway restart --system", func(f *Facts) {
+	{"openclaw-replaced", "OpenClaw 2026.8.4 runs, and 2026.9.6 is installed", "gateway restart --system", func(f *Facts) {
 		f.Scopes[0].Launcher.Worker.OpenClaw, f.Scopes[0].Config.Installed = &api.OpenClaw{Version: "2026.8.4", Entry: "/x/dist/index.js"}, "2026.9.6"
 	}},
 	{"config-invalid", "has 2 mistakes; the last configuration that worked is in use", "", func(f *Facts) {
@@ -401,11 +452,11 @@ var situations = []situation{
 	}},
 	{"config-rejected", "was not applied", "", func(f *Facts) { f.Scopes[0].Launcher.Config.State = "rejected" }},
 	{"secrets-readable", "/etc/secret.env can be read by every user", "chmod 600 /etc/secret.env", func(f *Facts) {
-		f.Scopes[0].Config.Exposed = []Exposed{{Path: "/etc/secret.env", Mode: 0o644, Names: []string{"API_TOKEN"}}}
+		f.Scopes[0].Config.Exposed = []gather.Exposed{{Path: "/etc/secret.env", Mode: 0o644, Names: []string{"API_TOKEN"}}}
 	}},
 	{"secrets-readable", "/etc/secret.env", "chown nobody /etc/secret.env && chmod 600 /etc/secret.env", func(f *Facts) {
 		f.Scopes[0].Service.User = "nobody"
-		f.Scopes[0].Config.Exposed = []Exposed{{Path: "/etc/secret.env", Mode: 0o644, Names: []string{"API_TOKEN"}}}
+		f.Scopes[0].Config.Exposed = []gather.Exposed{{Path: "/etc/secret.env", Mode: 0o644, Names: []string{"API_TOKEN"}}}
 	}},
 	{"backlog-too-small", "only 511 clients can wait on [::1]:18789", "gateway restart --system", func(f *Facts) { f.Sockets[1].Backlog = 511 }},
 	{"somaxconn-too-small", "lets only 128 clients wait", "sysctl -w net.core.somaxconn=4096", func(f *Facts) {
@@ -415,6 +466,22 @@ var situations = []situation{
 		userUnits(f, "active").SessionsOnly = true
 		f.Scopes = f.Scopes[1:]
 		f.Scopes[0].Manager.UID = 1000
+	}},
+	{"openclaw-not-external", "OPENCLAW_SUPERVISOR_MODE=external into /home/claw/.openclaw/.env", "gateway install --system --external", func(f *Facts) {
+		f.Scopes[0].Config.DotEnv = &gather.DotEnv{Path: "/home/claw/.openclaw/.env"}
+	}},
+	{"openclaw-not-external", "the command writes", "gateway install --system --external", func(f *Facts) {
+		f.Scopes[0].Config.DotEnv = &gather.DotEnv{Path: "/x/.env", State: dotenv.State{Set: true, Value: "none", Path: "/x/.env", Line: 3}}
+	}},
+	{"cache-writable-by-others", "/var/cache/openclaw-gateway/node", "runuser --pty -u nobody -- env XDG_RUNTIME_DIR=/run/user/65534 chmod go-w /var/cache/openclaw-gateway/node", func(f *Facts) {
+		f.Scopes[0].Service.User = "nobody"
+		f.Scopes[0].Config.Writable = &gather.Writable{Path: "/var/cache/openclaw-gateway/node", Mode: fs.ModeDir | 0o777, Owner: 65534}
+	}},
+	{"cache-writable-by-others", "it is not used", "mv /x/node /x/node.bak", func(f *Facts) {
+		f.Scopes[0].Config.Writable = &gather.Writable{Path: "/x/node", Mode: fs.ModeSymlink | 0o777}
+	}},
+	{"cache-writable-by-others", "/x", "systemctl restart openclaw-gateway.service", func(f *Facts) {
+		f.Scopes[0].Config.Writable = &gather.Writable{Path: "/x", Mode: fs.ModeDir | 0o700, Owner: 7, Base: true}
 	}},
 	{"systemd-too-old", "systemd is version 249", "", func(f *Facts) { f.Systemd = 249 }},
 	{"kernel-too-old", "Linux 5.10.0 lacks cgroup.kill", "", func(f *Facts) { f.Kernel, f.KernelLacks = "5.10.0", []string{kernel.CgroupKill} }},
@@ -428,7 +495,7 @@ var situations = []situation{
 func TestHealthy(t *testing.T) {
 	for name, change := range map[string]func(*Facts){
 		"serves":  func(*Facts) {},
-		"nothing": func(f *Facts) { *f = Facts{} },
+		"nothing": func(f *Facts) { *f = Facts{&gather.Facts{}} },
 		"waits for a first client": func(f *Facts) {
 			closed(f, "active", "success")
 		},
@@ -441,18 +508,24 @@ func TestHealthy(t *testing.T) {
 			f.Sockets[0].Holders, f.Sockets[1].Holders = nil, nil
 		},
 		"units in two scopes on different ports": func(f *Facts) {
-			other := netip.MustParseAddrPort("127.0.0.1:18790")
+			other := netaddr.MustParse("127.0.0.1:18790")
 			own := userUnits(f, "inactive")
-			own.Socket.Listen, own.Socket.FileState, own.Config = []netip.AddrPort{other}, "enabled", Config{}
+			own.Socket.Listen, own.Socket.FileState, own.Config = []netaddr.Address{other}, "enabled", gather.Config{}
 			own.Socket.ActiveState = "active"
 			f.Sockets = append(f.Sockets, holders.Socket{Socket: sockdiag.Socket{Address: other, Backlog: 4096}})
 		},
-		"OpenClaw's own unit is disabled": func(f *Facts) { f.Scopes[0].OpenClaw = []Unit{{Name: "claw.service", FileState: "disabled"}} },
+		"OpenClaw leaves its service alone": func(f *Facts) {
+			f.Scopes[0].Config.DotEnv = &gather.DotEnv{State: dotenv.State{Set: true, Value: "External "}}
+		},
+		"OpenClaw is too old to": func(f *Facts) {
+			f.Scopes[0].Config.DotEnv, f.Scopes[0].Config.Node.OpenClaw = &gather.DotEnv{}, "2026.5.5"
+		},
+		"OpenClaw's own unit is disabled": func(f *Facts) { f.Scopes[0].OpenClaw = []gather.Unit{{Name: "claw.service", FileState: "disabled"}} },
 		"OpenClaw's own unit of another profile": func(f *Facts) {
-			f.Scopes[0].OpenClaw = []Unit{{Name: "claw-work.service", FileState: "enabled", MainPID: 7, Port: 20123}}
+			f.Scopes[0].OpenClaw = []gather.Unit{{Name: "claw-work.service", FileState: "enabled", MainPID: 7, Port: 20123}}
 		},
 		"a wildcard that OpenClaw binds": func(f *Facts) {
-			wildcard := []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:18789")}
+			wildcard := []netaddr.Address{netaddr.MustParse("0.0.0.0:18789")}
 			s := &f.Scopes[0]
 			s.Config.Loaded.Listen, s.Socket.Listen, f.Sockets = wildcard, wildcard, f.Sockets[:1]
 			f.Sockets[0].Address = wildcard[0]
@@ -506,15 +579,17 @@ func TestFindings(t *testing.T) {
 
 // TestNoSecrets: the command line of a unit is shown without the secrets in it.
 func TestNoSecrets(t *testing.T) {
-	for id, change := range map[string]func(*Scope){
-		"main-pid-not-launcher": func(s *Scope) { s.Service.MainPID = 99 },
-		"launcher-name":         func(s *Scope) { s.Service.Argv[0] = "/opt/openclaw-start" },
-		"launcher-name ":        func(s *Scope) { s.Service.Argv = []string{"/usr/local/bin/gateway", "gateway", "/x/dist/index.js"} },
+	for id, change := range map[string]func(*gather.Scope){
+		"main-pid-not-launcher": func(s *gather.Scope) { s.Service.MainPID = 99 },
+		"launcher-name":         func(s *gather.Scope) { s.Service.Argv[0] = "/opt/openclaw-start" },
+		"launcher-name ": func(s *gather.Scope) {
+			s.Service.Argv = []string{"/usr/local/bin/gateway", "gateway", "/x/dist/index.js"}
+		},
 	} {
 		facts := healthy(t)
 		change(&facts.Scopes[0])
 		facts.Scopes[0].Service.Argv = append(facts.Scopes[0].Service.Argv, "--token", "hunter2")
-		encoded, err := json.Marshal(NewReport(facts))
+		encoded, err := json.Marshal(NewReport(facts.Facts, About{}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -527,23 +602,23 @@ func TestNoSecrets(t *testing.T) {
 // TestReport: what could not be looked at is said, and never taken for healthy.
 func TestReport(t *testing.T) {
 	facts := healthy(t)
-	report := NewReport(facts)
+	report := NewReport(facts.Facts, About{})
 	if text := report.Text(false, 0); report.Exit() != 0 || text != "nothing found: openclaw-gateway.service of the system scope on 127.0.0.1:18789 and [::1]:18789\n" {
 		t.Errorf("healthy: %d, %q", report.Exit(), text)
 	}
 	if encoded, err := json.Marshal(report); err != nil || string(encoded) != `{"findings":[],"unknown":[]}` {
 		t.Errorf("healthy: %s, %v", encoded, err)
 	}
-	facts.Unknown = []Unknown{{What: "2 processes of others could not be looked into"}}
-	if report := NewReport(facts); report.Exit() != 0 || !strings.Contains(report.Text(false, 0), "not looked at: 2 processes of others") {
+	facts.Unknown = []gather.Unknown{{What: "2 processes of others could not be looked into"}}
+	if report := NewReport(facts.Facts, About{}); report.Exit() != 0 || !strings.Contains(report.Text(false, 0), "not looked at: 2 processes of others") {
 		t.Errorf("something unknown: %d, %s", report.Exit(), report.Text(false, 0))
 	}
 	facts.Unknown[0].Essential = true
-	if report := NewReport(facts); report.Exit() != 2 || !strings.Contains(report.Text(false, 0), "as far as could be looked") {
+	if report := NewReport(facts.Facts, About{}); report.Exit() != 2 || !strings.Contains(report.Text(false, 0), "as far as could be looked") {
 		t.Errorf("something essential unknown: %d, %s", report.Exit(), report.Text(false, 0))
 	}
 	facts.Scopes[0].Launcher.Worker.State, facts.Scopes[0].Launcher.Problems = "failed", []string{"first\x1b[2J", "second"}
-	report = NewReport(facts)
+	report = NewReport(facts.Facts, About{})
 	want := "error: worker-failed\n  no worker is started any more: the launcher waits for an edit of the configuration or for \"gateway restart\"\n" +
 		"      generation  1\n        problems  first\\x1b[2J\n                  second\n           scope  system\n           state  failed\n" +
 		"  fix: gateway restart --system\n\nnot looked at: 2 processes of others could not be looked into\n1 finding\n"
@@ -552,9 +627,15 @@ func TestReport(t *testing.T) {
 	}
 	var out strings.Builder
 	_, _ = say.NewWriter(&out).Write([]byte(report.Text(true, 0)))
-	for line := range strings.Lines(report.Text(false, 60)) {
-		if width := say.Width(strings.TrimSuffix(line, "\n")); width > 60 {
-			t.Errorf("a line of %d columns on a terminal of 60: %s", width, line)
+	report.Findings = append(report.Findings, Finding{
+		ID: "unit-overridden", Severity: Warning, Summary: "a drop-in of the service says what the launcher cannot live with for long",
+		Fix: "run `sudo systemctl revert openclaw-gateway.service`, or edit the file that is named, and then run `gateway doctor` once more",
+	})
+	for _, columns := range []int{40, 60, 80, 200} {
+		for line := range strings.Lines(report.Text(false, columns)) {
+			if width := say.Width(strings.TrimSuffix(line, "\n")); width > columns {
+				t.Errorf("a line of %d columns on a terminal of %d: %s", width, columns, line)
+			}
 		}
 	}
 	if text := out.String(); !strings.HasPrefix(text, "\x1b[1;31merror:\x1b[0m \x1b[1mworker-failed\x1b[0m\n") || strings.Contains(text, "\x1b[2J") {
@@ -562,9 +643,9 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestReadme holds the table in the README equal to what is looked for.
-func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("../../../README.md")
+// TestPage holds the table in docs/doctor.md equal to what is looked for.
+func TestPage(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/doctor.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -572,8 +653,8 @@ func TestReadme(t *testing.T) {
 	for _, kind := range Kinds {
 		fmt.Fprintf(&table, "| `%s` | %s |\n", kind.ID, kind.Means)
 	}
-	if !strings.Contains(string(readme), table.String()) {
-		t.Errorf("README.md has another table, want\n%s", table.String())
+	if !strings.Contains(string(page), table.String()) {
+		t.Errorf("docs/doctor.md has another table, want\n%s", table.String())
 	}
 }
 
@@ -583,15 +664,15 @@ func TestByHand(t *testing.T) {
 	const uid = other
 	for port, want := range map[uint16]int{18789: 1, 18790: 0} {
 		facts := healthy(t)
-		address := netip.AddrPortFrom(ipv4.Addr(), port)
+		address := netaddr.From(ipv4.Addr(), port)
 		facts.Wanted = append(facts.Wanted, address)
-		facts.Scopes = append(facts.Scopes, Scope{
-			Name: units.User, Manager: systemd.Manager{User: true, UID: uid}, User: "mallory", Answer: Answered,
-			Launcher: &api.Status{Version: facts.Version, Sockets: []api.Socket{{Address: address.String()}}}, Listener: Listener{PID: 500, UID: uid},
+		facts.Scopes = append(facts.Scopes, gather.Scope{
+			Name: units.User, Manager: systemd.Manager{User: true, UID: uid}, User: "mallory", Answer: gather.Answered,
+			Launcher: &api.Status{Version: facts.Version, Sockets: []api.Socket{{Address: address.String()}}}, Listener: gather.Listener{PID: 500, UID: uid},
 		})
 		theirs := holders.Holder{Process: proctree.Process{PID: 500}, UID: uid, Role: api.RoleForeign, Why: "it is a launcher"}
 		facts.Sockets = append(facts.Sockets, holders.Socket{
-			Socket: sockdiag.Socket{Address: address, Inode: 9}, Holders: []holders.Holder{theirs}, Wanted: []netip.AddrPort{address},
+			Socket: sockdiag.Socket{Address: address, Inode: 9}, Holders: []holders.Holder{theirs}, Wanted: []netaddr.Address{address},
 		})
 		if found := heldByForeign(facts); len(found) != want {
 			t.Errorf("on port %d: %+v, want %d", port, found, want)
@@ -607,32 +688,5 @@ func TestLauncherOfAnother(t *testing.T) {
 	found := heldByForeign(facts)
 	if len(found) != 1 || found[0].Evidence["pid"] != 5 || !strings.Contains(found[0].Summary, "it is the launcher of user 4000000") {
 		t.Errorf("found %+v", found)
-	}
-}
-
-// TestUnitOverlaps: of two IPv6 wildcards' families each may be one or both.
-func TestUnitOverlaps(t *testing.T) {
-	for _, test := range []struct {
-		own      string
-		ipv6Only bool
-		other    string
-		dual     bool
-		want     bool
-	}{
-		{"127.0.0.1:1", true, "127.0.0.1:1", false, true},
-		{"127.0.0.1:1", true, "127.0.0.1:2", false, false},
-		{"127.0.0.1:1", true, "[::]:1", false, false},
-		{"127.0.0.1:1", true, "[::]:1", true, true},
-		{"127.0.0.1:1", true, "[::]:2", true, false},
-		{"[::1]:1", true, "[::]:1", false, true},
-		{"[::1]:1", true, "0.0.0.0:1", true, false},
-		{"[::]:1", true, "0.0.0.0:1", false, false},
-		{"[::]:1", false, "0.0.0.0:1", false, true},
-		{"[::]:1", false, "127.0.0.1:1", false, true},
-	} {
-		unit := Unit{Listen: []netip.AddrPort{netip.MustParseAddrPort(test.own)}, IPv6Only: test.ipv6Only}
-		if got := unit.overlaps(netip.MustParseAddrPort(test.other), test.dual); got != test.want {
-			t.Errorf("%+v: %t", test, got)
-		}
 	}
 }

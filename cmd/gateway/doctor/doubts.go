@@ -9,7 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/doctor/gather"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/lazy"
 	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/why"
 )
@@ -23,7 +26,7 @@ type Doubt struct {
 // Doubts returns all of a configuration.
 func Doubts(cfg *config.Config) []Doubt {
 	var all []Doubt
-	for _, doubt := range []func(*config.Config) *Doubt{waitsAfterExit0, abruptStop, losesSockets} {
+	for _, doubt := range []func(*config.Config) *Doubt{waitsAfterExit0, abruptStop, losesSockets, socketPlace} {
 		if d := doubt(cfg); d != nil {
 			all = append(all, *d)
 		}
@@ -31,13 +34,13 @@ func Doubts(cfg *config.Config) []Doubt {
 	return all
 }
 
-func doubtful(doubt func(*config.Config) *Doubt) func(f *Facts, s *Scope) *Finding {
-	return func(f *Facts, s *Scope) *Finding {
+func doubtful(doubt func(*config.Config) *Doubt) func(f *Facts, s *gather.Scope) *Finding {
+	return func(f *Facts, s *gather.Scope) *Finding {
 		d := doubt(s.Config.Loaded)
 		if d == nil {
 			return nil
 		}
-		return &Finding{Summary: s.line(d.Key) + ": " + d.Sentence, Evidence: map[string]any{"config": s.Config.Path}, Fix: f.edit(s)}
+		return &Finding{Summary: s.Line(d.Key) + ": " + d.Sentence, Evidence: map[string]any{"config": s.Config.Path}, Fix: f.edit(s)}
 	}
 }
 
@@ -54,12 +57,28 @@ func waitsAfterExit0(cfg *config.Config) *Doubt {
 	return nil
 }
 
+// socketPlace looks for who shall have a unix socket, and whether its place is free.
+func socketPlace(cfg *config.Config) *Doubt {
+	if address, found := systemd.Unremovable(cfg.Listen); found {
+		return &Doubt{"listen", fmt.Sprintf("%s is there and no socket, and nobody can listen there: name another path, or remove it yourself", address.Path())}
+	}
+	for _, address := range cfg.Listen {
+		if _, err := systemd.Owner(cfg.Access[address]); err != nil {
+			return &Doubt{"listen", fmt.Sprintf("%v, who shall have %s: make it, or name another", err, address)}
+		}
+	}
+	return nil
+}
+
 // losesSockets knows what stands in front of a server and does not pass the sockets on. Of Node.js itself preload has most to
 // say; who has chosen listen-fds may have one that listens on descriptor 3.
 func losesSockets(cfg *config.Config) *Doubt {
 	for _, kind := range map[handoff.Kind][]handoff.Kind{
 		handoff.Auto: {handoff.Preload, handoff.Auto}, handoff.Preload: {handoff.Preload}, handoff.ListenFDs: {handoff.Auto},
 	}[handoff.Kind(cfg.Worker.Handoff)] {
+		if cfg.Worker.Handoff == config.HandoffAuto && kind == handoff.Preload && why.StartsAnother(cfg.Worker.Command) {
+			return nil // it gets intercept
+		}
 		if away := why.Away(cfg.Worker.Command, kind); away != "" {
 			return &Doubt{"worker.command", away}
 		}
@@ -70,13 +89,13 @@ func losesSockets(cfg *config.Config) *Doubt {
 // graceful are the signals at which servers finish what they have begun, where that is another than the SIGTERM at which they
 // drop it: nginx(8), php-fpm(8), haproxy(1), lighttpd(8).
 var graceful = []struct {
-	program *regexp.Regexp
+	program func() *regexp.Regexp
 	signal  syscall.Signal
 }{
-	{regexp.MustCompile(`^nginx$`), unix.SIGQUIT},
-	{regexp.MustCompile(`^php-fpm[0-9.]*$`), unix.SIGQUIT},
-	{regexp.MustCompile(`^haproxy$`), unix.SIGUSR1},
-	{regexp.MustCompile(`^lighttpd$`), unix.SIGINT},
+	{lazy.Regexp(`^nginx$`), unix.SIGQUIT},
+	{lazy.Regexp(`^php-fpm[0-9.]*$`), unix.SIGQUIT},
+	{lazy.Regexp(`^haproxy$`), unix.SIGUSR1},
+	{lazy.Regexp(`^lighttpd$`), unix.SIGINT},
 }
 
 func abruptStop(cfg *config.Config) *Doubt {
@@ -85,7 +104,7 @@ func abruptStop(cfg *config.Config) *Doubt {
 	}
 	program := filepath.Base(cfg.Worker.Command[0])
 	for _, g := range graceful {
-		if g.program.MatchString(program) {
+		if g.program().MatchString(program) {
 			return &Doubt{"stop.signal", fmt.Sprintf("at SIGTERM %s drops the requests that it has begun: write %s, at which it finishes them", program, unix.SignalName(g.signal))}
 		}
 	}

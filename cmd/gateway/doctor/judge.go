@@ -2,12 +2,11 @@ package doctor
 
 import (
 	"context"
-	"os"
 	"slices"
 
-	"openclaw-gateway/cmd/gateway/holders"
-	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/cmd/gateway/doctor/gather"
 	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 )
 
 // ofDraft are the kinds that can be told of a configuration which nobody uses yet.
@@ -16,25 +15,9 @@ var ofDraft = []string{
 	"alarm-program-missing",
 }
 
-// Judge says what of a configuration cannot work, or may not, whether a launcher runs or not: content is that of the file at
-// path, which belongs to owner, for the launcher of a scope. As root it looks as the user that the service has; where there is
-// no service yet, as the owner, whom it will be given. Unknown is what could not be looked at.
-func Judge(ctx context.Context, scope units.Scope, path string, content []byte, owner int) (findings []Finding, unknown []Unknown) {
-	g := &gatherer{facts: &Facts{Asker: holders.Me(), Executable: holders.Executable()}}
-	s := Scope{Name: units.System}
-	if scope == units.User {
-		s = userScope(os.Geteuid())
-	}
-	if systemd.Booted() {
-		g.as(ctx, &s, unitsStep)
-		g.facts.Unknown = slices.DeleteFunc(g.facts.Unknown, func(u Unknown) bool { return !u.Essential })
-	}
-	if scope == units.System && !s.Service.exists() && owner > 0 {
-		s.Service.User = systemd.UserName(owner)
-	}
-	s.Config.Path, s.Config.Draft = path, append([]byte{}, content...)
-	g.as(ctx, &s, configurationStep)
-	g.facts.Scopes = []Scope{s}
-	findings = slices.DeleteFunc(Examine(g.facts), func(f Finding) bool { return !slices.Contains(ofDraft, f.ID) })
-	return findings, g.facts.Unknown
+// Judge says what of a configuration cannot work, or may not, as gather.Draft looks at it. Unknown is what could not be looked at.
+func Judge(ctx context.Context, scope units.Scope, name instance.Name, path string, content []byte, owner int) (findings []Finding, unknown []gather.Unknown) {
+	facts := gather.Draft(ctx, scope, name, path, content, owner)
+	findings = slices.DeleteFunc(Examine(&Facts{facts}), func(f Finding) bool { return !slices.Contains(ofDraft, f.ID) })
+	return findings, facts.Unknown
 }

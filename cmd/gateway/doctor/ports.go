@@ -3,16 +3,15 @@ package doctor
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"openclaw-gateway/cmd/gateway/api"
-	"openclaw-gateway/cmd/gateway/config"
-	"openclaw-gateway/cmd/gateway/dropins"
+	"openclaw-gateway/cmd/gateway/doctor/gather"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/units"
 )
 
@@ -25,8 +24,14 @@ func (f *Facts) held(role api.Role) []holders.Holder {
 // the sockets from systemd; whether it is a launcher is another check's question. The
 // service of another user may be called so without being one.
 func (f *Facts) isMain(h holders.Holder) bool {
-	return slices.ContainsFunc(f.which((*Scope).Installed), func(s *Scope) bool {
-		return !f.theirs(s) && s.Service.exists() && s.Service.MainPID == h.PID && h.Role == api.RoleForeign
+	if h.Role == api.RoleRival {
+		// Of OpenClaw's service in the place of ours another check tells.
+		return slices.ContainsFunc(f.Which((*gather.Scope).Replaced), func(s *gather.Scope) bool {
+			return s.Manager == h.RunBy.Manager && s.Instance.Service() == h.RunBy.Unit
+		})
+	}
+	return slices.ContainsFunc(f.Which((*gather.Scope).Installed), func(s *gather.Scope) bool {
+		return !f.Theirs(s) && s.Service.Exists() && s.Service.MainPID == h.PID && h.Role == api.RoleForeign
 	})
 }
 
@@ -57,8 +62,19 @@ func (f *Facts) heldByHolder(h holders.Holder) Finding {
 	return Finding{
 		Summary: fmt.Sprintf("%s %s held by pid %d: %s; the command %s",
 			say.Addresses(h.Addresses), say.Are(len(h.Addresses)), h.PID, h.Because(), remedy.Does),
-		Evidence: holding(h), Fix: remedy.Command,
+		Evidence: holding(h), Fix: remedy.Command, about: f.wanters(h.Wanted...),
 	}
+}
+
+// wanters are the instances that ask for one of the addresses.
+func (f *Facts) wanters(addresses ...netaddr.Address) []*gather.Scope {
+	return f.Which(func(s *gather.Scope) bool {
+		wanted := slices.Clone(s.Socket.Listen)
+		if s.Config.Loaded != nil {
+			wanted = append(wanted, s.Config.Loaded.Listen...)
+		}
+		return slices.ContainsFunc(wanted, func(a netaddr.Address) bool { return slices.Contains(addresses, a) })
+	})
 }
 
 func heldByForeign(f *Facts) []Finding {
@@ -66,7 +82,7 @@ func heldByForeign(f *Facts) []Finding {
 	// A launcher of another user's that has no socket unit for it has taken it.
 	for _, role := range []api.Role{api.RoleLauncher, api.RoleWorker} {
 		for _, h := range f.held(role) {
-			if _, has := f.socketUnit(h.Addresses[0], h.Manager); !has && !h.Mine(f.UID) {
+			if _, has := f.SocketUnit(h.Addresses[0], h.Manager); !has && !h.Mine(f.UID) {
 				findings = append(findings, f.heldByHolder(h))
 			}
 		}
@@ -80,7 +96,7 @@ func heldByForeign(f *Facts) []Finding {
 // otherUnit is a socket unit that is not ours and has the port.
 type otherUnit struct {
 	Finding
-	address netip.AddrPort
+	address netaddr.Address
 	name    string // "" where that is not known; then the fix only tells how to find it
 }
 
@@ -92,8 +108,8 @@ func (f *Facts) otherUnits() []otherUnit {
 		}
 		h.RunBy.Manager = h.Manager
 		for _, address := range h.Addresses {
-			unit, ours := f.socketUnit(address, h.RunBy.Manager)
-			if ours || unit == nil && f.explained(address) {
+			unit, ours := f.SocketUnit(address, h.RunBy.Manager)
+			if ours || unit == nil && f.Explained(address) {
 				continue
 			}
 			summary := fmt.Sprintf("%s is held by systemd, pid %d, for another socket unit", address, h.PID)
@@ -106,9 +122,9 @@ func (f *Facts) otherUnits() []otherUnit {
 	for _, socket := range f.sockets() {
 		if s, unit := f.unseenUnit(socket); unit != nil {
 			h := holders.Holder{UID: socket.UID, Role: api.RoleSystemd, RunBy: holders.RunBy{Manager: s.Manager}}
-			summary := fmt.Sprintf("%s is held by systemd for another socket unit, %s", socket.Address, s.ofScope(unit.Name))
+			summary := fmt.Sprintf("%s is held by systemd for another socket unit, %s", socket.Address, s.OfScope(unit.Name))
 			other := f.otherUnit(h, socket.Address, unit, summary)
-			other.Evidence = s.evidence(map[string]any{
+			other.Evidence = inScope(s, map[string]any{
 				"addresses": []string{socket.Address.String()}, "inode": socket.Inode, "user": systemd.UserName(int(socket.UID)), "unit": unit.Name,
 			})
 			others = append(others, other)
@@ -118,8 +134,8 @@ func (f *Facts) otherUnits() []otherUnit {
 }
 
 // otherUnit is the finding of an address that a manager holds for a unit, nil where it is not known which.
-func (f *Facts) otherUnit(h holders.Holder, address netip.AddrPort, unit *Unit, summary string) otherUnit {
-	h.Addresses = []netip.AddrPort{address}
+func (f *Facts) otherUnit(h holders.Holder, address netaddr.Address, unit *gather.Unit, summary string) otherUnit {
+	h.Addresses = []netaddr.Address{address}
 	other := otherUnit{address: address}
 	if unit != nil {
 		other.name, h.RunBy.Unit, h.RunBy.Enabled, h.RunBy.Besides = unit.Name, unit.Name, unit.FileState == "enabled", unit.Listen
@@ -130,25 +146,25 @@ func (f *Facts) otherUnit(h holders.Holder, address netip.AddrPort, unit *Unit, 
 		}
 	}
 	remedy := h.Remedy(f.Asker)
-	other.Finding = Finding{Summary: summary + "; the command " + remedy.Does, Evidence: holding(h), Fix: remedy.Command}
+	other.Finding = Finding{Summary: summary + "; the command " + remedy.Does, Evidence: holding(h), Fix: remedy.Command, about: f.wanters(address)}
 	return other
 }
 
 // unseen reports whether nobody can be seen who has the socket open, nor a unit of ours that explains it.
 func (f *Facts) unseen(socket holders.Socket) bool {
-	return len(socket.Holders) == 0 && !f.explained(socket.Address)
+	return len(socket.Holders) == 0 && !f.Explained(socket.Address)
 }
 
 // unseenUnit returns the socket unit that must have a socket open whose holder cannot be seen, and its scope; nil where
 // none does. Without root nobody may look into the descriptors of the system's manager, nor, as seen with systemd 257,
 // into those of one's own.
-func (f *Facts) unseenUnit(socket holders.Socket) (*Scope, *Unit) {
+func (f *Facts) unseenUnit(socket holders.Socket) (*gather.Scope, *gather.Unit) {
 	if !f.unseen(socket) {
 		return nil, nil
 	}
 	for i := range f.Scopes {
 		s := &f.Scopes[i]
-		if unit, _ := f.socketUnit(socket.Address, s.Manager); unit != nil && s.Manager.UID == int(socket.UID) {
+		if unit, _ := f.SocketUnit(socket.Address, s.Manager); unit != nil && s.Manager.UID == int(socket.UID) {
 			return s, unit
 		}
 	}
@@ -175,12 +191,12 @@ func heldByUnseen(f *Facts) []Finding {
 
 func twoScopes(f *Facts) []Finding {
 	var findings []Finding
-	installed := f.which((*Scope).Installed)
+	installed := f.Which((*gather.Scope).Installed)
 	for i, one := range installed {
 		for _, other := range installed[i+1:] {
 			var both []string
 			for _, address := range one.Socket.Listen {
-				if one.Socket.wants() && other.Socket.wants() && other.Socket.overlaps(address, !one.Socket.IPv6Only) {
+				if one.Socket.Wants() && other.Socket.Wants() && other.Socket.Overlaps(address, !one.Socket.IPv6Only) {
 					both = append(both, address.String())
 				}
 			}
@@ -188,17 +204,14 @@ func twoScopes(f *Facts) []Finding {
 				continue
 			}
 			finding := Finding{
-				Summary:  fmt.Sprintf("%s and %s want %s, and only one can have it", one.ofScope(units.Socket), other.ofScope(units.Socket), say.List(both)),
-				Evidence: map[string]any{"addresses": both, "one": one.Socket.evidence(), "other": other.Socket.evidence()},
+				about:    []*gather.Scope{one, other},
+				Summary:  fmt.Sprintf("%s and %s want %s, and only one can have it", one.OfScope(one.Instance.Socket()), other.OfScope(other.Instance.Socket()), say.List(both)),
+				Evidence: map[string]any{"addresses": both, "one": described(&one.Socket), "other": described(&other.Socket)},
 			}
-			// The one that has the port stays, or else the first, which is the system's; but no user takes it from root's.
-			loser := other
-			if other.Socket.active() && !one.Socket.active() && f.theirs(one) == f.theirs(other) {
-				loser = one
-			}
-			if finding.Fix = f.disable(loser); f.theirs(loser) {
+			loser := f.loser(one, other)
+			if finding.Fix = f.disable(loser); f.Theirs(loser) {
 				finding.theirs, finding.Fix = true, f.move(loser)
-				finding.Summary += fmt.Sprintf(": name another port in %s of user %s", loser.line("listen"), loser.User)
+				finding.Summary += fmt.Sprintf(": name another port in %s of user %s", loser.Line("listen"), loser.User)
 			}
 			findings = append(findings, finding)
 		}
@@ -206,17 +219,44 @@ func twoScopes(f *Facts) []Finding {
 	return findings
 }
 
-func (u *Unit) evidence() string {
-	return fmt.Sprintf("%s, %s, %s", u.Path, u.FileState, u.ActiveState)
+// loser is the one of two that has to go: the one that runs stays, or else the first, which is the system's; but no user takes
+// anything from root's.
+func (f *Facts) loser(one, other *gather.Scope) *gather.Scope {
+	if other.Socket.Active() && !one.Socket.Active() && f.Theirs(one) == f.Theirs(other) {
+		return one
+	}
+	return other
 }
 
-// overlaps reports whether the unit's sockets cannot stand beside one on the address, which takes IPv4 clients too where it is
-// the IPv6 wildcard and dual-stack.
-func (u *Unit) overlaps(address netip.AddrPort, dualStack bool) bool {
-	return slices.ContainsFunc(u.Listen, func(own netip.AddrPort) bool {
-		both := dualStack && address.Addr() == netip.IPv6Unspecified() || !u.IPv6Only && own.Addr() == netip.IPv6Unspecified()
-		return own == address || config.Clash(own, address) || both && own.Port() == address.Port()
-	})
+// stateShared finds instances that run an OpenClaw on the same state directory: it has a lock there, and one of them waits for ever.
+// Into a configuration a user can write any directory; that is told where it is about that user's own.
+func stateShared(f *Facts) []Finding {
+	var findings []Finding
+	installed := f.Which((*gather.Scope).Installed)
+	for i, one := range installed {
+		for _, other := range installed[i+1:] {
+			if one.Config.StateDir == "" || one.Config.StateDir != other.Config.StateDir || !one.Socket.Wants() || !other.Socket.Wants() ||
+				other.Name == units.User && other.UID() != one.UID() {
+				continue
+			}
+			loser, first := f.loser(one, other), one
+			if loser == one {
+				first = other
+			}
+			findings = append(findings, Finding{
+				about: []*gather.Scope{one, other},
+				Summary: fmt.Sprintf("%s and %s run an OpenClaw on the same state directory, %s, and only one can: give the second one another, by --profile in worker.command "+
+					"or OPENCLAW_STATE_DIR in worker.environment, in %s", first.OfScope(first.Instance.Service()), loser.OfScope(loser.Instance.Service()), one.Config.StateDir, loser.Config.Path),
+				Evidence: map[string]any{"directory": one.Config.StateDir, "one": first.Config.Path, "other": loser.Config.Path},
+				Fix:      f.edit(loser),
+			})
+		}
+	}
+	return findings
+}
+
+func described(u *gather.Unit) string {
+	return fmt.Sprintf("%s, %s, %s", u.Path, u.FileState, u.ActiveState)
 }
 
 // restarted finds who starts an OpenClaw again and again that wants an address of ours, once each.
@@ -241,50 +281,53 @@ func restarted(f *Facts) []Finding {
 
 // wants reports whether a port is asked for by root or the caller, or by the user whose process it is to be taken from.
 func (f *Facts) wants(uid uint32, port int) bool {
-	addresses := f.granted()
-	for _, w := range f.wishes() {
-		if w.uid == int(uid) {
-			addresses = append(addresses, w.addresses...)
+	addresses := f.Granted()
+	for _, w := range f.Wishes() {
+		if w.UID == int(uid) {
+			addresses = append(addresses, w.Addresses...)
 		}
 	}
-	return slices.ContainsFunc(addresses, func(a netip.AddrPort) bool { return int(a.Port()) == port })
+	return slices.ContainsFunc(addresses, func(a netaddr.Address) bool { return int(a.Port()) == port })
 }
 
 func openclawUnit(f *Facts) []Finding {
 	var findings []Finding
 	for i := range f.Scopes {
 		s := &f.Scopes[i]
-		wanted := f.granted()
-		if f.theirs(s) {
+		wanted := f.Granted()
+		if f.Theirs(s) {
 			wanted = f.Wanted // it is this user's in any case
 		}
 		for _, unit := range s.OpenClaw {
 			// Of the service's name, it is what our own socket would start.
-			triggered := unit.Name == units.Service && s.Socket.exists()
+			triggered := unit.Name == s.Instance.Service() && s.Socket.Exists()
 			if triggered && unit.Ours {
 				continue // a drop-in has it start OpenClaw, which is a finding of its own
 			}
 			// With a port of its own, as another profile has, it is nobody's rival.
-			elsewhere := unit.Port != 0 && !slices.ContainsFunc(wanted, func(a netip.AddrPort) bool { return int(a.Port()) == unit.Port })
-			if !triggered && (elsewhere || !unit.enabled() && !unit.running()) {
+			elsewhere := unit.Port != 0 && !slices.ContainsFunc(wanted, func(a netaddr.Address) bool { return int(a.Port()) == unit.Port })
+			if !triggered && (elsewhere || !unit.Enabled() && !unit.Running()) {
 				continue
 			}
 			fix := f.systemctl(s.Manager, "disable", "--now", unit.Name)
 			switch {
 			case triggered:
-				// "gateway install" leaves alone what it has not written.
-				move := s.Manager.As(f.UID, "mv", unit.Path, unit.Path+".bak")
-				steps := []string{fix, move}
-				if len(s.Overrides) > 0 {
-					steps = append(steps, f.mend(s, dropins.Lasting(s.Overrides)))
-				}
-				fix = then(append(steps, f.install(s, f.Program, "--now"))...)
+				fix = f.comeBack(s)
 			case slices.Contains([]string{"transient", "static", "generated"}, unit.FileState): // none can be disabled
 				fix = f.systemctl(s.Manager, "stop", unit.Name)
 			}
+			summary := fmt.Sprintf("OpenClaw's own %s starts OpenClaw beside the launcher, and competes with it for the port", s.OfScope(unit.Name))
+			if len(f.Which((*gather.Scope).Installed)) == 0 && len(f.Which((*gather.Scope).Answers)) == 0 {
+				summary = fmt.Sprintf("OpenClaw's own %s starts OpenClaw without a launcher: `gateway adopt` puts it behind one, or the fix ends it", s.OfScope(unit.Name))
+			}
+			if triggered {
+				summary = fmt.Sprintf("%s is OpenClaw's own, in the place of ours: it starts OpenClaw without the launcher, which cannot bind the port that the "+
+					"socket unit has, and clients hang", s.OfScope(unit.Name))
+			}
 			findings = append(findings, Finding{
-				Summary: fmt.Sprintf("OpenClaw's own %s starts OpenClaw beside the launcher, and competes with it for the port", s.ofScope(unit.Name)),
-				Evidence: s.evidence(map[string]any{
+				about:   []*gather.Scope{s},
+				Summary: summary,
+				Evidence: inScope(s, map[string]any{
 					"unit": unit.Name, "file": unit.Path, "unit_file_state": unit.FileState, "active_state": unit.ActiveState, "main_pid": unit.MainPID,
 				}),
 				Fix: fix,

@@ -7,9 +7,9 @@ import (
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/doctor/gather"
 	"openclaw-gateway/cmd/gateway/kernel"
 	"openclaw-gateway/cmd/gateway/say"
-	"openclaw-gateway/units"
 )
 
 // oldestSystemd is the oldest version that the units were tried on (Debian 12).
@@ -40,32 +40,32 @@ func kernelOld(f *Facts) []Finding {
 		}}
 	}
 	var findings []Finding
-	for _, s := range f.which((*Scope).intercepts) {
+	for _, s := range f.Which((*gather.Scope).Intercepts) {
 		findings = append(findings, Finding{
-			Summary:  summary + ": make " + s.line("worker.handoff") + " auto",
-			Evidence: s.evidence(maps.Clone(evidence)), Fix: f.edit(s), theirs: f.theirs(s),
+			Summary:  summary + ": make " + s.Line("worker.handoff") + " auto",
+			Evidence: inScope(s, maps.Clone(evidence)), Fix: f.edit(s), theirs: f.Theirs(s), about: []*gather.Scope{s},
 		})
 	}
 	return findings
 }
 
-func backlogSmall(f *Facts, s *Scope) *Finding {
+func backlogSmall(f *Facts, s *gather.Scope) *Finding {
 	// A Node.js worker shrinks the queue when it listens; the launcher mends that
 	// when the worker is ready.
 	if s.Launcher != nil && s.Launcher.Worker.State != api.StateReady && s.Launcher.Worker.State != api.StateWaiting {
 		return nil
 	}
 	for _, address := range s.Socket.Listen {
-		socket := f.exactly(address)
+		socket := f.Exactly(address)
 		want := s.Socket.Backlog
 		if f.Somaxconn > 0 {
 			want = min(want, f.Somaxconn)
 		}
-		if !s.Socket.active() || socket == nil || socket.Backlog == 0 || socket.Backlog >= want {
+		if !s.Socket.Active() || socket == nil || socket.Backlog == 0 || socket.Backlog >= want {
 			continue
 		}
 		return &Finding{
-			Summary:  fmt.Sprintf("only %d clients can wait on %s, and %s says %d", socket.Backlog, address, s.ofScope(units.Socket), s.Socket.Backlog),
+			Summary:  fmt.Sprintf("only %d clients can wait on %s, and %s says %d", socket.Backlog, address, s.OfScope(s.Instance.Socket()), s.Socket.Backlog),
 			Evidence: map[string]any{"address": address.String(), "backlog": socket.Backlog, "unit": s.Socket.Backlog, "somaxconn": f.Somaxconn},
 			Fix:      f.gateway(s, "restart"),
 		}
@@ -73,24 +73,24 @@ func backlogSmall(f *Facts, s *Scope) *Finding {
 	return nil
 }
 
-func somaxconnSmall(f *Facts, s *Scope) *Finding {
+func somaxconnSmall(f *Facts, s *gather.Scope) *Finding {
 	// As many as the kernel takes is what systemd says where a unit says nothing, or is not there.
 	if f.Somaxconn == 0 || s.Socket.Backlog <= f.Somaxconn || s.Socket.Backlog == math.MaxInt32 {
 		return nil
 	}
 	finding := &Finding{
-		Summary:  fmt.Sprintf("the kernel lets only %d clients wait, and %s says %d", f.Somaxconn, s.ofScope(units.Socket), s.Socket.Backlog),
+		Summary:  fmt.Sprintf("the kernel lets only %d clients wait, and %s says %d", f.Somaxconn, s.OfScope(s.Instance.Socket()), s.Socket.Backlog),
 		Evidence: map[string]any{"somaxconn": f.Somaxconn, "unit": s.Socket.Backlog},
 		Fix:      f.asRoot("sysctl", "-w", fmt.Sprintf("net.core.somaxconn=%d", s.Socket.Backlog)),
 	}
-	if f.theirs(s) { // who may ask for any number
-		finding.Fix, finding.theirs = f.systemctl(s.Manager, "edit", units.Socket), true
+	if f.Theirs(s) { // who may ask for any number
+		finding.Fix, finding.theirs = f.systemctl(s.Manager, "edit", s.Instance.Socket()), true
 		finding.Summary += ": Backlog= can say less"
 	}
 	return finding
 }
 
-func noLinger(f *Facts, s *Scope) *Finding {
+func noLinger(f *Facts, s *gather.Scope) *Finding {
 	if !s.SessionsOnly {
 		return nil
 	}

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"fmt"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,12 +9,15 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/doctor/gather"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/kernel"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -27,9 +29,9 @@ const (
 )
 
 // of makes a scope another user's, with every word in it that this user can choose.
-func of(s *Scope) {
+func of(s *gather.Scope) {
 	s.Name, s.User, s.Manager = units.User, "other", systemd.Manager{User: true, UID: other}
-	s.Socket.Path, s.Service.Path = "/home/other/a b;id/"+units.Socket, "/home/other/a b;id/"+units.Service
+	s.Socket.Path, s.Service.Path = "/home/other/a b;id/"+instance.Default.Socket(), "/home/other/a b;id/"+instance.Default.Service()
 	s.Listener.UID, s.Replaceable = other, nil
 	if s.Config.Path != "" {
 		s.Config.Path = "/home/other/config.yaml"
@@ -103,16 +105,16 @@ func TestNoComment(t *testing.T) {
 }
 
 // wishing is another user who asks for the port of a service of root's.
-func wishing(f *Facts, role api.Role, run holders.RunBy) *Scope {
-	database := netip.MustParseAddrPort("127.0.0.1:5432")
+func wishing(f *Facts, role api.Role, run holders.RunBy) *gather.Scope {
+	database := netaddr.MustParse("127.0.0.1:5432")
 	f.Wanted = append(f.Wanted, database)
 	f.Sockets = append(f.Sockets, holders.Socket{
-		Socket: sockdiag.Socket{Address: database, Inode: 9, Exact: true}, Wanted: []netip.AddrPort{database},
+		Socket: sockdiag.Socket{Address: database, Inode: 9, Exact: true}, Wanted: []netaddr.Address{database},
 		Holders: []holders.Holder{{Process: proctree.Process{PID: 77}, Role: role, RunBy: run, Why: "it is no OpenClaw gateway"}},
 	})
 	loaded := config.Default()
-	loaded.Listen = []netip.AddrPort{database}
-	s := Scope{Config: Config{Path: "/x", Loaded: loaded}}
+	loaded.Listen = []netaddr.Address{database}
+	s := gather.Scope{Config: gather.Config{Path: "/x", Loaded: loaded}}
 	of(&s)
 	f.Scopes = append(f.Scopes, s)
 	return &f.Scopes[len(f.Scopes)-1]
@@ -120,9 +122,9 @@ func wishing(f *Facts, role api.Role, run holders.RunBy) *Scope {
 
 // TestWish: what another user asks for ends nothing of anybody's, is no error, and no reason for the exit status.
 func TestWish(t *testing.T) {
-	installed := func(s *Scope, state, result string) {
-		s.Socket = Unit{
-			Name: units.Socket, LoadState: "loaded", FileState: "enabled", ActiveState: state, Result: result,
+	installed := func(s *gather.Scope, state, result string) {
+		s.Socket = gather.Unit{
+			Name: instance.Default.Socket(), LoadState: "loaded", FileState: "enabled", ActiveState: state, Result: result,
 			Listen: s.Config.Loaded.Listen, Backlog: 4096,
 		}
 	}
@@ -160,7 +162,7 @@ func TestWish(t *testing.T) {
 		}},
 		"the port of another profile's unit of root's": {func(f *Facts) {
 			wishing(f, api.RoleForeign, db)
-			f.Scopes[0].OpenClaw = []Unit{{Name: "claw-work.service", FileState: "enabled", MainPID: 7, Port: 5432}}
+			f.Scopes[0].OpenClaw = []gather.Unit{{Name: "claw-work.service", FileState: "enabled", MainPID: 7, Port: 5432}}
 		}, map[string]string{"port-held-by-foreign": otherEdit}},
 		"seccomp": {func(f *Facts) {
 			f.KernelLacks = []string{kernel.SeccompNotify}
@@ -170,8 +172,8 @@ func TestWish(t *testing.T) {
 		}, map[string]string{"kernel-too-old": otherEdit}},
 		"a longer queue": {func(f *Facts) {
 			s := wishing(f, api.RoleForeign, db)
-			s.Config, f.Wanted, f.Sockets = Config{}, f.Wanted[:2], f.Sockets[:2]
-			s.Socket = Unit{Name: units.Socket, LoadState: "loaded", FileState: "enabled", ActiveState: "active", Backlog: 1 << 30}
+			s.Config, f.Wanted, f.Sockets = gather.Config{}, f.Wanted[:2], f.Sockets[:2]
+			s.Socket = gather.Unit{Name: instance.Default.Socket(), LoadState: "loaded", FileState: "enabled", ActiveState: "active", Backlog: 1 << 30}
 		}, map[string]string{"somaxconn-too-small": asOther + "systemctl --user edit openclaw-gateway.socket"}},
 		// The configuration of the system's service can be a user's file.
 		"the service's user": {func(f *Facts) {
@@ -186,7 +188,7 @@ func TestWish(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			facts := healthy(t)
 			test.change(facts)
-			report := NewReport(facts)
+			report := NewReport(facts.Facts, About{})
 			got := map[string]string{}
 			for _, found := range report.Findings {
 				got[found.ID] = found.Fix
@@ -208,7 +210,7 @@ func TestWish(t *testing.T) {
 		facts := healthy(t)
 		wishing(facts, api.RoleOrphan, holders.RunBy{})
 		facts.Sockets[2].Holders[0].UID = other
-		report := NewReport(facts)
+		report := NewReport(facts.Facts, About{})
 		if len(report.Findings) != 1 || report.Findings[0].Fix != asOther+"gateway reclaim 127.0.0.1:5432" || report.Exit() != 1 {
 			t.Errorf("found %+v, exit status %d", report.Findings, report.Exit())
 		}
@@ -217,7 +219,7 @@ func TestWish(t *testing.T) {
 		facts := healthy(t)
 		closed(facts, "failed", resultResources)
 		s := wishing(facts, api.RoleForeign, db)
-		s.Config.Loaded.Listen, facts.Wanted = []netip.AddrPort{ipv4}, facts.Wanted[:2]
+		s.Config.Loaded.Listen, facts.Wanted = []netaddr.Address{ipv4}, facts.Wanted[:2]
 		installed(s, "active", "success")
 		taken(facts, holders.Holder{Process: proctree.Process{PID: 8}, UID: other, Role: api.RoleLauncher})
 		for _, found := range Examine(facts) {
@@ -225,7 +227,7 @@ func TestWish(t *testing.T) {
 				t.Errorf("%s: the fix is %s", found.ID, found.Fix)
 			}
 		}
-		if report := NewReport(facts); report.Exit() != 1 {
+		if report := NewReport(facts.Facts, About{}); report.Exit() != 1 {
 			t.Errorf("the system's socket is not open: exit status %d", report.Exit())
 		}
 	})
@@ -235,16 +237,16 @@ func TestWish(t *testing.T) {
 func TestSecretsOfOthers(t *testing.T) {
 	const nobody, asNobody = 65534, "runuser --pty -u nobody -- env XDG_RUNTIME_DIR=/run/user/65534 "
 	for name, test := range map[string]struct {
-		file Exposed
+		file gather.Exposed
 		user bool // of a user's scope
 		fix  string
 	}{
-		"root's file, named by a user":      {Exposed{Path: "/etc/passwd"}, true, otherEdit},
-		"her own file":                      {Exposed{Path: "/home/other/x", Owner: other}, true, asOther + "chmod 600 /home/other/x"},
-		"a third one's file":                {Exposed{Path: "/home/bob/x", Owner: 1001}, true, otherEdit},
-		"root's, named by the service's":    {Exposed{Path: "/etc/passwd"}, false, asNobody + `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`},
-		"the service's user's own":          {Exposed{Path: "/home/other/x", Owner: nobody}, false, asNobody + "chmod 600 /home/other/x"},
-		"a third one's, named by a service": {Exposed{Path: "/home/bob/x", Owner: 1001}, false, asNobody + `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`},
+		"root's file, named by a user":      {gather.Exposed{Path: "/etc/passwd"}, true, otherEdit},
+		"her own file":                      {gather.Exposed{Path: "/home/other/x", Owner: other}, true, asOther + "chmod 600 /home/other/x"},
+		"a third one's file":                {gather.Exposed{Path: "/home/bob/x", Owner: 1001}, true, otherEdit},
+		"root's, named by the service's":    {gather.Exposed{Path: "/etc/passwd"}, false, asNobody + `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`},
+		"the service's user's own":          {gather.Exposed{Path: "/home/other/x", Owner: nobody}, false, asNobody + "chmod 600 /home/other/x"},
+		"a third one's, named by a service": {gather.Exposed{Path: "/home/bob/x", Owner: 1001}, false, asNobody + `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`},
 	} {
 		facts := healthy(t)
 		s := &facts.Scopes[0]
@@ -253,7 +255,7 @@ func TestSecretsOfOthers(t *testing.T) {
 		} else {
 			s.Config.Others, s.Service.User = &read.OthersError{At: s.Config.Path, UID: nobody}, "nobody"
 		}
-		s.Config.Exposed = []Exposed{test.file}
+		s.Config.Exposed = []gather.Exposed{test.file}
 		findings := secretsReadable(facts)
 		if len(findings) != 1 || findings[0].Fix != test.fix {
 			t.Errorf("%s: %+v, want %s", name, findings, test.fix)
@@ -270,9 +272,9 @@ func TestSecretsOfNobody(t *testing.T) {
 		"/none/of/root/x": `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`,
 		"/etc/passwd":     "chown nobody /etc/passwd && chmod 600 /etc/passwd",
 	} {
-		file := Exposed{Path: path}
-		file.confirm()
-		facts.Scopes[0].Config.Exposed = []Exposed{file}
+		file := gather.Exposed{Path: path}
+		file.Confirm()
+		facts.Scopes[0].Config.Exposed = []gather.Exposed{file}
 		if findings := secretsReadable(facts); len(findings) != 1 || findings[0].Fix != fix {
 			t.Errorf("%s: %+v, want %s", path, findings, fix)
 		}

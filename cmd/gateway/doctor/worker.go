@@ -3,21 +3,22 @@ package doctor
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/doctor/gather"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/dotenv"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/units"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/worker/handoff"
 )
 
-func workerOutside(f *Facts, s *Scope) *Finding {
+func workerOutside(f *Facts, s *gather.Scope) *Finding {
 	if s.Launcher == nil || s.Worker.Cgroup == "" || s.Service.Cgroup == "" || s.Launcher.Launcher.PID != s.Service.MainPID {
 		return nil
 	}
@@ -26,25 +27,29 @@ func workerOutside(f *Facts, s *Scope) *Finding {
 	}
 	return &Finding{
 		Summary: fmt.Sprintf("the worker, pid %d, has left the control group of %s: systemd neither counts nor ends it with the unit",
-			s.Launcher.Worker.PID, s.ofScope(units.Service)),
+			s.Launcher.Worker.PID, s.OfScope(s.Instance.Service())),
 		Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "worker_cgroup": s.Worker.Cgroup, "unit_cgroup": s.Service.Cgroup},
 		Fix:      f.gateway(s, "restart"),
 	}
 }
 
-func workerOtherPort(f *Facts, s *Scope) *Finding {
-	listen := s.Config.Loaded.Listen
+func workerOtherPort(f *Facts, s *gather.Scope) *Finding {
+	// A port is none of a unix socket.
+	listen := slices.DeleteFunc(slices.Clone(s.Config.Loaded.Listen), netaddr.Address.IsUnix)
+	if len(listen) == 0 {
+		return nil
+	}
 	same := func(port uint16) bool {
-		return slices.ContainsFunc(listen, func(a netip.AddrPort) bool { return a.Port() == port })
+		return slices.ContainsFunc(listen, func(a netaddr.Address) bool { return a.Port() == port })
 	}
 	worker := s.Config.Loaded.Worker
 	port, byOption := openclaw.PortOf(worker.Command, worker.Environment)
 	openClaw := openclaw.Starts(worker.Command)
-	if byOption && port != 0 && !openClaw && !same(uint16(port)) && !s.serves() {
+	if byOption && port != 0 && !openClaw && !same(uint16(port)) && !s.Serves() {
 		return &Finding{
 			Severity: Warning,
 			Summary: fmt.Sprintf("%s has --port %d, and listen has %s: if that is the port on which it listens, write %d there",
-				s.line("worker.command"), port, say.Addresses(listen), listen[0].Port()),
+				s.Line("worker.command"), port, say.Addresses(listen), listen[0].Port()),
 			Evidence: map[string]any{"port": port, "listen": say.Addresses(listen), "config": s.Config.Path},
 			Fix:      f.edit(s),
 		}
@@ -56,7 +61,7 @@ func workerOtherPort(f *Facts, s *Scope) *Finding {
 		}
 		return &Finding{
 			Summary: fmt.Sprintf("%s makes OpenClaw listen on port %d, and listen has %s: write port %d instead of %d there",
-				s.line(key), port, say.Addresses(listen), listen[0].Port(), port),
+				s.Line(key), port, say.Addresses(listen), listen[0].Port(), port),
 			Evidence: map[string]any{"port": port, "listen": say.Addresses(listen), "config": s.Config.Path},
 			Fix:      f.edit(s),
 		}
@@ -67,7 +72,7 @@ func workerOtherPort(f *Facts, s *Scope) *Finding {
 	other := say.Addresses(s.Worker.Elsewhere)
 	return &Finding{
 		Summary: fmt.Sprintf("the worker, pid %d, listens on %s and does not answer on %s: make it listen there by %s",
-			s.Launcher.Worker.PID, other, say.Addresses(listen), s.line("worker.command")),
+			s.Launcher.Worker.PID, other, say.Addresses(listen), s.Line("worker.command")),
 		Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "listens_on": other, "listen": say.Addresses(listen)},
 		Fix:      f.edit(s),
 	}
@@ -75,7 +80,7 @@ func workerOtherPort(f *Facts, s *Scope) *Finding {
 
 // workerClash knows what OpenClaw binds for --bind (OPENCLAW_GATEWAY_BIND is no such
 // variable): 0.0.0.0 for lan, 127.0.0.1 for all others.
-func workerClash(f *Facts, s *Scope) *Finding {
+func workerClash(f *Facts, s *gather.Scope) *Finding {
 	command, listen := s.Config.Loaded.Worker.Command, s.Config.Loaded.Listen
 	bind := openclaw.Option(command, "--bind")
 	if bind == "" || !openclaw.Starts(command) {
@@ -86,7 +91,7 @@ func workerClash(f *Facts, s *Scope) *Finding {
 		wants = netip.IPv4Unspecified()
 	}
 	for _, held := range listen {
-		address := netip.AddrPortFrom(wants, held.Port())
+		address := netaddr.From(wants, held.Port())
 		shown := say.Address(held, s.Config.Loaded.DualStack)
 		both := shown != held.String() // one for IPv6 and IPv4
 		if held == address || !both && !config.Clash(held, address) || slices.Contains(listen, address) {
@@ -94,7 +99,7 @@ func workerClash(f *Facts, s *Scope) *Finding {
 		}
 		return &Finding{
 			Summary: fmt.Sprintf("with --bind %s OpenClaw binds %s, which overlaps %s of listen and is not equal to it: make it %s in %s, "+
-				"and run \"gateway install\" then; or change --bind in %s", bind, address, shown, address, s.line("listen"), s.line("worker.command")),
+				"and run %q then; or change --bind in %s", bind, address, shown, address, s.Line("listen"), say.Shell(append([]string{"gateway", "install"}, s.Instance.Flag()...)...), s.Line("worker.command")),
 			Evidence: map[string]any{"binds": address.String(), "held": shown, "config": s.Config.Path},
 			Fix:      f.edit(s),
 		}
@@ -121,30 +126,34 @@ func said(l *api.Status) map[string]any {
 	return evidence
 }
 
-func workerFailed(f *Facts, s *Scope) *Finding {
+func workerFailed(f *Facts, s *gather.Scope) *Finding {
 	if s.Launcher.Worker.State != api.StateFailed {
 		return nil
 	}
 	return &Finding{
-		Summary:  "no worker is started any more: the launcher waits for an edit of the configuration or for \"gateway restart\"",
+		Summary:  fmt.Sprintf("no worker is started any more: the launcher waits for an edit of the configuration or for %q", say.Shell(append([]string{"gateway", "restart"}, s.Instance.Flag()...)...)),
 		Evidence: said(s.Launcher),
 		Fix:      f.gateway(s, "restart"),
 	}
 }
 
-func workerRestarting(f *Facts, s *Scope) *Finding {
+func workerRestarting(f *Facts, s *gather.Scope) *Finding {
 	if s.Launcher.Worker.State != api.StateBackingOff {
 		return nil
 	}
+	where, fix := "the journal", f.gateway(s, "logs")
+	if !s.Installed() { // a launcher that was started by hand, as in a container
+		where, fix = "its log", f.gateway(s, "status", "--full")
+	}
 	return &Finding{
-		Summary: fmt.Sprintf("the worker has failed, and the launcher waits before it starts the next one: the journal says why; "+
-			"when that is mended, `%s` starts it at once", f.gateway(s, "restart")),
+		Summary: fmt.Sprintf("the worker has failed, and the launcher waits before it starts the next one: %s says why; "+
+			"when that is mended, `%s` starts it at once", where, f.gateway(s, "restart")),
 		Evidence: said(s.Launcher),
-		Fix:      f.gateway(s, "logs"),
+		Fix:      fix,
 	}
 }
 
-func workerHung(f *Facts, s *Scope) *Finding {
+func workerHung(f *Facts, s *gather.Scope) *Finding {
 	hung := s.Launcher.Worker.Hung
 	if hung == nil {
 		return nil
@@ -160,83 +169,167 @@ func workerHung(f *Facts, s *Scope) *Finding {
 	}
 }
 
-func programMissing(f *Facts, s *Scope) *Finding {
+func programMissing(f *Facts, s *gather.Scope) *Finding {
 	return f.correct(s, s.Config.MissingAt, "", s.Config.Missing)
 }
 
-func alarmMissing(f *Facts, s *Scope) *Finding {
+func alarmMissing(f *Facts, s *gather.Scope) *Finding {
 	return f.correct(s, "alarm.command", ", or nobody hears of a worker that does not serve", s.Config.NoAlarm)
 }
 
 // correct is for a key that names what is not there; without a reason it is.
-func (f *Facts) correct(s *Scope, key, consequence, why string) *Finding {
+func (f *Facts) correct(s *gather.Scope, key, consequence, why string) *Finding {
 	if why == "" {
 		return nil
 	}
 	return &Finding{
-		Summary:  fmt.Sprintf("correct %s%s: %s", s.line(key), consequence, why),
+		Summary:  fmt.Sprintf("correct %s%s: %s", s.Line(key), consequence, why),
 		Evidence: map[string]any{"key": key, "config": s.Config.Path}, Fix: f.edit(s),
 	}
 }
 
-func workerRunsBun(f *Facts, s *Scope) *Finding {
-	if s.Config.Bun == "" || s.serves() {
+func workerRunsBun(f *Facts, s *gather.Scope) *Finding {
+	if s.Config.Bun == "" || s.Serves() {
 		return nil
 	}
 	finding := Finding{
-		Summary: fmt.Sprintf("%s is Bun, which cannot inherit sockets: unless it starts something else that takes them, name Node.js in %s",
-			s.Config.Bun, s.line("worker.command")),
+		Summary: fmt.Sprintf("%s is Bun, which cannot inherit sockets: unless it starts something else that takes them, make %s auto or intercept",
+			s.Config.Bun, s.Line("worker.handoff")),
 		Evidence: map[string]any{"program": s.Config.Bun, "config": s.Config.Path},
 		Fix:      f.edit(s),
 		Severity: Warning,
 	}
 	if openclaw.Starts(s.Config.Loaded.Worker.Command) {
 		finding.Severity = Error
-		finding.Summary = fmt.Sprintf("%s is Bun, which cannot inherit sockets: name Node.js in %s", s.Config.Bun, s.line("worker.command"))
+		finding.Summary = fmt.Sprintf("%s is Bun, which cannot inherit sockets: name Node.js in %s, or make %s auto", s.Config.Bun, s.Line("worker.command"), s.Line("worker.handoff"))
 	}
 	return &finding
 }
 
-func environmentUnreadable(f *Facts, s *Scope) *Finding {
+func workerDeprived(f *Facts, s *gather.Scope) *Finding {
+	if !s.Launcher.Worker.NoNewPrivs || !s.Configured() || s.Config.Loaded.Worker.Handoff != config.HandoffAuto {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("%s: if it needs none of them, make %s intercept; else name a server that takes its sockets from systemd (LISTEN_FDS), "+
+			"and make it listen-fds", api.SaysDeprived, s.Line("worker.handoff")),
+		Evidence: map[string]any{"pid": s.Launcher.Worker.PID, "config": s.Config.Path},
+		Fix:      f.edit(s),
+	}
+}
+
+func handoverExclusive(f *Facts, s *gather.Scope) *Finding {
+	if s.Launcher.HandoverObstacle == "" {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("clients wait for the whole start at a restart, in spite of %s: %s", s.Line("restart.mode"), s.Launcher.HandoverObstacle),
+		Evidence: map[string]any{
+			"generation": s.Launcher.Worker.Generation, "handoff": s.Launcher.Worker.Handoff, "config": s.Config.Path,
+		},
+		Fix: f.edit(s),
+	}
+}
+
+func standbyMissing(f *Facts, s *gather.Scope) *Finding {
+	if s.Launcher.StandbyObstacle == "" {
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("after a crash clients wait for the whole start, in spite of %s: %s", s.Line("restart.standby"), s.Launcher.StandbyObstacle),
+		Evidence: map[string]any{"generation": s.Launcher.Worker.Generation, "config": s.Config.Path},
+		Fix:      f.gateway(s, "logs"),
+	}
+}
+
+// notPrewarmed tells what the launcher says of its last restart; the next one is another try.
+func notPrewarmed(f *Facts, s *gather.Scope) *Finding {
+	for _, note := range s.Launcher.Notes {
+		if why, cold := strings.CutPrefix(note, api.SaysCold); cold {
+			return &Finding{
+				Summary:  fmt.Sprintf("the last restart took as long as without restart.prewarm: %s", why),
+				Evidence: map[string]any{"reason": why}, Fix: f.gateway(s, "restart"),
+			}
+		}
+	}
+	return nil
+}
+
+func environmentUnreadable(f *Facts, s *gather.Scope) *Finding {
 	if s.Config.Environment == "" {
 		return nil
 	}
 	return &Finding{
-		Summary:  fmt.Sprintf("%s cannot be used: %s", s.line("worker.environment_file"), s.Config.Environment),
+		Summary:  fmt.Sprintf("%s cannot be used: %s", s.Line("worker.environment_file"), s.Config.Environment),
 		Evidence: map[string]any{"file": s.Config.Loaded.Worker.EnvironmentFile, "config": s.Config.Path},
 		Fix:      f.edit(s),
 	}
 }
 
-// serves reports whether a launcher says that its worker serves.
-func (s *Scope) serves() bool { return s.Launcher != nil && s.Launcher.Worker.State == api.StateReady }
-
-func nodeTooOld(f *Facts, s *Scope) *Finding {
+func nodeTooOld(f *Facts, s *gather.Scope) *Finding {
 	node := s.Config.Node
-	if handoff.Suits(node.Version, node.Range) { // also where it is unknown: Gather has said so
+	if handoff.Suits(node.Version, node.Range) { // also where it is unknown: gather has said so
 		return nil
 	}
 	return &Finding{
 		Summary: fmt.Sprintf("%s is Node.js %s, and OpenClaw %s needs %s: name such a one in %s", node.Program, node.Version, node.OpenClaw,
-			node.Range, s.line("worker.command")),
+			node.Range, s.Line("worker.command")),
 		Evidence: map[string]any{"node": node.Program, "version": node.Version, "needs": node.Range, "openclaw": node.OpenClaw},
 		Fix:      f.edit(s),
 	}
 }
 
-func openclawReplaced(f *Facts, s *Scope) *Finding {
+func openclawReplaced(f *Facts, s *gather.Scope) *Finding {
 	runs, lies := s.Launcher.Worker.OpenClaw, s.Config.Installed
 	if runs == nil || lies == "" || lies == runs.Version {
 		return nil
 	}
 	return &Finding{
-		Summary:  fmt.Sprintf("what runs is OpenClaw %s, and what lies there is %s", runs.Version, lies),
+		Summary:  fmt.Sprintf("OpenClaw %s runs, and %s is installed", runs.Version, lies),
 		Evidence: map[string]any{"runs": runs.Version, "lies": lies, "entry": runs.Entry},
 		Fix:      f.gateway(s, "restart"),
 	}
 }
 
-func configInvalid(f *Facts, s *Scope) *Finding {
+func cacheWritable(f *Facts, s *gather.Scope) *Finding {
+	w := s.Config.Writable
+	if w == nil {
+		return nil
+	}
+	finding := &Finding{
+		Summary: fmt.Sprintf("others than user %s can write to %s, where the worker keeps what it has compiled, and that would run: it is not used",
+			systemd.UserName(s.UID()), w.Path),
+		Evidence: map[string]any{"mode": w.Mode.String(), "owner": systemd.UserName(w.Owner)},
+		// Whatever else lies there: the next start makes it anew.
+		Fix: systemd.As(f.UID, s.UID(), "mv", w.Path, w.Path+".bak"),
+	}
+	switch {
+	case w.Owner == s.UID() && w.Mode.IsDir():
+		finding.Fix = systemd.As(f.UID, s.UID(), "chmod", "go-w", w.Path)
+	case w.Base: // systemd gives it to the service's user
+		finding.Fix = f.systemctl(s.Manager, "restart", s.Instance.Service())
+	}
+	return finding
+}
+
+func notExternal(f *Facts, s *gather.Scope) *Finding {
+	file := s.Config.DotEnv
+	if file == nil || file.State.External() || !s.Service.RunsLauncher() || !dotenv.Known(s.Config.Node.OpenClaw) {
+		return nil
+	}
+	finding := &Finding{
+		Summary: fmt.Sprintf("OpenClaw does not know that its service is gateway's: its own \"gateway install\", \"stop\" and \"uninstall\" replace, stop or "+
+			"remove %s; the command writes %s into %s", s.OfScope(s.Instance.Service()), dotenv.Line, file.Path),
+		Evidence: map[string]any{"file": file.Path, "openclaw": s.Config.Node.OpenClaw},
+		Fix:      f.install(s, f.Program, "--external"),
+	}
+	if file.State.Set {
+		finding.Evidence["is"] = fmt.Sprintf("%.40q at %s:%d", file.State.Value, file.State.Path, file.State.Line)
+	}
+	return finding
+}
+
+func configInvalid(f *Facts, s *gather.Scope) *Finding {
 	mistakes := s.Config.Mistakes
 	if len(mistakes) == 0 {
 		return nil
@@ -255,7 +348,7 @@ func configInvalid(f *Facts, s *Scope) *Finding {
 	return &finding
 }
 
-func configRejected(f *Facts, s *Scope) *Finding {
+func configRejected(f *Facts, s *gather.Scope) *Finding {
 	if s.Launcher.Config.State != "rejected" || len(s.Config.Mistakes) > 0 {
 		return nil
 	}
@@ -269,15 +362,15 @@ func configRejected(f *Facts, s *Scope) *Finding {
 
 func secretsReadable(f *Facts) []Finding {
 	var findings []Finding
-	for _, s := range f.which((*Scope).hasFile) {
+	for _, s := range f.Which((*gather.Scope).HasFile) {
 		for _, file := range s.Config.Exposed {
 			summary, fix := fmt.Sprintf("%s can be read by every user, and holds what looks like secrets", file.Path), ""
-			switch reader := s.reader(); {
+			switch reader := s.UID(); {
 			case file.Owner == reader && reader > 0:
 				fix = systemd.As(f.UID, reader, "chmod", "600", file.Path)
-			case file.Owner != 0 || file.Others != nil || s.author() != 0:
+			case file.Owner != 0 || file.Others != nil || s.Author() != 0:
 				// Nobody but its owner may change it, and whose word names it is not the owner.
-				summary += fmt.Sprintf("; it is user %s's: name another one in %s", systemd.UserName(file.Owner), s.line("worker.environment_file"))
+				summary += fmt.Sprintf("; it is user %s's: name another one in %s", systemd.UserName(file.Owner), s.Line("worker.environment_file"))
 				fix = f.edit(s)
 			case reader > 0: // the service has to read it still
 				fix = then(f.asRoot("chown", systemd.UserName(reader), file.Path), f.asRoot("chmod", "600", file.Path))
@@ -286,33 +379,11 @@ func secretsReadable(f *Facts) []Finding {
 			}
 			findings = append(findings, Finding{
 				Summary:  summary,
-				Evidence: s.evidence(map[string]any{"mode": fmt.Sprintf("%04o", file.Mode.Perm()), "names": file.Names, "owner": systemd.UserName(file.Owner)}),
+				about:    []*gather.Scope{s},
+				Evidence: inScope(s, map[string]any{"mode": fmt.Sprintf("%04o", file.Mode.Perm()), "names": file.Names, "owner": systemd.UserName(file.Owner)}),
 				Fix:      fix,
 			})
 		}
 	}
 	return findings
-}
-
-// reader is the uid that the launcher of a scope has, -1 where it is not known.
-func (s *Scope) reader() int {
-	if s.Reader != nil {
-		return s.Reader.UID
-	}
-	if s.Name == units.User {
-		return s.Manager.UID
-	}
-	if s.Service.User == "" {
-		return 0
-	}
-	return systemd.UserID(s.Service.User)
-}
-
-// owners are the uids, beside root, whose files count in the scope: root must not take another's for them. Everybody else
-// reads no more than they may read.
-func (s *Scope) owners() []int {
-	if os.Geteuid() != 0 || s.reader() < 0 {
-		return nil
-	}
-	return []int{s.reader()}
 }

@@ -7,16 +7,20 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 )
 
 // Override is a line of our units that drop-ins change (systemd.unit(5)), so that something is lost that the launcher needs.
@@ -29,22 +33,33 @@ type Override struct {
 	Broken  bool     // no worker serves with it
 
 	Folder  string   // where those drop-ins of the unit belong that its user writes
-	Names   []string // how such lines begin
+	Names   []string // how such lines begin, as regular expressions
 	Wrapped bool     // one of them goes on in the next line of the file
 	Restart bool     // it lasts until the unit is started again
 }
 
 // Properties are what [In] has to know of a unit.
 var Properties = []string{
-	"Id", "LoadState", "ActiveState", "FragmentPath", "DropInPaths", "Listen", "Accept", "Backlog", "BindIPv6Only", "ExecStart", "Type", "Restart", "RestartUSec",
+	"Id", "Description", "LoadState", "ActiveState", "FragmentPath", "DropInPaths", "Listen", "Accept", "Backlog", "BindIPv6Only", "ExecStart", "Type", "Restart", "RestartUSec",
 	"StartLimitIntervalUSec", "StartLimitBurst", "KillMode", "TimeoutStartUSec", "TimeoutStopUSec", "User", "DynamicUser", "Delegate", "ProtectControlGroups",
+	"RuntimeDirectory", "StateDirectory", "CacheDirectory", "RuntimeMaxUSec", "KillSignal", "FlushPending", "BindToDevice", "Triggers",
+	"SubState", "Result", "NRestarts", "ExecMainCode", "ExecMainStatus", "ConditionResult", "AssertResult", "ConditionTimestampMonotonic",
 }
 
-// change is a setting of a unit of ours. What does says of its value comes from what the unit itself has; "": it does no harm.
+// The kinds of our units, as their names end.
+const (
+	service = ".service"
+	socket  = ".socket"
+)
+
+// effect is what the value of a setting does, by what the unit itself has; "": no harm.
+type effect func(now systemd.Properties, own map[string][]string) string
+
+// change is a setting of a unit of ours.
 type change struct {
-	unit, setting string
+	kind, setting string
 	names         []string // of the lines that set it, besides
-	does          func(now systemd.Properties, own map[string][]string) string
+	does          effect
 	broken        bool
 	restart       bool
 }
@@ -52,97 +67,128 @@ type change struct {
 // startLimit is how long systemd has to let the start job of a launcher last, which ends it after 90 s itself.
 const startLimit = 90 * time.Second
 
-var changes = []change{
-	{units.Service, "ExecStart", nil, func(now systemd.Properties, own map[string][]string) string {
-		argv := now.List("ExecStart")
-		switch {
-		case len(argv) == 0:
-			return ""
-		case !RunsLauncher(argv):
-			return "it starts " + say.CommandLine(argv) + " without the launcher, and nobody serves the port"
-		case strings.Join(argv, " ") == strings.ReplaceAll(last(own["ExecStart"]), `"`, ""):
-			return ""
-		default:
-			return "it starts " + say.CommandLine(argv) + ", whatever \"gateway install\" writes"
-		}
-	}, false, true},
-	{units.Service, "Type", []string{"BusName"}, func(now systemd.Properties, _ map[string][]string) string {
-		return differs(now["Type"], "notify", "systemd does not hear whether the worker serves, and \"active\" means nothing")
-	}, false, true},
-	{units.Service, "Restart", nil, func(now systemd.Properties, _ map[string][]string) string {
-		return differs(now["Restart"], "always", "a launcher that has ended does not come back by itself")
-	}, false, false},
-	{units.Service, "RestartSec", nil, func(now systemd.Properties, _ map[string][]string) string {
-		if pause := duration(now, "RestartUSec"); pause > 100*time.Millisecond {
-			return fmt.Sprintf("when the launcher has ended, clients wait for %s", say.Duration(pause))
-		}
-		return ""
-	}, false, false},
-	{units.Service, "StartLimitBurst", []string{"StartLimitIntervalSec", "StartLimitInterval"}, limited, false, false},
-	{units.Service, "KillMode", nil, func(now systemd.Properties, _ map[string][]string) string {
-		switch now["KillMode"] {
-		case "", "mixed":
-			return ""
-		case "control-group":
-			return "a stop hits every process of the worker at once, and what is left keeps it waiting for the whole TimeoutStopSec"
-		default:
-			return "what the worker leaves lives on when the unit has stopped"
-		}
-	}, false, false},
-	{units.Service, "TimeoutStopSec", []string{"TimeoutSec"}, func(now systemd.Properties, own map[string][]string) string {
-		needs, err := strconv.ParseFloat(last(own["TimeoutStopSec"]), 64)
-		if limit := duration(now, "TimeoutStopUSec"); err == nil && limit > 0 && limit.Seconds() < needs {
-			return fmt.Sprintf("a stop kills the worker after %s, before its stop.timeout is over", say.Duration(limit))
-		}
-		return ""
-	}, false, false},
-	{units.Service, "TimeoutStartSec", []string{"TimeoutSec"}, func(now systemd.Properties, _ map[string][]string) string {
-		if limit := duration(now, "TimeoutStartUSec"); limit > 0 && limit <= startLimit {
-			return fmt.Sprintf("a worker that needs longer than %s to start is killed with its launcher", say.Duration(limit))
-		}
-		return ""
-	}, false, false},
-	{units.Service, "User", []string{"DynamicUser"}, func(now systemd.Properties, own map[string][]string) string {
-		user := now["User"]
-		if now["DynamicUser"] == "yes" {
-			return "launcher and worker are a user that is made for each start"
-		}
-		if own == nil || user == last(own["User"]) {
-			return ""
-		}
-		if user == "" {
-			user = "root"
-		}
-		return fmt.Sprintf("launcher and worker are user %s, whatever \"gateway install --run-as\" says", user)
-	}, false, true},
-	{units.Service, "Delegate", []string{"DelegateSubgroup"}, func(now systemd.Properties, _ map[string][]string) string {
-		return differs(now["Delegate"], "yes", noGroups)
-	}, false, true},
-	{units.Service, "ProtectControlGroups", []string{"ProtectControlGroupsEx"}, func(now systemd.Properties, _ map[string][]string) string {
-		return differs(now["ProtectControlGroups"], "no", noGroups)
-	}, false, true},
-	{units.Socket, "ListenStream", []string{"ListenDatagram", "ListenSequentialPacket", "ListenFIFO", "ListenNetlink", "ListenSpecial"}, listens, false, true},
-	{units.Socket, "Accept", nil, func(now systemd.Properties, _ map[string][]string) string {
-		return differs(now["Accept"], "no", "systemd would start a service for each client, from a template that there is not, and nobody is served")
-	}, true, true},
-	{units.Socket, "Backlog", nil, func(now systemd.Properties, own map[string][]string) string {
-		if queue, longer := now.Int("Backlog"), last(own["Backlog"]); longer != "" && strconv.Itoa(queue) != longer {
-			if most, err := strconv.Atoi(longer); err == nil && queue < most {
-				return fmt.Sprintf("no more than %s can wait while the worker restarts", say.Count(queue, "client"))
+func changes() []change {
+	return []change{
+		{service, "ExecStart", nil, func(now systemd.Properties, own map[string][]string) string {
+			argv := now.List("ExecStart")
+			switch {
+			case len(argv) == 0:
+				return ""
+			case !RunsLauncher(argv):
+				return "it starts " + say.CommandLine(argv) + " without the launcher, and nobody serves the port"
+			case strings.Join(argv, " ") == strings.ReplaceAll(last(own["ExecStart"]), `"`, ""):
+				return ""
+			default:
+				return "it starts " + say.CommandLine(argv) + ", whatever \"gateway install\" writes"
 			}
-		}
-		return ""
-	}, false, true},
-	{units.Socket, "BindIPv6Only", nil, func(now systemd.Properties, own map[string][]string) string {
-		if last(own["BindIPv6Only"]) == "both" && now["BindIPv6Only"] == "ipv6-only" {
-			return "IPv4 clients are refused"
-		}
-		return ""
-	}, false, true},
-	{units.Socket, "StartLimitBurst", []string{"StartLimitIntervalSec", "StartLimitInterval"}, limited, false, false},
+		}, false, true},
+		{service, "Type", []string{"BusName"}, func(now systemd.Properties, _ map[string][]string) string {
+			return differs(now["Type"], "notify", "systemd does not hear whether the worker serves, and \"active\" means nothing")
+		}, false, true},
+		{service, "Restart", nil, func(now systemd.Properties, _ map[string][]string) string {
+			return differs(now["Restart"], "always", "a launcher that has ended does not come back by itself")
+		}, false, false},
+		{service, "RestartSec", nil, func(now systemd.Properties, _ map[string][]string) string {
+			if pause := duration(now, "RestartUSec"); pause > 100*time.Millisecond {
+				return fmt.Sprintf("when the launcher has ended, clients wait for %s", say.Duration(pause))
+			}
+			return ""
+		}, false, false},
+		{service, "StartLimitBurst", []string{"StartLimitIntervalSec", "StartLimitInterval"}, limited, false, false},
+		{service, "KillMode", nil, func(now systemd.Properties, _ map[string][]string) string {
+			switch now["KillMode"] {
+			case "", "mixed":
+				return ""
+			case "control-group":
+				return "a stop hits every process of the worker at once, and what is left keeps it waiting for the whole TimeoutStopSec"
+			default:
+				return "what the worker leaves lives on when the unit has stopped"
+			}
+		}, false, false},
+		{service, "TimeoutStopSec", []string{"TimeoutSec"}, func(now systemd.Properties, own map[string][]string) string {
+			needs, err := strconv.ParseFloat(last(own["TimeoutStopSec"]), 64)
+			if limit := duration(now, "TimeoutStopUSec"); err == nil && limit > 0 && limit.Seconds() < needs {
+				return fmt.Sprintf("a stop kills the worker after %s, before its stop.timeout is over", say.Duration(limit))
+			}
+			return ""
+		}, false, false},
+		{service, "TimeoutStartSec", []string{"TimeoutSec"}, func(now systemd.Properties, _ map[string][]string) string {
+			if limit := duration(now, "TimeoutStartUSec"); limit > 0 && limit <= startLimit {
+				return fmt.Sprintf("a worker that needs longer than %s to start is killed with its launcher", say.Duration(limit))
+			}
+			return ""
+		}, false, false},
+		{service, "RuntimeMaxSec", nil, func(now systemd.Properties, _ map[string][]string) string {
+			if limit := duration(now, "RuntimeMaxUSec"); limit > 0 {
+				return fmt.Sprintf("systemd ends launcher and worker after %s, whoever is connected", say.Duration(limit))
+			}
+			return ""
+		}, false, true},
+		{service, "KillSignal", nil, func(now systemd.Properties, _ map[string][]string) string {
+			if signal := unix.Signal(now.Int("KillSignal")); signal != 0 && signal != unix.SIGTERM && signal != unix.SIGINT {
+				return "a stop does not let the worker finish what it has begun: the launcher ends by SIGTERM or SIGINT"
+			}
+			return ""
+		}, false, false},
+		{service, "User", []string{"DynamicUser"}, func(now systemd.Properties, own map[string][]string) string {
+			user := now["User"]
+			if now["DynamicUser"] == "yes" {
+				return "launcher and worker are a user that is made for each start"
+			}
+			if own == nil || user == last(own["User"]) {
+				return ""
+			}
+			if user == "" {
+				user = "root"
+			}
+			return fmt.Sprintf("launcher and worker are user %s, whatever \"gateway install --run-as\" says", user)
+		}, false, true},
+		{service, "Delegate", []string{"DelegateSubgroup"}, func(now systemd.Properties, _ map[string][]string) string {
+			return differs(now["Delegate"], "yes", noGroups)
+		}, false, true},
+		{service, "ProtectControlGroups", []string{"ProtectControlGroupsEx"}, func(now systemd.Properties, _ map[string][]string) string {
+			return differs(now["ProtectControlGroups"], "no", noGroups)
+		}, false, true},
+		{service, "RuntimeDirectory", nil, elsewhere("RuntimeDirectory", "its control socket is where nobody asks for it, or where another instance has its own"), false, true},
+		{service, "StateDirectory", nil, elsewhere("StateDirectory", "its history and its last good configuration are where another instance may have its own"), false, true},
+		{service, "CacheDirectory", nil, elsewhere("CacheDirectory", "what stands in for its runtime directory is where another instance may have its own"), false, true},
+		{socket, "ListenStream", []string{"ListenDatagram", "ListenSequentialPacket", "ListenFIFO", "ListenNetlink", "ListenSpecial"}, listens, false, true},
+		{socket, "Accept", nil, func(now systemd.Properties, _ map[string][]string) string {
+			return differs(now["Accept"], "no", "systemd would start a service for each client, from a template that there is not, and nobody is served")
+		}, true, true},
+		{socket, "Backlog", nil, func(now systemd.Properties, own map[string][]string) string {
+			if queue, longer := now.Int("Backlog"), last(own["Backlog"]); longer != "" && strconv.Itoa(queue) != longer {
+				if most, err := strconv.Atoi(longer); err == nil && queue < most {
+					return fmt.Sprintf("no more than %s can wait while the worker restarts", say.Count(queue, "client"))
+				}
+			}
+			return ""
+		}, false, true},
+		{socket, "BindIPv6Only", nil, func(now systemd.Properties, own map[string][]string) string {
+			if last(own["BindIPv6Only"]) == "both" && now["BindIPv6Only"] == "ipv6-only" {
+				return "IPv4 clients are refused"
+			}
+			return ""
+		}, false, true},
+		{socket, "FlushPending", nil, func(now systemd.Properties, _ map[string][]string) string {
+			return differs(now["FlushPending"], "no", "who waits while the launcher restarts is dropped")
+		}, false, true},
+		{socket, "StartLimitBurst", []string{"StartLimitIntervalSec", "StartLimitInterval"}, limited, false, false},
+	}
 }
 
-const noGroups = "the launcher may not make control groups, and what a generation leaves is found by descent only"
+// elsewhere says what comes of another first directory than the unit's own: the launcher uses that one.
+func elsewhere(setting, does string) effect {
+	return func(now systemd.Properties, own map[string][]string) string {
+		wanted, directories := last(own[setting]), now.List(setting)
+		if wanted == "" || instance.Directory(strings.Join(directories, ":")) == wanted { // one that is added does no harm
+			return ""
+		}
+		return does
+	}
+}
+
+const noGroups = "the launcher may not make control groups, and what the worker leaves behind is found only by which process started it"
 
 func differs(now, wanted, does string) string {
 	if now == "" || now == wanted { // a manager that does not know it says nothing
@@ -169,13 +215,14 @@ func listens(now systemd.Properties, own map[string][]string) string {
 		if _, err := strconv.Atoi(address); err == nil {
 			wanted[i] = "[::]:" + address
 		}
+		wanted[i] = strings.ReplaceAll(wanted[i], "%%", "%") // of a path
 	}
 	var more []string
 	for _, line := range now.List("Listen") {
 		address := strings.TrimSuffix(line, " (Stream)")
 		if at := slices.Index(wanted, address); at >= 0 {
 			wanted = slices.Delete(wanted, at, at+1)
-		} else {
+		} else if !strings.HasPrefix(address, "/") || address == line { // the launcher serves a unix socket that is opened too
 			more = append(more, say.Printable(address))
 		}
 	}
@@ -200,36 +247,38 @@ func In(all []systemd.Properties, owners ...int) []Override {
 	var found []Override
 	for _, now := range all {
 		paths := now.List("DropInPaths")
-		if len(paths) == 0 {
+		if _, named := instance.OfUnit(now["Id"]); len(paths) == 0 || !named {
 			continue
 		}
 		var own map[string][]string // nil where the unit is not ours
 		if text, _, err := read.File(now["FragmentPath"], read.UnitLimit, owners...); err == nil && units.Ours(text) {
-			own = values(assignments(text))
+			own = values(Assignments(text))
 		}
-		said := map[string][]assignment{}
+		said := map[string][]Assignment{}
 		var unread []string
 		for _, path := range paths {
 			text, _, err := read.File(path, read.UnitLimit, owners...)
 			if err != nil {
 				unread = append(unread, path)
 			}
-			said[path] = assignments(text)
+			said[path] = Assignments(text)
 		}
-		for _, c := range changes {
-			if c.unit != now["Id"] {
+		always := changes()
+		for i, c := range slices.Concat(always, keeps()) {
+			tried := i >= len(always)
+			if c.kind != filepath.Ext(now["Id"]) {
 				continue
 			}
-			o := c.in(paths, said)
-			o.Folder = filepath.Join(filepath.Dir(now["FragmentPath"]), c.unit+".d")
-			o.Restart = c.restart && now["ActiveState"] != "inactive"
+			o := c.in(now["Id"], paths, said)
+			o.Folder = filepath.Join(filepath.Dir(now["FragmentPath"]), o.Unit+".d")
 			o.Does = c.does(now, own)
+			o.Restart = c.restart && (tried || now["ActiveState"] != "inactive")
 			o.Broken = c.broken || c.setting == "ExecStart" && !RunsLauncher(now.List("ExecStart"))
 			switch loaded := now["LoadState"]; {
 			case len(o.Files) == 0 && own != nil:
-				o.Line, o.Files = c.setting+"=", unread // it has to be one of these
-			case len(o.Files) > 0 && loaded != "loaded":
-				o.Does, o.Broken = fmt.Sprintf("systemd does not load %s with it (%s)", c.unit, loaded), true
+				o.Line, o.Files = strings.TrimSuffix(c.setting, anyMore)+"=", unread // it has to be one of these
+			case len(o.Files) > 0 && loaded != "loaded" && !tried:
+				o.Does, o.Broken = fmt.Sprintf("systemd does not load %s with it (%s)", o.Unit, loaded), true
 			}
 			if o.Does != "" && len(o.Files) > 0 {
 				found = append(found, o)
@@ -239,22 +288,24 @@ func In(all []systemd.Properties, owners ...int) []Override {
 	return found
 }
 
-// in finds the lines of a setting in drop-ins.
-func (c change) in(paths []string, said map[string][]assignment) Override {
-	o := Override{Unit: c.unit, Setting: c.setting, Names: append([]string{c.setting}, c.names...)}
+// in finds the lines of a setting in the drop-ins of a unit.
+func (c change) in(unit string, paths []string, said map[string][]Assignment) Override {
+	o := Override{Unit: unit, Setting: c.setting, Names: append([]string{c.setting}, c.names...)}
+	names := regexp.MustCompile("^(" + strings.Join(o.Names, "|") + ")$")
 	for _, path := range paths {
 		for _, a := range said[path] {
-			if !slices.Contains(o.Names, a.name) {
+			if !names.MatchString(a.Name) {
 				continue
 			}
 			if !slices.Contains(o.Files, path) {
 				o.Files = append(o.Files, path)
 			}
-			o.Line, o.Wrapped = a.name+"="+say.Printable(a.value), o.Wrapped || a.wrapped
+			o.Line, o.Wrapped = a.Name+"="+say.Printable(a.Value), o.Wrapped || a.Wrapped
 		}
 	}
 	if strings.HasPrefix(o.Line, "Exec") {
-		o.Line = c.setting + "=" // it may have a secret in it
+		name, _, _ := strings.Cut(o.Line, "=")
+		o.Line = name + "=" // it may have a secret in it
 	}
 	return o
 }
@@ -317,15 +368,17 @@ func Mend(m systemd.Manager, caller int, all []Override) string {
 	return strings.Join(steps, " && ")
 }
 
-// assignment is a line of a unit file.
-type assignment struct {
-	name, value string
-	wrapped     bool // over several lines
+// Assignment is a line of a unit file.
+type Assignment struct {
+	Section     string // Service
+	Name, Value string
+	Wrapped     bool // over several lines
 }
 
-// assignments reads a unit file as systemd does (systemd.syntax(7)).
-func assignments(text []byte) []assignment {
-	var all []assignment
+// Assignments reads a unit file as systemd does (systemd.syntax(7)).
+func Assignments(text []byte) []Assignment {
+	var all []Assignment
+	section := ""
 	lines := bytes.Split(text, []byte("\n"))
 	for i := 0; i < len(lines); i++ {
 		line, wrapped := strings.TrimSpace(string(lines[i])), false
@@ -341,21 +394,23 @@ func assignments(text []byte) []assignment {
 			}
 			line = strings.TrimSuffix(line, `\`) + " " + next
 		}
-		if name, value, ok := strings.Cut(line, "="); ok {
-			all = append(all, assignment{strings.TrimSpace(name), strings.TrimSpace(value), wrapped})
+		if name, ok := strings.CutPrefix(line, "["); ok && strings.HasSuffix(name, "]") {
+			section = strings.TrimSuffix(name, "]")
+		} else if name, value, ok := strings.Cut(line, "="); ok {
+			all = append(all, Assignment{section, strings.TrimSpace(name), strings.TrimSpace(value), wrapped})
 		}
 	}
 	return all
 }
 
 // values are the assignments of each name, an empty one of which takes back those before it.
-func values(all []assignment) map[string][]string {
+func values(all []Assignment) map[string][]string {
 	of := map[string][]string{}
 	for _, a := range all {
-		if a.value == "" {
-			of[a.name] = nil
+		if a.Value == "" {
+			of[a.Name] = nil
 		} else {
-			of[a.name] = append(of[a.name], a.value)
+			of[a.Name] = append(of[a.Name], a.Value)
 		}
 	}
 	return of

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 )
 
 // place makes the units of a scope with drop-ins, and returns what a manager says that has merged nothing of them yet.
@@ -27,15 +27,15 @@ func place(t *testing.T, dropIns map[string]string) (folder string, socket, serv
 	}
 	const ours = "# Written by \"gateway install\"\n"
 	socket = systemd.Properties{
-		"Id": units.Socket, "LoadState": "loaded", "ActiveState": "active", "Listen": "127.0.0.1:18789 (Stream)\n[::1]:18789 (Stream)", "Accept": "no", "Backlog": "4096",
+		"Id": instance.Default.Socket(), "LoadState": "loaded", "ActiveState": "active", "Listen": "127.0.0.1:18789 (Stream)\n[::1]:18789 (Stream)", "Accept": "no", "Backlog": "4096",
 		"StartLimitIntervalUSec": "0", "StartLimitBurst": "5",
-		"FragmentPath": write("etc/"+units.Socket, ours+"[Socket]\nListenStream=127.0.0.1:18789\nListenStream=[::1]:18789\nBacklog=4096\nBindIPv6Only=both\n"),
+		"FragmentPath": write("etc/"+instance.Default.Socket(), ours+"[Socket]\nListenStream=127.0.0.1:18789\nListenStream=[::1]:18789\nBacklog=4096\nBindIPv6Only=both\n"),
 	}
 	service = systemd.Properties{
-		"Id": units.Service, "LoadState": "loaded", "ActiveState": "active", "Type": "notify", "Restart": "always", "RestartUSec": "100000",
+		"Id": instance.Default.Service(), "LoadState": "loaded", "ActiveState": "active", "Type": "notify", "Restart": "always", "RestartUSec": "100000",
 		"StartLimitIntervalUSec": "0", "StartLimitBurst": "5", "KillMode": "mixed", "TimeoutStopUSec": "303000000", "TimeoutStartUSec": "18446744073709551615",
 		"User": "claw", "DynamicUser": "no", "Delegate": "yes", "ProtectControlGroups": "no", "ExecStart": "/x/gateway\nrun\n--config\n/etc/c.yaml",
-		"FragmentPath": write("etc/"+units.Service, ours+"[Service]\nUser=claw\nExecStart=/x/gateway run --config \"/etc/c.yaml\"\nTimeoutStopSec=303\n"),
+		"FragmentPath": write("etc/"+instance.Default.Service(), ours+"[Service]\nUser=claw\nExecStart=/x/gateway run --config \"/etc/c.yaml\"\nTimeoutStopSec=303\n"),
 	}
 	for name, content := range dropIns {
 		path := write(name, content)
@@ -51,7 +51,7 @@ func place(t *testing.T, dropIns map[string]string) (folder string, socket, serv
 // TestIn: what a drop-in changes is named if it does harm, with its line, and what does none is not.
 func TestIn(t *testing.T) {
 	t.Parallel()
-	const service, socket = units.Service, units.Socket
+	service, socket := instance.Default.Service(), instance.Default.Socket()
 	for _, test := range []struct {
 		unit, dropIn string
 		change       systemd.Properties
@@ -78,6 +78,28 @@ func TestIn(t *testing.T) {
 		{service, "[Service]\nUser=claw\n", nil, "", false},
 		{service, "[Service]\nDelegate=no\n", systemd.Properties{"Delegate": "no"}, "may not make control groups", false},
 		{service, "[Service]\nProtectControlGroups=true\n", systemd.Properties{"ProtectControlGroups": "yes"}, "ProtectControlGroups=true in FILE", false},
+		{service, "[Service]\nRuntimeMaxSec=1d\n", systemd.Properties{"RuntimeMaxUSec": "86400000000"}, "ends launcher and worker after 24h0m0s", false},
+		{service, "[Service]\nRuntimeMaxSec=infinity\n", systemd.Properties{"RuntimeMaxUSec": "18446744073709551615"}, "", false},
+		{service, "[Service]\nKillSignal=SIGQUIT\n", systemd.Properties{"KillSignal": "3"}, "KillSignal=SIGQUIT in FILE", false},
+		{service, "[Service]\nKillSignal=SIGINT\n", systemd.Properties{"KillSignal": "2"}, "", false},
+		{service, "[Service]\nWorkingDirectory=/srv\n", systemd.Properties{"ExecMainCode": "1", "ExecMainStatus": "1"}, "", false},
+		{service, "[Service]\nWorkingDirectory=/gone\n", systemd.Properties{"ExecMainCode": "1", "ExecMainStatus": "200"}, "WorkingDirectory=/gone in FILE", true},
+		{service, "[Service]\nRootDirectory=/srv\n", systemd.Properties{"ExecMainCode": "1", "ExecMainStatus": "203"}, "the launcher is not in there", true},
+		{service, "[Service]\nEnvironmentFile=/gone\n", systemd.Properties{"ExecMainCode": "0", "Result": "resources"}, "systemd cannot read that", true},
+		{service, "[Service]\nStandardOutput=file:/gone/x\n", systemd.Properties{"ExecMainCode": "1", "ExecMainStatus": "209"}, "systemd cannot open that", true},
+		{service, "[Service]\nExecStartPre=/bin/mount -o password=hunter2\n", systemd.Properties{"ExecMainCode": "0", "Result": "exit-code"}, "ExecStartPre= in FILE, a drop-in of openclaw-gateway.service: it fails", true},
+		{service, "[Service]\nExecCondition=/bin/false\n", systemd.Properties{"ExecMainCode": "0", "Result": "exec-condition"}, "ExecCondition= in FILE, a drop-in of openclaw-gateway.service: it fails", true},
+		{service, "[Service]\nExecStartPre=/bin/true\n", systemd.Properties{"ExecMainCode": "1", "ExecMainStatus": "1", "Result": "exit-code"}, "", false},
+		{service, "[Service]\nBindPaths=/gone\n", systemd.Properties{"ExecMainCode": "1", "ExecMainStatus": "226"}, "BindPaths=/gone in FILE", true},
+		{service, "[Service]\nSystemCallFilter=read\n", systemd.Properties{"ExecMainCode": "3", "ExecMainStatus": "31"}, "needs a system call that it forbids", true},
+		{service, "[Unit]\nConditionUser=nobody\n", systemd.Properties{"ActiveState": "inactive", "ConditionResult": "no", "ConditionTimestampMonotonic": "1"}, "ConditionUser=nobody in FILE, a drop-in of openclaw-gateway.service: it does not hold", true},
+		{service, "[Unit]\nConditionUser=nobody\n", systemd.Properties{"ActiveState": "inactive", "ConditionResult": "no", "ConditionTimestampMonotonic": "0"}, "", false},
+		{socket, "[Unit]\nAssertHost=other\n", systemd.Properties{"ActiveState": "inactive", "AssertResult": "no", "ConditionTimestampMonotonic": "1"}, "AssertHost=other in FILE", true},
+		{socket, "[Socket]\nService=other.service\n", systemd.Properties{"Triggers": "other.service"}, "clients start other.service, and not the launcher", true},
+		{socket, "[Socket]\nBindToDevice=eth7\n", systemd.Properties{"BindToDevice": "eth7", "ActiveState": "failed", "Result": "resources"}, "if there is no such device", true},
+		{socket, "[Socket]\nBindToDevice=eth7\n", systemd.Properties{"BindToDevice": "eth7", "Result": "success"}, "", false},
+		{socket, "[Socket]\nExecStartPost=/bin/false\n", systemd.Properties{"ActiveState": "failed", "Result": "exit-code"}, "ExecStartPost= in FILE", true},
+		{socket, "[Socket]\nFlushPending=yes\n", systemd.Properties{"FlushPending": "yes"}, "who waits while the launcher restarts is dropped", false},
 		{socket, "[Socket]\nListenStream=0.0.0.0:18790\n", systemd.Properties{"Listen": "127.0.0.1:18789 (Stream)\n[::1]:18789 (Stream)\n0.0.0.0:18790 (Stream)"}, "0.0.0.0:18790 is opened too", false},
 		{socket, "[Socket]\nListenStream=\nListenStream=127.0.0.1:18789\n", systemd.Properties{"Listen": "127.0.0.1:18789 (Stream)"}, "[::1]:18789 is not opened", false},
 		{socket, "[Socket]\nAccept=yes\n", systemd.Properties{"Accept": "yes"}, "a service for each client", true},
@@ -116,7 +138,7 @@ func TestIn(t *testing.T) {
 // TestMend: the command takes the lines out, and nothing else, wherever the drop-in is.
 func TestMend(t *testing.T) {
 	t.Parallel()
-	const own, other = "etc/" + units.Service + ".d/x.conf", "run/" + units.Service + ".d/y.conf"
+	own, other := "etc/"+instance.Default.Service()+".d/x.conf", "run/"+instance.Default.Service()+".d/y.conf"
 	folder, socket, service := place(t, map[string]string{
 		own:   "[Service]\nEnvironment=A=1\nExecStart=\n ExecStart = /usr/bin/node \\\n  /x/openclaw/dist/index.js \\\n  gateway\nEnvironment=B=2\n",
 		other: "[Service]\nRestartSec=60\nEnvironment=C=3\n",
@@ -131,10 +153,10 @@ func TestMend(t *testing.T) {
 		t.Fatalf("%s: %v\n%s", edits, err, output)
 	}
 	for name, want := range map[string]string{
-		own:                                  "[Service]\nEnvironment=A=1\n#ExecStart=\n# ExecStart = /usr/bin/node \\\n#  /x/openclaw/dist/index.js \\\n#  gateway\nEnvironment=B=2\n",
-		own + ".bak":                         "[Service]\nEnvironment=A=1\nExecStart=\n ExecStart = /usr/bin/node \\\n  /x/openclaw/dist/index.js \\\n  gateway\nEnvironment=B=2\n",
-		other:                                "[Service]\nRestartSec=60\nEnvironment=C=3\n",
-		"etc/" + units.Service + ".d/y.conf": "[Service]\n#RestartSec=60\nEnvironment=C=3\n",
+		own:          "[Service]\nEnvironment=A=1\n#ExecStart=\n# ExecStart = /usr/bin/node \\\n#  /x/openclaw/dist/index.js \\\n#  gateway\nEnvironment=B=2\n",
+		own + ".bak": "[Service]\nEnvironment=A=1\nExecStart=\n ExecStart = /usr/bin/node \\\n  /x/openclaw/dist/index.js \\\n  gateway\nEnvironment=B=2\n",
+		other:        "[Service]\nRestartSec=60\nEnvironment=C=3\n",
+		"etc/" + instance.Default.Service() + ".d/y.conf": "[Service]\n#RestartSec=60\nEnvironment=C=3\n",
 	} {
 		content, err := os.ReadFile(filepath.Join(folder, name))
 		if err != nil || string(content) != want {

@@ -8,6 +8,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/lazy"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -20,13 +21,13 @@ type Container struct {
 // containers are the cgroups of containers, as the engines name them.
 var containers = []struct {
 	engine string
-	cgroup *regexp.Regexp
+	cgroup func() *regexp.Regexp
 }{
-	{"docker", regexp.MustCompile(`/docker[-/]([0-9a-f]{12})[0-9a-f]{52}`)},
-	{"podman", regexp.MustCompile(`/libpod-(?:conmon-)?([0-9a-f]{12})[0-9a-f]{52}`)}, // conmon keeps a port that is published
-	{"qemu", regexp.MustCompile(`/machine-qemu\\x2d\d+\\x2d([^/]+)\.scope`)},         // libvirt's, which a poweroff would cut off
-	{"lxc", regexp.MustCompile(`/lxc(?:\.payload\.|/)([^/]+)`)},
-	{"machine", regexp.MustCompile(`/(?:machine-|systemd-nspawn@)([^/]+)\.(?:scope|service)`)},
+	{"docker", lazy.Regexp(`/docker[-/]([0-9a-f]{12})[0-9a-f]{52}`)},
+	{"podman", lazy.Regexp(`/libpod-(?:conmon-)?([0-9a-f]{12})[0-9a-f]{52}`)}, // conmon keeps a port that is published
+	{"qemu", lazy.Regexp(`/machine-qemu\\x2d\d+\\x2d([^/]+)\.scope`)},         // libvirt's, which a poweroff would cut off
+	{"lxc", lazy.Regexp(`/lxc(?:\.payload\.|/)([^/]+)`)},
+	{"machine", lazy.Regexp(`/(?:machine-|systemd-nspawn@)([^/]+)\.(?:scope|service)`)},
 }
 
 // publishers are the programs by which an engine has a port for its containers.
@@ -43,8 +44,8 @@ func contained(h *Holder, own string) *Container {
 		cgroup = rootsPart(cgroup)
 	}
 	for _, c := range containers {
-		match := c.cgroup.FindStringSubmatch(cgroup)
-		if match != nil && !slices.Equal(match, c.cgroup.FindStringSubmatch(own)) {
+		match := c.cgroup().FindStringSubmatch(cgroup)
+		if match != nil && !slices.Equal(match, c.cgroup().FindStringSubmatch(own)) {
 			return &Container{Engine: c.engine, Name: match[1]}
 		}
 	}

@@ -2,8 +2,9 @@ package holders
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/netip"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -57,6 +59,13 @@ func (l *look) isForked(ctx context.Context, pid int) bool {
 	return is
 }
 
+// isEnding reports whether a process has given up its memory, and with that its program and its command line: its files, of which
+// it may have some still, are what exit(2) closes next.
+func isEnding(pid int) bool {
+	_, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // executable is the path of a process's program, also after an update of its package.
 func executable(pid int) string {
 	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
@@ -66,7 +75,7 @@ func executable(pid int) string {
 // AwaitForked waits until no address is held by nobody but managers' children that have not been executed yet: what they
 // have is what their manager has closed meanwhile, and they let go of it by themselves. The kernel tells of the end of a
 // socket; where it cannot, nothing is waited for. It gives up after 8 s, and when ctx ends.
-func AwaitForked(ctx context.Context, addresses ...netip.AddrPort) error {
+func AwaitForked(ctx context.Context, addresses ...netaddr.Address) error {
 	ends, err := sockdiag.WatchEnds(addresses...)
 	if err != nil {
 		return nil

@@ -3,13 +3,13 @@ package holders
 import (
 	"context"
 	"fmt"
-	"net/netip"
 
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 )
 
 // AwaitFree fails unless nobody listens on the very addresses, or lets go of them by itself; the error says who has one.
-func AwaitFree(ctx context.Context, addresses []netip.AddrPort) error {
+func AwaitFree(ctx context.Context, addresses []netaddr.Address) error {
 	for _, address := range addresses {
 		left, err := sockdiag.Listening(address)
 		if err != nil {

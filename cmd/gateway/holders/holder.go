@@ -2,11 +2,11 @@ package holders
 
 import (
 	"fmt"
-	"net/netip"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -36,7 +36,7 @@ type Holder struct {
 	RunBy RunBy
 	// Addresses are those that it holds, a wildcard perhaps; Wanted those of the ones that were asked for which it keeps
 	// from being bound.
-	Addresses, Wanted []netip.AddrPort
+	Addresses, Wanted []netaddr.Address
 
 	launcher int // of a launcher or a worker: the pid of the former
 }

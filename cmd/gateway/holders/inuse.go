@@ -3,7 +3,6 @@ package holders
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -12,15 +11,16 @@ import (
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 )
 
 // InUse explains EADDRINUSE to a person in one sentence: which process holds addr, or the port without listening, and what
 // to run. It fits behind the error of a failed bind.
-func InUse(ctx context.Context, addr netip.AddrPort) string {
+func InUse(ctx context.Context, addr netaddr.Address) string {
 	sockets, unseen, err := Known{}.Blocking(ctx, addr)
 	if err == nil && len(sockets) == 0 {
 		// A connection keeps a port as well.
-		sockets, unseen, err = Known{}.newLook().held(ctx, sockdiag.Using, []netip.AddrPort{addr})
+		sockets, unseen, err = Known{}.newLook().held(ctx, sockdiag.Using, []netaddr.Address{addr})
 	}
 	if err != nil {
 		return fmt.Sprintf("%s is in use, but by whom could not be found out: %v", addr, err)
@@ -28,7 +28,7 @@ func InUse(ctx context.Context, addr netip.AddrPort) string {
 	return explain(addr, sockets, unseen, Me())
 }
 
-func explain(addr netip.AddrPort, sockets []Socket, unseen int, by Asker) string {
+func explain(addr netaddr.Address, sockets []Socket, unseen int, by Asker) string {
 	sockets = slices.DeleteFunc(slices.Clone(sockets), func(s Socket) bool { return s.Inode == 0 })
 	if len(sockets) == 0 {
 		return addr.String() + " is free again, or only waits for the remains of closed connections: try once more in a minute"

@@ -11,6 +11,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/proctree"
 )
@@ -38,7 +39,7 @@ func TestInUse(t *testing.T) {
 // The port of an outgoing connection cannot be bound either, and no listener explains it.
 func TestInUseWithoutListener(t *testing.T) {
 	_, addr := sockets.Server(t, "tcp4", "127.0.0.1:0")
-	client := sockets.Dial(t, addr).LocalAddr().(*net.TCPAddr).AddrPort()
+	client := netaddr.Of(sockets.Dial(t, addr).LocalAddr())
 	want := fmt.Sprintf("%s is held by this very process", client)
 	if got := InUse(t.Context(), client); !strings.HasPrefix(got, want) {
 		t.Errorf("got %s\nwant %s…", got, want)
@@ -49,7 +50,7 @@ func TestInUseConflict(t *testing.T) {
 	l, addr := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	cmd, _ := startHolder(t, l, "gateway")
 	l.Close()
-	got := InUse(t.Context(), netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()))
+	got := InUse(t.Context(), netaddr.From(netip.IPv4Unspecified(), addr.Port()))
 	want := fmt.Sprintf("0.0.0.0:%d conflicts with %s, which is held by pid %d (gateway)", addr.Port(), addr, cmd.Process.Pid)
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("got  %s\nwant %s…", got, want)
@@ -60,7 +61,7 @@ func TestInUseConflict(t *testing.T) {
 func TestExplain(t *testing.T) {
 	const free = 5_000_000 // above PID_MAX_LIMIT of the kernel, and no user's number
 	root := Asker{Program: "gateway"}
-	addr := netip.MustParseAddrPort("127.0.0.1:18789")
+	addr := netaddr.MustParse("127.0.0.1:18789")
 	process := func(pid int, command, unit string, role api.Role, by RunBy) Holder {
 		return Holder{Process: proctree.Process{PID: pid}, Command: command, InUnit: unit, Role: role, RunBy: by}
 	}
@@ -92,9 +93,9 @@ func TestExplain(t *testing.T) {
 		{"all unseen", nil, "", 3, "is held by a process of user 5000000 that cannot be seen from here: `ss -tanp 'sport = :18789'` shows who it is, on the host of this container"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			socket := Socket{Socket: sockdiag.Socket{Address: addr, Exact: true, Inode: 7, UID: free}, Holders: tc.holders, Wanted: []netip.AddrPort{addr}}
+			socket := Socket{Socket: sockdiag.Socket{Address: addr, Exact: true, Inode: 7, UID: free}, Holders: tc.holders, Wanted: []netaddr.Address{addr}}
 			if tc.bound != "" {
-				socket.Address, socket.Exact = netip.MustParseAddrPort(tc.bound), false
+				socket.Address, socket.Exact = netaddr.MustParse(tc.bound), false
 			}
 			if got := explain(addr, []Socket{socket}, tc.unseen, root); !strings.Contains(got, tc.want) || !strings.HasPrefix(got, addr.String()+" ") {
 				t.Errorf("\n got %s\nwant %s", got, tc.want)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
@@ -17,6 +16,7 @@ import (
 	"testing"
 
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -76,7 +76,7 @@ func reportSeen() error {
 	if err != nil {
 		return err
 	}
-	addr, err := netip.ParseAddrPort(os.Getenv("HOLDERS_TEST_ADDRESS"))
+	addr, err := netaddr.Parse(os.Getenv("HOLDERS_TEST_ADDRESS"))
 	if err != nil {
 		return err
 	}

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/proctree"
 )
@@ -37,7 +38,7 @@ func TestOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[uint64][]int{shared: {os.Getpid(), cmd.Process.Pid}, own: {os.Getpid()}}
+	want := map[uint64][]int{shared: inOrder(os.Getpid(), cmd.Process.Pid), own: {os.Getpid()}}
 	if diff := cmp.Diff(want, pids(byInode)); diff != "" {
 		t.Fatalf("pids by inode, -want +got\n%s", diff)
 	}
@@ -161,7 +162,7 @@ func TestUnprivileged(t *testing.T) {
 }
 
 // reportOf runs the reporter as an ordinary user.
-func reportOf(t *testing.T, addr netip.AddrPort, inode uint64, pid int) seen {
+func reportOf(t *testing.T, addr netaddr.Address, inode uint64, pid int) seen {
 	t.Helper()
 	cmd := child(report, "reporter")
 	cmd.Env = append(cmd.Env, fmt.Sprintf("HOLDERS_TEST_INODE=%d", inode), fmt.Sprintf("HOLDERS_TEST_PID=%d", pid),
@@ -186,6 +187,12 @@ func pids(byInode map[uint64][]Holder) map[uint64][]int {
 		}
 	}
 	return m
+}
+
+// inOrder sorts pids: a child has a lower one than its parent when the numbers have begun again.
+func inOrder(pids ...int) []int {
+	slices.Sort(pids)
+	return pids
 }
 
 // startTime is field 22 of stat, counted after the name in parentheses, which is field 2.
@@ -236,7 +243,7 @@ func TestManyHolders(t *testing.T) {
 		before func(*look)
 		want   []int
 	}{
-		"there is time":       {func(*look) {}, []int{os.Getpid(), cmd.Process.Pid}},
+		"there is time":       {func(*look) {}, inOrder(os.Getpid(), cmd.Process.Pid)},
 		"the user had theirs": {func(look *look) { look.spent[nobody] = decideLimit }, []int{os.Getpid()}},
 		"all users had":       {func(look *look) { look.spentAll = decideAllLimit }, []int{os.Getpid()}},
 	} {

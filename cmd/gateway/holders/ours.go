@@ -13,7 +13,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -77,7 +77,7 @@ func (l *look) ask(ctx context.Context, q question) answer {
 	if answer, asked := l.said[q]; asked {
 		return answer
 	}
-	names := []string{units.Service}
+	names := []string{instance.Default.Service(), instance.Pattern(".service")}
 	switch {
 	case q.all:
 		names = []string{"*.service"}
@@ -154,15 +154,21 @@ func (l *look) asked(ctx context.Context, h *Holder) []systemd.Manager {
 func (l *look) ofUnit(ctx context.Context, h *Holder) bool {
 	for _, manager := range l.asked(ctx, h) {
 		for _, service := range l.ask(ctx, question{of: manager}).services {
-			if service.Name != units.Service {
+			name, named := instance.OfUnit(service.Name)
+			if !named {
 				continue
 			}
-			if launcher, ok := l.launcherOf(ctx, service, h); ok {
+			launcher, ok := l.launcherOf(ctx, service, h)
+			if !ok && h.isIn(manager, service.Name) && isEnding(h.PID) {
+				// The launcher, or what a drop-in starts in its stead: systemd may be at the next one, and have no main process now.
+				launcher, ok = h.PID, true
+			}
+			if ok {
 				h.Role, h.launcher, h.Manager = api.RoleWorker, launcher, manager
 				if launcher == h.PID {
 					h.Role = api.RoleLauncher
 				}
-				h.RunBy = RunBy{Unit: units.Service, Manager: manager, Ours: true}
+				h.RunBy = RunBy{Unit: service.Name, Manager: manager, Ours: isOf(name, launcher)}
 				return true
 			}
 		}
@@ -189,6 +195,12 @@ func (l *look) launcherOf(ctx context.Context, service systemd.Service, h *Holde
 	}
 	marked, ok := proctree.LauncherOf(h.PID)
 	return marked.PID, ok && marked.PID == service.Main && runs(marked.PID)
+}
+
+// isOf reports whether a launcher in the service of an instance is that instance's, and not one that a unit of the same name runs.
+func isOf(name instance.Name, launcher int) bool {
+	argv := proctree.Argv(launcher)
+	return name == instance.Default || len(argv) > 3 && slices.Equal(argv[1:4], append([]string{"run"}, name.Flag()...))
 }
 
 // runs reports whether a command line is that of a launcher.
@@ -316,7 +328,8 @@ func (l *look) launcherUnit(ctx context.Context, h *Holder) RunBy {
 	}
 	launcher.Manager = l.managerOf(ctx, launcher.Cgroup)
 	// Of the caller's own, its control group is believed where its manager cannot be asked.
-	if l.ask(ctx, question{of: launcher.Manager, all: true}).err != nil && launcher.InUnit == units.Service {
+	name, named := instance.OfUnit(launcher.InUnit)
+	if l.ask(ctx, question{of: launcher.Manager, all: true}).err != nil && named && isOf(name, launcher.PID) {
 		return RunBy{Unit: launcher.InUnit, Manager: launcher.Manager, Ours: true}
 	}
 	return l.service(ctx, &launcher)

@@ -3,7 +3,6 @@ package holders
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,8 @@ import (
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/netaddr"
+	"openclaw-gateway/units/instance"
 )
 
 // Asker is who is told what to run.
@@ -28,7 +29,7 @@ func Me() Asker {
 }
 
 // Reclaim is the command that frees addresses, with options.
-func (a Asker) Reclaim(addresses []netip.AddrPort, options ...string) []string {
+func (a Asker) Reclaim(addresses []netaddr.Address, options ...string) []string {
 	return slices.Concat([]string{a.Program, "reclaim"}, options, say.Texts(addresses))
 }
 
@@ -96,6 +97,12 @@ func (h Holder) end(by Asker) Remedy {
 	case slices.ContainsFunc(h.RunBy.Overrides, func(o dropins.Override) bool { return o.Broken }):
 		// To stop it would leave the socket, whose next client starts it again.
 		return Remedy{dropins.Mend(h.RunBy.Manager, by.UID, h.RunBy.Overrides), "has the unit start the launcher instead"}
+	case h.Role == api.RoleRival && h.RunBy.Triggered:
+		scope := "--system"
+		if h.RunBy.Manager.User {
+			scope = "--user"
+		}
+		return Remedy{h.RunBy.Manager.As(by.UID, by.Program, "doctor", scope), "says how the launcher comes back in its place"}
 	case h.RunBy.Unit == "":
 		// And not kill(1): it proves that the process is still there and still the one, holds the address, and has ended.
 		return h.ended(by, Remedy{h.reclaim(by, "--force"), "ends it" + h.alsoServes(", and with it what it serves on ", "")})
@@ -135,7 +142,8 @@ func (h Holder) stop(by Asker) Remedy {
 		if h.RunBy.Manager.User {
 			scope = "--user"
 		}
-		return Remedy{h.RunBy.Manager.As(by.UID, by.Program, "stop", scope), "stops the launcher and its worker, and closes the port"}
+		of, _ := instance.OfUnit(h.RunBy.Unit)
+		return Remedy{h.RunBy.Manager.As(by.UID, append([]string{by.Program, "stop", scope}, of.Flag()...)...), "stops the launcher and its worker, and closes the port"}
 	case h.RunBy.Unit != "":
 		return Remedy{h.RunBy.command(by.UID, false), "stops the launcher and its worker"}
 	default:
@@ -165,8 +173,11 @@ func (h Holder) show(by Asker) Remedy {
 	if by.UID != 0 {
 		return Remedy{systemd.As(by.UID, 0, h.Reclaim(by, "--dry-run")...), "shows who it is"}
 	}
-	filter := fmt.Sprintf("sport = :%d", h.Wanted[0].Port())
-	return Remedy{say.Shell("ss", "-tanp", filter), "shows who it is, on the host of this container"}
+	kind, filter := "-tanp", fmt.Sprintf("sport = :%d", h.Wanted[0].Port())
+	if h.Wanted[0].IsUnix() {
+		kind, filter = "-xlp", "src "+h.Wanted[0].Path()
+	}
+	return Remedy{say.Shell("ss", kind, filter), "shows who it is, on the host of this container"}
 }
 
 func (h Holder) reclaim(by Asker, options ...string) string {
@@ -178,7 +189,7 @@ func (h Holder) reclaim(by Asker, options ...string) string {
 func (h Holder) Reclaim(by Asker, options ...string) []string {
 	argv := slices.Concat([]string{by.Program, "reclaim"}, options)
 	for _, wanted := range h.Wanted {
-		argv = append(argv, say.Address(wanted, slices.ContainsFunc(h.Addresses, func(a netip.AddrPort) bool {
+		argv = append(argv, say.Address(wanted, slices.ContainsFunc(h.Addresses, func(a netaddr.Address) bool {
 			return a.Addr().Is4() && a.Port() == wanted.Port()
 		})))
 	}

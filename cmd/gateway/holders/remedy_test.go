@@ -1,12 +1,12 @@
 package holders
 
 import (
-	"net/netip"
 	"strings"
 	"testing"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -122,7 +122,7 @@ func TestRemedy(t *testing.T) {
 			}
 			h := Holder{
 				Process: proctree.Process{PID: 4711}, UID: uid, Role: role, launcher: 4710,
-				Wanted: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")},
+				Wanted: []netaddr.Address{netaddr.MustParse("127.0.0.1:18789"), netaddr.MustParse("[::1]:18789")},
 			}
 			unit := "x.service"
 			if role == api.RoleSystemd {
@@ -149,10 +149,11 @@ func TestRemedy(t *testing.T) {
 // TestRemedyWith: what holds the address together is stopped together, and in a unit nothing else.
 func TestRemedyWith(t *testing.T) {
 	t.Parallel()
-	wanted := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789")}
+	wanted := []netaddr.Address{netaddr.MustParse("127.0.0.1:18789")}
 	for want, h := range map[string]Holder{
 		"`systemctl stop x.service x.socket` stops it":                                   {Role: api.RoleForeign, RunBy: RunBy{Unit: "x.service", With: []string{"x.socket"}, Enabled: true}},
 		"`systemctl disable --now x.socket x.service` closes it for good":                {Role: api.RoleSystemd, RunBy: RunBy{Unit: "x.socket", With: []string{"x.service"}, Enabled: true}},
+		"`gateway doctor --system` says how the launcher comes back in its place":        {Role: api.RoleRival, RunBy: RunBy{Unit: "openclaw-gateway.service", Ours: true, Triggered: true, Enabled: true}},
 		"`systemctl stop 'a;id>pwn;.service'` stops it":                                  {Role: api.RoleRival, RunBy: RunBy{Unit: "a;id>pwn;.service"}},
 		"`gateway stop --system` stops the launcher and its worker, and closes the port": {Role: api.RoleSystemd, RunBy: RunBy{Unit: "openclaw-gateway.socket", Ours: true, Enabled: true}},
 		"`systemctl status nginx.service` shows it, which serves 0.0.0.0:80 as well: take 127.0.0.1:18789 out of its configuration; `systemctl stop nginx.service` would stop all of it": {
@@ -173,10 +174,10 @@ func TestRemedyWith(t *testing.T) {
 	}
 }
 
-func addrs(texts ...string) []netip.AddrPort {
-	var addresses []netip.AddrPort
+func addrs(texts ...string) []netaddr.Address {
+	var addresses []netaddr.Address
 	for _, text := range texts {
-		addresses = append(addresses, netip.MustParseAddrPort(text))
+		addresses = append(addresses, netaddr.MustParse(text))
 	}
 	return addresses
 }
@@ -228,7 +229,7 @@ func TestContainers(t *testing.T) {
 		h := Holder{Process: proctree.Process{PID: 1 << 30, Name: test.name}, UID: owner, Cgroup: test.cgroup, Role: api.RoleForeign}
 		h.InUnit, _ = proctree.UnitOf(h.Cgroup)
 		h.Manager = managerOf(h.Cgroup)
-		h.Wanted = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789")}
+		h.Wanted = []netaddr.Address{netaddr.MustParse("127.0.0.1:18789")}
 		if h.RunBy.Container = contained(&h, "/"); h.RunBy.Container == nil {
 			t.Errorf("%s is in no container", test.cgroup)
 			continue

@@ -3,10 +3,8 @@ package holders
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +14,9 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/lazy"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -73,8 +73,8 @@ func variable(r *Restarter, pid int, name string) (string, bool) {
 
 var (
 	shells   = []string{"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "busybox"}
-	repeats  = regexp.MustCompile(`\b(while|until|for)\b`)
-	runtimes = regexp.MustCompile(`^(node|nodejs|bun|python[0-9.]*|perl|ruby)$`)
+	repeats  = lazy.Regexp(`\b(while|until|for)\b`)
+	runtimes = lazy.Regexp(`^(node|nodejs|bun|python[0-9.]*|perl|ruby)$`)
 )
 
 // restarterOf looks for who starts a process again, among those that it descends from.
@@ -94,13 +94,13 @@ func restarterOf(h *Holder) *Restarter {
 				r.stop = []string{"pm2", "delete", id}
 			}
 			return r
-		case supervisors[name] != nil || runtimes.MatchString(name) && supervisors[script] != nil:
+		case supervisors[name] != nil || runtimes().MatchString(name) && supervisors[script] != nil:
 			if r.What = name; supervisors[name] == nil {
 				r.What = script
 			}
 			supervisors[r.What](r, h.PID, argv)
 			return r
-		case runtimes.MatchString(name) && slices.Contains(argv, "--watch"):
+		case runtimes().MatchString(name) && slices.Contains(argv, "--watch"):
 			r.What = "node --watch"
 			return r
 		case slices.Contains(shells, strings.TrimPrefix(name, "-")) && loops(argv[1:], h.Role):
@@ -131,7 +131,7 @@ func loops(args []string, role api.Role) bool {
 	for i, arg := range args {
 		switch {
 		case strings.HasPrefix(arg, "-") && strings.HasSuffix(arg, "c"):
-			return i+1 < len(args) && repeats.MatchString(args[i+1])
+			return i+1 < len(args) && repeats().MatchString(args[i+1])
 		case !strings.HasPrefix(arg, "-"):
 			return role != api.RoleForeign
 		}
@@ -176,7 +176,7 @@ func (k Known) Waiting(ctx context.Context) ([]Holder, error) {
 		if l.decide(ctx, &h); h.Role != api.RoleOrphan || h.RunBy.Restarter == nil {
 			continue
 		}
-		if listens, _ := sockdiag.OpenBy(ctx, h.PID); !slices.ContainsFunc(listens, func(a netip.AddrPort) bool { return a.Port() < ephemeral }) {
+		if listens, _ := sockdiag.OpenBy(ctx, h.PID); !slices.ContainsFunc(listens, func(a netaddr.Address) bool { return a.Port() < ephemeral }) {
 			waiting = append(waiting, h)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -36,20 +36,20 @@ type Known struct {
 type Socket struct {
 	sockdiag.Socket
 	Holders []Holder
-	Wanted  []netip.AddrPort // of the addresses that were asked for, those that it keeps
+	Wanted  []netaddr.Address // of the addresses that were asked for, those that it keeps
 }
 
 // Listening returns the sockets that listen on an address, or on one that
 // conflicts with it, each once, with their holders. Unseen is how many processes
 // could not be looked into: as long as it is not 0 there may be more holders.
-func (k Known) Listening(ctx context.Context, addresses ...netip.AddrPort) (sockets []Socket, unseen int, err error) {
+func (k Known) Listening(ctx context.Context, addresses ...netaddr.Address) (sockets []Socket, unseen int, err error) {
 	return k.newLook().held(ctx, sockdiag.Listening, addresses)
 }
 
 // Blocking is Listening for an address that is to be bound: a socket that is only
 // bound is in the way too, see sockdiag.Blocking. A manager's socket units are
 // named.
-func (k Known) Blocking(ctx context.Context, addresses ...netip.AddrPort) (sockets []Socket, unseen int, err error) {
+func (k Known) Blocking(ctx context.Context, addresses ...netaddr.Address) (sockets []Socket, unseen int, err error) {
 	look := k.newLook()
 	sockets, unseen, err = look.held(ctx, sockdiag.Blocking, addresses)
 	for _, socket := range sockets {
@@ -96,7 +96,7 @@ func Each(sockets []Socket) []Holder {
 }
 
 func (l *look) held(
-	ctx context.Context, find func(netip.AddrPort) ([]sockdiag.Socket, error), addresses []netip.AddrPort,
+	ctx context.Context, find func(netaddr.Address) ([]sockdiag.Socket, error), addresses []netaddr.Address,
 ) (sockets []Socket, unseen int, err error) {
 	var inodes []uint64
 	var owners []uint32
@@ -114,7 +114,7 @@ func (l *look) held(
 			}
 			known[socket.Inode] = len(inodes)
 			inodes, owners = append(inodes, socket.Inode), append(owners, socket.UID)
-			sockets = append(sockets, Socket{Socket: socket, Wanted: []netip.AddrPort{address}})
+			sockets = append(sockets, Socket{Socket: socket, Wanted: []netaddr.Address{address}})
 		}
 	}
 	byInode, unseen, err := l.holders(ctx, inodes, owners)
@@ -237,6 +237,12 @@ func (l *look) becomes(ctx context.Context, h *Holder) bool {
 	return forked
 }
 
+// isIn reports whether a process is in the control group of a unit of that name, which nobody but its manager can have made.
+func (h *Holder) isIn(manager systemd.Manager, unit string) bool {
+	return manager == h.Manager && unit == h.InUnit &&
+		(manager.User || strings.HasSuffix(strings.TrimSuffix(rootsPart(h.Cgroup), "/"), "/"+unit))
+}
+
 // decideGateway tells an orphan from a rival.
 func (l *look) decideGateway(ctx context.Context, h *Holder) {
 	for _, manager := range l.asked(ctx, h) {
@@ -245,8 +251,7 @@ func (l *look) decideGateway(ctx context.Context, h *Holder) {
 			h.Why = fmt.Sprintf("it is an OpenClaw gateway that %s keeps running", say.Printable(unit.Name))
 			return
 		}
-		if l.ask(ctx, question{of: manager, all: true}).err != nil && manager == h.Manager && strings.HasSuffix(h.InUnit, ".service") &&
-			(manager.User || strings.HasSuffix(strings.TrimSuffix(rootsPart(h.Cgroup), "/"), "/"+h.InUnit)) {
+		if l.ask(ctx, question{of: manager, all: true}).err != nil && strings.HasSuffix(h.InUnit, ".service") && h.isIn(manager, h.InUnit) {
 			h.Role, h.RunBy = api.RoleRival, l.unit(ctx, manager, h.InUnit)
 			h.Why = fmt.Sprintf("it is an OpenClaw gateway in %s, and whether that keeps it running could not be asked", h.InUnit)
 			return

@@ -10,11 +10,57 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/proctree"
 )
+
+// TestEnding: a process that has ended, and holds its files for a moment still, is told from one that runs.
+func TestEnding(t *testing.T) {
+	t.Parallel()
+	ended := exec.Command("/bin/false")
+	if err := ended.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ended.Wait() }()
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, ended.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if isEnding(os.Getpid()) {
+		t.Error("this process is ending")
+	}
+	if !isEnding(ended.Process.Pid) {
+		t.Errorf("process %d is not ending", ended.Process.Pid)
+	}
+}
+
+// TestIsIn: a user can make a control group that has a unit's name, and not where root has that unit's.
+func TestIsIn(t *testing.T) {
+	t.Parallel()
+	const unit = "openclaw-gateway.service"
+	theirs := systemd.Manager{User: true, UID: 1000}
+	for _, test := range []struct {
+		cgroup      string
+		of, manager systemd.Manager
+		want        bool
+	}{
+		{"/system.slice/" + unit, systemd.Manager{}, systemd.Manager{}, true},
+		{"/system.slice/other.service", systemd.Manager{}, systemd.Manager{}, false},
+		{"/user.slice/user-1000.slice/user@1000.service/app.slice/" + unit, theirs, theirs, true},
+		{"/user.slice/user-1000.slice/user@1000.service/app.slice/" + unit, theirs, systemd.Manager{}, false},
+		{"/user.slice/user-1000.slice/user@1000.service/app.slice/" + unit, systemd.Manager{}, systemd.Manager{}, false},
+	} {
+		h := Holder{Cgroup: test.cgroup, Manager: test.of}
+		h.InUnit, _ = proctree.UnitOf(test.cgroup)
+		if got := h.isIn(test.manager, unit); got != test.want {
+			t.Errorf("%s of %+v in that of %+v: %t, want %t", test.cgroup, test.of, test.manager, got, test.want)
+		}
+	}
+}
 
 // TestListening: each process that holds the address has the role that its
 // command line and its descent prove.

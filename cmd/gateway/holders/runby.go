@@ -2,9 +2,7 @@ package holders
 
 import (
 	"context"
-	"net/netip"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,8 +11,10 @@ import (
 
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/lazy"
 	"openclaw-gateway/listener/sockdiag"
-	"openclaw-gateway/units"
+	"openclaw-gateway/netaddr"
+	"openclaw-gateway/units/instance"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -30,6 +30,8 @@ type RunBy struct {
 	Enabled bool
 	// Ours says that it is one of the units that "gateway install" writes.
 	Ours bool
+	// Triggered says that our socket starts it again for the next client, whatever stops it.
+	Triggered bool
 	// Overrides are what drop-ins change in our units, so that ours runs something else.
 	Overrides []dropins.Override
 	// Restarter is what starts it again where no unit does; nil for nothing.
@@ -37,7 +39,7 @@ type RunBy struct {
 	// Container is the container that it is in; nil for none.
 	Container *Container
 	// Besides is where else it serves, or a socket unit listens: what would be stopped with it.
-	Besides []netip.AddrPort
+	Besides []netaddr.Address
 	Main    int // the unit's main process; 0 where that is not known
 }
 
@@ -57,13 +59,13 @@ func (r RunBy) command(caller int, forGood bool) string {
 // What is below a unit, whoever has been given that (Delegate=, systemd.resource-control(5)) names at will: only what stands
 // above the first one, and that one itself, root has named.
 var (
-	firstUnit   = regexp.MustCompile(`(?s)^.*?/[^/]+\.(?:service|scope)(?:/|$)`)
-	userManager = regexp.MustCompile(`/user@(\d+)\.service/$`)
+	firstUnit   = lazy.Regexp(`(?s)^.*?/[^/]+\.(?:service|scope)(?:/|$)`)
+	userManager = lazy.Regexp(`/user@(\d+)\.service/$`)
 )
 
 // rootsPart is as much of a control group's path as root has named.
 func rootsPart(cgroup string) string {
-	if part := firstUnit.FindString(cgroup); part != "" {
+	if part := firstUnit().FindString(cgroup); part != "" {
 		return part
 	}
 	return cgroup
@@ -71,7 +73,7 @@ func rootsPart(cgroup string) string {
 
 // managerOf is the manager in whose care a control group is, as far as its path tells.
 func managerOf(cgroup string) systemd.Manager {
-	if match := userManager.FindStringSubmatch(rootsPart(cgroup)); match != nil {
+	if match := userManager().FindStringSubmatch(rootsPart(cgroup)); match != nil {
 		if uid, err := strconv.Atoi(match[1]); err == nil {
 			return systemd.Manager{User: true, UID: uid}
 		}
@@ -103,7 +105,7 @@ func (l *look) serviceOf(ctx context.Context, manager systemd.Manager, unit syst
 }
 
 // serves returns where a foreign process listens, or the service that it is in.
-func (l *look) serves(ctx context.Context, h *Holder) []netip.AddrPort {
+func (l *look) serves(ctx context.Context, h *Holder) []netaddr.Address {
 	pids := []int{h.PID}
 	if h.RunBy.Main != 0 {
 		pids = proctree.Tree(h.RunBy.Main)
@@ -118,10 +120,10 @@ func (l *look) serves(ctx context.Context, h *Holder) []netip.AddrPort {
 const ephemeral = 32768
 
 // others are where a holder serves besides: on other ports, because another address of the same one goes with it.
-func (h Holder) others() []netip.AddrPort {
-	var others []netip.AddrPort
+func (h Holder) others() []netaddr.Address {
+	var others []netaddr.Address
 	for _, address := range h.RunBy.Besides {
-		same := func(a netip.AddrPort) bool { return a.Port() == address.Port() }
+		same := func(a netaddr.Address) bool { return a.Port() == address.Port() && a.Path() == address.Path() }
 		if address.Port() < ephemeral && !slices.ContainsFunc(h.Addresses, same) && !slices.ContainsFunc(h.Wanted, same) && !slices.Contains(others, address) {
 			others = append(others, address)
 		}
@@ -153,22 +155,30 @@ func alone(pid, main int) bool {
 
 // unit asks for what has to be known of a service to stop it.
 func (l *look) unit(ctx context.Context, manager systemd.Manager, name string) RunBy {
-	r := RunBy{Unit: name, Manager: manager, Ours: name == units.Service}
+	r := RunBy{Unit: name, Manager: manager}
 	ctx, cancel := l.limited(ctx, manager)
 	defer cancel()
 	properties, err := manager.Unit(ctx, name, "UnitFileState", "TriggeredBy")
 	if err != nil {
 		return r
 	}
-	if r.Ours && (!manager.User || manager.UID == os.Geteuid()) {
-		if ours, err := manager.Show(ctx, []string{units.Socket, units.Service}, dropins.Properties...); err == nil {
-			r.Overrides = dropins.In(ours)
+	if of, named := instance.OfUnit(name); named {
+		r.Ours = of == instance.Default
+		ours, err := manager.Show(ctx, []string{of.Socket(), of.Service()}, dropins.Properties...)
+		if err == nil && len(ours) == 2 && dropins.IsInstance(of, ours[1], ours[0]) {
+			r.Ours = true
+			if !manager.User || manager.UID == os.Geteuid() { // it reads the drop-ins
+				r.Overrides = dropins.In(ours)
+			}
 		}
 	}
 	r.Enabled = properties["UnitFileState"] == "enabled"
 	for trigger := range strings.FieldsSeq(properties["TriggeredBy"]) {
 		// Ours is not to be closed for somebody who has been given it (Sockets=, systemd.service(5)).
-		if strings.HasSuffix(trigger, ".socket") && trigger != units.Socket {
+		switch of, ours := instance.OfUnit(trigger); {
+		case ours && of.Service() == name:
+			r.Triggered = r.Ours
+		case strings.HasSuffix(trigger, ".socket") && !ours:
 			r.With = append(r.With, trigger)
 		}
 	}
@@ -176,19 +186,23 @@ func (l *look) unit(ctx context.Context, manager systemd.Manager, name string) R
 }
 
 // socketUnit names the unit for which a manager holds an address; the zero value where it cannot be asked, or has none.
-func (l *look) socketUnit(ctx context.Context, manager systemd.Manager, address netip.AddrPort) RunBy {
+func (l *look) socketUnit(ctx context.Context, manager systemd.Manager, address netaddr.Address) RunBy {
 	ctx, cancel := l.limited(ctx, manager)
 	defer cancel()
 	all, asked := l.sockets[manager]
 	if !asked {
-		all, _ = manager.Show(ctx, []string{"*.socket"}, "Id", "ActiveState", "UnitFileState", "Listen", "Triggers")
+		all, _ = manager.Show(ctx, []string{"*.socket"}, "Id", "Description", "LoadState", "ActiveState", "UnitFileState", "Listen", "Triggers")
 		l.sockets[manager] = all
 	}
 	for _, socket := range all {
 		if socket["ActiveState"] != "active" || !slices.Contains(socket.Listen(), address) {
 			continue
 		}
-		r := RunBy{Unit: socket["Id"], Manager: manager, Enabled: socket["UnitFileState"] == "enabled", Ours: socket["Id"] == units.Socket, Besides: socket.Listen()}
+		of, named := instance.OfUnit(socket["Id"])
+		r := RunBy{
+			Unit: socket["Id"], Manager: manager, Enabled: socket["UnitFileState"] == "enabled",
+			Ours: named && dropins.IsInstance(of, nil, socket), Besides: socket.Listen(),
+		}
 		for service := range strings.FieldsSeq(socket["Triggers"]) {
 			if state, err := manager.Unit(ctx, service, "ActiveState"); err == nil && state["ActiveState"] != "inactive" {
 				r.With = append(r.With, service)

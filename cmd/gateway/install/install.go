@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,12 +18,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/lazy"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 )
 
 // Installer is what "gateway install" and "gateway uninstall" were asked for. The functions stand for the operating
@@ -35,13 +37,16 @@ type Installer struct {
 	EUID       func() int
 
 	System, User bool
+	Name         instance.Name
 	RunAs        string
 	Config       string
 	Root         string
 	Now, AtBoot  bool
 	Hardened     *bool // nil: as the installed service is
+	External     *bool // whether OpenClaw's own commands are kept from the units; nil: a terminal is asked
 	DryRun       bool
 
+	In          io.Reader // where a person answers
 	Out, Advice io.Writer // results, and everything else
 }
 
@@ -53,22 +58,28 @@ type installation struct {
 	config  string // its path, and whether it is there
 	found   bool
 	hello   bool          // it names no command
+	worker  config.Worker // what it names
+	unread  bool          // it is not known, because the configuration is gone or wrong
 	atBoot  bool          // the service is to start with the socket
 	schema  *units.Change // nil: none goes with the configuration
 	changes []units.Change
+	example []byte // the configuration to begin with
+
+	listen    []netaddr.Address
+	dualStack bool
 
 	hardened, wasHardened bool // the service, and the installed one
 }
 
 // Install writes the units of a scope, and a configuration if there is none.
 func (in *Installer) Install(ctx context.Context) error {
-	to, err := in.prepare()
+	to, err := in.prepare(ctx)
 	if err != nil {
 		return err
 	}
 	in.noteHardening(to)
 	if in.DryRun {
-		return in.printDiffs(to)
+		return errors.Join(in.printDiffs(to), in.leaveToUs(ctx, to))
 	}
 	active, err := in.active(ctx, to.scope)
 	if err != nil {
@@ -76,7 +87,7 @@ func (in *Installer) Install(ctx context.Context) error {
 	}
 	if in.Now && active.service && !active.socket {
 		return fmt.Errorf("%s runs without its socket, which systemd cannot start meanwhile: stop it with %q, then run this again",
-			units.Service, systemd.Of(to.scope).Own("stop", units.Service))
+			in.Name.Service(), systemd.Of(to.scope).Own("stop", in.Name.Service()))
 	}
 	if err := in.write(to); err != nil {
 		return err
@@ -94,17 +105,20 @@ func (in *Installer) Install(ctx context.Context) error {
 	if to.hello && in.Root == "" {
 		fmt.Fprintf(in.Advice, "clients will meet the built-in hello server, until worker.command in %s says what to run\n", in.below(to.config))
 	}
+	if err := in.leaveToUs(ctx, to); err != nil {
+		return err
+	}
 	if !in.Now {
-		names := []string{units.Socket}
+		names := []string{in.Name.Socket()}
 		if to.atBoot {
-			names = append(names, units.Service)
+			names = append(names, in.Name.Service())
 		}
 		fmt.Fprintf(in.Out, "next: %s\n", systemd.Of(to.scope).Own(append([]string{"enable", "--now"}, names...)...))
 	}
 	return nil
 }
 
-func (in *Installer) prepare() (to installation, err error) {
+func (in *Installer) prepare(ctx context.Context) (to installation, err error) {
 	if to.scope, err = in.scope("install"); err != nil {
 		return to, err
 	}
@@ -113,82 +127,136 @@ func (in *Installer) prepare() (to installation, err error) {
 		return to, err
 	}
 	// To run it again must not turn the service into root's, nor to another configuration.
-	installed, err := units.Chosen(in.Root, dir)
+	installed, err := units.Chosen(in.Root, dir, in.Name)
 	if err != nil {
 		return to, err
 	}
 	if err := in.saysWho(to.scope, dir); err != nil {
 		return to, err
 	}
+	if err := in.refuseOther(to.scope, installed); err != nil {
+		return to, err
+	}
+	neighbours, err := in.neighbours(ctx, to.scope, dir)
+	if err != nil {
+		return to, err
+	}
+	to.example = in.example(neighbours)
 	in.RunAs, in.Config = cmp.Or(in.RunAs, installed.RunAs), cmp.Or(in.Config, installed.Config)
 	to.hardened, to.wasHardened = installed.Hardened, installed.Hardened
 	if in.Hardened != nil {
 		to.hardened = *in.Hardened
 	}
-	if to.account, err = in.account(to.scope); err != nil {
-		return to, err
-	}
-	if to.program, err = in.program(to.scope); err != nil {
-		return to, err
-	}
-	if to.config, err = in.configPath(to.scope); err != nil {
-		return to, err
-	}
-	settings, found, err := in.loadConfig(to.config)
+	files, err := in.render(&to)
 	if err != nil {
 		return to, err
 	}
-	to.found, to.hello = found, len(settings.Worker.Command) == 0
-	to.atBoot = in.AtBoot || settings.Worker.Start == config.StartAtOnce
-	content := settings.Content
-	others := in.othersOf(filepath.Dir(to.config))
-	if !found {
-		content = config.Example
-		if others != nil {
-			return to, fmt.Errorf("%s is not there, and root does not write it, because others than root decide where that is: %s %s; "+
-				"write it as that user, or leave --config away", to.config, others.At, others.Why)
-		}
-	}
-	if others == nil { // root writes nothing beside another user's file
-		if to.schema, err = in.planSchema(to.config, content); err != nil {
-			return to, err
-		}
-	}
-	listen, err := in.bindable(settings.Listen)
-	if err != nil {
+	if err := refuseTaken(&to, neighbours); err != nil {
 		return to, err
 	}
-	params := units.Params{
-		Scope:      to.scope,
-		Executable: to.program,
-		// Always by name: a launcher that runs as somebody would prefer a configuration in that user's home.
-		Config:      to.config,
-		RunAs:       in.RunAs,
-		Listen:      listen,
-		DualStack:   settings.DualStack,
-		StopTimeout: settings.Stop.Timeout,
-		Hardened:    to.hardened,
-	}
-	if to.hardened {
-		if params.Home, err = in.home(to); err != nil {
-			return to, err
-		}
-		if settings.Worker.Directory != "" {
-			params.Writable = []string{settings.Worker.Directory}
-		}
-	}
-	files, err := units.Render(params)
-	if err != nil {
+	if err := in.refuseShared(ctx, &to, neighbours); err != nil {
 		return to, err
 	}
 	to.changes, err = units.Plan(in.Root, dir, files)
 	return to, err
 }
 
+// Files returns what Install would write beside the configuration, which has to be there: the units, and what goes with the
+// configuration. It is for who has another unit's place cleared for ours, so nothing that lies there matters.
+func (in *Installer) Files() (all []File, err error) {
+	to := installation{example: config.Example}
+	if to.scope, err = in.scope("install"); err != nil {
+		return nil, err
+	}
+	dir, err := in.unitDir(to.scope)
+	if err != nil {
+		return nil, err
+	}
+	files, err := in.render(&to)
+	if err != nil {
+		return nil, err
+	}
+	if to.schema != nil {
+		all = append(all, File{to.schema.Path, to.schema.New})
+	}
+	for _, file := range files {
+		all = append(all, File{filepath.Join(dir, file.Name), file.Content})
+	}
+	return all, nil
+}
+
+// File is one that everybody may read.
+type File struct {
+	Path    string
+	Content []byte
+}
+
+// render makes the units of what was asked for.
+func (in *Installer) render(to *installation) (files []units.File, err error) {
+	if to.account, err = in.account(to.scope); err != nil {
+		return nil, err
+	}
+	if to.program, err = in.program(to.scope); err != nil {
+		return nil, err
+	}
+	if to.config, err = in.configPath(to.scope); err != nil {
+		return nil, err
+	}
+	settings, found, err := in.loadConfig(to.config, to.example)
+	if err != nil {
+		return nil, err
+	}
+	to.found, to.hello, to.worker = found, len(settings.Worker.Command) == 0, settings.Worker
+	to.atBoot = in.AtBoot || settings.Worker.Start == config.StartAtOnce
+	content := settings.Content
+	others := in.othersOf(filepath.Dir(to.config))
+	if !found {
+		content = to.example
+		if others != nil {
+			return nil, fmt.Errorf("%s is not there, and root does not write it, because others than root decide where that is: %s %s; "+
+				"write it as that user, or leave --config away", to.config, others.At, others.Why)
+		}
+	}
+	if others == nil { // root writes nothing beside another user's file
+		if to.schema, err = in.planSchema(to.config, content); err != nil {
+			return nil, err
+		}
+	}
+	to.dualStack = settings.DualStack
+	if to.listen, err = in.bindable(settings.Listen); err != nil {
+		return nil, err
+	}
+	params := units.Params{
+		Name:       in.Name,
+		Scope:      to.scope,
+		Executable: to.program,
+		// Always by name: a launcher that runs as somebody would prefer a configuration in that user's home.
+		Config:      to.config,
+		RunAs:       in.RunAs,
+		Listen:      to.listen,
+		DualStack:   settings.DualStack,
+		Access:      settings.Access,
+		StopTimeout: settings.Stop.Timeout,
+		Hardened:    to.hardened,
+	}
+	if to.hardened {
+		if params.Home, err = in.home(*to); err != nil {
+			return nil, err
+		}
+		if settings.Worker.Directory != "" {
+			params.Writable = []string{settings.Worker.Directory}
+		}
+	}
+	return units.Render(params)
+}
+
 // bindable leaves out, and says, what this machine's systemd could not bind; below --root another kernel will run.
-func (in *Installer) bindable(listen []netip.AddrPort) ([]netip.AddrPort, error) {
+func (in *Installer) bindable(listen []netaddr.Address) ([]netaddr.Address, error) {
 	if in.Root != "" {
 		return listen, nil
+	}
+	if address, found := systemd.Unremovable(listen); found {
+		return nil, fmt.Errorf("%s is there and no socket, and systemd would remove it: name another path in listen, or remove it yourself", address.Path())
 	}
 	can, cannot := systemd.Bindable(listen)
 	switch {
@@ -202,7 +270,7 @@ func (in *Installer) bindable(listen []netip.AddrPort) ([]netip.AddrPort, error)
 
 func (in *Installer) write(to installation) error {
 	if !to.found {
-		if err := in.writeConfig(to.config, to.account); err != nil {
+		if err := in.writeConfig(to.config, to.example, to.account); err != nil {
 			return err
 		}
 		fmt.Fprintf(in.Out, "created %s\n", in.below(to.config))
@@ -233,14 +301,17 @@ func (in *Installer) Uninstall(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	installed, foreign := units.Installed(in.Root, dir)
+	installed, foreign := units.Installed(in.Root, dir, in.Name)
 	if len(installed) == 0 {
+		if foreign == nil && in.Name != instance.Default && in.Root == "" {
+			return client.Of(scope, in.Name).Unknown(ctx)
+		}
 		if foreign == nil {
 			fmt.Fprintf(in.Advice, "there are no units of the %s scope in %s\n", scope, in.below(dir))
 		}
 		return foreign
 	}
-	chosen, _ := units.Chosen(in.Root, dir) // nothing of a service that is foreign: it stays, and Remove says so
+	chosen, _ := units.Chosen(in.Root, dir, in.Name) // nothing of a service that is foreign: it stays, and Remove says so
 	if in.Root == "" {
 		// Only what is ours: a foreign service of that name goes on running.
 		args := []string{"disable", "--now"}
@@ -251,7 +322,7 @@ func (in *Installer) Uninstall(ctx context.Context) error {
 			return fmt.Errorf("nothing is removed: %w", err)
 		}
 	}
-	removed, removeErr := units.Remove(in.Root, dir)
+	removed, removeErr := units.Remove(in.Root, dir, in.Name)
 	for _, path := range removed {
 		fmt.Fprintf(in.Out, "removed %s\n", in.below(path))
 	}
@@ -260,7 +331,9 @@ func (in *Installer) Uninstall(ctx context.Context) error {
 			removeErr = errors.Join(removeErr, err)
 		}
 	}
-	fmt.Fprintf(in.Advice, "the configuration stays: %s\n", in.below(cmp.Or(chosen.Config, config.DefaultPath(scope == units.User))))
+	in.RunAs = chosen.RunAs
+	removeErr = errors.Join(removeErr, in.giveBack(ctx, installation{scope: scope, config: chosen.Config}))
+	fmt.Fprintf(in.Advice, "the configuration stays: %s\n", in.below(cmp.Or(chosen.Config, config.DefaultPath(scope == units.User, in.Name))))
 	return removeErr
 }
 
@@ -270,7 +343,7 @@ func (in *Installer) scope(verb string) (units.Scope, error) {
 		in.repeat()
 	}
 	if in.System == in.User {
-		return "", fmt.Errorf("%w: say which units: gateway %s --system for the machine's, or gateway %s --user for your own", ErrUsage, verb, verb)
+		return "", fmt.Errorf("%w: say which units: %s for the machine's, or %s for your own", ErrUsage, in.command(verb, "--system"), in.command(verb, "--user"))
 	}
 	if in.Root != "" {
 		root, err := filepath.Abs(in.Root)
@@ -287,18 +360,23 @@ func (in *Installer) scope(verb string) (units.Scope, error) {
 		return units.User, nil
 	}
 	if changesHost && in.EUID() != 0 {
-		return "", fmt.Errorf("the machine's units are root's: run \"sudo gateway %s --system\", or use --user for your own", verb)
+		return "", fmt.Errorf("the machine's units are root's: run \"sudo %s\", or use --user for your own", in.command(verb, "--system"))
 	}
 	return units.System, nil
+}
+
+// command is one of this program about the instance.
+func (in *Installer) command(verb string, options ...string) string {
+	return say.Shell(slices.Concat([]string{"gateway", verb}, options, in.Name.Flag())...)
 }
 
 // underSudo refuses to do for root what is meant for the user who has become root, by sudo -i perhaps: a shell of root's.
 func (in *Installer) underSudo(verb string) error {
 	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
 	if err != nil {
-		return fmt.Errorf("--user under sudo is about root's own units: run \"gateway %s --user\" as the user whose they are", verb)
+		return fmt.Errorf("--user under sudo is about root's own units: run %q as the user whose they are", in.command(verb, "--user"))
 	}
-	argv := []string{"gateway", verb, "--user"}
+	argv := append([]string{"gateway", verb, "--user"}, in.Name.Flag()...)
 	if verb == "install" {
 		argv = append(argv, in.options()...)
 	}
@@ -322,7 +400,7 @@ func (in *Installer) has(scope units.Scope) bool {
 	if err != nil {
 		return false
 	}
-	installed, _ := units.Installed(in.Root, dir)
+	installed, _ := units.Installed(in.Root, dir, in.Name)
 	return len(installed) > 0
 }
 
@@ -334,8 +412,8 @@ func (in *Installer) saysWho(scope units.Scope, dir string) error {
 	if scope != units.System || in.RunAs != "" {
 		return nil
 	}
-	installed, err := units.Installed(in.Root, dir)
-	if err != nil || slices.Contains(installed, filepath.Join(dir, units.Service)) {
+	installed, err := units.Installed(in.Root, dir, in.Name)
+	if err != nil || slices.Contains(installed, filepath.Join(dir, in.Name.Service())) {
 		return nil // Plan says what is wrong
 	}
 	as := func(name string) string {
@@ -347,7 +425,7 @@ func (in *Installer) saysWho(scope units.Scope, dir string) error {
 
 // again is this very command line, for another program and with a user to run as.
 func (in *Installer) again(program, runAs string) []string {
-	return append([]string{program, "install", "--system", "--run-as", runAs}, in.options()...)
+	return slices.Concat([]string{program, "install", "--system"}, in.Name.Flag(), []string{"--run-as", runAs}, in.options())
 }
 
 // options are those of this command line that are not about a scope.
@@ -357,6 +435,9 @@ func (in *Installer) options() (argv []string) {
 	}
 	if in.Hardened != nil {
 		argv = append(argv, fmt.Sprintf("--hardened=%t", *in.Hardened))
+	}
+	if in.External != nil {
+		argv = append(argv, fmt.Sprintf("--external=%t", *in.External))
 	}
 	if in.Now {
 		argv = append(argv, "--now")
@@ -429,7 +510,7 @@ func (in *Installer) home(to installation) (string, error) {
 
 // noteHardening says what a change of --hardened costs, or gives back.
 func (in *Installer) noteHardening(to installation) {
-	again := "gateway install --" + string(to.scope) + " --hardened"
+	again := in.command("install", "--"+string(to.scope)) + " --hardened"
 	switch {
 	case to.hardened && !to.wasHardened:
 		fmt.Fprintf(in.Advice, `hardened: from its next start on, the worker and all that it starts
@@ -452,7 +533,7 @@ func (in *Installer) configPath(scope units.Scope) (string, error) {
 		}
 		return path, nil
 	}
-	path := config.DefaultPath(scope == units.User)
+	path := config.DefaultPath(scope == units.User, in.Name)
 	if path == "" {
 		return "", errors.New("you have no home directory in which the configuration could lie: set HOME, or name a file with --config")
 	}
@@ -461,11 +542,15 @@ func (in *Installer) configPath(scope units.Scope) (string, error) {
 
 // loadConfig reads the configuration on which the units depend. Without one they are made for the example that is about
 // to be written, which shows the defaults.
-func (in *Installer) loadConfig(path string) (settings *config.Config, found bool, err error) {
+func (in *Installer) loadConfig(path string, example []byte) (settings *config.Config, found bool, err error) {
 	full := in.below(path)
 	switch _, err := os.Stat(full); {
 	case errors.Is(err, fs.ErrNotExist):
-		return config.Default(), false, nil
+		if in.Name == instance.Default || example == nil {
+			return config.Default(), false, nil
+		}
+		settings, err = config.Parse(path, example) // another port
+		return settings, false, err
 	case err != nil:
 		return nil, false, fmt.Errorf("look at the configuration: %w", err)
 	}
@@ -477,7 +562,7 @@ func (in *Installer) loadConfig(path string) (settings *config.Config, found boo
 }
 
 // goCache is the directory of a program in the cache of the go command: $GOCACHE/ab/abcdef…-d.
-var goCache = regexp.MustCompile(`/[0-9a-f]{2}/[0-9a-f]{64}-d/[^/]+$`)
+var goCache = lazy.Regexp(`/[0-9a-f]{2}/[0-9a-f]{64}-d/[^/]+$`)
 
 // program returns the path that goes into the units: this program, where it really lies. The system's socket unit runs it as
 // root: whoever can replace it would be root.
@@ -491,7 +576,7 @@ func (in *Installer) program(scope units.Scope) (string, error) {
 		return "", fmt.Errorf("find this program's own file: %w", err)
 	}
 	isGoBuild := func(part string) bool { return strings.HasPrefix(part, "go-build") }
-	if goCache.MatchString(resolved) || slices.ContainsFunc(strings.Split(resolved, "/"), isGoBuild) {
+	if goCache().MatchString(resolved) || slices.ContainsFunc(strings.Split(resolved, "/"), isGoBuild) {
 		return "", fmt.Errorf("this program lies in %s, which the go command removes: build it with \"go build -o gateway ./cmd/gateway\", move it to a lasting place such as /usr/local/bin, and run it from there",
 			filepath.Dir(resolved))
 	}
@@ -509,7 +594,7 @@ func (in *Installer) printDiffs(to installation) error {
 		changes = append([]units.Change{*to.schema}, changes...)
 	}
 	if !to.found {
-		changes = append([]units.Change{{Path: to.config, Kind: units.Create, New: config.Example}}, changes...)
+		changes = append([]units.Change{{Path: to.config, Kind: units.Create, New: to.example}}, changes...)
 	}
 	changed := false
 	for _, change := range changes {
@@ -534,11 +619,11 @@ func (in *Installer) active(ctx context.Context, scope units.Scope) (activeUnits
 	if in.Root != "" {
 		return activeUnits{}, nil
 	}
-	socket, err := unitIsActive(ctx, scope, units.Socket)
+	socket, err := unitIsActive(ctx, scope, in.Name.Socket())
 	if err != nil {
 		return activeUnits{}, err
 	}
-	service, err := unitIsActive(ctx, scope, units.Service)
+	service, err := unitIsActive(ctx, scope, in.Name.Service())
 	return activeUnits{socket: socket, service: service}, err
 }
 
@@ -559,7 +644,7 @@ func unitIsActive(ctx context.Context, scope units.Scope, unit string) (bool, er
 
 // writeConfig writes the example for the service's user alone, because worker.environment may come to hold secrets. It
 // never replaces a file.
-func (in *Installer) writeConfig(path string, account *user.User) (err error) {
+func (in *Installer) writeConfig(path string, example []byte, account *user.User) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write the configuration %s: %w", path, err)
@@ -595,7 +680,7 @@ func (in *Installer) writeConfig(path string, account *user.User) (err error) {
 	} else if in.RunAs != "" {
 		fmt.Fprintf(in.Advice, "give %s to the user %s on the system where it will be used; it is readable by its owner only\n", path, in.RunAs)
 	}
-	_, err = file.Write(config.Example)
+	_, err = file.Write(example)
 	return err
 }
 
@@ -613,26 +698,26 @@ func (in *Installer) activate(ctx context.Context, to installation, active activ
 	if active.socket && to.listenChanged() {
 		// With the reload systemd has let go of the addresses that are no longer
 		// listed. The service follows, because it requires the socket.
-		calls = append(calls, []string{"restart", units.Socket})
+		calls = append(calls, []string{"restart", in.Name.Socket()})
 	}
 	if in.Now {
-		calls = append(calls, append(slices.Clone(verb), units.Socket))
+		calls = append(calls, append(slices.Clone(verb), in.Name.Socket()))
 	}
 	if to.atBoot {
-		calls = append(calls, append(slices.Clone(verb), units.Service))
+		calls = append(calls, append(slices.Clone(verb), in.Name.Service()))
 	}
 	for _, args := range calls {
 		if err := units.Systemctl(ctx, scope, args...); err != nil {
-			return fmt.Errorf("the units are written, but %w; see %q", err, "gateway logs --"+string(scope))
+			return fmt.Errorf("the units are written, but %w; see %q", err, in.command("logs", "--"+string(scope)))
 		}
 	}
 	return nil
 }
 
-// listenChanged reports whether the socket unit has other addresses than before.
+// listenChanged reports whether the socket unit has other addresses than before, or gives one to others.
 func (to installation) listenChanged() bool {
 	return slices.ContainsFunc(to.changes, func(change units.Change) bool {
-		return filepath.Base(change.Path) == units.Socket && change.Kind == units.Update &&
+		return filepath.Ext(change.Path) == ".socket" && change.Kind == units.Update &&
 			!slices.Equal(listenLines(change.Old), listenLines(change.New))
 	})
 }
@@ -645,14 +730,14 @@ func (in *Installer) noteEffects(to installation, active activeUnits) {
 			continue
 		}
 		switch name := filepath.Base(change.Path); {
-		case name == units.Socket && active.socket && to.listenChanged():
+		case name == in.Name.Socket() && active.socket && to.listenChanged():
 			fmt.Fprintln(in.Advice, "the socket was restarted with the new addresses, and the service with it")
 			return
-		case name == units.Socket && active.socket:
+		case name == in.Name.Socket() && active.socket:
 			fmt.Fprintln(in.Advice, "the socket stays open as it is; its new settings take effect when it is next started, at a boot for instance")
-		case name == units.Service && active.service:
+		case name == in.Name.Service() && active.service:
 			fmt.Fprintf(in.Advice, "the running launcher goes on as it was started until %q; its socket stays open meanwhile, and clients wait\n",
-				systemd.Of(to.scope).Own("restart", units.Service))
+				systemd.Of(to.scope).Own("restart", in.Name.Service()))
 		}
 	}
 }
@@ -663,7 +748,7 @@ func (in *Installer) noteOverrides(ctx context.Context, scope units.Scope) {
 		return
 	}
 	manager := systemd.Of(scope)
-	found, err := manager.Show(ctx, []string{units.Socket, units.Service}, dropins.Properties...)
+	found, err := manager.Show(ctx, []string{in.Name.Socket(), in.Name.Service()}, dropins.Properties...)
 	if err != nil {
 		return // it is only advice
 	}
@@ -679,8 +764,9 @@ func (in *Installer) noteOverrides(ctx context.Context, scope units.Scope) {
 func listenLines(unit []byte) []string {
 	var lines []string
 	for line := range strings.SplitSeq(string(unit), "\n") {
-		if address, ok := strings.CutPrefix(line, "ListenStream="); ok {
-			lines = append(lines, address)
+		// With ExecStartPost= a unix socket gets its mode and owner.
+		if strings.HasPrefix(line, "ListenStream=") || strings.HasPrefix(line, "ExecStartPost=") {
+			lines = append(lines, line)
 		}
 	}
 	return lines

@@ -16,13 +16,15 @@ import (
 
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/lazy"
 	"openclaw-gateway/units"
 )
 
 const (
 	most    = 10      // lines
+	looked  = 100     // lines among which they are looked for
 	longest = 500     // bytes of one of them that are shown
-	limit   = 1 << 20 // bytes of an answer: journald itself cuts a line after 48 KiB (LineMax= of journald.conf(5))
+	limit   = 4 << 20 // bytes of an answer: journald itself cuts a line after 48 KiB (LineMax= of journald.conf(5))
 	// A question takes some 10 ms where the journal is small.
 	timeout = 3 * time.Second
 	// late is how long after the end of a process journald may have got its last line; a pid is not given again that soon.
@@ -31,7 +33,7 @@ const (
 
 // Ask is for a launcher as it is seen from outside.
 func Ask(t client.Target) Journal {
-	j := Journal{Scope: t.Scope, UID: t.UID, Cgroup: t.Cgroup, Unit: units.Service}
+	j := Journal{Scope: t.Scope, UID: t.UID, Cgroup: t.Cgroup, Unit: t.Service()}
 	if j.UID == 0 {
 		j.UID = os.Geteuid()
 	}
@@ -86,9 +88,9 @@ func (j Journal) Of(ctx context.Context, life Life) ([]string, error) {
 	if len(matches) == 0 {
 		return nil, nil // it never ran
 	}
-	words, err := query(ctx, life, most, matches)
+	words, err := query(ctx, life, looked, matches)
 	if err != nil || len(words) > 0 {
-		return words, err
+		return tail(words), err
 	}
 	// The launcher has said something then, at least that it has started the worker.
 	matches = []string{"_SYSTEMD_UNIT=" + j.Unit}
@@ -134,11 +136,47 @@ func query(ctx context.Context, life Life, lines int, matches []string) ([]strin
 		return nil, errGone
 	case ended != nil:
 		return nil, fmt.Errorf("journalctl: %w: %s", ended, say.Printable(strings.TrimSpace(complaint.String())))
-	case err != nil:
+	case err != nil && len(words) < most: // the last come first, and what is too long was cut off behind them
 		return nil, fmt.Errorf("the answer of journalctl is not understood: %w", err)
 	}
 	slices.Reverse(words)
 	return words, nil
+}
+
+// frame is a line of a stack trace that says where and not why: of Node.js and Java, of Ruby, and of Go, which has the function in
+// a line of its own above.
+var (
+	frame   = lazy.Regexp(`^(\s|\\t)+(at |from |\.\.\. \d+ more)`)
+	goFrame = lazy.Regexp(`^(\s|\\t)+/\S+:\d+( \+0x[0-9a-f]+)?$`)
+)
+
+// tail returns the last lines. A stack trace is above its end what it is about, so where all lines are too many, those without a
+// word go first, and of each row of frames all but the first.
+func tail(lines []string) []string {
+	if len(lines) <= most {
+		return lines
+	}
+	var kept []string
+	row := false // the last one kept is a frame
+	for _, line := range lines {
+		switch {
+		case strings.TrimSpace(line) == "":
+			continue
+		case goFrame().MatchString(line) && row:
+			kept = kept[:len(kept)-1] // the function's
+			continue
+		case frame().MatchString(line) && row:
+			continue
+		}
+		kept = append(kept, line)
+		row = frame().MatchString(line) || goFrame().MatchString(line) || row && goFunction(line)
+	}
+	return kept[max(0, len(kept)-most):]
+}
+
+// goFunction reports whether a line can be that of a function above its frame.
+func goFunction(line string) bool {
+	return strings.HasSuffix(line, ")") && strings.Contains(line, ".") || strings.HasPrefix(line, "created by ")
 }
 
 func journalctl(ctx context.Context, arguments ...string) *exec.Cmd {

@@ -35,6 +35,60 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestTail: what a stack trace is about is told, however deep it is.
+func TestTail(t *testing.T) {
+	times := func(n int, lines ...string) (all []string) {
+		for range n {
+			all = append(all, lines...)
+		}
+		return all
+	}
+	all := func(parts ...any) (lines []string) {
+		for _, part := range parts {
+			switch part := part.(type) {
+			case string:
+				lines = append(lines, part)
+			case []string:
+				lines = append(lines, part...)
+			}
+		}
+		return lines
+	}
+	const frame = "    at Module._compile (node:internal/modules/cjs/loader:1554:14)"
+	for name, test := range map[string]struct{ lines, want []string }{
+		"short": {all("a", "", frame, frame), all("a", "", frame, frame)},
+		"long":  {all("first", times(10, "x")), times(10, "x")},
+		"Node.js": {
+			all("/srv/app.js:3", "    throw new Error('no token')", "    ^", "", "Error: no token", times(12, frame), "", "Node.js v24.21.0"),
+			all("/srv/app.js:3", "    throw new Error('no token')", "    ^", "Error: no token", frame, "Node.js v24.21.0"),
+		},
+		"Node.js, with a cause": {
+			all("Error: no token", times(12, frame), "  [cause]: Error: no file", times(12, frame), "}"),
+			all("Error: no token", frame, "  [cause]: Error: no file", frame, "}"),
+		},
+		"Java": {
+			all("Exception in thread \"main\" java.lang.Error: no token", times(12, `\tat app.Main.main(Main.java:3)`), `\t... 12 more`),
+			all("Exception in thread \"main\" java.lang.Error: no token", `\tat app.Main.main(Main.java:3)`),
+		},
+		"Ruby": {
+			all("app.rb:1:in `a': no token (RuntimeError)", times(12, `\tfrom app.rb:5:in `+"`<main>'")),
+			all("app.rb:1:in `a': no token (RuntimeError)", `\tfrom app.rb:5:in `+"`<main>'"),
+		},
+		"Go": {
+			all("panic: no token", "", "goroutine 1 [running]:", times(12, "main.f(...)", `\t/src/main.go:9 +0x1d`), "exit status 2"),
+			all("panic: no token", "goroutine 1 [running]:", "main.f(...)", `\t/src/main.go:9 +0x1d`, "exit status 2"),
+		},
+		"Python": {
+			all(times(12, `  File "/srv/app.py", line 3, in <module>`), "RuntimeError: no token"),
+			all(times(9, `  File "/srv/app.py", line 3, in <module>`), "RuntimeError: no token"),
+		},
+	} {
+		if diff := cmp.Diff(test.want, tail(test.lines)); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", name, diff)
+		}
+	}
+}
+
 // TestInTrouble: whose words tell what is wrong.
 func TestInTrouble(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

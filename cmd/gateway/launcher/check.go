@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/units/instance"
 )
 
 // check says what the configuration would do if it were applied now. It changes
@@ -28,7 +30,7 @@ func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply
 	// What is compared with must not change meanwhile.
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	selected, addresses, err := e.held.foresee(cfg.Listen, cfg.DualStack)
+	selected, addresses, err := e.held.foresee(wishOf(cfg))
 	if err != nil {
 		answer.Rejected = inKey(cfg, "listen", err).Error()
 		if used, ok := errors.AsType[*AddressInUse](err); ok {
@@ -57,12 +59,12 @@ func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply
 			answer.Changes[i].Effect = api.EffectWithUnits
 		}
 	}
-	answer.Summary = summaryOf(answer.Changes, waiting)
+	answer.Summary = summaryOf(e.held.of, answer.Changes, waiting)
 	return answer
 }
 
 // summaryOf says in a sentence what the changes do together.
-func summaryOf(changes []api.Change, waiting bool) string {
+func summaryOf(of instance.Name, changes []api.Change, waiting bool) string {
 	text := "the worker would go on as it is"
 	switch {
 	case len(changes) == 0:
@@ -76,7 +78,7 @@ func summaryOf(changes []api.Change, waiting bool) string {
 	if slices.ContainsFunc(changes, func(c api.Change) bool {
 		return c.Effect == api.EffectWithUnits || c.Effect == api.EffectNowAndWithUnits
 	}) {
-		text += "; after the save run \"gateway install\" again, which renders the units"
+		text += fmt.Sprintf("; after the save run %q again, which renders the units", gateway(of, "install"))
 	}
 	return text
 }

@@ -9,6 +9,7 @@ import (
 
 	"openclaw-gateway/listener/frontdesk"
 	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/ends"
 )
 
 // desk is where the launcher answers the clients itself while no worker can.
@@ -41,9 +42,9 @@ const drainLimit = 2 * time.Second
 
 // drain lets clients have their answer whom the front desk had accepted when
 // the launcher was told to end.
-func (d *desk) drain() {
+func (d *desk) drain(ctx context.Context) {
 	if last := d.last.Load(); last != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
+		ctx, cancel := context.WithTimeout(ctx, drainLimit)
 		defer cancel()
 		last.Drain(ctx)
 	}
@@ -57,7 +58,7 @@ func (d *desk) notice() frontdesk.Notice {
 	switch exit := status.LastExit; {
 	case exit == nil:
 		notice.Problem = "the server behind this port cannot be started"
-	case exit.Reason == worker.ReasonUnready:
+	case exit.Reason == ends.ReasonUnready:
 		notice.Problem = fmt.Sprintf("generation %d of the server behind this port did not serve", exit.Generation)
 	default:
 		notice.Problem = fmt.Sprintf("generation %d of the server behind this port ended: %s", exit.Generation, exit)

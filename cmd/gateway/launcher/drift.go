@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/units"
 )
 
@@ -28,6 +30,7 @@ func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []
 	bindable, _ := systemd.Bindable(cfg.Listen)
 	_, missing, _ := held.Select(bindable, cfg.DualStack)
 	_, _, unwanted := held.Select(cfg.Listen, cfg.DualStack)
+	unwanted = slices.DeleteFunc(unwanted, netaddr.Address.IsUnix) // see besides
 	needed := units.NeededStopLimit(cfg.Stop.Timeout)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -38,6 +41,17 @@ func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []
 	if len(unwanted) > 0 {
 		drifts = append(drifts, drift{"listen", fmt.Sprintf(
 			"systemd holds %s, which is not in listen and is not handed to the worker: %s", say.Addresses(unwanted), h.mend(ctx, "ListenStream"))})
+	}
+	for _, socket := range held {
+		if access, wanted := cfg.Access[socket.Address]; wanted {
+			owner, err := systemd.Owner(access)
+			if err != nil {
+				drifts = append(drifts, drift{"listen", fmt.Sprintf("%v, who shall have %s: make it, or name another in listen, and %s", err, socket.Address, h.mend(ctx))})
+			} else if lacks := socket.Lacks(owner); lacks != "" {
+				drifts = append(drifts, drift{"listen", fmt.Sprintf("%s has %s, and listen wants %s: %s",
+					socket.Address, lacks, accessText(access), h.mend(ctx, "ExecStartPost", "SocketMode"))})
+			}
+		}
 	}
 	granted, err := systemd.Of(h.scope()).Granted(ctx)
 	if err != nil {
@@ -53,21 +67,32 @@ func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []
 	return drifts, nil
 }
 
+func accessText(access netaddr.Access) string {
+	text := "mode " + cmp.Or(access.Mode, "0600")
+	if access.User != "" {
+		text += ", user " + access.User
+	}
+	if access.Group != "" {
+		text += ", group " + access.Group
+	}
+	return text
+}
+
 // mend says what to run so that the settings of the units are what a configuration asks for.
 func (h *heldSockets) mend(ctx context.Context, settings ...string) string {
 	if h.kind != api.FromSystemd {
-		return renderAgain
+		return h.renderAgain()
 	}
-	found, err := systemd.Of(h.scope()).Show(ctx, []string{units.Socket, units.Service}, dropins.Properties...)
+	found, err := systemd.Of(h.scope()).Show(ctx, []string{h.of.Socket(), h.of.Service()}, dropins.Properties...)
 	if err != nil {
-		return renderAgain
+		return h.renderAgain()
 	}
 	for _, o := range dropins.In(found) {
 		if slices.Contains(settings, o.Setting) {
-			return fmt.Sprintf("%s says so, a drop-in: `gateway doctor` has the command that takes that out", say.List(o.Files))
+			return fmt.Sprintf("%s says so, a drop-in: `%s` has the command that takes that out", say.List(o.Files), gateway(h.of, "doctor"))
 		}
 	}
-	return renderAgain
+	return h.renderAgain()
 }
 
 // How long systemd may take to say what stop.timeout is compared with: when a

@@ -8,7 +8,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/test/fixtures"
-	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/generation"
 )
 
 // TestProblemsSilentManager: what the units lack stays in the status while systemd
@@ -17,7 +17,7 @@ func TestProblemsSilentManager(t *testing.T) {
 	fixtures.SilentManager(t)
 	l, _, at := rigControl(t)
 	l.held.kind, l.held.manager = api.FromSystemd, 2 // of a user
-	l.editions.latest.Store(&edition{cfg: config.Default(), spec: worker.Spec{Edition: 1}, drifts: []drift{{"stop.timeout", "stop.timeout is too long"}}})
+	l.editions.latest.Store(&edition{cfg: config.Default(), spec: generation.Spec{Edition: 1}, drifts: []drift{{"stop.timeout", "stop.timeout is too long"}}})
 	began := time.Now()
 	var s api.Status
 	if err := at.Ask(t.Context(), "/status", &s); err != nil {

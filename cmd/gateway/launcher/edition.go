@@ -5,26 +5,28 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/user"
 	"slices"
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener"
-	"openclaw-gateway/worker"
+	"openclaw-gateway/netaddr"
+	"openclaw-gateway/worker/generation"
 	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/signs"
 )
 
 // edition is a configuration that was applied, and what a worker is made from
 // because of it.
 type edition struct {
 	cfg   *config.Config
-	spec  worker.Spec
+	spec  generation.Spec
 	ready *pending // what its worker comes to; nil: it was never handed to the supervisor
 	// addresses are those that the worker gets, of listen.
-	addresses []netip.AddrPort
+	addresses []netaddr.Address
 	// drifts is what the units lack for it.
 	drifts []drift
 	// fromFile is what worker.environment_file held.
@@ -68,15 +70,16 @@ type assembler struct {
 // assemble makes what a worker is made from, of a configuration, those of the held sockets that are of its listen, and what
 // its environment file holds. It changes nothing.
 func (a assembler) assemble(cfg *config.Config, selected listener.Set, fromFile []string) (*edition, error) {
-	spec := worker.Spec{
+	spec := generation.Spec{
 		Queues: selected, Command: cfg.Worker.Command, Directory: cfg.Worker.Directory,
-		Environment: slices.Clone(cfg.Worker.Environment), Handoff: handoff.Kind(cfg.Worker.Handoff),
-		Probe: worker.Probe(cfg.Ready.Probe), ReadyPath: cfg.Ready.Path, ReadyShown: say.URL(cfg.Ready.Path), ReadyTimeout: cfg.Ready.Timeout,
+		Environment: slices.Clone(cfg.Worker.Environment), Handoff: handoff.Kind(cfg.Worker.Handoff), Cache: cfg.Worker.Cache == config.CacheAuto,
+		Probe: generation.Probe(cfg.Ready.Probe), ReadyPath: cfg.Ready.Path, ReadyShown: say.URL(cfg.Ready.Path), ReadyTimeout: cfg.Ready.Timeout,
 		StopSignal: cfg.Stop.Signal, StopAll: cfg.Stop.To == config.StopAll, StopTimeout: cfg.Stop.Timeout,
-		Backoff:        worker.Backoff{Min: cfg.Restart.BackoffMin, Max: cfg.Restart.BackoffMax, ResetAfter: cfg.Restart.ResetAfter},
+		Backoff:        generation.Backoff{Min: cfg.Restart.BackoffMin, Max: cfg.Restart.BackoffMax, ResetAfter: cfg.Restart.ResetAfter},
 		FatalExitCodes: cfg.Restart.FatalExitCodes, WaitAfterExit0: cfg.Restart.AfterExit0 == config.AfterExit0Wait, FrontDesk: cfg.FrontDesk,
-		IdleStop: cfg.Worker.IdleStop,
-		Alive: worker.Alive{
+		IdleStop: cfg.Worker.IdleStop, Handover: cfg.Restart.Mode == config.ModeHandover, Standby: cfg.Restart.Standby,
+		Prewarm: cfg.Restart.Prewarm == config.PrewarmOn, PrewarmTimeout: cfg.Restart.PrewarmTimeout,
+		Alive: signs.Settings{
 			Queue: cfg.Alive.Queue, Path: cfg.Alive.Path, Shown: say.URL(cfg.Alive.Path), Interval: cfg.Alive.Interval, Timeout: cfg.Alive.Timeout,
 			Failures: cfg.Alive.Failures, Watchdog: cfg.Alive.Watchdog, Restart: cfg.Alive.Restart, StopTimeout: cfg.Alive.StopTimeout,
 		},
@@ -85,7 +88,7 @@ func (a assembler) assemble(cfg *config.Config, selected listener.Set, fromFile 
 	drifts, _ := a.held.drifts(cfg, driftLimit)
 	for _, socket := range selected {
 		spec.Sockets = append(spec.Sockets, handoff.Socket{
-			File: socket.File, Address: socket.Address, DualStack: socket.DualStack, Name: cmp.Or(cfg.Names[socket.Address], socket.Name), Backlog: socket.Backlog(),
+			Besides: !cfg.Wants(socket.Address), File: socket.File, Address: socket.Address, DualStack: socket.DualStack, Name: cmp.Or(cfg.Names[socket.Address], socket.Name), Backlog: socket.Backlog(),
 		})
 	}
 	if len(spec.Command) == 0 {
@@ -97,7 +100,7 @@ func (a assembler) assemble(cfg *config.Config, selected listener.Set, fromFile 
 		spec.Environment = append(spec.Environment, "GATEWAY_CONFIG="+a.files.Name())
 	}
 	if spec.Directory == "" {
-		spec.Directory = homeDirectory()
+		spec.Directory = directoryOf(cfg.Worker.Command)
 	}
 	// After worker.environment, so that the file wins, as in a unit.
 	spec.Environment = append(spec.Environment, fromFile...)
@@ -123,6 +126,21 @@ func inKey(cfg *config.Config, key string, err error) error {
 		return fmt.Errorf("%s: %s: %w", source, key, err)
 	}
 	return fmt.Errorf("%s: %w", key, err)
+}
+
+// directoryOf is where a worker starts of which the configuration does not say it: at the home of the user that it runs as, also
+// where the command itself makes it another one. That one may not enter root's, and Node.js fails there with a script to load.
+func directoryOf(command []string) string {
+	name := handoff.Becomes(command)
+	if name == "" {
+		return homeDirectory()
+	}
+	if account, err := systemd.Account(name); err == nil {
+		if info, err := os.Stat(account.HomeDir); err == nil && info.IsDir() {
+			return account.HomeDir
+		}
+	}
+	return "/"
 }
 
 // homeDirectory returns the home of the user that the launcher runs as. systemd

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,7 +13,9 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/state"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/generation"
 )
 
 // editions are the configurations that were applied, one after the other, and the worker that each of them asks for.
@@ -49,7 +50,7 @@ type editions struct {
 
 // applier is the supervisor, as far as it is told of editions.
 type applier interface {
-	Apply(spec worker.Spec, restart bool) <-chan error
+	Apply(spec generation.Spec, restart bool) <-chan error
 }
 
 // configReport is what became of the configuration file.
@@ -61,7 +62,7 @@ type configReport struct {
 // begin takes the first configuration, or the reason why there is none: then the last one that worked in an earlier life
 // serves, if one is known. supervise is called with what the first worker is made from and with what is known to work, nil
 // if nothing is; an edit waits until it has returned.
-func (e *editions) begin(cfg *config.Config, err error, supervise func(first worker.Spec, good *worker.Spec) applier) {
+func (e *editions) begin(cfg *config.Config, err error, supervise func(first generation.Spec, good *generation.Spec) applier) {
 	read := reading{cfg: cfg, err: err}
 	e.completeReading(&read)
 	saved := e.readSaved(err != nil)
@@ -71,7 +72,7 @@ func (e *editions) begin(cfg *config.Config, err error, supervise func(first wor
 }
 
 // first makes the first edition of what was read, and that of the configuration that was kept, if there is one.
-func (e *editions) first(read, kept reading) (first worker.Spec, good *worker.Spec) {
+func (e *editions) first(read, kept reading) (first generation.Spec, good *generation.Spec) {
 	if saved := e.prepareSaved(kept); saved != nil {
 		e.good.Store(saved)
 		good = &saved.spec
@@ -85,7 +86,7 @@ func (e *editions) first(read, kept reading) (first worker.Spec, good *worker.Sp
 			e.latest.Store(e.good.Load())
 			return *good, good
 		}
-		return worker.Spec{Refused: fmt.Errorf("no worker can be started: %w", err), FrontDesk: true}, nil
+		return generation.Spec{Refused: fmt.Errorf("no worker can be started: %w", err), FrontDesk: true}, nil
 	}
 	if good != nil && len(read.cfg.Changed(e.good.Load().cfg)) == 0 {
 		good.Edition = next.spec.Edition
@@ -229,7 +230,7 @@ func (e *editions) prepare(read reading) (*edition, error) {
 	}
 	e.prepared++
 	number := e.prepared
-	selected, err := e.held.claim(number, read.cfg.Listen, read.cfg.DualStack)
+	selected, err := e.held.claim(number, wishOf(read.cfg))
 	if err != nil {
 		return nil, inKey(read.cfg, "listen", err)
 	}
@@ -252,7 +253,7 @@ func (e *editions) current() *edition {
 }
 
 // addresses returns those that the worker of an edition gets.
-func (e *editions) addresses(number int) []netip.AddrPort {
+func (e *editions) addresses(number int) []netaddr.Address {
 	for _, known := range []*edition{e.latest.Load(), e.good.Load()} {
 		if known != nil && known.spec.Edition == number {
 			return known.addresses

@@ -1,7 +1,6 @@
 package launcher
 
 import (
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,8 +9,11 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/ends"
+	"openclaw-gateway/worker/generation"
 )
 
 // TestGivenUp: that an edit is rolled back is told as soon as it is decided, while the
@@ -19,13 +21,13 @@ import (
 // and the next edit is compared with what comes back.
 func TestGivenUp(t *testing.T) {
 	l, _, at := rigControl(t)
-	addresses := []netip.AddrPort{freeAddress(t), freeAddress(t)}
-	edit := func(number int, listen ...netip.AddrPort) *edition {
+	addresses := []netaddr.Address{freeAddress(t), freeAddress(t)}
+	edit := func(number int, listen ...netaddr.Address) *edition {
 		t.Helper()
-		if _, err := l.held.claim(number, listen, false); err != nil {
+		if _, err := l.held.claim(number, wish{listen: listen}); err != nil {
 			t.Fatal(err)
 		}
-		e := &edition{cfg: config.Default(), spec: worker.Spec{Edition: number}, addresses: listen}
+		e := &edition{cfg: config.Default(), spec: generation.Spec{Edition: number}, addresses: listen}
 		l.editions.accept(e)
 		return e
 	}
@@ -41,7 +43,7 @@ func TestGivenUp(t *testing.T) {
 	l.observe(worker.Status{State: worker.Starting, Generation: 2, Edition: 2})
 	const why = "generation 2: not ready after 1s"
 	givenUp := worker.Status{
-		State: worker.Stopping, Generation: 2, Edition: 1, Ending: worker.ReasonUnready, RolledBack: 2, RollbackReason: why,
+		State: worker.Stopping, Generation: 2, Edition: 1, Ending: ends.ReasonUnready, RolledBack: 2, RollbackReason: why,
 	}
 	l.observe(givenUp)
 	var s api.Status
@@ -62,7 +64,7 @@ func TestGivenUp(t *testing.T) {
 }
 
 // freeAddress returns one that nobody listens on.
-func freeAddress(t *testing.T) netip.AddrPort {
+func freeAddress(t *testing.T) netaddr.Address {
 	t.Helper()
 	listening, address := sockets.Server(t, "tcp", "127.0.0.1:0")
 	listening.Close()
@@ -72,7 +74,7 @@ func freeAddress(t *testing.T) netip.AddrPort {
 // applied counts what the supervisor is told to do.
 type applied int
 
-func (a *applied) Apply(worker.Spec, bool) <-chan error {
+func (a *applied) Apply(generation.Spec, bool) <-chan error {
 	*a++
 	done := make(chan error)
 	close(done)

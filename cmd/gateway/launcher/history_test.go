@@ -11,9 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/launcher/history"
 	"openclaw-gateway/cmd/gateway/state"
 	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/ends"
+	"openclaw-gateway/worker/signs"
 )
 
 // privateDirectory is a state directory, as systemd makes it.
@@ -32,71 +35,71 @@ func privateDirectory(t *testing.T) string {
 func TestHistoryKept(t *testing.T) {
 	directory := privateDirectory(t)
 	l, _, _ := rigControl(t)
-	hung := worker.Hung{Since: time.Now(), By: worker.ByQueue}
-	for n := 1; n <= historyLength+10; n++ {
+	hung := signs.Hung{Since: time.Now(), By: signs.ByQueue}
+	for n := 1; n <= history.Length+10; n++ {
 		status := worker.Status{State: worker.Ready, Generation: n, PID: 1000 + n, Started: time.Now(), ReadyAfter: time.Second}
 		l.observe(status)
 		status.Hung = &hung
 		l.observe(status)
-		l.reporter.history.add(worker.Exit{
-			Generation: n, PID: 1000 + n, Code: 1, Reason: worker.ReasonCrash, At: time.Now(), Detail: strings.Repeat("\x1b", 1<<14),
+		l.reporter.history.Add(ends.Exit{
+			Generation: n, PID: 1000 + n, Code: 1, Reason: ends.ReasonCrash, At: time.Now(), Detail: strings.Repeat("\x1b", 1<<14),
 			ReadyAfter: time.Second, Lived: time.Minute,
 		})
 	}
 	l.observe(worker.Status{State: worker.Starting, Generation: 200, PID: 1200, Started: time.Now()})
-	l.reporter.history.kept.Wait()
+	l.reporter.history.Kept.Wait()
 	before := l.History()
-	if info, err := os.Stat(filepath.Join(directory, historyFile)); err != nil || info.Size() > historyLimit || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(filepath.Join(directory, history.File)); err != nil || info.Size() > history.Limit || info.Mode().Perm() != 0o600 {
 		t.Fatalf("%v: %v", info, err)
 	}
 
 	l, _, _ = rigControl(t)
 	h := l.History()
-	if n := len(h.Generations); n != historyLength || l.reporter.history.newest != 200 || len(h.Notes) != 0 {
-		t.Fatalf("%d generations, the newest %d, %q", n, l.reporter.history.newest, h.Notes)
+	if n := len(h.Generations); n != history.Length || l.reporter.history.Newest != 200 || len(h.Notes) != 0 {
+		t.Fatalf("%d generations, the newest %d, %q", n, l.reporter.history.Newest, h.Notes)
 	}
-	first, last := h.Generations[0], h.Generations[historyLength-1]
+	first, last := h.Generations[0], h.Generations[history.Length-1]
 	if want := before.Generations[1]; first.Generation != want.Generation || first.PID != want.PID || *first.ReadyAfterMS != 1000 || !first.Ended.Equal(*want.Ended) ||
-		len(first.Hung) != 1 || first.Hung[0].By != "queue" || first.Hung[0].Until == nil || len(first.Detail) > longestKept+len("…") {
+		len(first.Hung) != 1 || first.Hung[0].By != "queue" || first.Hung[0].Until == nil || len(first.Detail) > history.LongestKept+len("…") {
 		t.Errorf("the oldest is %+v, was %+v", first, want)
 	}
 	if last.Generation != 200 || last.State != "ended" || last.Ended == nil || last.Signal != "SIGKILL" || last.Reason != "stop" || !strings.Contains(last.Detail, "its launcher was killed") {
 		t.Errorf("the newest is %+v", last)
 	}
 	l.observe(worker.Status{State: worker.Starting, Generation: 201, PID: 1201, Started: time.Now()})
-	if g := l.History().Generations; len(g) != historyLength+1 || g[historyLength].Generation != 201 || g[historyLength].Ended != nil {
+	if g := l.History().Generations; len(g) != history.Length+1 || g[history.Length].Generation != 201 || g[history.Length].Ended != nil {
 		t.Errorf("the newest of %d is %+v", len(g), g[len(g)-1])
 	}
-	l.reporter.history.kept.Wait()
+	l.reporter.history.Kept.Wait()
 }
 
 // TestHistoryOfOthers: what is not understood is left out with a sentence, and what it counted counts.
 func TestHistoryOfOthers(t *testing.T) {
-	good := `{"version":1,"generation":7,"ended":"2026-01-01T00:00:00Z","of a later release":{"x":1}}` + "\n"
+	good := `{"generation":7,"ended":"2026-01-01T00:00:00Z","of a later release":{"x":1}}` + "\n"
 	for name, test := range map[string]struct {
 		content string
 		lives   int
 		newest  int
 		note    string
 	}{
-		"none":            {"", 0, 0, ""},
-		"unknown fields":  {good, 1, 7, ""},
-		"torn":            {good + `{"version":1,"generation":8,"sta`, 1, 7, "1 line of PATH left out: line 2 is torn"},
-		"a later version": {good + `{"version":2,"generation":9,"state":{"new":"form"}}` + "\n", 1, 9, "line 2 is of a later version of this program (2, this one knows 1)"},
-		"no JSON":         {"what\n\n\x00\n" + good, 1, 7, "3 lines of PATH left out: line 1 is torn"},
-		"no number":       {`{"version":1,"generation":-4}` + "\n" + `{"version":1,"generation":9223372036854775807}` + "\n", 0, 0, "2 lines"},
-		"too big":         {strings.Repeat(" ", historyLimit) + good, 0, 0, "is bigger than"},
+		"none":           {"", 0, 0, ""},
+		"unknown fields": {good, 1, 7, ""},
+		"torn":           {good + `{"generation":8,"sta`, 1, 7, "1 line of PATH left out: line 2 is torn"},
+		"another form":   {good + `{"generation":9,"state":{"new":"form"}}` + "\n", 1, 9, "1 line of PATH left out: line 2 is torn or no entry of a history"},
+		"no JSON":        {"what\n\n\x00\n" + good, 1, 7, "3 lines of PATH left out: line 1 is torn"},
+		"no number":      {`{"generation":-4}` + "\n" + `{"generation":9223372036854775807}` + "\n", 0, 0, "2 lines"},
+		"too big":        {strings.Repeat(" ", history.Limit) + good, 0, 0, "is bigger than"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(privateDirectory(t), historyFile)
+			path := filepath.Join(privateDirectory(t), history.File)
 			if err := os.WriteFile(path, []byte(test.content), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			l, _, _ := rigControl(t)
 			h, notes := l.History(), strings.Join(l.History().Notes, "\n")
-			if len(h.Generations) != test.lives || l.reporter.history.newest != test.newest ||
+			if len(h.Generations) != test.lives || l.reporter.history.Newest != test.newest ||
 				!strings.Contains(notes, strings.ReplaceAll(test.note, "PATH", path)) || (notes == "") != (test.note == "") {
-				t.Errorf("%d generations, the newest %d, %q", len(h.Generations), l.reporter.history.newest, notes)
+				t.Errorf("%d generations, the newest %d, %q", len(h.Generations), l.reporter.history.Newest, notes)
 			}
 		})
 	}
@@ -118,10 +121,10 @@ func TestNotKept(t *testing.T) {
 	if err := os.WriteFile(ballast, make([]byte, 1<<20), 0o600); err == nil {
 		t.Fatal("the disk takes a megabyte")
 	}
-	l.reporter.history.add(worker.Exit{Generation: 1})
-	l.reporter.history.kept.Wait()
+	l.reporter.history.Add(ends.Exit{Generation: 1})
+	l.reporter.history.Kept.Wait()
 	want := fmt.Sprintf("the history of the generations is not kept for the next start of the launcher: write %s: no space left on device: make room for %s",
-		filepath.Join(directory, historyFile), directory)
+		filepath.Join(directory, "version"), directory)
 	if p := problem(); p != want {
 		t.Errorf("the problem is %q, want %q", p, want)
 	}
@@ -135,7 +138,7 @@ func TestNotKept(t *testing.T) {
 	if p := problem(); p != "" {
 		t.Errorf("there is room again, and the problem is %q", p)
 	}
-	if h, err := os.ReadFile(filepath.Join(directory, historyFile)); err != nil || !strings.Contains(string(h), `"generation":1,`) {
+	if h, err := os.ReadFile(filepath.Join(directory, history.File)); err != nil || !strings.Contains(string(h), `"generation":1,`) {
 		t.Errorf("%q: %v", h, err)
 	}
 }
@@ -178,12 +181,12 @@ func TestStateDirectory(t *testing.T) {
 	})
 	// What stands there is replaced, and not followed.
 	target := filepath.Join(t.TempDir(), "target")
-	if err := os.Symlink(target, filepath.Join(private, historyFile)); err != nil {
+	if err := os.Symlink(target, filepath.Join(private, history.File)); err != nil {
 		t.Fatal(err)
 	}
 	l, _, _ := rigControl(t)
-	l.reporter.history.add(worker.Exit{Generation: 1})
-	l.reporter.history.kept.Wait()
+	l.reporter.history.Add(ends.Exit{Generation: 1})
+	l.reporter.history.Kept.Wait()
 	if _, err := os.Lstat(target); err == nil {
 		t.Error("a link is followed")
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // goodFile is the last configuration that worked, in the state directory.
-const goodFile = "last-good.yaml"
+const goodFile = state.Good
 
 // saveGood keeps a configuration that works.
 func saveGood(cfg *config.Config) error {

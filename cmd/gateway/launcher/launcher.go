@@ -4,20 +4,27 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/cmd/gateway/launcher/alarm"
+	"openclaw-gateway/cmd/gateway/launcher/announce"
+	"openclaw-gateway/cmd/gateway/launcher/control"
 	"openclaw-gateway/cmd/gateway/logging"
 	"openclaw-gateway/cmd/gateway/state"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/generation"
 	"openclaw-gateway/worker/proctree"
+	"openclaw-gateway/worker/spawn"
 )
 
 // launcher is "gateway run": it ties the configuration, the supervisor and what is told of both together, and is what the
@@ -29,30 +36,43 @@ type launcher struct {
 	reporter   *reporter
 	desk       *desk
 	supervisor *worker.Supervisor
-	alarm      *alarm
+	alarm      *alarm.Alarm
+	binds      *binds
 	hurry      chan struct{} // to the supervisor
+	control    *control.Control
+	spawner    spawn.Spawner
+	stopping   atomic.Bool
+	upgrading  sync.Mutex
+	answer     func()        // has the control socket answer; after an upgrade when there is a status
+	answering  chan struct{} // closed by that
 }
 
 func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, files config.Named, hello string) *launcher {
-	l := &launcher{log: log, held: held, reporter: newReporter(held), hurry: make(chan struct{}, 1)}
+	l := &launcher{log: log, held: held, reporter: newReporter(held), binds: newBinds(log), hurry: make(chan struct{}, 1), answering: make(chan struct{})}
+	l.answer = sync.OnceFunc(func() {
+		if l.control != nil {
+			l.control.Serve(l)
+		}
+		close(l.answering)
+	})
 	l.editions = &editions{
 		assembler: assembler{files: files, held: held, hello: hello}, log: log, level: level, report: l.reporter.configured,
 	}
 	l.editions.environment = environmentWatch{log: log, edited: func() { l.reloadBeside(context.Background(), true) }}
 	l.editions.goodKept = state.Keeper{Log: log, What: "the configuration that works is", Write: l.editions.save, Changed: l.reporter.changed}
-	l.reporter.history.begin(log, l.reporter.changed)
-	ringing, _ := state.Path("alarm") // what is wrong with that is told of the other files
-	l.alarm = newAlarm(log, ringing)
-	l.alarm.settings = func() config.Alarm {
+	l.reporter.history.Begin(log, l.reporter.changed)
+	ringing, _ := state.Path(state.Alarm) // what is wrong with that is told of the other files
+	l.alarm = alarm.New(log, ringing)
+	l.alarm.Settings = func() config.Alarm {
 		if current := l.editions.current(); current != nil {
 			return current.cfg.Alarm
 		}
 		return config.Alarm{}
 	}
-	l.alarm.status = l.Status
-	l.alarm.run = func(ctx context.Context, cmd *exec.Cmd) error { return l.supervisor.Exec(ctx, cmd) }
+	l.alarm.Status, l.alarm.Directory = l.Status, homeDirectory()
+	l.alarm.Run = func(ctx context.Context, cmd *exec.Cmd) error { return l.supervisor.Exec(ctx, cmd) }
 	l.reporter.alarm = l.alarm
-	l.reporter.names = func() map[netip.AddrPort]string {
+	l.reporter.names = func() map[netaddr.Address]string {
 		if current := l.editions.current(); current != nil {
 			return current.cfg.Names
 		}
@@ -64,15 +84,21 @@ func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, file
 
 // begin makes the supervisor, for the first configuration or the reason why there is none.
 func (l *launcher) begin(cfg *config.Config, rejected error, options worker.Options) {
-	l.editions.begin(cfg, rejected, func(first worker.Spec, good *worker.Spec) applier {
-		options.AtOnce, options.Good, options.Known = l.editions.atOnce(), good, l.reporter.history.newest
-		options.Observe, options.Ended = l.observe, l.reporter.ended
-		options.ListensOn, options.OpenDesk = listensOn, l.desk.open
-		options.Serving, options.Extended = serving(l.held), extendStop
-		options.MendOutput = l.mendOutput
-		l.supervisor = worker.New(first, options)
+	l.editions.begin(cfg, rejected, func(first generation.Spec, good *generation.Spec) applier {
+		options.AtOnce, options.Good, options.Known = l.editions.atOnce(), good, l.reporter.history.Newest
+		options.Binds = l.binds.load()
+		l.supervise(first, options)
 		return l.supervisor
 	})
+}
+
+// supervise makes the supervisor, whose first generation is made from this.
+func (l *launcher) supervise(first generation.Spec, options worker.Options) {
+	options.Observe, options.Ended = l.observe, l.reporter.ended
+	options.ListensOn, options.OpenDesk = listensOn, l.desk.open
+	options.Serving, options.Extended = serving(l.held), extendStop
+	options.MendOutput, options.Bound, options.Spawn = l.mendOutput, l.binds.keep, l.spawner
+	l.supervisor = worker.New(first, options)
 }
 
 // serving tells whether processes have a client of a held address; not knowing is none.
@@ -88,7 +114,7 @@ func serving(held *heldSockets) func(pids []int) bool {
 
 // extendStop lets systemd wait for as long as the worker has asked for, and the launcher's own end after it.
 func extendStop(more time.Duration) {
-	notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", units.NeededStopLimit(more).Microseconds()))
+	announce.Notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", units.NeededStopLimit(more).Microseconds()))
 }
 
 // mendOutput keeps the worker from a standard output that leads nowhere.
@@ -106,7 +132,8 @@ func (l *launcher) mendOutput() {
 func (l *launcher) observe(status worker.Status) {
 	l.editions.observe(status)
 	l.reporter.observe(status, l.editions.addresses(status.Edition))
-	l.alarm.observe(status)
+	l.alarm.Observe(status)
+	l.answer()
 }
 
 // reloadBeside applies the configuration; the outcome is in the log, and whoever calls does not wait for it.
@@ -156,7 +183,7 @@ func (l *launcher) Restart(ctx context.Context, now bool) error {
 const listensLimit = time.Second
 
 // listensOn explains a worker that listens elsewhere; not knowing is no error.
-func listensOn(pid int) []netip.AddrPort {
+func listensOn(pid int) []netaddr.Address {
 	ctx, cancel := context.WithTimeout(context.Background(), listensLimit)
 	defer cancel()
 	addresses, _ := sockdiag.OpenBy(ctx, proctree.Tree(pid)...)

@@ -14,17 +14,27 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/config/watch"
+	"openclaw-gateway/cmd/gateway/launcher/announce"
+	"openclaw-gateway/cmd/gateway/launcher/compilecache"
+	"openclaw-gateway/cmd/gateway/launcher/control"
+	"openclaw-gateway/cmd/gateway/launcher/runtimedir"
 	"openclaw-gateway/cmd/gateway/logging"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/listener"
+	"openclaw-gateway/units/instance"
 	"openclaw-gateway/worker"
+	"openclaw-gateway/worker/ends"
+	"openclaw-gateway/worker/generation"
 	"openclaw-gateway/worker/proctree"
+	"openclaw-gateway/worker/spawn"
 	"openclaw-gateway/worker/tree"
 )
 
 // Options are what the launcher is told besides its configuration.
 type Options struct {
-	Config string // the file as it was named; "" looks for it, each time anew
-	Hello  string // the argument with which this program is the worker where the configuration names none
+	Instance instance.Name
+	Config   string // the file as it was named; "" looks for it, each time anew
+	Hello    string // the argument with which this program is the worker where the configuration names none
 }
 
 // IdleStatus is what the program exits with after [ErrIdle], and only then: EX_TEMPFAIL of sysexits.h, which the service
@@ -36,12 +46,27 @@ var ErrIdle = errors.New("nobody needs the worker")
 
 // Run is the way of the sockets: inherit or bind them, supervise the worker that
 // gets them, report what it does. An address that it has to bind itself and cannot is an [AddressInUse].
+//
+// It has to be called on the process's first thread: what is started there lives on when the launcher becomes another program.
 func Run(ctx context.Context, options Options) error {
-	sockets, source, err := inherit()
+	return spawn.Here(func(spawner spawn.Spawner) error { return run(ctx, options, spawner) })
+}
+
+func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
+	signals := catchSignals() // before anything else: until then one that ends the launcher ends the worker at once
+	heirloom, err := findHeirloom()
 	if err != nil {
 		return err
 	}
-	files := config.Named{Path: options.Config}
+	takeSockets := func() (listener.Set, source, error) { return inherit(options.Instance) }
+	if heirloom != nil {
+		takeSockets = func() (listener.Set, source, error) { return heirloom.source(options) }
+	}
+	sockets, source, err := takeSockets()
+	if err != nil {
+		return err
+	}
+	files := config.Named{Path: options.Config, Instance: options.Instance}
 	// Before it is read, so that no edit is missed.
 	edits, unwatched := watch.New(files.Watched())
 	cfg, rejected := files.Load()
@@ -49,42 +74,66 @@ func Run(ctx context.Context, options Options) error {
 		return rejected
 	}
 	log, level := newLog(cfg, source.refused)
-	directory, err := newRuntimeDirectory()
+	directory, err := runtimedir.New(options.Instance)
 	if err != nil {
 		return err
 	}
-	control, err := newControl(directory, log)
+	takeControl := control.New
+	if heirloom != nil {
+		takeControl = func(directory *runtimedir.Directory, log *slog.Logger) (*control.Control, error) {
+			return control.Resume(directory, log, heirloom.Control)
+		}
+	}
+	control, err := takeControl(directory, log)
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	if err := tree.Sweep(log, directory.own); err != nil {
-		log.Error("cannot end all that an earlier launcher has left", "error", err)
+	if heirloom == nil {
+		if err := tree.Sweep(log, directory.Own); err != nil {
+			log.Error("cannot end all that an earlier launcher has left", "error", err)
+		}
 	}
+	defer keepCame(sockets, log).Wait()
 	held := newHeldSockets(sockets, source, log)
 	if source.kind == api.FromItself {
 		// Before anything else, because without the addresses there is nothing to do.
-		if sockets, err = held.claim(0, cfg.Listen, cfg.DualStack); err != nil {
+		if sockets, err = held.claim(0, wishOf(cfg)); err != nil {
 			return err
 		}
+		defer held.unlink()
 	}
 	l := newLauncher(log, level, held, files, options.Hello)
-	l.reporter.place = control.problem
-	l.begin(cfg, rejected, supervision(log, directory, source))
+	l.reporter.place, l.control, l.spawner = control.Problem, control, spawner
+	if supervised := supervision(log, directory, options.Instance, source); heirloom == nil {
+		l.begin(cfg, rejected, supervised)
+	} else if err := l.resume(heirloom, supervised); err != nil {
+		return fmt.Errorf("go on where the program before was: %w", err)
+	}
 
 	// What runs beside the supervisor. All of it ends after it: a worker that is stopping may still be asked for, and may
 	// shut the sockets down at its end.
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	control.serve(l)
-	defer beside(ctx, control.keep)()
+	if heirloom == nil {
+		l.answer()
+	}
+	defer beside(ctx, func(ctx context.Context) {
+		select {
+		case <-l.answering:
+			control.Keep(ctx)
+		case <-ctx.Done():
+		}
+	})()
 	defer l.editions.end()
-	defer l.reporter.history.kept.Wait()
+	defer l.reporter.history.Kept.Wait()
+	defer l.binds.kept.Wait()
 	defer beside(context.Background(), held.relisten)()
-	defer beside(ctx, l.alarm.watch)()
-	defer time.AfterFunc(startJobLimit, l.reporter.systemd.endStartJob).Stop()
-	handleSignals(log, func() { l.reloadBeside(ctx, false) }, func() {
-		notify(daemon.SdNotifyStopping)
+	defer beside(ctx, l.alarm.Watch)()
+	defer time.AfterFunc(announce.StartJobLimit, l.reporter.systemd.EndStartJob).Stop()
+	handleSignals(signals, log, func() { l.reloadBeside(ctx, false) }, func() {
+		l.stopping.Store(true)
+		announce.Notify(daemon.SdNotifyStopping)
 		stop()
 	}, l.Hurry)
 	if unwatched == nil {
@@ -93,22 +142,28 @@ func Run(ctx context.Context, options Options) error {
 	} else {
 		log.Error("edits of the configuration are not noticed, use gateway reload", "error", unwatched)
 	}
-	if source.kind == api.FromItself {
-		target, _ := sockets.Reach(sockets[0].Address)
-		fmt.Printf("gateway: open http://%s/\n", target)
+	if heirloom != nil {
+		l.reloadBeside(ctx, true) // what has been edited meanwhile
+	}
+	if source.kind == api.FromItself && cfg.Log.Format != config.FormatJSON { // whose reader wants nothing else
+		if target, _ := sockets.Reach(sockets[0].Address); target.IsUnix() {
+			fmt.Printf("gateway: run `%s`\n", say.Shell("curl", "--unix-socket", target.Path(), "http://localhost/"))
+		} else {
+			fmt.Printf("gateway: open http://%s/\n", target)
+		}
 	}
 
 	why := l.supervisor.Run(ctx, l.hurry)
-	l.desk.drain()
+	l.desk.drain(context.Background())
 	if source.kind == api.FromItself {
 		return nil
 	}
-	// systemd keeps them, and must not keep one that was shut down.
-	if err := sockets.Listen(); err != nil || why != worker.ReasonIdle {
+	// systemd keeps them, and must not keep one that was shut down, nor what the worker has set.
+	if err := sockets.Restore(); err != nil || why != ends.ReasonIdle {
 		return err
 	}
 	log.Info("nobody needs the worker, the launcher ends: the next client has systemd start it again", "exit_status", IdleStatus)
-	notify(daemon.SdNotifyStopping + "\nSTATUS=nobody needs the worker: the next client on " +
+	announce.Notify(daemon.SdNotifyStopping + "\nSTATUS=nobody needs the worker: the next client on " +
 		say.Addresses(sockets.Addresses()) + " starts everything again")
 	return ErrIdle
 }
@@ -129,15 +184,17 @@ func newLog(cfg *config.Config, refused []error) (*slog.Logger, *slog.LevelVar) 
 }
 
 // supervision is what the supervisor is told of where it runs.
-func supervision(log *slog.Logger, directory *runtimeDirectory, source source) worker.Options {
+func supervision(log *slog.Logger, directory *runtimedir.Directory, name instance.Name, source source) worker.Options {
+	cache := compilecache.New(name, log)
 	options := worker.Options{
-		Log: log, Directory: directory.own, Place: directory.path, Alone: true,
+		Options:   generation.Options{Log: log, Place: directory.Path, Cache: cache.Path, Modules: cache.Modules, Restart: gateway(source.of, "restart")},
+		Directory: directory.Own, Cached: func(part string) { go cache.Trim(part) }, Alone: true,
 		// Only systemd starts a launcher again that has left the sockets alone.
 		ExitIdle: source.kind == api.FromSystemd && proctree.ExecutedBySystemd(),
 	}
 	if interval, err := daemon.SdWatchdogEnabled(false); err == nil && interval > 0 {
 		options.HeartbeatEvery = interval / 2
-		options.Heartbeat = func() { notify(daemon.SdNotifyWatchdog) }
+		options.Heartbeat = func() { announce.Notify(daemon.SdNotifyWatchdog) }
 	}
 	return options
 }

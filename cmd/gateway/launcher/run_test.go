@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/test/wait"
 )
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 func TestSignalAtTheEnd(t *testing.T) {
 	t.Parallel()
 	directory := t.TempDir()
-	launcher := sockets.AtFreePort(t, "127.0.0.1", func(address netip.AddrPort) (*exec.Cmd, error) {
+	launcher := sockets.AtFreePort(t, "127.0.0.1", func(address netaddr.Address) (*exec.Cmd, error) {
 		path := filepath.Join(directory, "config.yaml")
 		if err := os.WriteFile(path, fmt.Appendf(nil, "listen: [%q]\n", address), 0o600); err != nil {
 			return nil, err

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -16,16 +18,20 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 	"openclaw-gateway/worker/proctree"
 )
 
 // source is who keeps the listening sockets open while the launcher is away.
 type source struct {
 	kind    api.Source
-	manager int // the pid of the one that passed the sockets; 0: none did
+	of      instance.Name // whose the launcher is
+	manager int           // the pid of the one that passed the sockets; 0: none did
 	refused []error
 }
 
@@ -48,22 +54,37 @@ func (s source) scopeName() string {
 // inherit takes the sockets that systemd passed. Without any, the launcher has
 // to bind them itself, which under systemd would bring back the race that the
 // socket unit ends.
-func inherit() (listener.Set, source, error) {
+func inherit(of instance.Name) (listener.Set, source, error) {
 	sockets, refused, err := listener.Inherit()
 	switch {
 	case errors.Is(err, listener.ErrNoSockets) && proctree.ExecutedBySystemd():
 		return nil, source{}, errors.New("systemd passed no sockets to this service: enable the socket unit, " +
-			"\"systemctl enable --now openclaw-gateway.socket\" (with --user for a user's), which \"gateway install\" writes")
+			"\"systemctl enable --now " + of.Socket() + "\" (with --user for a user's), which \"" + gateway(of, "install") + "\" writes")
 	case errors.Is(err, listener.ErrNoSockets):
-		return nil, source{kind: api.FromItself}, nil
+		return nil, source{kind: api.FromItself, of: of}, nil
 	case err != nil:
 		return nil, source{}, err
 	}
 	// Where all are refused it stays and says so: systemd would start it again and again.
-	return sockets, source{kind: api.FromSystemd, manager: os.Getppid(), refused: refused}, nil
+	return sockets, source{kind: api.FromSystemd, of: of, manager: os.Getppid(), refused: refused}, nil
 }
 
-const renderAgain = "run \"gateway install\" again, which renders the units and restarts the socket"
+// gateway is a command of this program about an instance.
+func gateway(of instance.Name, verb string) string {
+	return strings.Join(append([]string{"gateway", verb}, of.Flag()...), " ")
+}
+
+func (s source) renderAgain() string {
+	return fmt.Sprintf("run %q again, which renders the units and restarts the socket", gateway(s.of, "install"))
+}
+
+// openAnew is what makes other sockets of those that are held.
+func (s source) openAnew() string {
+	if s.kind != api.FromSystemd {
+		return "stop \"gateway run\" and start it again"
+	}
+	return "`" + systemd.Of(s.scope()).Command(os.Geteuid(), "restart", s.of.Socket()) + "`"
+}
 
 // heldSockets is the sockets that the launcher has open. What systemd passed stays
 // as it is; what the launcher has bound itself follows "listen": an address is
@@ -76,7 +97,7 @@ type heldSockets struct {
 	mu      sync.Mutex
 	sockets listener.Set
 	claims  map[int]listener.Set // by edition
-	absent  []netip.AddrPort     // what this machine was said not to have
+	absent  []netaddr.Address    // what this machine was said not to have
 	// epoch is done when sockets is no longer what is held.
 	epoch context.Context
 	next  context.CancelFunc
@@ -104,40 +125,81 @@ func (h *heldSockets) current() (listener.Set, context.Context) {
 	return h.sockets, h.epoch
 }
 
+// wish is what a configuration wants to listen on.
+type wish struct {
+	listen    []netaddr.Address
+	dualStack bool
+	access    map[netaddr.Address]netaddr.Access
+}
+
+// number puts numbers in the place of the names of users and groups.
+func (w *wish) number() (err error) {
+	w.access = maps.Clone(w.access)
+	for address, access := range w.access {
+		if w.access[address], err = systemd.Owner(access); err != nil {
+			return fmt.Errorf("%s: %w", address, err)
+		}
+	}
+	return nil
+}
+
+func wishOf(cfg *config.Config) wish { return wish{cfg.Listen, cfg.DualStack, cfg.Access} }
+
 // claim returns the sockets for an edition, in the order of listen, and keeps
 // them open for it. The launcher binds what it can and does not have yet, all of
 // it or, when an address is in use, none.
-func (h *heldSockets) claim(edition int, listen []netip.AddrPort, dualStack bool) (listener.Set, error) {
+func (h *heldSockets) claim(edition int, wants wish) (listener.Set, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	selected, missing, _ := h.sockets.Select(listen, dualStack)
-	if err := h.narrows(selected, dualStack); err != nil {
+	selected, missing, _ := h.sockets.Select(wants.listen, wants.dualStack)
+	if err := h.narrows(selected, wants.dualStack); err != nil {
 		return nil, err
 	}
+	if h.kind == api.FromItself {
+		if err := wants.number(); err != nil {
+			return nil, err
+		}
+	}
+	for _, socket := range selected {
+		if err := socket.Grant(wants.access[socket.Address]); err != nil {
+			return nil, err
+		}
+	}
 	if h.kind == api.FromItself && len(missing) > 0 {
-		bound, err := h.bind(missing, dualStack, len(selected) > 0)
+		bound, err := h.bind(missing, wants, len(selected) > 0)
 		if err != nil {
 			return nil, err
 		}
 		if len(bound) > 0 {
 			h.set(slices.Concat(h.sockets, bound))
-			selected, _, _ = h.sockets.Select(listen, dualStack)
+			selected, _, _ = h.sockets.Select(wants.listen, wants.dualStack)
 		}
 	}
 	if len(selected) == 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), driftAgainLimit)
 		defer cancel()
 		return nil, fmt.Errorf("listen is %s, but %s holds %s: %s",
-			say.Listen(listen, dualStack), h.kind, cmp.Or(say.List(say.Texts(h.sockets)), "nothing of the kind"), h.mend(ctx, "ListenStream", "BindIPv6Only"))
+			say.Listen(wants.listen, wants.dualStack), h.kind, cmp.Or(say.List(say.Texts(h.sockets)), "nothing of the kind"), h.mend(ctx, "ListenStream", "BindIPv6Only"))
 	}
+	selected = h.besides(selected)
 	h.claims[edition] = selected
 	return selected, nil
+}
+
+// besides adds the unix sockets that a drop-in of the socket unit names: nothing else has their paths.
+func (h *heldSockets) besides(selected listener.Set) listener.Set {
+	for _, socket := range h.sockets {
+		if h.kind == api.FromSystemd && socket.Address.IsUnix() && !slices.Contains(selected, socket) {
+			selected = append(selected, socket)
+		}
+	}
+	return selected
 }
 
 // bind listens on the addresses. One that the machine does not have is no reason
 // to give up the others, here or already open: ::1 is missing where IPv6 is
 // switched off.
-func (h *heldSockets) bind(addresses []netip.AddrPort, dualStack, others bool) (bound listener.Set, err error) {
+func (h *heldSockets) bind(addresses []netaddr.Address, wants wish, others bool) (bound listener.Set, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, closeAll(bound))
@@ -146,16 +208,16 @@ func (h *heldSockets) bind(addresses []netip.AddrPort, dualStack, others bool) (
 	}()
 	var absent []error
 	for _, address := range addresses {
-		if err := h.overlaps(address, dualStack); err != nil {
+		if err := h.overlaps(address, wants.dualStack); err != nil {
 			return bound, err
 		}
-		socket, err := listener.BindDualStack(address, dualStack)
+		socket, err := listener.BindWith(address, listener.Options{DualStack: wants.dualStack, Access: wants.access[address]})
 		known := slices.Contains(h.absent, address)
 		switch {
 		case err == nil:
 			bound = append(bound, socket)
-			h.log.Info("listening", "address", say.Address(address, dualStack))
-			h.absent = slices.DeleteFunc(h.absent, func(a netip.AddrPort) bool { return a == address })
+			h.log.Info("listening", "address", say.Address(address, wants.dualStack))
+			h.absent = slices.DeleteFunc(h.absent, func(a netaddr.Address) bool { return a == address })
 		case errors.Is(err, unix.EADDRINUSE):
 			return bound, &AddressInUse{Address: address, Err: err}
 		case listener.Absent(err):
@@ -176,7 +238,7 @@ func (h *heldSockets) bind(addresses []netip.AddrPort, dualStack, others bool) (
 
 // AddressInUse is an address that somebody else holds. Who, whoever asks finds out: that takes a look at the whole machine.
 type AddressInUse struct {
-	Address netip.AddrPort
+	Address netaddr.Address
 	Err     error // what binding it said; nil: nobody has tried
 }
 
@@ -189,21 +251,31 @@ func (e *AddressInUse) Error() string {
 
 func (e *AddressInUse) Unwrap() error { return e.Err }
 
+// Grant gives the unix socket at a path its mode and owner.
+func Grant(path string, access netaddr.Access) error {
+	access, err := systemd.Owner(access)
+	if err != nil {
+		return err
+	}
+	return listener.GrantAt(path, access)
+}
+
 // foresee returns what a claim would find open already, and the addresses that it
 // would end up with. It binds nothing. Where systemd holds none of them, there
 // is neither.
-func (h *heldSockets) foresee(listen []netip.AddrPort, dualStack bool) (listener.Set, []netip.AddrPort, error) {
+func (h *heldSockets) foresee(wants wish) (listener.Set, []netaddr.Address, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	selected, missing, _ := h.sockets.Select(listen, dualStack)
+	selected, missing, _ := h.sockets.Select(wants.listen, wants.dualStack)
 	if h.kind != api.FromItself {
+		selected = h.besides(selected)
 		return selected, selected.Addresses(), nil
 	}
-	if err := h.narrows(selected, dualStack); err != nil {
+	if err := h.narrows(selected, wants.dualStack); err != nil {
 		return nil, nil, err
 	}
 	for _, address := range missing {
-		if err := h.overlaps(address, dualStack); err != nil {
+		if err := h.overlaps(address, wants.dualStack); err != nil {
 			return nil, nil, err
 		}
 		others, err := sockdiag.Listening(address)
@@ -214,13 +286,13 @@ func (h *heldSockets) foresee(listen []netip.AddrPort, dualStack bool) (listener
 			return nil, nil, &AddressInUse{Address: address}
 		}
 	}
-	addresses := slices.DeleteFunc(slices.Clone(listen), func(a netip.AddrPort) bool { return slices.Contains(h.absent, a) })
+	addresses := slices.DeleteFunc(slices.Clone(wants.listen), func(a netaddr.Address) bool { return slices.Contains(h.absent, a) })
 	return selected, addresses, nil
 }
 
 // overlaps refuses an address that cannot be bound beside one that is held: that
 // one stays open until the next generation has become ready.
-func (h *heldSockets) overlaps(address netip.AddrPort, dualStack bool) error {
+func (h *heldSockets) overlaps(address netaddr.Address, dualStack bool) error {
 	dualStack = dualStack && address.Addr() == netip.IPv6Unspecified()
 	for _, held := range h.sockets {
 		if config.Clash(address, held.Address) || (dualStack || held.DualStack) && address.Port() == held.Address.Port() {
@@ -288,6 +360,16 @@ func (h *heldSockets) retainClaims(wanted func(edition int) bool) {
 	h.log.Info("no longer listening", "address", say.List(say.Texts(unwanted)))
 }
 
+// unlink removes the files of the unix sockets that the launcher has bound itself: it ends.
+func (h *heldSockets) unlink() {
+	sockets, _ := h.current()
+	for _, socket := range sockets {
+		if err := socket.Unlink(); err != nil {
+			h.log.Error("cannot remove the file of a socket", "address", socket.Address, "error", err)
+		}
+	}
+}
+
 // closeAll closes sockets that the launcher has bound itself. A poll(2) that is under way keeps them open for a moment longer,
 // so they are shut down first: from here on clients are refused, and nobody is let in and thrown out.
 func closeAll(sockets listener.Set) error {
@@ -295,7 +377,7 @@ func closeAll(sockets listener.Set) error {
 	for _, socket := range sockets {
 		// It fails where a worker has done so.
 		_ = listener.Control(socket.File, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
-		errs = append(errs, socket.File.Close())
+		errs = append(errs, socket.Unlink(), socket.File.Close())
 	}
 	return errors.Join(errs...)
 }

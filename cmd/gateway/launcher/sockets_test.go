@@ -4,7 +4,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
 	"syscall"
 	"testing"
 
@@ -12,6 +11,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/listener"
+	"openclaw-gateway/netaddr"
 )
 
 // TestClosedAtOnce: an address that nobody claims any more refuses clients from that moment on, whoever still has its socket,
@@ -19,7 +19,7 @@ import (
 func TestClosedAtOnce(t *testing.T) {
 	h := newHeldSockets(nil, source{kind: api.FromItself}, slog.New(slog.DiscardHandler))
 	address := freeAddress(t)
-	claimed, err := h.claim(1, []netip.AddrPort{address}, false)
+	claimed, err := h.claim(1, wish{listen: []netaddr.Address{address}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,10 +10,13 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
+	"openclaw-gateway/cmd/gateway/launcher/control"
+	"openclaw-gateway/cmd/gateway/launcher/runtimedir"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/status"
 	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 	"openclaw-gateway/worker"
 )
 
@@ -26,7 +29,7 @@ func TestWatchStatus(t *testing.T) {
 	for _, kind := range []string{"terminal", "pipe"} {
 		t.Run(kind, func(t *testing.T) {
 			l, c, at := rigControl(t)
-			at.Unit, at.Scope = api.Unit{Name: units.Service, Scope: "none"}, units.System
+			at.Unit, at.Scope = api.Unit{Name: instance.Default.Service(), Scope: "none"}, units.System
 			out, shown := fixtures.Screen(t, kind == "terminal")
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
@@ -42,13 +45,13 @@ func TestWatchStatus(t *testing.T) {
 			shown("generation 7 serves")
 			c.Close()
 			shown("down")
-			again, err := newControl(&runtimeDirectory{own: filepath.Dir(at.Control)}, slog.New(slog.DiscardHandler))
+			again, err := control.New(&runtimedir.Directory{Own: filepath.Dir(at.Control)}, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer again.Close()
 			l.observe(worker.Status{State: worker.Ready, Generation: 8, PID: os.Getpid()})
-			again.serve(l)
+			again.Serve(l)
 			shown("generation 8 serves")
 			cancel()
 			if err := <-ended; err != nil {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/read"
 )
@@ -145,5 +147,45 @@ func TestWriteFileThroughLinks(t *testing.T) {
 	}
 	if err := WriteFile(filepath.Join(open, "link", "gateway.prom"), nil); !errors.Is(err, read.ErrLink) {
 		t.Errorf("by a link that others can make: %v", err)
+	}
+}
+
+// TestWriteFileOver: what can lie where the file is to be.
+func TestWriteFileOver(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	at := func(name string) string { return filepath.Join(directory, name) }
+	other := at("other.txt")
+	if err := errors.Join(
+		os.WriteFile(other, []byte("mine"), 0o600), os.WriteFile(at("file.prom"), []byte("longer than what comes"), 0o600),
+		os.Symlink(other, at("link.prom")), os.Symlink("/dev/full", at("device.prom")), os.Symlink("nowhere", at("dangling.prom")),
+		unix.Mkfifo(at("fifo.prom"), 0o600), os.Mkdir(at("directory.prom"), 0o700),
+	); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"new.prom", "file.prom", "link.prom", "device.prom", "dangling.prom", "fifo.prom"} {
+		if err := WriteFile(at(name), []byte("up 1\n")); err != nil {
+			t.Error(err)
+			continue
+		}
+		info, err := os.Lstat(at(name))
+		content, readErr := os.ReadFile(at(name))
+		if err := errors.Join(err, readErr); err != nil || info.Mode() != 0o644 || string(content) != "up 1\n" {
+			t.Errorf("%s: %v, %v, %q", name, err, info.Mode(), content)
+		}
+	}
+	for name, want := range map[string]string{
+		"directory.prom": "directory.prom is a directory: name a file", "missing/x.prom": "no such file or directory: make ",
+		"other.txt/x.prom": "not a directory", "file.txt": ".prom", ".prom": ".prom",
+	} {
+		if err := WriteFile(at(name), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+	if content, err := os.ReadFile(other); string(content) != "mine" {
+		t.Errorf("what a link leads to: %q, %v", content, err)
+	}
+	if left, err := filepath.Glob(at(".*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 // Launcher is one of those that are told of.
 type Launcher struct {
 	api.Status
+	Name string // of the instance; "": the default one
 	User string // whose scope it is in; "": the system's
 }
 
@@ -113,7 +114,7 @@ func truth(is bool) float64 {
 	return 0
 }
 
-// Text is the text of them. Where there are several, the samples of each say its scope, and in a user's scope its user.
+// Text is the text of them. Where there are several, the samples of each say its scope, and in a user's scope its user; those of a named one its name.
 func Text(all []Launcher) []byte {
 	var text bytes.Buffer
 	for _, f := range families {
@@ -126,6 +127,11 @@ func Text(all []Launcher) []byte {
 				if l.User != "" {
 					which = []string{"scope", "user", "user", l.User}
 				}
+			}
+			if l.Name != "" {
+				// Not "instance", which Prometheus gives to what it scrapes. Also where it is alone: a file for each instance must
+				// not have the same sample as another.
+				which = append(which, "name", l.Name)
 			}
 			f.samples(l, func(value float64, labels ...string) {
 				fmt.Fprintf(&lines, "%s%s %s\n", f.name, labelled(slices.Concat(labels, which)), strconv.FormatFloat(value, 'g', -1, 64))

@@ -10,6 +10,9 @@ import (
 // that it installs and the title of its gateway's process. An installation of then still runs as it did.
 var names = []string{"openclaw", "moltbot", "clawdbot"}
 
+// Names are what OpenClaw is called and was called before, the present name first.
+func Names() []string { return slices.Clone(names) }
+
 // DefaultPort is the one that it listens on where nobody says another.
 const DefaultPort = 18789
 

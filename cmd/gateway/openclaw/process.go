@@ -5,12 +5,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/read"
+	"openclaw-gateway/lazy"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -54,9 +54,9 @@ func overwritten(argv []string) string {
 }
 
 // PM2 reports whether an argv is that of PM2's daemon, which writes over it, too.
-func PM2(argv []string) bool { return len(argv) > 0 && pm2.MatchString(argv[0]) }
+func PM2(argv []string) bool { return len(argv) > 0 && pm2().MatchString(argv[0]) }
 
-var pm2 = regexp.MustCompile(`^PM2 v\S+: God Daemon`)
+var pm2 = lazy.Regexp(`^PM2 v\S+: God Daemon`)
 
 func parent(pid int) int {
 	process, err := proctree.Find(pid)
@@ -70,7 +70,7 @@ func parent(pid int) int {
 // Node.js or Bun. One that may not be looked into cannot be signalled either.
 func titled(pid int) bool {
 	program, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
-	return errors.Is(err, fs.ErrPermission) || err == nil && runtime.MatchString(filepath.Base(strings.TrimSuffix(program, " (deleted)")))
+	return errors.Is(err, fs.ErrPermission) || err == nil && runtime().MatchString(filepath.Base(strings.TrimSuffix(program, " (deleted)")))
 }
 
 // Starts reports whether a command line, such as a unit's ExecStart, starts an
@@ -103,7 +103,7 @@ func invocation(argv []string) (entry string, ok bool) {
 		return "", true
 	}
 	rest := argv
-	if runtime.MatchString(filepath.Base(argv[0])) {
+	if runtime().MatchString(filepath.Base(argv[0])) {
 		if rest = script(argv[1:]); len(rest) == 0 {
 			return "", false
 		}
@@ -113,7 +113,7 @@ func invocation(argv []string) (entry string, ok bool) {
 
 // runtime matches the programs that run OpenClaw, also with a version behind the
 // name, as distributions have them.
-var runtime = regexp.MustCompile(`^(node|nodejs|bun)(-?[0-9][0-9.]*)?$`)
+var runtime = lazy.Regexp(`^(node|nodejs|bun)(-?[0-9][0-9.]*)?$`)
 
 // Options of Node.js and Bun that are followed by a value of their own (node(1));
 // with -e and -p there is no script.

@@ -33,7 +33,7 @@ func FuzzInvocation(f *testing.F) {
 			if at < 0 || !isEntry(entry) || !slices.Contains(argv[at+1:], "gateway") {
 				t.Errorf("%q passes for a gateway by %q", argv, entry)
 			}
-			if program := filepath.Base(argv[0]); at > 0 && !runtime.MatchString(program) {
+			if program := filepath.Base(argv[0]); at > 0 && !runtime().MatchString(program) {
 				t.Errorf("%q passes for a gateway, and %q runs no JavaScript", argv, program)
 			}
 		}

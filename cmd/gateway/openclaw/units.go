@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
 	"openclaw-gateway/cmd/gateway/read"
+	"openclaw-gateway/lazy"
 )
 
 // Units returns the services that may be OpenClaw's, going by the text of the unit files and drop-ins in folders: an enabled unit
@@ -67,9 +67,9 @@ func Units(directories []string, known string) (names []string, err error) {
 const unitsLimit = 32 << 20
 
 // perhaps says of a unit file that systemd should be asked about it.
-func perhaps(text []byte) bool { return mentioned.Match(text) || startsGateway.Match(text) }
+func perhaps(text []byte) bool { return mentioned().Match(text) || startsGateway().Match(text) }
 
 var (
-	mentioned     = regexp.MustCompile("(?i)" + strings.Join(names, "|"))
-	startsGateway = regexp.MustCompile(`(?m)^\s*Exec.*\sgateway(\s|$)`)
+	mentioned     = lazy.Regexp("(?i)" + strings.Join(names, "|"))
+	startsGateway = lazy.Regexp(`(?m)^\s*Exec.*\sgateway(\s|$)`)
 )

@@ -4,26 +4,30 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/api"
-	"openclaw-gateway/units"
+	"openclaw-gateway/netaddr"
+	"openclaw-gateway/units/instance"
 	"openclaw-gateway/worker/proctree"
 )
 
 // Addresses are those of a command line, each once; "*:18789" is the port of both families.
-func Addresses(args []string) ([]netip.AddrPort, error) {
-	var addresses []netip.AddrPort
+func Addresses(args []string) ([]netaddr.Address, error) {
+	var addresses []netaddr.Address
 	for _, arg := range args {
 		address, err := api.ParseAddress(arg)
-		if err != nil || address.Port() == 0 {
-			return nil, fmt.Errorf("%q is no address: write an IP address and a port, such as 127.0.0.1:18789 or [::1]:18789", arg)
+		if err != nil || address.Port() == 0 && !filepath.IsAbs(address.Path()) {
+			return nil, fmt.Errorf("%q is no address: write an IP address and a port, such as 127.0.0.1:18789 or [::1]:18789, or the path of a unix socket, such as unix:/run/app.sock", arg)
 		}
-		address = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
-		all := []netip.AddrPort{address}
+		if !address.IsUnix() {
+			address = netaddr.From(address.Addr().Unmap(), address.Port())
+		}
+		all := []netaddr.Address{address}
 		if strings.HasPrefix(arg, "*:") {
-			all = append(all, netip.AddrPortFrom(netip.IPv4Unspecified(), address.Port()))
+			all = append(all, netaddr.From(netip.IPv4Unspecified(), address.Port()))
 		}
 		for _, address := range all {
 			if !slices.Contains(addresses, address) {
@@ -38,5 +42,14 @@ func Addresses(args []string) ([]netip.AddrPort, error) {
 // unit itself does not hold the addresses yet, and whoever does is in its way.
 func BeforeBind() bool {
 	cgroup, err := os.ReadFile("/proc/self/cgroup")
-	return err == nil && proctree.ExecutedBySystemd() && strings.Contains(string(cgroup), "/"+units.Socket+"\n")
+	if err != nil || !proctree.ExecutedBySystemd() {
+		return false
+	}
+	for line := range strings.Lines(string(cgroup)) {
+		unit := filepath.Base(strings.TrimSuffix(line, "\n"))
+		if _, ours := instance.OfUnit(unit); ours && filepath.Ext(unit) == ".socket" {
+			return true
+		}
+	}
+	return false
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -26,7 +26,7 @@ type Options struct {
 	DryRun bool
 	// Ours are addresses on which a socket unit of ours listens. An ordinary user
 	// cannot see that it is systemd that holds them.
-	Ours []netip.AddrPort
+	Ours []netaddr.Address
 	// Unbound says that nobody may hold the addresses, not even systemd: they are
 	// about to be bound.
 	Unbound bool
@@ -72,7 +72,7 @@ type Result struct {
 	// held by systemd, our launcher and its worker alone.
 	Obstacles []Obstacle
 	// Ours are the addresses that those three hold.
-	Ours []netip.AddrPort
+	Ours []netaddr.Address
 	// Unseen is how many processes could not be looked into.
 	Unseen int
 }
@@ -100,7 +100,7 @@ const (
 // Run ends what may be ended of that which keeps the addresses from being bound,
 // and says what is left. An error says that it could not look, or not in the time
 // that ctx gives; what it then has already told is done.
-func Run(ctx context.Context, addresses []netip.AddrPort, o Options) (Result, error) {
+func Run(ctx context.Context, addresses []netaddr.Address, o Options) (Result, error) {
 	r := &reclaimer{Options: o, addresses: addresses, family: family()}
 	r.Term, r.Kill = cmp.Or(r.Term, defaultTerm), cmp.Or(r.Kill, defaultKill)
 	if r.Tell == nil {
@@ -133,7 +133,7 @@ func Run(ctx context.Context, addresses []netip.AddrPort, o Options) (Result, er
 
 type reclaimer struct {
 	Options
-	addresses []netip.AddrPort
+	addresses []netaddr.Address
 	family    []int
 	// slowest is how long a look has taken at the most.
 	slowest time.Duration
@@ -275,15 +275,17 @@ func (r *reclaimer) end(ctx context.Context, all []holders.Holder) error {
 		signal unix.Signal
 		bound  time.Duration
 	}{{unix.SIGTERM, r.Term}, {unix.SIGKILL, r.Kill}} {
+		var gone []doomed
 		var err error
-		if left, err = r.signal(ctx, left, step.signal); err != nil {
+		if left, gone, err = r.signal(ctx, left, step.signal); err != nil {
 			return err
 		}
-		deadline := time.Now().Add(step.bound)
+		sent := time.Now()
+		deadline := sent.Add(step.bound)
 		// There must be time for what comes after, where looks take long.
 		reserve := r.slowest
 		if step.signal == unix.SIGTERM {
-			reserve += r.slowest + min(r.Kill, defaultKill)
+			reserve += r.slowest + min(r.Kill, defaultKill) + lastBreath
 		}
 		if limit, ok := ctx.Deadline(); ok && limit.Add(-reserve).Before(deadline) {
 			deadline = limit.Add(-reserve)
@@ -303,25 +305,37 @@ func (r *reclaimer) end(ctx context.Context, all []holders.Holder) error {
 			d.handle.Close()
 		}
 		left = alive
+		for _, d := range gone {
+			if ended, err := d.handle.Wait(sent.Add(lastBreath)); err == nil && ended {
+				r.Tell(Event{Kind: Ended, Holder: d.Holder, Signal: unix.SIGTERM, After: time.Since(start)})
+			} else {
+				r.Tell(Event{Kind: LetGo, Holder: d.Holder})
+			}
+			d.handle.Close()
+		}
 	}
 	return nil
 }
 
-// signal sends a signal to those that are still what they were, and returns them.
-// The handles were opened before this look, so what it finds by pid and start time
-// is what they lead to.
-func (r *reclaimer) signal(ctx context.Context, all []doomed, signal unix.Signal) (sent []doomed, err error) {
+// lastBreath is for a process that has let go of the address: it may do so because it ends, when the kernel closes its files first,
+// which on a busy machine is a moment before its end is told.
+var lastBreath = time.Second
+
+// signal sends a signal to those that are still what they were, and returns them, and those who hold nothing any more after the
+// first one. The handles were opened before this look, so what it finds by pid and start time is what they lead to.
+func (r *reclaimer) signal(ctx context.Context, all []doomed, signal unix.Signal) (sent, gone []doomed, err error) {
 	if len(all) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	now, err := r.look(ctx)
 	if err != nil {
-		return all, err
+		return all, nil, err
 	}
 	for i, d := range all {
 		h, holds := now.same(d.Holder)
 		if !holds && signal == unix.SIGKILL {
-			r.Tell(Event{Kind: LetGo, Holder: d.Holder})
+			gone = append(gone, d)
+			continue
 		}
 		if !holds || h.Role != d.Role || !slices.Equal(h.Argv, d.Argv) || r.objection(h) != "" {
 			d.handle.Close()
@@ -329,24 +343,24 @@ func (r *reclaimer) signal(ctx context.Context, all []doomed, signal unix.Signal
 		}
 		r.Tell(Event{Kind: Ending, Holder: h, Signal: signal})
 		if err := d.handle.Signal(signal); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return append(sent, all[i:]...), fmt.Errorf("end pid %d: %w", d.PID, err)
+			return slices.Concat(sent, gone, all[i:]), nil, fmt.Errorf("end pid %d: %w", d.PID, err)
 		}
 		sent = append(sent, d)
 	}
-	return sent, nil
+	return sent, gone, nil
 }
 
 // result says what of a view is in the way, as if those who are gone had ended.
 func (r *reclaimer) result(before, after view, gone []holders.Holder) Result {
 	result := Result{Unseen: after.unseen}
-	obstructed := map[netip.AddrPort]bool{}
+	obstructed := map[netaddr.Address]bool{}
 	add := func(h holders.Holder, reason Reason) {
 		result.Obstacles = append(result.Obstacles, Obstacle{Holder: h, Reason: reason})
 		for _, address := range h.Addresses {
 			obstructed[address] = true
 		}
 	}
-	ours := func(addresses ...netip.AddrPort) {
+	ours := func(addresses ...netaddr.Address) {
 		for _, address := range addresses {
 			if !slices.Contains(result.Ours, address) {
 				result.Ours = append(result.Ours, address)
@@ -376,7 +390,7 @@ func (r *reclaimer) result(before, after view, gone []holders.Holder) Result {
 		}
 		add(holders.Each([]holders.Socket{socket})[0], Hidden)
 	}
-	result.Ours = slices.DeleteFunc(result.Ours, func(address netip.AddrPort) bool { return obstructed[address] })
+	result.Ours = slices.DeleteFunc(result.Ours, func(address netaddr.Address) bool { return obstructed[address] })
 	return result
 }
 

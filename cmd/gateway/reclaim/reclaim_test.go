@@ -24,6 +24,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -55,7 +56,7 @@ func TestMain(m *testing.M) {
 			os.Stdout.WriteString("let go\n")
 		}()
 	case reclaims:
-		result, err := Run(context.Background(), []netip.AddrPort{netip.MustParseAddrPort(os.Getenv("RECLAIM_TEST_ADDRESS"))}, Options{Force: true})
+		result, err := Run(context.Background(), []netaddr.Address{netaddr.MustParse(os.Getenv("RECLAIM_TEST_ADDRESS"))}, Options{Force: true})
 		if err == nil {
 			err = json.NewEncoder(os.Stdout).Encode(result)
 		}
@@ -79,7 +80,7 @@ var (
 )
 
 // listening returns a socket that only the processes hold that are given its file.
-func listening(t *testing.T, network, address string) (file *os.File, at netip.AddrPort) {
+func listening(t *testing.T, network, address string) (file *os.File, at netaddr.Address) {
 	t.Helper()
 	listener, err := net.Listen(network, address)
 	if err != nil {
@@ -90,8 +91,8 @@ func listening(t *testing.T, network, address string) (file *os.File, at netip.A
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { file.Close() })
-	at = listener.Addr().(*net.TCPAddr).AddrPort()
-	return file, netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	at = netaddr.Of(listener.Addr())
+	return file, netaddr.From(at.Addr().Unmap(), at.Port())
 }
 
 // child is a process that the test has started.
@@ -148,7 +149,7 @@ func (c child) lives(t *testing.T) bool {
 }
 
 // reclaimed runs it, and returns what was done: "ending 4711 terminated".
-func reclaimed(t *testing.T, address netip.AddrPort, o Options) (Result, []string) {
+func reclaimed(t *testing.T, address netaddr.Address, o Options) (Result, []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
@@ -160,7 +161,7 @@ func reclaimed(t *testing.T, address netip.AddrPort, o Options) (Result, []strin
 			tell(e)
 		}
 	}
-	result, err := Run(ctx, []netip.AddrPort{address}, o)
+	result, err := Run(ctx, []netaddr.Address{address}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +203,7 @@ func TestOrphan(t *testing.T) {
 			culprit := start(t, obeys, file, orphan)
 			file.Close()
 			others := []child{start(t, obeys, elsewhere, orphan), start(t, obeys, nil, orphan), start(t, obeys, elsewhere, decoy)}
-			asked := netip.AddrPortFrom(netip.MustParseAddr(test.asked), at.Port())
+			asked := netaddr.From(netip.MustParseAddr(test.asked), at.Port())
 
 			dry, told := reclaimed(t, asked, Options{DryRun: true})
 			check(t, "a dry run did", told, []string{fmt.Sprintf("ending %d SIGTERM", culprit.Process.Pid)})
@@ -234,7 +235,7 @@ func TestOrphan(t *testing.T) {
 func TestV6Wildcard(t *testing.T) {
 	file, at := listening(t, "tcp4", "127.0.0.1:0")
 	other := start(t, obeys, file, orphan)
-	result, told := reclaimed(t, netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port()), Options{})
+	result, told := reclaimed(t, netaddr.From(netip.IPv6Unspecified(), at.Port()), Options{})
 	if len(told) > 0 || len(result.Obstacles) > 0 || !other.lives(t) {
 		t.Errorf("did %v, left %+v", told, result)
 	}
@@ -255,22 +256,36 @@ func TestDeaf(t *testing.T) {
 	}
 }
 
-// TestLetGo: who lets go of the address is left to finish its work.
+// TestLetGo: who lets go of the address is left to finish its work; whose files are closed because it ends has ended.
 func TestLetGo(t *testing.T) {
+	was := lastBreath
+	t.Cleanup(func() { lastBreath = was })
+	lastBreath = 5 * time.Second // they take it, and Term
 	file, at := listening(t, "tcp4", "127.0.0.1:0")
-	culprit := start(t, lets, file, orphan)
+	works, ends, last := start(t, lets, file, orphan), start(t, lets, file, orphan), start(t, deaf, file, orphan)
 	file.Close()
 	result, told := reclaimed(t, at, Options{
-		Term: 3 * time.Second,
+		Term: 5 * time.Second,
 		Tell: func(e Event) {
-			if e.Kind == LetGo {
-				culprit.says(t, "let go")
+			switch {
+			case e.Kind == Ending && e.Signal == unix.SIGKILL: // the others were looked at
+				if err := ends.Process.Signal(unix.SIGINT); err != nil {
+					t.Error(err)
+				}
+			case e.Kind == LetGo:
+				works.says(t, "let go")
 			}
 		},
 	})
-	check(t, "done", told, []string{fmt.Sprintf("ending %d SIGTERM", culprit.Process.Pid), fmt.Sprintf("let go %d", culprit.Process.Pid)})
-	if len(result.Obstacles) > 0 || !culprit.lives(t) {
-		t.Errorf("left %+v, and it lives: %t", result, culprit.lives(t))
+	want := []string{fmt.Sprintf("ending %d SIGKILL", last.Process.Pid), fmt.Sprintf("ended %d SIGKILL", last.Process.Pid), fmt.Sprintf("ended %d SIGTERM", ends.Process.Pid), fmt.Sprintf("let go %d", works.Process.Pid)}
+	for _, one := range []child{works, ends, last} {
+		want = append(want, fmt.Sprintf("ending %d SIGTERM", one.Process.Pid))
+	}
+	slices.Sort(want)
+	slices.Sort(told)
+	check(t, "done", told, want)
+	if len(result.Obstacles) > 0 || !works.lives(t) {
+		t.Errorf("left %+v, and it lives: %t", result, works.lives(t))
 	}
 }
 
@@ -293,7 +308,7 @@ func TestForeign(t *testing.T) {
 	result, told := reclaimed(t, at, Options{Force: true})
 	check(t, "done by force", told, []string{fmt.Sprintf("ending %d SIGTERM", other.Process.Pid), fmt.Sprintf("ended %d SIGTERM", other.Process.Pid)})
 	check(t, "in the way", result.reasons(), map[int]Reason{})
-	check(t, "ours", result.Ours, []netip.AddrPort{at})
+	check(t, "ours", result.Ours, []netaddr.Address{at})
 
 	// Before the bind the launcher is in the way too: a unit knows none that was started by hand.
 	result, told = reclaimed(t, at, Options{Unbound: true})
@@ -332,7 +347,7 @@ func TestReused(t *testing.T) {
 	file, at := listening(t, "tcp4", "127.0.0.1:0")
 	innocent := start(t, obeys, file, orphan)
 	file.Close()
-	r := &reclaimer{addresses: []netip.AddrPort{at}, Options: Options{Tell: func(e Event) { t.Errorf("%s %v", e.Kind, e.Signal) }}}
+	r := &reclaimer{addresses: []netaddr.Address{at}, Options: Options{Tell: func(e Event) { t.Errorf("%s %v", e.Kind, e.Signal) }}}
 	seen, err := r.look(t.Context())
 	if err != nil || len(seen.seen) != 1 {
 		t.Fatalf("%+v, %v", seen, err)
@@ -348,7 +363,7 @@ func TestReused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sent, err := r.signal(t.Context(), []doomed{{earlier, handle}}, unix.SIGTERM); err != nil || len(sent) > 0 {
+	if sent, _, err := r.signal(t.Context(), []doomed{{earlier, handle}}, unix.SIGTERM); err != nil || len(sent) > 0 {
 		t.Errorf("sent to %v, %v", sent, err)
 	}
 	if !innocent.lives(t) {
@@ -431,12 +446,12 @@ func TestContainer(t *testing.T) {
 // TestHidden: a socket whose holder cannot be seen is in the way, unless it is
 // known to be systemd's.
 func TestHidden(t *testing.T) {
-	at := netip.MustParseAddrPort("127.0.0.1:18789")
+	at := netaddr.MustParse("127.0.0.1:18789")
 	v := view{unseen: 7, hidden: []holders.Socket{{Socket: sockdiag.Socket{Address: at, Inode: 1, UID: 42}}}}
 	for _, test := range []struct {
 		options   Options
 		obstacles int
-	}{{Options{}, 1}, {Options{Ours: []netip.AddrPort{at}}, 0}, {Options{Ours: []netip.AddrPort{at}, Unbound: true}, 1}} {
+	}{{Options{}, 1}, {Options{Ours: []netaddr.Address{at}}, 0}, {Options{Ours: []netaddr.Address{at}, Unbound: true}, 1}} {
 		got := (&reclaimer{Options: test.options}).result(v, v, nil)
 		if len(got.Obstacles) != test.obstacles || len(got.Ours) != 1-test.obstacles || got.Unseen != 7 {
 			t.Errorf("%+v: %+v", test.options, got)
@@ -455,7 +470,7 @@ func TestTwoAtOnce(t *testing.T) {
 	failures := make(chan error)
 	for range 2 {
 		go func() {
-			result, err := Run(t.Context(), []netip.AddrPort{at}, Options{Term: bound})
+			result, err := Run(t.Context(), []netaddr.Address{at}, Options{Term: bound})
 			if err == nil && len(result.Obstacles) > 0 {
 				err = fmt.Errorf("left %+v", result)
 			}
@@ -474,7 +489,7 @@ func TestNoTime(t *testing.T) {
 	file.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Run(ctx, []netip.AddrPort{at}, Options{}); !errors.Is(err, context.Canceled) || !culprit.lives(t) {
+	if _, err := Run(ctx, []netaddr.Address{at}, Options{}); !errors.Is(err, context.Canceled) || !culprit.lives(t) {
 		t.Errorf("%v, and the orphan lives: %t", err, culprit.lives(t))
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"os"
 	"slices"
 
@@ -14,6 +13,7 @@ import (
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -22,7 +22,7 @@ import (
 type Teller struct {
 	Out, Err  io.Writer
 	Log       *slog.Logger // nil: a person
-	Addresses []netip.AddrPort
+	Addresses []netaddr.Address
 	Force     bool
 	DryRun    bool
 	By        holders.Asker

@@ -43,7 +43,7 @@ func command(name string, argv []string, most int) string {
 		word := hidden
 		if masked && !strings.HasPrefix(arg, "--") {
 			// Authorization:, Bearer, and only then the secret.
-			masked = scheme.MatchString(arg)
+			masked = scheme().MatchString(arg)
 		} else {
 			masked = masks(arg)
 			word = quote(maskValues(arg))

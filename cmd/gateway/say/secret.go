@@ -3,9 +3,10 @@ package say
 import (
 	"encoding/base64"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
+
+	"openclaw-gateway/lazy"
 )
 
 // hidden stands where something is not shown.
@@ -13,13 +14,13 @@ const hidden = "***"
 
 var (
 	// Where a word of a name ends: apiKey, HTTPAuth.
-	camel = regexp.MustCompile(`([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])`)
+	camel = lazy.Regexp(`([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])`)
 	// Names of secrets have this anywhere, but for those of harmless.
-	secretPart = regexp.MustCompile(`(?i)token|passw|passphrase|passcode|secret|api[._-]?key|credential`)
-	harmless   = regexp.MustCompile(`(?i)tokeni[sz]|^-*(max|min|num|n)[._-]?(\w+[._-])?tokens$`)
+	secretPart = lazy.Regexp(`(?i)token|passw|passphrase|passcode|secret|api[._-]?key|credential`)
+	harmless   = lazy.Regexp(`(?i)tokeni[sz]|^-*(max|min|num|n)[._-]?(\w+[._-])?tokens$`)
 	// Or they end in one of these words, the longer of which are written as one: AUTHKEY.
 	secretEnd  = []string{"pass", "key", "auth", "authorization", "bearer", "cookie", "oauth", "creds", "cred", "jwt", "otp", "psk"}
-	secretTail = regexp.MustCompile(`(api|access|private|auth|master|signing|encryption|ssh|secret|pass|license)keys?$|[^m]pass$`)
+	secretTail = lazy.Regexp(`(api|access|private|auth|master|signing|encryption|ssh|secret|pass|license)keys?$|[^m]pass$`)
 	otherTail  = []string{"bypass", "trespass", "overpass", "underpass", "surpass"}
 	// What comes before such a word can say that it is none.
 	otherBefore = []string{"public", "pub", "no", "skip", "disable", "without"}
@@ -27,13 +28,13 @@ var (
 
 // IsSecret reports whether the name of a variable or of an option looks like that of a secret.
 func IsSecret(name string) bool {
-	if harmless.MatchString(name) {
+	if harmless().MatchString(name) {
 		return false
 	}
-	if secretPart.MatchString(name) {
+	if secretPart().MatchString(name) {
 		return true
 	}
-	words := strings.FieldsFunc(strings.ToLower(camel.ReplaceAllString(name, "$1$3 $2$4")), func(r rune) bool { return r < '0' || '9' < r && r < 'a' || r > 'z' })
+	words := strings.FieldsFunc(strings.ToLower(camel().ReplaceAllString(name, "$1$3 $2$4")), func(r rune) bool { return r < '0' || '9' < r && r < 'a' || r > 'z' })
 	if len(words) == 0 {
 		return false
 	}
@@ -44,41 +45,41 @@ func IsSecret(name string) bool {
 	case last == "pwd": // the working directory, as a variable of its own
 		return before != "" && before != "old" || strings.HasPrefix(name, "-")
 	case last == "keys":
-		return secretTail.MatchString(before + last)
+		return secretTail().MatchString(before + last)
 	}
-	return slices.Contains(secretEnd, last) || secretTail.MatchString(last)
+	return slices.Contains(secretEnd, last) || secretTail().MatchString(last)
 }
 
 var (
-	urlScheme = regexp.MustCompile(`(?i)[a-z][a-z0-9+.-]*://`)
-	webScheme = regexp.MustCompile(`(?i)(https?|wss?|ftp)://$`)
-	bearer    = regexp.MustCompile(`(?i)\b(bearer\s+)[^\s"']+`)
-	basic     = regexp.MustCompile(`(?i)\b(basic\s+)([a-z0-9+/_-]+)=*`)
+	urlScheme = lazy.Regexp(`(?i)[a-z][a-z0-9+.-]*://`)
+	webScheme = lazy.Regexp(`(?i)(https?|wss?|ftp)://$`)
+	bearer    = lazy.Regexp(`(?i)\b(bearer\s+)[^\s"']+`)
+	basic     = lazy.Regexp(`(?i)\b(basic\s+)([a-z0-9+/_-]+)=*`)
 	// Secrets that are known by how they begin, whatever stands before them: of OpenAI, Anthropic and others, Stripe, GitHub, GitLab, Slack,
 	// Google, npm, Hugging Face, Telegram's bots, and a JSON Web Token.
-	token = regexp.MustCompile(`\b(?:[spr]k[-_](?:[a-z]+[-_])*[A-Za-z0-9][\w-]{15,}|gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{10,}|xapp-[\w-]{10,}|` +
+	token = lazy.Regexp(`\b(?:[spr]k[-_](?:[a-z]+[-_])*[A-Za-z0-9][\w-]{15,}|gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{10,}|xapp-[\w-]{10,}|` +
 		`AIza[\w-]{30,}|npm_\w{30,}|hf_\w{30,}|\d{6,12}:[\w-]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]+\.[\w-]*)`)
-	bot = regexp.MustCompile(`/bot\d{6,12}:[\w-]{30,}`)
+	bot = lazy.Regexp(`/bot\d{6,12}:[\w-]{30,}`)
 	// The scheme, without its credentials.
-	scheme = regexp.MustCompile(`(?i)(?:^|[\s:])(?:bearer|basic)$`)
+	scheme = lazy.Regexp(`(?i)(?:^|[\s:])(?:bearer|basic)$`)
 	// A shell's -c has options within one argument, and a process that sets its title leaves all of them in one.
-	named  = regexp.MustCompile(`(?:^|[\s"'(=;])(--?[\w.-]*\w)\s+|([\w.-]*\w)["']?(\s*:\s*|=)`)
-	option = regexp.MustCompile(`^(--?[\w.-]*\w|[\w.-]*\w:)$`)
+	named  = lazy.Regexp(`(?:^|[\s"'(=;])(--?[\w.-]*\w)\s+|([\w.-]*\w)["']?(\s*:\s*|=)`)
+	option = lazy.Regexp(`^(--?[\w.-]*\w|[\w.-]*\w:)$`)
 )
 
 // masks reports whether it is the next argument that is to be masked.
 func masks(arg string) bool {
-	return option.MatchString(arg) && IsSecret(strings.TrimSuffix(arg, ":")) || scheme.MatchString(arg)
+	return option().MatchString(arg) && IsSecret(strings.TrimSuffix(arg, ":")) || scheme().MatchString(arg)
 }
 
 // maskValues hides what is a secret in an argument: what stands behind a name of one, what shows who somebody is in HTTP, and
 // the user of a URL.
 func maskValues(arg string) string {
 	arg = maskUsers(arg)
-	arg = bearer.ReplaceAllString(arg, "${1}"+hidden)
-	arg = token.ReplaceAllString(bot.ReplaceAllString(arg, "/bot"+hidden), hidden)
-	arg = basic.ReplaceAllStringFunc(arg, func(said string) string {
-		parts := basic.FindStringSubmatch(said)
+	arg = bearer().ReplaceAllString(arg, "${1}"+hidden)
+	arg = token().ReplaceAllString(bot().ReplaceAllString(arg, "/bot"+hidden), hidden)
+	arg = basic().ReplaceAllStringFunc(arg, func(said string) string {
+		parts := basic().FindStringSubmatch(said)
 		// RFC 7617: base64 of a name, a colon and a password.
 		for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 			if plain, _ := encoding.DecodeString(parts[2]); strings.Contains(string(plain), ":") {
@@ -89,7 +90,7 @@ func maskValues(arg string) string {
 	})
 	var b strings.Builder
 	for begin := true; ; begin = false {
-		at := named.FindStringSubmatchIndex(arg)
+		at := named().FindStringSubmatchIndex(arg)
 		if at == nil {
 			return b.String() + arg
 		}
@@ -140,7 +141,7 @@ func valueOf(arg, until string) string {
 func maskUsers(text string) string {
 	var b strings.Builder
 	for {
-		at := urlScheme.FindStringIndex(text)
+		at := urlScheme().FindStringIndex(text)
 		if at == nil {
 			return b.String() + text
 		}
@@ -151,7 +152,7 @@ func maskUsers(text string) string {
 		if i := strings.IndexAny(rest, " \t\r\n\"'<>"); i >= 0 {
 			rest = rest[:i]
 		}
-		if user := userOf(rest); user != "" && (strings.Contains(user, ":") || webScheme.MatchString(scheme)) {
+		if user := userOf(rest); user != "" && (strings.Contains(user, ":") || webScheme().MatchString(scheme)) {
 			b.WriteString(hidden)
 			text = text[len(user):]
 		}

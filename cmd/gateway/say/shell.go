@@ -2,8 +2,9 @@ package say
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
+
+	"openclaw-gateway/lazy"
 )
 
 // Shell writes a command for a person to paste: a shell splits it into exactly these arguments, whatever is in them, and it
@@ -19,14 +20,14 @@ func Shell(argv ...string) string {
 
 var (
 	// zsh takes a word that begins with = for the path of a program.
-	plainWord = regexp.MustCompile(`^[a-zA-Z0-9_@%+:,./-][a-zA-Z0-9_@%+=:,./-]*$`)
+	plainWord = lazy.Regexp(`^[a-zA-Z0-9_@%+:,./-][a-zA-Z0-9_@%+=:,./-]*$`)
 	// What stands between single quotes is the same for every shell, but fish reads \' and \\ there. Between double quotes \\
 	// is one backslash for all of them.
-	pieces = regexp.MustCompile(`(?:[^\\']|\\[^\\'])+|[\\']+`)
+	pieces = lazy.Regexp(`(?:[^\\']|\\[^\\'])+|[\\']+`)
 )
 
 func shellWord(word string) string {
-	if plainWord.MatchString(word) {
+	if plainWord().MatchString(word) {
 		return word
 	}
 	if strings.ContainsFunc(word, func(r rune) bool { return !printable(r) }) {
@@ -35,7 +36,7 @@ func shellWord(word string) string {
 	if !strings.ContainsAny(word, `\'`) {
 		return "'" + word + "'"
 	}
-	return pieces.ReplaceAllStringFunc(word, func(piece string) string {
+	return pieces().ReplaceAllStringFunc(word, func(piece string) string {
 		if strings.Trim(piece, `\'`) == "" {
 			return `"` + strings.ReplaceAll(piece, `\`, `\\`) + `"`
 		}

@@ -7,11 +7,13 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"openclaw-gateway/netaddr"
+
 	"golang.org/x/sys/unix"
 )
 
 // Address is one as it stands in listen: that of a dual-stack socket, the IPv6 wildcard, is *:PORT.
-func Address(address netip.AddrPort, dualStack bool) string {
+func Address(address netaddr.Address, dualStack bool) string {
 	if dualStack && address.Addr() == netip.IPv6Unspecified() {
 		return fmt.Sprintf("*:%d", address.Port())
 	}
@@ -19,10 +21,10 @@ func Address(address netip.AddrPort, dualStack bool) string {
 }
 
 // Addresses lists addresses for a sentence.
-func Addresses(addresses []netip.AddrPort) string { return List(Texts(addresses)) }
+func Addresses(addresses []netaddr.Address) string { return List(Texts(addresses)) }
 
 // Listen lists addresses as they stand in listen; see Address.
-func Listen(addresses []netip.AddrPort, dualStack bool) string {
+func Listen(addresses []netaddr.Address, dualStack bool) string {
 	var texts []string
 	for _, address := range addresses {
 		texts = append(texts, Address(address, dualStack))

@@ -1,11 +1,12 @@
 package say
 
 import (
-	"regexp"
 	"strings"
 	"unicode"
 
 	"golang.org/x/text/width"
+
+	"openclaw-gateway/lazy"
 )
 
 // Width is how many columns a text takes, without the colours of a [Painter].
@@ -153,8 +154,24 @@ func quoted(text string) bool {
 	return open != 0
 }
 
+// beside is a line that says what something does which it begins with.
+var beside = lazy.Regexp(`^( +\S.*?)   +(\S.*)$`)
+
+// Below breaks lines that say what something does which they begin with: what it does stands below it.
+func Below(text string, columns int) string {
+	const indent = 8
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if parts := beside().FindStringSubmatch(strings.TrimRight(line, "\n")); parts != nil {
+			line = parts[1] + "\n" + strings.Repeat(" ", indent) + Wrap(parts[2], indent, indent, columns) + "\n"
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
 // entry is what a line of a table begins with.
-var entry = regexp.MustCompile(`^ +\S+ +`)
+var entry = lazy.Regexp(`^ +\S+ +`)
 
 // Paragraphs breaks a text into lines of so many columns. Those that are indented are a table's.
 func Paragraphs(text string, columns int) string {
@@ -169,7 +186,7 @@ func Paragraphs(text string, columns int) string {
 		lines, open = append(lines, line), !table && line != ""
 	}
 	for i, line := range lines {
-		lines[i] = Wrap(line, 0, len(entry.FindString(line)), columns)
+		lines[i] = Wrap(line, 0, len(entry().FindString(line)), columns)
 	}
 	return strings.Join(lines, "\n")
 }

@@ -11,16 +11,19 @@ import (
 	"strings"
 	"sync"
 
+	"deps.dev/util/semver"
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/read"
+	"openclaw-gateway/units/instance"
 	"openclaw-gateway/worker/proctree"
 )
 
 // directory is the unit's StateDirectory=. It is "" for a launcher that was started by hand. Nobody but this user may write there, or choose by a link where that is.
 func directory() (string, error) {
-	path, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
+	path := instance.Directory(os.Getenv("STATE_DIRECTORY"))
 	if path == "" {
 		if proctree.ExecutedBySystemd() {
 			return "", errors.New("the unit gives it no state directory (StateDirectory=): run \"gateway install\" again")
@@ -41,7 +44,63 @@ func directory() (string, error) {
 	if !api.Private(info, os.Geteuid()) {
 		return "", fmt.Errorf("%s is not a directory that only uid %d can write to (%s)", path, os.Geteuid(), info.Mode())
 	}
+	if last := lastVersion(path); IsLater(last) {
+		return "", fmt.Errorf("%s was last used by version %s and this is %s, which leaves alone what it may not understand: install the later version again, or move the directory away",
+			path, last, program())
+	}
 	return path, nil
+}
+
+// Good, Binds, Came, History and Alarm are the names of all files that a launcher keeps.
+const (
+	Good    = "last-good.yaml"
+	Binds   = "binds.json"
+	Came    = "sockets.json"
+	History = "history.jsonl"
+	Alarm   = "alarm"
+)
+
+// Clear takes away what a launcher has kept in a folder, which need not be there, and leaves all else.
+func Clear(folder string) error {
+	opened, err := os.OpenRoot(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("clear the launcher's state: %w", err)
+	}
+	defer opened.Close()
+	for _, name := range []string{Good, Binds, Came, History, Alarm, versionFile} {
+		if err := opened.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("clear the launcher's state: %w", err)
+		}
+	}
+	return nil
+}
+
+// versionFile has the version of the program that wrote to the directory last.
+const versionFile = "version"
+
+// program is this program's version, which a test chooses.
+var program = api.ProgramVersion
+
+// lastVersion is that version; "" where nobody has written yet, or only a version that did not say so.
+func lastVersion(directory string) string {
+	content, _, err := read.File(filepath.Join(directory, versionFile), 100, os.Geteuid())
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(content))
+}
+
+// IsLater reports whether the version is later than this program's; what is no version is not.
+func IsLater(version string) bool {
+	for _, v := range []string{version, program()} {
+		if _, err := semver.NPM.Parse(v); err != nil {
+			return false
+		}
+	}
+	return semver.NPM.Compare(version, program()) > 0
 }
 
 // Path is that of a file in the state directory; "" where there is none. The error says why there should be one: systemd has
@@ -54,9 +113,31 @@ func Path(name string) (string, error) {
 	return filepath.Join(there, name), nil
 }
 
+// Load returns what a file in the state directory has; nil where there is none, or one that is not this user's own.
+func Load(name string) []byte {
+	path, _ := Path(name)
+	if path == "" {
+		return nil
+	}
+	content, _, err := read.File(path, 1<<20, os.Geteuid())
+	if err != nil {
+		return nil
+	}
+	return content
+}
+
 // Write puts a file into the state directory, all of it or nothing. It may hold secrets: no byte of it in /tmp, where
-// renameio writes first if it can.
+// renameio writes first if it can. The directory says first which version has written to it.
 func Write(path string, content []byte) error {
+	if lastVersion(filepath.Dir(path)) != program() {
+		if err := put(filepath.Join(filepath.Dir(path), versionFile), []byte(program()+"\n")); err != nil {
+			return err
+		}
+	}
+	return put(path, content)
+}
+
+func put(path string, content []byte) error {
 	err := renameio.WriteFile(path, content, 0o600, renameio.WithTempDir(filepath.Dir(path)))
 	if failed := new(fs.PathError); errors.As(err, &failed) {
 		err = &fs.PathError{Op: failed.Op, Path: path, Err: failed.Err} // and not the name that it has until it is complete

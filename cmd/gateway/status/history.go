@@ -25,9 +25,10 @@ func Histories(ctx context.Context, targets []client.Target) (all []api.History,
 				exit = 1
 			}
 			failures = append(failures, fmt.Errorf("the launcher of the %s scope remembers the generations, "+
-				"\"gateway logs --%s\" shows what the journal has: %w", t.Scope, t.Scope, err))
+				"%q shows what the journal has: %w", t.Scope, say.Shell(t.Gateway("logs")...), err))
 			continue
 		}
+		h.Instance = string(t.Instance) // whatever it is told
 		if t.Unit.MainPID != 0 {
 			lastwords.Ask(t).CompleteHistory(ctx, &h)
 		}
@@ -43,7 +44,7 @@ func HistoryText(h api.History) string {
 	}
 	var b strings.Builder
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "GENERATION\tSTARTED\tREADY AFTER\tLIVED\tEND\tSTRAYS\tREASON")
+	fmt.Fprintln(table, "GENERATION\tSTARTED\tSTART\tREADY AFTER\tLIVED\tEND\tSTRAYS\tREASON")
 	for _, g := range h.Generations {
 		ready := "never"
 		if g.ReadyAfterMS != nil {
@@ -63,7 +64,7 @@ func HistoryText(h api.History) string {
 		if hung := hungFor(g); hung > 0 {
 			end += fmt.Sprintf(", hung for %s", say.Duration(hung))
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\n", g.Generation, g.Started.Local().Format(time.DateTime), ready,
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", g.Generation, g.Started.Local().Format(time.DateTime), g.Start, ready,
 			say.Duration(time.Duration(g.LivedMS)*time.Millisecond), say.Printable(end), g.Strays, say.Printable(reason))
 	}
 	_ = table.Flush()

@@ -4,22 +4,26 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
+	"os"
 	"slices"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 )
 
 // View is a status with what a person is shown besides.
 type View struct {
 	api.Status
+	at       client.Target
 	owners   map[uint64]uint32 // who made a socket, by its inode
 	commands map[int]string    // all of a holder's command line, by its pid
 	theirs   bool              // it is of another user's launcher
+	closing  bool              // the launcher is being stopped, and its socket after it
 	meets    string            // what clients meet where no launcher tells; "" where the verdict says it
 }
 
@@ -27,7 +31,7 @@ type View struct {
 // addresses besides ours, their queues and connections, and who has them open.
 // manager is the pid of the service manager that keeps ours for the socket unit; 0
 // when none does.
-func (s *View) look(ctx context.Context, addresses []netip.AddrPort, manager int) {
+func (s *View) look(ctx context.Context, addresses []netaddr.Address, manager int) {
 	if err := s.count(addresses); err != nil {
 		s.Problems = append(s.Problems, err.Error())
 	}
@@ -35,7 +39,7 @@ func (s *View) look(ctx context.Context, addresses []netip.AddrPort, manager int
 		s.Problems = append(s.Problems, err.Error())
 	}
 	for _, socket := range s.Sockets {
-		if socket.Connections == nil {
+		if at, err := socket.At(); socket.Connections == nil && (err != nil || !at.IsUnix()) {
 			s.Notes = append(s.Notes, fmt.Sprintf("connections to %s cannot be counted from here: the socket is in another network "+
 				"namespace (who holds it, and how many wait, is right even so)", socket.Address))
 		}
@@ -49,9 +53,9 @@ func (s *View) look(ctx context.Context, addresses []netip.AddrPort, manager int
 // count asks the kernel which sockets listen on the addresses, and for their
 // queues and connections. It answers for this network namespace: what the launcher
 // has said of a socket in another one stays.
-func (s *View) count(addresses []netip.AddrPort) error {
+func (s *View) count(addresses []netaddr.Address) error {
 	s.owners = map[uint64]uint32{}
-	connections := map[netip.AddrPort]*int{}
+	connections := map[netaddr.Address]*int{}
 	for _, address := range addresses {
 		listening, err := sockdiag.Listening(address)
 		if err != nil {
@@ -70,7 +74,7 @@ func (s *View) count(addresses []netip.AddrPort) error {
 			if socket.Backlog > 0 {
 				line.Queued, line.Backlog = socket.Queued, socket.Backlog
 			}
-			if socket.Queued > 0 {
+			if socket.Queued > 0 && !address.IsUnix() { // since when the client of a unix socket waits the launcher alone knows
 				// Not where the kernel does not tell, nor where the socket has just gone.
 				if _, waits, err := sockdiag.Oldest([]sockdiag.Socket{socket}); err == nil {
 					line.WaitingS = waits.Seconds()
@@ -89,9 +93,30 @@ func (s *View) count(addresses []netip.AddrPort) error {
 	return nil
 }
 
+// lookForFiles says of the launcher's unix sockets to which no client comes any more, because somebody has removed the file or
+// put another one there.
+func (s *View) lookForFiles(ours []api.Socket, t client.Target) {
+	for _, socket := range ours {
+		if at, err := socket.At(); err == nil && at.IsUnix() && !sockdiag.UnixAtPath(socket.Inode, at.Path()) {
+			s.Problems = append(s.Problems, s.displaced(at, t))
+		}
+	}
+}
+
+func (s *View) displaced(at netaddr.Address, t client.Target) string {
+	way := "stop \"gateway run\" and start it again"
+	if s.Launcher.Holder == api.FromSystemd {
+		way = "`" + t.Manager().Command(os.Geteuid(), "restart", t.Socket()) + "`"
+	}
+	if listening, err := sockdiag.Listening(at); err == nil && len(listening) > 0 {
+		return fmt.Sprintf("somebody has put another socket in the place of %s, so no client comes to the worker: %s, when whoever has done so has ended", at, way)
+	}
+	return fmt.Sprintf("somebody has removed the file of %s, so no client finds it: %s", at, way)
+}
+
 // findHolders lists who has the sockets open, and says of each who should not what
 // it is and what to do.
-func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, manager int) error {
+func (s *View) findHolders(ctx context.Context, addresses []netaddr.Address, manager int) error {
 	var inodes []uint64
 	for _, socket := range s.Sockets {
 		inodes = append(inodes, socket.Inode)
@@ -129,7 +154,7 @@ func (s *View) findHolders(ctx context.Context, addresses []netip.AddrPort, mana
 // passedBy reports whether it is the manager that keeps a socket, although it
 // cannot be seen there: the socket is the launcher's, or the only one on an
 // address of the socket unit.
-func (s *View) passedBy(socket api.Socket, addresses []netip.AddrPort, manager int) bool {
+func (s *View) passedBy(socket api.Socket, addresses []netaddr.Address, manager int) bool {
 	if at, err := socket.At(); manager == 0 || err != nil || !slices.Contains(addresses, at) {
 		return false
 	}
@@ -161,7 +186,7 @@ func holderStatus(h holders.Holder) api.Holder {
 const shownIntruders = 3
 
 // intruders says of those who should not hold an address who, why, and what to run, the worst first.
-func (s *View) intruders(all []holders.Holder, wanted []netip.AddrPort, by holders.Asker) []string {
+func (s *View) intruders(all []holders.Holder, wanted []netaddr.Address, by holders.Asker) []string {
 	var sentences []string
 	for _, role := range api.Intruders {
 		of := slices.DeleteFunc(slices.Clone(all), func(h holders.Holder) bool { return h.Role != role })
@@ -177,8 +202,8 @@ func (s *View) intruders(all []holders.Holder, wanted []netip.AddrPort, by holde
 
 var article = map[api.Role]string{api.RoleOrphan: "an orphan", api.RoleRival: "a rival", api.RoleForeign: "a foreign process"}
 
-func (s *View) intruder(h holders.Holder, wanted []netip.AddrPort, by holders.Asker) string {
-	h.Wanted = slices.DeleteFunc(slices.Clone(wanted), func(a netip.AddrPort) bool { return !slices.Contains(h.Addresses, a) })
+func (s *View) intruder(h holders.Holder, wanted []netaddr.Address, by holders.Asker) string {
+	h.Wanted = slices.DeleteFunc(slices.Clone(wanted), func(a netaddr.Address) bool { return !slices.Contains(h.Addresses, a) })
 	subject := say.Addresses(h.Addresses)
 	if len(h.Wanted) == 0 && len(wanted) > 0 {
 		// A wildcard, say.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,12 +18,13 @@ import (
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/listener/sockdiag"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/worker/proctree"
 )
 
 // listenShared listens with SO_REUSEPORT.
-func listenShared(t *testing.T, address string) (*os.File, netip.AddrPort) {
+func listenShared(t *testing.T, address string) (*os.File, netaddr.Address) {
 	t.Helper()
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var option error
@@ -44,7 +44,7 @@ func listenShared(t *testing.T, address string) (*os.File, netip.AddrPort) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { file.Close() })
-	return file, netip.MustParseAddrPort(l.Addr().String())
+	return file, netaddr.MustParse(l.Addr().String())
 }
 
 // hold starts a process of that command line which has the file open; its program
@@ -88,7 +88,7 @@ func TestLook(t *testing.T) {
 	foreign := hold(t, second, "cat")
 
 	s := View{Status: api.Status{Worker: api.Worker{State: "ready"}}}
-	s.look(t.Context(), []netip.AddrPort{address}, 0)
+	s.look(t.Context(), []netaddr.Address{address}, 0)
 	if len(s.Sockets) != 2 || s.Sockets[0].Inode == s.Sockets[1].Inode {
 		t.Fatalf("the sockets are %+v", s.Sockets)
 	}
@@ -140,13 +140,13 @@ func TestLook(t *testing.T) {
 func TestOwner(t *testing.T) {
 	var socket *listener.Socket
 	var err error
-	fixtures.As(t, 65534, func() { socket, err = listener.Bind(netip.MustParseAddrPort("127.0.0.1:0")) })
+	fixtures.As(t, 65534, func() { socket, err = listener.Bind(netaddr.MustParse("127.0.0.1:0")) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer socket.File.Close()
 	s := View{Status: api.Status{Sockets: []api.Socket{{Address: socket.Address.String(), Inode: socket.Inode}}}}
-	if err := s.count([]netip.AddrPort{socket.Address}); err != nil {
+	if err := s.count([]netaddr.Address{socket.Address}); err != nil {
 		t.Fatal(err)
 	}
 	if len(s.Sockets) != 1 || s.owners[socket.Inode] != 65534 {
@@ -156,14 +156,14 @@ func TestOwner(t *testing.T) {
 
 // TestIntruders: the worst come first, one sentence each, and a crowd is counted.
 func TestIntruders(t *testing.T) {
-	wanted := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:18789"), netip.MustParseAddrPort("[::1]:18789")}
+	wanted := []netaddr.Address{netaddr.MustParse("127.0.0.1:18789"), netaddr.MustParse("[::1]:18789")}
 	var sockets []holders.Socket
 	add := func(pid int, role api.Role, addresses ...string) {
 		for _, address := range addresses {
 			holder := holders.Holder{Role: role, Why: "why"}
 			holder.PID, holder.Command = pid, "command"
 			sockets = append(sockets, holders.Socket{
-				Socket: sockdiag.Socket{Address: netip.MustParseAddrPort(address)}, Holders: []holders.Holder{holder},
+				Socket: sockdiag.Socket{Address: netaddr.MustParse(address)}, Holders: []holders.Holder{holder},
 			})
 		}
 	}
@@ -188,14 +188,14 @@ func TestIntruders(t *testing.T) {
 
 // BenchmarkStatus is what a look costs, without systemctl and the launcher.
 func BenchmarkStatus(b *testing.B) {
-	socket, err := listener.Bind(netip.MustParseAddrPort("127.0.0.1:0"))
+	socket, err := listener.Bind(netaddr.MustParse("127.0.0.1:0"))
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer socket.File.Close()
 	for b.Loop() {
 		s := View{Status: api.Status{Launcher: api.Launcher{PID: os.Getpid()}, Worker: api.Worker{State: "ready"}}}
-		if s.look(context.Background(), []netip.AddrPort{socket.Address}, 0); len(s.Sockets) != 1 {
+		if s.look(context.Background(), []netaddr.Address{socket.Address}, 0); len(s.Sockets) != 1 {
 			b.Fatal(s.Sockets)
 		}
 	}
@@ -209,7 +209,7 @@ func TestTheirs(t *testing.T) {
 	if got := s.Problems[0] + " " + s.Notes[0]; got != "the launcher of user alice says: run 'rm -r /' the launcher of user alice says: or 'reboot'" {
 		t.Errorf("got %s", got)
 	}
-	h := holders.Holder{Process: proctree.Process{PID: 5}, Command: "sshd", Role: api.RoleForeign, Why: "it is no OpenClaw gateway", Addresses: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:22")}}
+	h := holders.Holder{Process: proctree.Process{PID: 5}, Command: "sshd", Role: api.RoleForeign, Why: "it is no OpenClaw gateway", Addresses: []netaddr.Address{netaddr.MustParse("0.0.0.0:22")}}
 	got := s.intruders([]holders.Holder{h}, h.Addresses, holders.Asker{})
 	if want := "0.0.0.0:22 is held by pid 5 (sshd), a foreign process: it is no OpenClaw gateway; user alice asks for it"; len(got) != 1 || got[0] != want {
 		t.Errorf("got  %q\nwant %s", got, want)

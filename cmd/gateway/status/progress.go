@@ -36,7 +36,7 @@ func Progress(ctx context.Context, w io.Writer, t client.Target, now string) {
 		}
 		if text := progressText(latest, now); waited && text != last {
 			last = text
-			fmt.Fprintf(w, "gateway: %s\n", text)
+			fmt.Fprintln(w, say.Wrap("gateway: "+text, 0, 2, say.Columns(w)))
 		}
 	}
 }
@@ -47,6 +47,11 @@ func progressText(s api.Status, now string) string {
 		return "waiting for the launcher"
 	}
 	text := fmt.Sprintf("generation %d is %s", worker.Generation, worker.State)
+	if s.Successor != nil && s.Successor.Purpose != api.ForStandby {
+		text = fmt.Sprintf("generation %d is %s beside generation %d", s.Successor.Generation, s.Successor.State, worker.Generation)
+	} else if len(s.Leaving) > 0 {
+		text += fmt.Sprintf(", and generation %d is leaving", s.Leaving[0].Generation)
+	}
 	if worker.WaitsUntil != nil {
 		text += say.Until(*worker.WaitsUntil)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/prometheus/procfs"
 
+	"openclaw-gateway/cmd/gateway/adopt/journal"
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
@@ -24,7 +24,9 @@ import (
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/netaddr"
 	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -32,24 +34,16 @@ import (
 type Format struct {
 	JSON bool
 	Full bool // for a person: everything, and nothing is cut
+	One  bool // an instance was named, and its status is wanted
 }
 
 // Print writes the statuses for a person, or as JSON.
 func Print(w io.Writer, all []View, format Format) error {
 	if format.JSON {
-		return printJSON(w, statuses(all), "  ")
+		return say.JSON(w, tell(all, format.One), "  ")
 	}
 	_, err := io.WriteString(w, statusText(all, styleFor(w, format)))
 	return err
-}
-
-// statuses is what is told of each to programs.
-func statuses(all []View) []api.Status {
-	told := make([]api.Status, len(all))
-	for i, s := range all {
-		told[i] = s.Status
-	}
-	return told
 }
 
 // printJSON prints the only value as such, several as an array; without an indent in one line.
@@ -70,7 +64,11 @@ func WriteHistory(w io.Writer, all []api.History, several bool, format Format) e
 			if i > 0 {
 				fmt.Fprintln(w)
 			}
-			fmt.Fprintf(w, "%s scope\n", h.Scope)
+			of := ""
+			if h.Instance != "" {
+				of = h.Instance + ", "
+			}
+			fmt.Fprintf(w, "%s%s scope\n", of, say.Printable(h.Scope))
 		}
 		text := HistoryText(h)
 		if columns := say.Columns(w); columns > 0 && !format.Full {
@@ -135,6 +133,7 @@ func (s *View) attribute(t client.Target) {
 
 // complete adds to a launcher's own answer what can be seen from here.
 func complete(ctx context.Context, t client.Target, s *View) {
+	s.at, s.Instance = t, string(t.Instance) // whatever it is told
 	if s.Launcher.Holder == api.FromSystemd && t.Unit.ActiveState != "" && t.Unit.MainPID != s.Launcher.PID {
 		s.Problems = append(s.Problems, fmt.Sprintf("the main process of %s is %d, but the launcher that answers is %d",
 			t.Unit.Name, t.Unit.MainPID, s.Launcher.PID))
@@ -142,7 +141,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 	if s.Version != api.ProgramVersion() {
 		way := "stop \"gateway run\" and start it again for the new one"
 		if s.Launcher.Holder == api.FromSystemd {
-			way = "`" + t.Manager().Command(os.Geteuid(), "restart", units.Service) + "` brings the new one, and no client is refused meanwhile"
+			way = "`" + t.Manager().Command(os.Geteuid(), "restart", t.Service()) + "` brings the new one, and no client is refused meanwhile"
 		}
 		s.Problems = append(s.Problems, fmt.Sprintf("the launcher is of version %s, this program of version %s: %s",
 			cmp.Or(s.Version, "unknown"), api.ProgramVersion(), way))
@@ -150,7 +149,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 	if s.Launcher.Holder == api.FromSystemd && t.Unasked != nil {
 		s.Problems = append(s.Problems, t.Unasked.Error())
 	}
-	var addresses []netip.AddrPort
+	var addresses []netaddr.Address
 	for _, socket := range s.Sockets {
 		if address, err := socket.At(); err == nil {
 			addresses = append(addresses, address)
@@ -161,12 +160,16 @@ func complete(ctx context.Context, t client.Target, s *View) {
 		manager, _ = t.Manager().PID() // 0 where there is none
 	}
 	s.addOverrides(t)
+	s.addHalf(t)
 	s.compareOpenClaw(t)
+	ours := slices.Clone(s.Sockets)
 	s.look(ctx, addresses, manager)
+	s.lookForFiles(ours, t)
 	if !s.theirs {
 		s.lookForEdit(ctx)
 	}
 	s.SetVerdict()
+	s.addClosing(t)
 	if !s.theirs {
 		lastwords.Ask(t).Complete(ctx, &s.Status)
 	}
@@ -175,9 +178,9 @@ func complete(ctx context.Context, t client.Target, s *View) {
 // withoutLauncher is the status when no launcher answers, for the reason err: what
 // the service manager and the kernel know.
 func withoutLauncher(ctx context.Context, t client.Target, err error) View {
-	s := View{theirs: t.Theirs(), Status: api.Status{
-		Version: api.ProgramVersion(), Verdict: api.VerdictDegraded, Problems: []string{}, Notes: []string{}, Unit: t.Unit,
-		Sockets: []api.Socket{}, Launcher: api.Launcher{PID: t.Unit.MainPID}, Worker: api.Worker{State: api.StateWaiting, Ends: []api.Ends{}},
+	s := View{at: t, theirs: t.Theirs(), Status: api.Status{
+		Instance: string(t.Instance), Version: api.ProgramVersion(), Verdict: api.VerdictDegraded, Problems: []string{}, Notes: []string{}, Unit: t.Unit,
+		Sockets: []api.Socket{}, Leaving: []api.Leaving{}, Launcher: api.Launcher{PID: t.Unit.MainPID}, Worker: api.Worker{State: api.StateWaiting, Ends: []api.Ends{}},
 	}}
 	alive := false
 	if process, err := proctree.Find(t.Unit.MainPID); t.Unit.MainPID > 0 && err == nil {
@@ -200,7 +203,7 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 		s.Problems = append(s.Problems, t.Unasked.Error())
 	case t.Ended != "" || t.Again != "":
 		// One that ends again and again is on its way most of the time.
-		t = settled(ctx, t)
+		t = t.Settled(ctx)
 		s.Problems = append(s.Problems, restartingOf(t))
 		if t.SocketState == "active" {
 			s.meets = "clients wait: no launcher comes up"
@@ -210,7 +213,7 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 		s.Verdict = api.VerdictStarting
 	case alive:
 		s.Problems = append(s.Problems, fmt.Sprintf("%s runs (pid %d), but nobody answers on %s: it is no launcher, or has lost its runtime directory; `%s` shows it",
-			t.Unit.Name, t.Unit.MainPID, t.Control, t.Manager().Command(os.Geteuid(), "status", units.Service)))
+			t.Unit.Name, t.Unit.MainPID, t.Control, t.Manager().Command(os.Geteuid(), "status", t.Service())))
 	case t.Unit.MainPID > 0 && t.SocketState == "active":
 		// It has just died, and systemd is about to see that.
 		s.Verdict = api.VerdictStarting
@@ -221,6 +224,7 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 		s.Verdict = api.VerdictDown
 		s.Problems = append(s.Problems, err.Error())
 	}
+	s.addHalf(t)
 	addresses, manager := addressesOf(t), 0
 	if t.SocketState == "active" {
 		s.Launcher.Holder = api.FromSystemd
@@ -229,6 +233,9 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 		manager, _ = t.Manager().PID() // 0 where there is none
 	}
 	if s.addOverrides(t) && s.Verdict != api.VerdictDown {
+		if s.meets == "" && t.SocketState == "active" && errors.Is(err, client.ErrNotRunning) {
+			s.meets = "clients wait: no launcher comes up"
+		}
 		s.Verdict = api.VerdictDegraded
 	}
 	s.look(ctx, addresses, manager)
@@ -236,7 +243,32 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 	if errors.Is(err, client.ErrNotRunning) {
 		s.addKeptWaiting(t)
 	}
+	s.addClosing(t)
 	return s
+}
+
+// addClosing is for a stop that waits for the worker: the port is open still, and whoever connects is not served any more.
+func (s *View) addClosing(t client.Target) {
+	if s.closing = t.Closing && s.Launcher.Holder == api.FromSystemd && s.Worst() == ""; !s.closing {
+		return
+	}
+	s.Verdict = api.VerdictDegraded
+	s.Problems = append(s.Problems, fmt.Sprintf("%s is being stopped, and %s after it: `%s` does not wait for the worker",
+		t.Service(), t.Socket(), t.Manager().As(os.Geteuid(), append(t.Gateway("stop"), "--now")...)))
+}
+
+// addHalf says that an adoption was interrupted.
+func (s *View) addHalf(t client.Target) {
+	base, err := journal.Base(t.Scope == units.User)
+	if t.Theirs() || err != nil {
+		return
+	}
+	for _, half := range journal.Pending(base, t.Instance.Directory()) {
+		if half.Instance == t.Instance.Directory() {
+			s.Problems = append(s.Problems, fmt.Sprintf("%s, begun at %s, %s: `%s` puts back what was there", half, say.Clock(half.Since), half.Is(),
+				t.Manager().As(os.Geteuid(), half.Undo(holders.Me().Program, string(t.Scope))...)))
+		}
+	}
 }
 
 // compareOpenClaw says that another OpenClaw lies where the one that runs was started from: npm, pnpm and the like replace it and
@@ -247,8 +279,8 @@ func (s *View) compareOpenClaw(t client.Target) {
 		return
 	}
 	if lies := openclaw.Installed(runs.Entry); lies != "" && lies != runs.Version {
-		s.Notes = append(s.Notes, fmt.Sprintf("what runs is OpenClaw %s, and what lies there is %s: `%s` runs that", runs.Version, lies,
-			systemd.Of(t.Scope).As(os.Geteuid(), holders.Me().Program, "restart", "--"+string(t.Scope))))
+		s.Notes = append(s.Notes, fmt.Sprintf("OpenClaw %s runs, and %s is installed: `%s` starts that one", runs.Version, lies,
+			systemd.Of(t.Scope).As(os.Geteuid(), append([]string{holders.Me().Program}, t.Gateway("restart")[1:]...)...)))
 	}
 }
 
@@ -265,27 +297,8 @@ func (s *View) addKeptWaiting(t client.Target) {
 		}
 		s.Verdict, s.meets = api.VerdictDegraded, "clients wait: no launcher comes up"
 		s.Problems = append(s.Problems, fmt.Sprintf("a client has waited on %s for %s, and systemd has not started the launcher: `%s` says what keeps it",
-			socket.Address, say.Duration(waits), t.Manager().Command(os.Geteuid(), "status", units.Service)))
+			socket.Address, say.Duration(waits), t.Manager().Command(os.Geteuid(), "status", t.Service())))
 	}
-}
-
-// settled asks again while systemd starts a launcher that has ended before: it does not tell then how that was.
-func settled(ctx context.Context, t client.Target) client.Target {
-	ticker := time.NewTicker(10 * time.Millisecond) // which is as long as it takes to ask
-	defer ticker.Stop()
-	for end := time.Now().Add(2 * time.Second); t.Ended == "" && time.Now().Before(end); {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return t
-		}
-		now := t.Refreshed(ctx)
-		if now.Ended == "" && now.Again == "" {
-			return t // it has come up, or is started no more
-		}
-		t = now
-	}
-	return t
 }
 
 // addOverrides says what drop-ins change in our units, and reports whether nobody is served because of it.
@@ -310,9 +323,9 @@ func restartingOf(t client.Target) string {
 	return fmt.Sprintf("the launcher %s, and systemd starts it again: `%s` shows why", cmp.Or(t.Ended, t.Again), gatewayCommand(t, "logs"))
 }
 
-// gatewayCommand is how the caller asks this program about a scope.
+// gatewayCommand is how the caller asks this program about an instance.
 func gatewayCommand(t client.Target, verb string) string {
-	argv := []string{"gateway", verb, "--" + string(t.Scope)}
+	argv := t.Gateway(verb)
 	if t.Theirs() {
 		return t.Manager().As(os.Geteuid(), argv...)
 	}
@@ -334,7 +347,7 @@ func silenceOf(t client.Target, err error) string {
 	}
 	if t.Unit.MainPID > 0 {
 		// A stop would wait for it as long as for a worker.
-		command := t.Manager().Command(os.Geteuid(), "kill", "--kill-whom=main", "--signal=KILL", units.Service)
+		command := t.Manager().Command(os.Geteuid(), "kill", "--kill-whom=main", "--signal=KILL", t.Service())
 		text += fmt.Sprintf(": `%s` ends it, systemd starts another one, and no client is refused meanwhile", command)
 	}
 	return text
@@ -388,16 +401,19 @@ func VerdictFromOutside(t client.Target, s *api.Status) {
 }
 
 // compareSockets says where they are not what the socket unit promises.
-func compareSockets(ctx context.Context, t client.Target, s *View, addresses []netip.AddrPort) {
+func compareSockets(ctx context.Context, t client.Target, s *View, addresses []netaddr.Address) {
 	for _, address := range addresses {
 		i := slices.IndexFunc(s.Sockets, func(socket api.Socket) bool {
 			at, err := socket.At()
 			return err == nil && at == address
 		})
 		switch {
+		case i < 0 && t.SocketState == "active" && address.IsUnix():
+			s.Problems = append(s.Problems, fmt.Sprintf("somebody has removed the file of %s, so no client finds it: `%s`", address,
+				t.Manager().Command(os.Geteuid(), "restart", t.Socket())))
 		case i < 0 && t.SocketState == "active":
 			s.Notes = append(s.Notes, fmt.Sprintf("%s is active, but nothing listens on %s in this network namespace: "+
-				"its sockets are in another one, or the machine does not have the address", units.Socket, address))
+				"its sockets are in another one, or the machine does not have the address", t.Socket(), address))
 		case i >= 0 && t.SocketState != "active" && !s.theirs && s.Worst() == "" && s.Verdict == api.VerdictDown:
 			// Another launcher, or another socket unit.
 			problem := ofUser(ctx, address, s.Sockets[i].Holders)
@@ -411,7 +427,7 @@ func compareSockets(ctx context.Context, t client.Target, s *View, addresses []n
 
 // ofUser says whose launcher an address belongs to where that is one of a user's
 // scope, not to be ended but to be asked; "" where none is known.
-func ofUser(ctx context.Context, address netip.AddrPort, having []api.Holder) string {
+func ofUser(ctx context.Context, address netaddr.Address, having []api.Holder) string {
 	ctx, cancel := context.WithTimeout(ctx, client.ManagerLimit)
 	defer cancel()
 	for _, holder := range having {
@@ -420,23 +436,31 @@ func ofUser(ctx context.Context, address netip.AddrPort, having []api.Holder) st
 			continue
 		}
 		manager := systemd.Manager{User: true, UID: int(holder.UID)}
-		socket, err := manager.Unit(ctx, units.Socket, "ActiveState", "Listen")
-		if err != nil || socket["ActiveState"] != "active" || !slices.Contains(socket.Listen(), address) {
+		// Of the named ones only those that are up.
+		names := []string{instance.Default.Socket(), instance.Pattern(".socket")}
+		sockets, err := manager.Show(ctx, names, "Id", "Description", "LoadState", "ActiveState", "Listen")
+		if err != nil {
 			continue
 		}
-		command := manager.As(os.Geteuid(), "gateway", "status", "--user")
-		return fmt.Sprintf("%s belongs to the launcher of user %s: `%s` tells of it", address, systemd.UserName(manager.UID), command)
+		for _, socket := range sockets {
+			name, ours := instance.OfUnit(socket["Id"])
+			if !ours || !dropins.IsInstance(name, nil, socket) || socket["ActiveState"] != "active" || !slices.Contains(socket.Listen(), address) {
+				continue
+			}
+			command := manager.As(os.Geteuid(), append([]string{"gateway", "status", "--user"}, name.Flag()...)...)
+			return fmt.Sprintf("%s belongs to the launcher of user %s: `%s` tells of it", address, systemd.UserName(manager.UID), command)
+		}
 	}
 	return ""
 }
 
 // addressesOf are those that should be ours: the socket unit's, else those of the
 // configuration.
-func addressesOf(t client.Target) []netip.AddrPort {
+func addressesOf(t client.Target) []netaddr.Address {
 	if len(t.Listen) > 0 || t.Theirs() {
 		return t.Listen
 	}
-	if cfg, err := config.Load(config.Find()); err == nil {
+	if cfg, err := config.Load(config.Find(t.Instance)); err == nil {
 		return cfg.Listen
 	}
 	return config.Default().Listen

@@ -20,7 +20,7 @@ func TestUnasked(t *testing.T) {
 	fixtures.SilentManager(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	at := client.NewTarget(ctx, units.User)
+	at := client.NewTarget(ctx, units.User, "")
 	const want = "the manager of the user scope does not answer"
 	if at.Unasked == nil || !strings.HasPrefix(at.Unasked.Error(), want) {
 		t.Fatalf("newTarget says %v", at.Unasked)
@@ -39,7 +39,7 @@ func TestNoManager(t *testing.T) {
 	t.Setenv("GATEWAY_LISTEN", "127.0.0.1:1")
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
-	at := client.NewTarget(t.Context(), units.User)
+	at := client.NewTarget(t.Context(), units.User, "")
 	if s := Of(t.Context(), at); at.Unasked != nil || s.Verdict != api.VerdictDown || s.ExitStatus() != 3 {
 		t.Errorf("%v: %s (exit status %d)", at.Unasked, s.Verdict, s.ExitStatus())
 	}

@@ -18,6 +18,8 @@ import (
 // moods are the colours of the verdicts; of the others it is red.
 var moods = map[api.Verdict]say.Colour{api.VerdictOK: say.Green, api.VerdictWaiting: say.Cyan, api.VerdictStarting: say.Yellow}
 
+func mood(v api.Verdict) say.Colour { return cmp.Or(moods[v], say.Red) }
+
 // roleColours: who should not hold the port is seen at a glance.
 var roleColours = map[api.Role]say.Colour{api.RoleOrphan: say.Red, api.RoleRival: say.Red, api.RoleForeign: say.Red, api.RoleWorker: say.Bold}
 
@@ -25,15 +27,19 @@ var roleColours = map[api.Role]say.Colour{api.RoleOrphan: say.Red, api.RoleRival
 type style struct {
 	say.Painter
 	full    bool
+	one     bool // an instance was named
 	columns int  // of the terminal; 0 for no end
 	several bool // scopes are shown
 }
 
 func styleFor(w io.Writer, format Format) style {
-	return style{Painter: say.PainterFor(w), full: format.Full, columns: say.Columns(w)}
+	return style{Painter: say.PainterFor(w), full: format.Full, one: format.One, columns: say.Columns(w)}
 }
 
 func statusText(all []View, look style) string {
+	if len(all) > 1 && !look.full && !look.one {
+		return linesText(all, look)
+	}
 	look.several = len(all) > 1
 	blocks := make([]string, len(all))
 	for i, s := range all {
@@ -58,7 +64,7 @@ func (s *View) text(p style) string {
 		b.WriteString(p.Paint(say.Dim, fmt.Sprintf("%10s", key)) + "  " + text + "\n")
 	}
 	headline := say.Wrap(string(s.Verdict)+": "+s.headline(), 0, margin, p.columns)
-	b.WriteString(p.Paint(cmp.Or(moods[s.Verdict], say.Red), string(s.Verdict)) + strings.TrimPrefix(headline, string(s.Verdict)) + "\n")
+	b.WriteString(p.Paint(mood(s.Verdict), string(s.Verdict)) + strings.TrimPrefix(headline, string(s.Verdict)) + "\n")
 	for _, problem := range s.Problems {
 		line("problem", "%s", p.Paint(say.Red, problem))
 	}
@@ -138,6 +144,29 @@ func (s *View) addWorker(line func(key, format string, values ...any), brief boo
 		}
 		line("worker", "generation %d, pid %d, %s since %s%s%s%s, handoff %s", w.Generation, w.PID, w.State, say.Clock(*w.Since), until, ready, memory, w.Handoff)
 	}
+	if next := s.Successor; next != nil {
+		name, state, memory := "successor", next.State, ""
+		if next.Purpose == api.ForStandby {
+			name = "standby"
+		}
+		if next.Frozen {
+			state += " and frozen"
+		}
+		if next.MemoryBytes > 0 {
+			memory = ", " + say.Bytes(next.MemoryBytes)
+		}
+		line(name, "generation %d, pid %d, %s since %s%s", next.Generation, next.PID, state, say.Clock(next.Since), memory)
+	}
+	for _, old := range s.Leaving {
+		open, until := "", ""
+		if old.Connections != nil {
+			open = ", " + say.Count(*old.Connections, "connection")
+		}
+		if old.Until != nil {
+			until = say.Until(*old.Until)
+		}
+		line("leaving", "generation %d, pid %d, since %s%s%s", old.Generation, old.PID, say.Clock(old.Since), until, open)
+	}
 	if w.NextStart != nil {
 		line("worker", "%s, next start at %s", w.State, w.NextStart.Local().Format(time.DateTime))
 	}
@@ -191,6 +220,13 @@ func (s *View) headline() string {
 		}
 		return fmt.Sprintf("%s is %s, clients of %s wait%s", worker, s.Worker.State, where, until)
 	case api.VerdictHung:
+		var waiting []string // of several addresses the others may well be served
+		for _, socket := range s.Sockets {
+			if socket.WaitingS > 0 {
+				waiting = append(waiting, socket.Address)
+			}
+		}
+		where = cmp.Or(say.List(waiting), where)
 		return fmt.Sprintf("%s hangs, clients of %s wait", worker, where)
 	case api.VerdictDown:
 		if len(s.Sockets) == 0 {
@@ -198,13 +234,15 @@ func (s *View) headline() string {
 		}
 		return "the launcher is not running"
 	case api.VerdictOrphan:
-		return "an OpenClaw gateway that nobody supervises holds " + where
+		return "an OpenClaw gateway that no unit keeps running holds " + where
 	case api.VerdictRival:
 		return "an OpenClaw gateway of another unit holds " + where
 	case api.VerdictForeign:
-		return "a process that does not belong to us holds " + where
+		return "another program holds " + where
 	}
 	switch {
+	case s.closing:
+		return fmt.Sprintf("clients of %s wait in vain: they are refused when %s has stopped%s", where, worker, until)
 	case s.Worker.FrontDesk && s.Worker.NextStart != nil:
 		return fmt.Sprintf("clients of %s get HTTP 503 until %s, when the next generation starts", where, s.Worker.NextStart.Local().Format(time.TimeOnly))
 	case s.Worker.FrontDesk:
@@ -225,7 +263,7 @@ func (s *View) headline() string {
 
 // unseenHolder stands where a list of holders is empty: a socket always has one.
 func (s *View) unseenHolder(socket api.Socket) string {
-	where := "outside this PID namespace, or by the kernel"
+	where := "from outside this container (PID namespace), or by the kernel"
 	if s.Unseen > 0 {
 		where = "by a process that cannot be seen from here"
 	}

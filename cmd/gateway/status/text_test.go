@@ -103,7 +103,7 @@ degraded: clients of the port get HTTP 503 until 00:00:07, when the next generat
 					Problems: []string{"held by pid 999"}, Unit: api.Unit{Name: "openclaw-gateway.service", Scope: "user"},
 					Sockets: []api.Socket{socket("127.0.0.1:18789", &none, orphan)}, Worker: api.Worker{State: "waiting"},
 				}, 1, `
-orphan: an OpenClaw gateway that nobody supervises holds 127.0.0.1:18789
+orphan: an OpenClaw gateway that no unit keeps running holds 127.0.0.1:18789
    problem  held by pid 999
     socket  127.0.0.1:18789, 0 connections, 0 of 4096 waiting
             orphan    pid 999      root  since 1999-12-31 23:00:00  child of 1  node old.js
@@ -123,9 +123,9 @@ rival: an OpenClaw gateway of another unit holds 127.0.0.1:18789
 				api.VerdictForeign,
 				api.Status{Unit: api.Unit{Scope: "none"}, Sockets: []api.Socket{socket("127.0.0.1:18789", &none)}},
 				1, `
-foreign: a process that does not belong to us holds 127.0.0.1:18789
+foreign: another program holds 127.0.0.1:18789
     socket  127.0.0.1:18789, 0 connections, 0 of 4096 waiting
-            held outside this PID namespace, or by the kernel; its socket was made by root
+            held from outside this container (PID namespace), or by the kernel; its socket was made by root
 `,
 			},
 			{api.VerdictDown, api.Status{Unit: api.Unit{Scope: "none"}, Problems: []string{"run this"}}, 3, `
@@ -183,6 +183,11 @@ func TestHeadline(t *testing.T) {
 			t.Errorf("%s, %s: %s, want %s", test.verdict, test.worker.State, got, test.want)
 		}
 	}
+	// Of several addresses the others may well be served.
+	s := View{Status: api.Status{Verdict: api.VerdictHung, Worker: api.Worker{Generation: 3}, Sockets: []api.Socket{{Address: "127.0.0.1:1"}, {Address: "127.0.0.1:2", WaitingS: 2}}}}
+	if got, want := s.headline(), "generation 3 hangs, clients of 127.0.0.1:2 wait"; got != want {
+		t.Errorf("hung on one of two: %s, want %s", got, want)
+	}
 }
 
 // TestWidth: no line is wider than the terminal, a healthy status of an ordinary user is short, and whoever wants all gets it.
@@ -215,15 +220,29 @@ func TestWidth(t *testing.T) {
 	broken.Sockets = slices.Clone(s.Sockets)
 	broken.Sockets[0].Holders = []api.Holder{{PID: 5, Role: api.RoleOrphan, Command: long, Since: &since, Unit: "left.service", Parent: 1}}
 	for name, view := range map[string]View{"healthy": s, "broken": broken} {
-		for columns := 60; columns < 200; columns += 7 {
+		for columns := 40; columns <= 200; columns += 5 {
 			for _, full := range []bool{false, true} {
 				text := view.text(style{columns: columns, full: full})
 				for line := range strings.Lines(text) {
-					if width := say.Width(strings.TrimSuffix(line, "\n")); width > columns {
+					if width := say.Width(strings.TrimSuffix(line, "\n")); width > columns && len(strings.Fields(strings.TrimSuffix(line, " \\\n"))) > 1 { // a word of a command is not broken
 						t.Errorf("%s in %d columns has a line of %d: %s", name, columns, width, line)
 					}
 				}
 			}
+		}
+	}
+	// As root sees them: its own, and a user's.
+	theirs := s
+	theirs.theirs, theirs.Unit.User, theirs.at.Scope, theirs.at.Instance = true, "alice", "user", "a-name-that-is-not-short"
+	for columns := 40; columns <= 200; columns += 5 {
+		text := statusText([]View{broken, theirs}, style{columns: columns})
+		for line := range strings.Lines(text) {
+			if width := say.Width(strings.TrimSuffix(line, "\n")); width > columns {
+				t.Errorf("two launchers in %d columns have a line of %d: %s", columns, width, line)
+			}
+		}
+		if !strings.Contains(text, "user alice") {
+			t.Errorf("in %d columns it does not say whose it is:\n%s", columns, text)
 		}
 	}
 	short := s.text(style{columns: 80})

@@ -16,7 +16,6 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/say"
-	"openclaw-gateway/units"
 )
 
 // refreshEvery is how often a terminal gets the numbers that have no event:
@@ -65,7 +64,7 @@ func Watch(ctx context.Context, w, stderr io.Writer, targets []client.Target, fo
 		var err error
 		switch {
 		case format.JSON:
-			err = printJSON(w, statuses(latest), "")
+			err = say.JSON(w, tell(latest, format.One), "")
 		case screen:
 			if text := statusText(latest, styleFor(w, format)); text != drawn {
 				drawn = text
@@ -93,7 +92,7 @@ func watchOne(ctx context.Context, t client.Target, stderr io.Writer, refresh bo
 		defer arrivals.Close()
 	}
 	// The units go on changing when the launcher has ended. Where the manager cannot be asked, the look says so.
-	changes, _ := t.Manager().Changes(ctx, units.Service, units.Socket)
+	changes, _ := t.Manager().Changes(ctx, t.Service(), t.Socket())
 	for ctx.Err() == nil {
 		err := follow(ctx, t, refresh, send)
 		if ctx.Err() != nil {

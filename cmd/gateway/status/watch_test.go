@@ -15,6 +15,7 @@ import (
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 )
 
 // TestArrivals: a control socket is noticed that comes in a directory of its own,
@@ -76,7 +77,7 @@ func TestWatchUntold(t *testing.T) {
 	out, shown := fixtures.Screen(t, false)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	at := client.Target{Control: socket, Scope: units.System, Unit: api.Unit{Name: units.Service, Scope: "none"}}
+	at := client.Target{Control: socket, Scope: units.System, Unit: api.Unit{Name: instance.Default.Service(), Scope: "none"}}
 	go func() { ended <- Watch(ctx, out, notes, []client.Target{at}, Format{JSON: true}) }()
 	noted("of the launcher of the system scope only the end and the return will be shown, and no change: the launcher answered with 404")
 	shown("perhaps it is of another version")
@@ -104,7 +105,7 @@ func TestWatchLate(t *testing.T) {
 	go func() { _ = late.Serve(listening) }()
 	defer late.Close()
 	ctx, cancel := context.WithCancel(t.Context())
-	at := client.Target{Control: socket, Scope: units.System, Unit: api.Unit{Name: units.Service, Scope: "none"}}
+	at := client.Target{Control: socket, Scope: units.System, Unit: api.Unit{Name: instance.Default.Service(), Scope: "none"}}
 	ended := make(chan error, 1)
 	told := make(chan View)
 	go func() { ended <- follow(ctx, at, false, func(s View) { told <- s }) }()

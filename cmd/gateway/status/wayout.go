@@ -16,7 +16,7 @@ import (
 // WayOut adds to the reason why a verb failed what the caller can do about it.
 func WayOut(ctx context.Context, t client.Target, verb string, err error) error {
 	command := func(verb string) string {
-		return t.Manager().As(os.Geteuid(), "gateway", verb, "--"+string(t.Scope))
+		return t.Manager().As(os.Geteuid(), t.Gateway(verb)...)
 	}
 	_, byManager := errors.AsType[*exec.ExitError](err)
 	missing := errors.Is(err, client.ErrNotRunning)
@@ -30,6 +30,9 @@ func WayOut(ctx context.Context, t client.Target, verb string, err error) error 
 	}
 	t = t.Refreshed(ctx)
 	for _, address := range t.Listen {
+		if address.IsUnix() {
+			continue // systemd takes the path from whoever has it
+		}
 		if held, look := sockdiag.Listening(address); t.SocketState != "active" && look == nil && len(held) > 0 {
 			// What else was said is a consequence.
 			return fmt.Errorf("cannot %s: %s; then `%s`", verb, holders.InUse(ctx, address), command("start"))

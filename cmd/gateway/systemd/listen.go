@@ -2,31 +2,49 @@ package systemd
 
 import (
 	"errors"
-	"net/netip"
+	"os"
 	"strings"
+
+	"openclaw-gateway/lazy"
+	"openclaw-gateway/netaddr"
 
 	"golang.org/x/sys/unix"
 )
 
-// Listen is where a socket unit listens for TCP: Listen= is "127.0.0.1:18789 (Stream)",
-// one a line or several in one. Paths, UDP and the like are left out.
-func (p Properties) Listen() []netip.AddrPort {
-	var listen []netip.AddrPort
-	words := strings.Fields(p["Listen"])
-	for i, kind := range words {
-		if i == 0 || kind != "(Stream)" {
+// Listen is where a socket unit listens for TCP and on unix sockets with a path: Listen= is "127.0.0.1:18789 (Stream)",
+// one a line or several in one. UDP and the like are left out.
+func (p Properties) Listen() []netaddr.Address {
+	var listen []netaddr.Address
+	for _, entry := range listenEntry().FindAllStringSubmatch(p["Listen"], -1) {
+		where, kind := entry[1], entry[2]
+		if kind != "Stream" {
 			continue
 		}
-		if address, err := netip.ParseAddrPort(words[i-1]); err == nil {
+		if strings.HasPrefix(where, "/") {
+			listen = append(listen, netaddr.Unix(where))
+		} else if address, err := netaddr.Parse(where); err == nil {
 			listen = append(listen, address)
 		}
 	}
 	return listen
 }
 
+var listenEntry = lazy.Regexp(`([^\s][^\n]+?) \((\w+)\)`)
+
+// Unremovable is the first of the addresses at whose path something else than a socket lies, which systemd would remove to bind
+// there.
+func Unremovable(addresses []netaddr.Address) (address netaddr.Address, found bool) {
+	for _, address := range addresses {
+		if info, err := os.Lstat(address.Path()); address.IsUnix() && err == nil && info.Mode().Type() != os.ModeSocket {
+			return address, true
+		}
+	}
+	return netaddr.Address{}, false
+}
+
 // Bindable returns those of the addresses for which this kernel has sockets, and those for which it has none: without IPv6
 // (ipv6.disable=1, some sandboxes) systemd leaves the line of such an address out, or refuses the whole socket unit for it.
-func Bindable(addresses []netip.AddrPort) (can, cannot []netip.AddrPort) {
+func Bindable(addresses []netaddr.Address) (can, cannot []netaddr.Address) {
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err == nil {
 		_ = unix.Close(fd)
@@ -35,7 +53,7 @@ func Bindable(addresses []netip.AddrPort) (can, cannot []netip.AddrPort) {
 		return addresses, nil
 	}
 	for _, address := range addresses {
-		if address.Addr().Is4() {
+		if !address.Addr().Is6() {
 			can = append(can, address)
 		} else {
 			cannot = append(cannot, address)

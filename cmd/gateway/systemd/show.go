@@ -2,8 +2,10 @@ package systemd
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,8 +17,28 @@ import (
 )
 
 // Properties is what a manager says of a unit, as systemctl show prints it: "yes" and "no", numbers in digits. A list has a
-// line for each of its elements; see List, and Listen for that one. ExecStart is the argv of the first command.
+// line for each of its elements; see List, and Listen for that one. ExecStart is the argv of the first command, and for all of
+// them, and the prefixes, there is ExecStartEx; see Commands. EnvironmentFiles are as they stand behind EnvironmentFile=. JobType,
+// which systemctl show does not have, is what the unit's pending job is about: start, stop, restart.
 type Properties map[string]string
+
+// Exec is a command of a service, with specifiers expanded and variables not (systemd.service(5), "Command lines").
+type Exec struct {
+	Path  string
+	Argv  []string
+	Flags []string // for its prefixes: ignore-failure, privileged, no-setuid, no-env-expand, via-shell
+}
+
+// Commands is a property such as ExecStartEx.
+func (p Properties) Commands(name string) (commands []Exec) {
+	for _, line := range p.List(name) {
+		var command Exec
+		if json.Unmarshal([]byte(line), &command) == nil {
+			commands = append(commands, command)
+		}
+	}
+	return commands
+}
 
 // Int is a property that is a number; 0 where it is not.
 func (p Properties) Int(name string) int {
@@ -29,7 +51,22 @@ func (p Properties) List(name string) []string {
 	if p[name] == "" {
 		return nil
 	}
+	if list, ok := strings.CutSuffix(p[name], listEnd); ok {
+		return strings.Split(list, listEnd)
+	}
 	return strings.Split(p[name], "\n")
+}
+
+// listEnd is behind each element of a list of which one has a line break: a variable of Environment=, say. No text of systemd's
+// has it.
+const listEnd = "\x00"
+
+// joined is what [Properties.List] splits.
+func joined(list []string) string {
+	if slices.ContainsFunc(list, func(element string) bool { return strings.Contains(element, "\n") }) {
+		return strings.Join(list, listEnd) + listEnd
+	}
+	return strings.Join(list, "\n")
 }
 
 // request is what a manager is asked.
@@ -37,6 +74,7 @@ type request struct {
 	UID        int // of a user's manager
 	Names      []string
 	Properties []string
+	Files      bool // a pattern stands for units that are not up, too
 }
 
 // asOther is root's question to the manager of another user, which answers nobody else (it hangs up with EPERM, measured
@@ -53,7 +91,15 @@ func init() {
 // and are up. A unit that does not exist has LoadState not-found. A machine without systemd, a user without a manager, one
 // that does not answer in time, and a user's manager that the caller may not ask are errors.
 func (m Manager) Show(ctx context.Context, names []string, properties ...string) ([]Properties, error) {
-	r := request{UID: m.UID, Names: names, Properties: properties}
+	return m.question(ctx, request{UID: m.UID, Names: names, Properties: properties})
+}
+
+// ShowAll is [Manager.Show] where a pattern stands for all units that match and are loaded or have a file, each once.
+func (m Manager) ShowAll(ctx context.Context, names []string, properties ...string) ([]Properties, error) {
+	return m.question(ctx, request{UID: m.UID, Names: names, Properties: properties, Files: true})
+}
+
+func (m Manager) question(ctx context.Context, r request) ([]Properties, error) {
 	if !m.User || os.Geteuid() != 0 || m.UID == 0 {
 		return m.show(ctx, r)
 	}
@@ -87,7 +133,7 @@ func (m Manager) ask(ctx context.Context, r request) ([]Properties, error) {
 	for _, name := range r.Names {
 		paths := []dbus.ObjectPath{unitPath(name)}
 		if strings.ContainsAny(name, "*?[") {
-			if paths, err = up(ctx, conn, name); err != nil {
+			if paths, err = matching(ctx, conn, name, r.Files); err != nil {
 				return nil, err
 			}
 		}
@@ -102,9 +148,12 @@ func (m Manager) ask(ctx context.Context, r request) ([]Properties, error) {
 	return all, nil
 }
 
-// up returns the units that match a pattern and are neither inactive nor failed.
-func up(ctx context.Context, conn *dbus.Conn, pattern string) ([]dbus.ObjectPath, error) {
+// matching returns the units that match a pattern and are neither inactive nor failed; with files, all that there are.
+func matching(ctx context.Context, conn *dbus.Conn, pattern string, files bool) ([]dbus.ObjectPath, error) {
 	states := []string{"active", "reloading", "activating", "deactivating", "refreshing"}
+	if files {
+		states = []string{}
+	}
 	var listed []struct {
 		Name, Description, Load, Active, Sub, Following string
 		Path                                            dbus.ObjectPath
@@ -117,6 +166,17 @@ func up(ctx context.Context, conn *dbus.Conn, pattern string) ([]dbus.ObjectPath
 	paths := make([]dbus.ObjectPath, len(listed))
 	for i, unit := range listed {
 		paths[i] = unit.Path
+	}
+	if !files || err != nil {
+		return paths, err
+	}
+	var onDisk []struct{ Path, State string }
+	err = conn.Object(managerName, "/org/freedesktop/systemd1").
+		CallWithContext(ctx, managerName+".Manager.ListUnitFilesByPatterns", 0, []string{}, []string{pattern}).Store(&onDisk)
+	for _, file := range onDisk {
+		if path := unitPath(filepath.Base(file.Path)); !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
 	}
 	return paths, err
 }
@@ -141,6 +201,9 @@ func properties(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, name
 				unit[name] = text(name, value.Value())
 			}
 		}
+		if slices.Contains(names, "JobType") {
+			unit["JobType"] = jobType(ctx, conn, all["Job"].Value())
+		}
 		return unit, nil
 	}
 	for _, name := range names {
@@ -152,6 +215,18 @@ func properties(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, name
 		unit[name] = text(name, value.Value())
 	}
 	return unit, nil
+}
+
+// jobType is that of a unit's Job, which has a number and a path; "" where there is none, or it is done.
+func jobType(ctx context.Context, conn *dbus.Conn, job any) (kind string) {
+	fields, _ := job.([]any)
+	if len(fields) != 2 {
+		return ""
+	}
+	if path, ok := fields[1].(dbus.ObjectPath); ok && fields[0] != uint32(0) {
+		_ = conn.Object(managerName, path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, managerName+".Job", "JobType").Store(&kind)
+	}
+	return kind
 }
 
 // text writes the value of a property: org.freedesktop.systemd1(5) has their types.
@@ -167,14 +242,15 @@ func text(name string, value any) string {
 	case int32, uint32, uint64:
 		return fmt.Sprint(value)
 	case []string:
-		return strings.Join(value, "\n")
+		return joined(value)
 	case [][]any:
 		return structs(name, value)
 	}
 	return ""
 }
 
-// structs writes a list of structures. Listen has the kind and the address of each, ExecStart the path and the argv.
+// structs writes a list of structures. Listen has the kind and the address of each, ExecStart the path and the argv, ExecStartEx
+// the flags besides, EnvironmentFiles the path and whether the file may be missing.
 func structs(name string, list [][]any) string {
 	var lines []string
 	for _, fields := range list {
@@ -189,8 +265,18 @@ func structs(name string, list [][]any) string {
 			}
 		case []string:
 			if name == "ExecStart" {
-				return strings.Join(second, "\n")
+				return joined(second)
 			}
+			if strings.HasSuffix(name, "Ex") && len(fields) > 2 {
+				flags, _ := fields[2].([]string)
+				line, _ := json.Marshal(Exec{first, second, flags}) // of strings alone
+				lines = append(lines, string(line))
+			}
+		case bool:
+			if second {
+				first = "-" + first
+			}
+			lines = append(lines, first)
 		}
 	}
 	return strings.Join(lines, "\n")

@@ -28,6 +28,7 @@ if (cluster.isPrimary) {
       if (request.url === '/die') process.exit(0);
     });
   });
-  server.listen(Number(port), host);
+  if (port === undefined) server.listen(host); // a path
+  else server.listen(Number(port), host);
   process.on('disconnect', () => process.exit(0));
 }

@@ -43,6 +43,17 @@ const commands = {
       say({ event: 'thrown', id, code: error.code });
     }
   },
+  // What a program does to a socket that it takes for its own, in all the ways that there are.
+  async remove({ id, args: [path] }) {
+    fs.unlinkSync(path);
+    fs.rmSync(path, { force: true });
+    await new Promise((done) => fs.unlink(path, done));
+    await new Promise((done) => fs.rm(path, { force: true }, done));
+    await fs.promises.unlink(path);
+    await fs.promises.rm(path, { force: true });
+    await require('node:fs/promises').unlink(path);
+    say({ event: 'removed', id });
+  },
   close({ id }) {
     servers.get(id).close();
   },

@@ -2,13 +2,14 @@ package watch
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/inotify"
 )
 
 const (
@@ -28,9 +29,9 @@ const (
 type chain map[int32]map[string]bool
 
 // concerns says whether the event is of something that stands on the way.
-func (c chain) concerns(e event) bool {
-	names, watched := c[e.watch]
-	return watched && (names[e.name] || e.mask&(unix.IN_IGNORED|unix.IN_UNMOUNT) != 0)
+func (c chain) concerns(e inotify.Event) bool {
+	names, watched := c[e.Watch]
+	return watched && (names[e.Name] || e.Mask&(unix.IN_IGNORED|unix.IN_UNMOUNT) != 0)
 }
 
 func (c chain) add(watch int32, name string) {
@@ -52,7 +53,7 @@ func (w *Watcher) walk() error {
 	}
 	for old := range w.chain {
 		if found[old] == nil {
-			err = errors.Join(err, w.unwatch(old))
+			err = errors.Join(err, w.queue.Remove(old))
 		}
 	}
 	w.chain = found
@@ -74,9 +75,9 @@ func (w *Watcher) follow(found chain) error {
 		if last {
 			wanted |= fileEvents
 		}
-		// Before the look at the name, see walk. IN_EXCL_UNLINK: a file that was renamed
+		// Before the look at the name, see walk. A directory may be on the way twice: each adds its events. IN_EXCL_UNLINK: a file that was renamed
 		// over keeps its name for whoever still writes to it.
-		watch, err := w.watch(directory, wanted|unix.IN_ONLYDIR|unix.IN_EXCL_UNLINK)
+		watch, err := w.queue.Add(directory, wanted|unix.IN_ONLYDIR|unix.IN_EXCL_UNLINK)
 		switch {
 		case missing(err):
 			return nil // replaced since: the event is under way
@@ -107,7 +108,7 @@ func (w *Watcher) follow(found chain) error {
 		case last && info.Mode().IsRegular():
 			// For writes under another name: of a hard link, or outside of a container
 			// where the file is a mount of its own.
-			watch, err := w.watch(entry, fileEvents)
+			watch, err := w.queue.Add(entry, fileEvents)
 			if err == nil {
 				found.add(watch, "")
 			}
@@ -131,42 +132,4 @@ func names(path string) []string {
 		}
 	}
 	return split
-}
-
-// watch returns the number of the watch, the same each time for the same inode.
-func (w *Watcher) watch(path string, wanted uint32) (int32, error) {
-	var number int
-	var failed error
-	err := w.raw.Control(func(fd uintptr) {
-		// IN_MASK_ADD: a directory may be on the way twice.
-		number, failed = unix.InotifyAddWatch(int(fd), path, wanted|unix.IN_DONT_FOLLOW|unix.IN_MASK_ADD)
-	})
-	if err != nil {
-		return 0, err
-	}
-	if failed != nil {
-		return 0, fmt.Errorf("inotify_add_watch %s: %w%s", path, failed, hint(failed))
-	}
-	return int32(number), nil
-}
-
-func (w *Watcher) unwatch(number int32) error {
-	return w.raw.Control(func(fd uintptr) {
-		// The error would be that it is gone already, with its inode.
-		_, _ = unix.InotifyRmWatch(int(fd), uint32(number))
-	})
-}
-
-// hint says what to do about an error of inotify.
-func hint(err error) string {
-	switch {
-	case errors.Is(err, unix.EMFILE):
-		return " (raise fs.inotify.max_user_instances, or the limit of open files)"
-	case errors.Is(err, unix.ENOSPC):
-		return " (raise fs.inotify.max_user_watches)"
-	case errors.Is(err, fs.ErrPermission):
-		return " (make the directory readable)"
-	default:
-		return ""
-	}
 }

@@ -8,10 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/inotify"
 )
 
 const (
@@ -29,9 +30,7 @@ const (
 // Watcher notices edits of one file. It must not be copied.
 type Watcher struct {
 	path   string // absolute, but not cleaned: a ".." may follow a symbolic link
-	file   *os.File
-	raw    syscall.RawConn
-	buffer []byte
+	queue  *inotify.Queue
 	closed atomic.Bool
 
 	chain       chain
@@ -69,22 +68,13 @@ func New(path string) (*Watcher, error) {
 		}
 		path = directory + "/" + path
 	}
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	queue, err := inotify.New()
 	if err != nil {
-		return nil, fmt.Errorf("watch %s: inotify_init1: %w%s", path, err, hint(err))
-	}
-	w := &Watcher{
-		path: path,
-		// Non-blocking, so Go waits in its poller, and Close ends a read.
-		file:   os.NewFile(uintptr(fd), "inotify"),
-		buffer: make([]byte, 16<<10),
-	}
-	if w.raw, err = w.file.SyscallConn(); err == nil {
-		err = w.walk()
-	}
-	if err != nil {
-		_ = w.file.Close()
 		return nil, fmt.Errorf("watch %s: %w", path, err)
+	}
+	w := &Watcher{path: path, queue: queue}
+	if err := w.walk(); err != nil {
+		return nil, errors.Join(fmt.Errorf("watch %s: %w", path, err), queue.Close())
 	}
 	// After the walk, so that an event follows every change of what is read here.
 	w.seen, _, err = fingerprint(path)
@@ -124,7 +114,7 @@ func (w *Watcher) Close() error {
 	if w.closed.Swap(true) {
 		return nil
 	}
-	if err := w.file.Close(); err != nil {
+	if err := w.queue.Close(); err != nil {
 		return fmt.Errorf("watch %s: close: %w", w.path, err)
 	}
 	return nil
@@ -132,7 +122,7 @@ func (w *Watcher) Close() error {
 
 // await takes what happens next: events, or the end of the quiet period.
 func (w *Watcher) await(changed func()) error {
-	if err := w.file.SetReadDeadline(w.due()); err != nil {
+	if err := w.queue.SetDeadline(w.due()); err != nil {
 		return err
 	}
 	_, err := w.take(true)
@@ -193,7 +183,7 @@ func (w *Watcher) look(changed func()) error {
 // drain takes the events that are there without waiting, and says whether one of
 // them may have changed the content.
 func (w *Watcher) drain() (bool, error) {
-	if err := w.file.SetReadDeadline(time.Time{}); err != nil {
+	if err := w.queue.SetDeadline(time.Time{}); err != nil {
 		return false, err
 	}
 	another := false
@@ -212,32 +202,21 @@ func (w *Watcher) drain() (bool, error) {
 // take reads events, waiting for them if need be, and says whether one of them may
 // have changed the content. Without waiting, the error is EAGAIN if there are none.
 func (w *Watcher) take(wait bool) (bool, error) {
-	var n int
-	var failed error
-	err := w.raw.Read(func(fd uintptr) bool {
-		n, failed = unix.Read(int(fd), w.buffer)
-		return !wait || !errors.Is(failed, unix.EAGAIN)
-	})
-	if err != nil {
-		return false, err
-	}
-	if failed != nil {
-		return false, fmt.Errorf("read inotify events: %w", failed)
-	}
+	events, err := w.queue.Read(wait)
 	another := false
-	for _, e := range decode(w.buffer[:n]) {
+	for _, e := range events {
 		one, err := w.handle(e)
 		if err != nil {
 			return another, err
 		}
 		another = another || one
 	}
-	return another, nil
+	return another, err
 }
 
 // handle says whether the event may have changed the content of the file.
-func (w *Watcher) handle(e event) (bool, error) {
-	if e.mask&unix.IN_Q_OVERFLOW != 0 {
+func (w *Watcher) handle(e inotify.Event) (bool, error) {
+	if e.Mask&unix.IN_Q_OVERFLOW != 0 {
 		// Any event may be among the lost ones, the end of an edit as well.
 		w.edit = complete
 		w.touch()
@@ -246,20 +225,20 @@ func (w *Watcher) handle(e event) (bool, error) {
 	switch {
 	case !w.chain.concerns(e):
 		return false, nil
-	case e.mask&unix.IN_MODIFY != 0:
+	case e.Mask&unix.IN_MODIFY != 0:
 		w.edit = writing
 		return true, nil
-	case e.mask&unix.IN_CLOSE_WRITE != 0:
+	case e.Mask&unix.IN_CLOSE_WRITE != 0:
 		w.edit = complete
 		w.touch()
 		return true, nil
-	case e.mask&unix.IN_ATTRIB != 0:
+	case e.Mask&unix.IN_ATTRIB != 0:
 		// A file or a directory may have become readable.
 		w.touch()
 		return false, w.walk()
-	case e.mask&(unix.IN_CREATE|unix.IN_ISDIR) == unix.IN_CREATE:
+	case e.Mask&(unix.IN_CREATE|unix.IN_ISDIR) == unix.IN_CREATE:
 		w.edit = begun
-	case e.mask&unix.IN_IGNORED == 0:
+	case e.Mask&unix.IN_IGNORED == 0:
 		// Moved or removed as a whole. Also where a directory was: an end of an edit
 		// below it may have gone unseen.
 		w.edit = complete

@@ -1,0 +1,89 @@
+package commandline
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestGatewayAt(t *testing.T) {
+	for line, want := range map[string]int{
+		"/usr/bin/node /opt/openclaw/dist/index.js gateway --port 18789":                           0,
+		"/usr/bin/node --max-old-space-size=4096 /opt/openclaw/dist/index.js gateway":              0,
+		"/usr/bin/openclaw gateway run":                                                            0,
+		"/home/a/.nvm/versions/node/v24.16.0/bin/clawdbot gateway --port 1":                        0,
+		"/usr/bin/env node /opt/openclaw/openclaw.mjs --profile x gateway":                         1,
+		"/usr/bin/nice -n 5 /usr/bin/node /opt/openclaw/dist/index.js gateway":                     3,
+		"npx -y openclaw@latest gateway --port 1":                                                  2,
+		"npm exec openclaw -- gateway":                                                             2,
+		"/usr/bin/node /opt/openclaw/dist/index.js gateway status":                                 -1,
+		"/usr/bin/openclaw gateway install":                                                        -1,
+		"/usr/bin/openclaw doctor":                                                                 -1,
+		"/usr/local/bin/gateway run --config /etc/openclaw-gateway/config.yaml":                    -1,
+		"/usr/bin/tar czf /backup/openclaw.tgz /root/.openclaw":                                    -1,
+		"/usr/bin/node /srv/shop/server.js gateway":                                                -1,
+		"/usr/bin/systemd-inhibit --what=sleep /usr/bin/node /opt/moltbot/dist/entry.js gateway x": -1,
+		"/usr/bin/systemd-inhibit --what=sleep /usr/bin/node /opt/moltbot/dist/entry.js gateway":   2,
+	} {
+		if got := GatewayAt(strings.Fields(line)); got != want {
+			t.Errorf("%s: %d, want %d", line, got, want)
+		}
+	}
+}
+
+func TestReadScript(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		arguments  []string
+		want       string // "" where it starts none
+		passes     bool
+	}{
+		{"OpenClaw's install --wrapper", "#!/bin/sh\nexec node /opt/openclaw/dist/index.js \"$@\"\n", []string{"gateway", "--port", "7"}, "exec node /opt/openclaw/dist/index.js gateway --port 7", true},
+		{
+			"variables and a continued line", "#!/bin/bash\nset -e\nexport PORT=\"9000\"\nDIR=/opt/openclaw\nexec /usr/bin/node \\\n  \"$DIR/dist/index.js\" gateway run --port ${PORT} --bind ${BIND:-lan}\n", nil,
+			"exec /usr/bin/node /opt/openclaw/dist/index.js gateway run --port 9000 --bind lan", false,
+		},
+		{"nvm", "#!/bin/bash\nsource ~/.nvm/nvm.sh\nnvm use 24 >/dev/null\nopenclaw gateway --port 18789 # the bot\n", nil, "openclaw gateway --port 18789", false},
+		{"a comment alone", "#!/bin/sh\n# openclaw gateway\ntar c ~/.openclaw\n", nil, "", false},
+		{"a client", "#!/bin/sh\nopenclaw gateway status || exit 1\n", nil, "", false},
+		{"a set variable of the unit's", "exec openclaw gateway --port $P\n", nil, "exec openclaw gateway --port 5", false},
+	} {
+		got, ok := ReadScript(c.text, c.arguments, []string{"P=5"})
+		if ok != (c.want != "") || strings.Join(got.Words, " ") != c.want || got.Passes != c.passes {
+			t.Errorf("%s: %q, passes on %t, found %t; want %q", c.name, got.Words, got.Passes, ok, c.want)
+		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	for line, want := range map[string][]string{
+		`-/bin/sh -c "echo 'a;b' | tee /tmp/x"`:      {"-/bin/sh", "-c", "echo 'a;b' | tee /tmp/x"},
+		`/bin/sh -c 'printf "%%s\n" # no comment'`:   {"/bin/sh", "-c", `printf "%%s\n" # no comment`},
+		`"/opt/my bot/run" --name=\"x\" a\ b "" (c)`: {"/opt/my bot/run", `--name="x"`, "a b", "", "(c)"},
+		"": nil,
+	} {
+		if got := Words(line); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", line, got, want)
+		}
+	}
+}
+
+func TestExpand(t *testing.T) {
+	environment := []string{"A=one two", "B=b", "EMPTY="}
+	got := Expand([]string{"$A", "$A", "x${A}y", "$B-z", "$$HOME", "$EMPTY", "${EMPTY}", "$NONE"}, environment)
+	want := []string{"$A", "one", "two", "xone twoy", "$B-z", "$HOME", ""}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	argv := strings.Fields("gateway --port 1 --verbose --port=2 --force --bind lan")
+	if got := LastOption(argv, "--port"); got != "2" {
+		t.Errorf("the last --port is %q", got)
+	}
+	got := WithoutOption(WithoutOption(argv, "--port", true), "--force", false)
+	if want := "gateway --verbose --bind lan"; strings.Join(got, " ") != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

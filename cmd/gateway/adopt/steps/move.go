@@ -1,0 +1,151 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"openclaw-gateway/cmd/gateway/adopt"
+	"openclaw-gateway/cmd/gateway/adopt/journal"
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/lazy"
+)
+
+// makeUser makes the user as whom ours runs, and finds out who that is.
+func (a *adoption) makeUser(ctx context.Context) error {
+	if a.Move == nil {
+		return nil
+	}
+	if a.Move.Create {
+		fmt.Fprintf(a.out, "making the user %s\n", a.Move.User)
+		if err := run(ctx, "useradd", "--create-home", "--shell", "/bin/bash", "--", a.Move.User); err != nil {
+			return err
+		}
+	}
+	uid := systemd.UserID(a.Move.User)
+	if uid <= 0 {
+		return fmt.Errorf("there is no user %s", a.Move.User)
+	}
+	a.journal.Moved = &journal.Moved{User: a.Move.User, UID: uid, Made: a.Move.Create}
+	if err := a.journal.Save(); err != nil {
+		return err
+	}
+	if !a.Move.Create {
+		return nil
+	}
+	credential, err := systemd.Credential(uid)
+	if err != nil {
+		return err
+	}
+	a.UID, a.GID, a.DotEnvUID = uid, int(credential.Gid), uid
+	for i := range a.Files {
+		if a.Files[i].UID < 0 {
+			a.Files[i].UID, a.Files[i].GID = a.UID, a.GID
+		}
+	}
+	return nil
+}
+
+// copyState copies the old one's state, which runs no more. It is read by root and written by the user whose it will be: root
+// follows no link of that user's.
+func (a *adoption) copyState(ctx context.Context) error {
+	move := a.Move
+	if move == nil {
+		return nil
+	}
+	fmt.Fprintf(a.out, "copying %s to %s, as user %s\n", move.From, move.To, move.User)
+	a.journal.Moved.To = move.To
+	if err := a.journal.Save(); err != nil {
+		return err
+	}
+	// Both are at the same place in a home directory.
+	from, to := move.From, move.To
+	for filepath.Base(from) == filepath.Base(to) && from != "/" {
+		from, to = filepath.Dir(from), filepath.Dir(to)
+	}
+	relative, err := filepath.Rel(from, move.From)
+	if err != nil {
+		return err
+	}
+	read := exec.CommandContext(ctx, "tar", "--create", "--directory", from, "--", "./"+relative)
+	write := exec.CommandContext(ctx, "runuser", asUser(move.User, "tar", "--extract", "--directory", to, "--no-same-owner", "--preserve-permissions")[1:]...)
+	if err := pipe(read, write); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("copy %s to %s: %w", move.From, move.To, err)
+	}
+	if move.Paths {
+		config := filepath.Join(move.To, filepath.Base(a.OwnConfig))
+		expression := "s," + escaped(move.From) + ",/" + strings.NewReplacer(`\`, `\\`, "&", `\&`, ",", `\,`).Replace(strings.TrimPrefix(move.To, "/")) + ",g"
+		if err := run(ctx, asUser(move.User, "sed", "--in-place", "--follow-symlinks", "--expression", expression, "--", config)...); err != nil {
+			return err
+		}
+	}
+	return a.markExternal(ctx)
+}
+
+// escaped is a text as a regular expression of sed's, between commas.
+func escaped(text string) string {
+	return special().ReplaceAllString(text, `\$0`)
+}
+
+var special = lazy.Regexp(`[][\\.*^$,]`)
+
+func asUser(name string, argv ...string) []string {
+	return append([]string{"runuser", "-u", name, "--"}, argv...)
+}
+
+// pipe runs two commands, the first one's output being the second one's input.
+func pipe(read, write *exec.Cmd) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	var said [2]bytes.Buffer
+	read.Stdout, write.Stdin = w, r
+	started := []error{nil, nil}
+	for i, cmd := range []*exec.Cmd{read, write} {
+		cmd.Stderr, cmd.SysProcAttr = &said[i], &syscall.SysProcAttr{Setpgid: true}
+		started[i] = cmd.Start()
+	}
+	// Each ends when the other one has.
+	_, _ = r.Close(), w.Close()
+	var failed []error
+	for i, cmd := range []*exec.Cmd{read, write} {
+		err := started[i]
+		if err == nil {
+			err = cmd.Wait()
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w: %s", cmd.Args[0], err, strings.TrimSpace(said[i].String())))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// moveBack takes away what an adoption has made for another user that has not come to its end; of one that has, it says what stays.
+func moveBack(ctx context.Context, moved *journal.Moved, complete bool, o adopt.Options) error {
+	if moved == nil || systemd.UserID(moved.User) != moved.UID {
+		return nil
+	}
+	remove := []string{"userdel", "--remove", moved.User}
+	switch {
+	case complete && moved.Made:
+		fmt.Fprintf(o.Advice, "the user %s and the state in %s stay: `%s` removes both\n", moved.User, moved.To, systemd.As(o.By.UID, 0, remove...))
+	case complete && moved.To != "":
+		fmt.Fprintf(o.Advice, "the state of user %s stays in %s\n", moved.User, moved.To)
+	case complete:
+	case moved.Made:
+		return run(ctx, remove...)
+	case moved.To != "":
+		return run(ctx, asUser(moved.User, "rm", "--recursive", "--force", "--", moved.To)...)
+	}
+	return nil
+}

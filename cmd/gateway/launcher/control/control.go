@@ -1,0 +1,336 @@
+// Package control is the launcher's end of the control socket.
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/inotify"
+	"openclaw-gateway/cmd/gateway/launcher/runtimedir"
+	"openclaw-gateway/cmd/gateway/peer"
+	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/passed"
+	"openclaw-gateway/worker/proctree"
+)
+
+// Control is the launcher's end of the control socket: HTTP and JSON for those
+// who may signal the launcher anyway, the same user and root.
+type Control struct {
+	log       *slog.Logger
+	directory *runtimedir.Directory
+	server    http.Server
+
+	mu     sync.Mutex
+	socket *net.UnixListener
+	file   fs.FileInfo // of the socket, to know it again
+	lost   error       // why there is none, where it was removed
+
+	asked sync.RWMutex // each request that does something has it for reading until it is answered
+}
+
+// questionLimit is in bytes: the largest configuration that is read (8 MiB), in JSON.
+const questionLimit = 12 << 20
+
+type peerKey struct{}
+
+// New makes the control socket. It fails when another launcher answers
+// there, so it also keeps two of them apart.
+func New(directory *runtimedir.Directory, log *slog.Logger) (*Control, error) {
+	c := &Control{log: log, directory: directory}
+	path, err := directory.Path()
+	if err == nil {
+		err = c.listen(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// listen makes the control socket in the directory, in the place of the one that there was.
+func (c *Control) listen(directory string) error {
+	path := filepath.Join(directory, api.ControlSocket)
+	if conn, err := net.Dial("unix", path); err == nil {
+		_ = conn.Close()
+		return fmt.Errorf("another launcher answers on %s: stop it first, \"gateway status\" says what it is", path)
+	}
+	// One that a killed launcher left.
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("make the control socket: %w", err)
+	}
+	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("make the control socket: %w", err)
+	}
+	file, err := os.Lstat(path)
+	if err := errors.Join(err, os.Chmod(path, 0o600)); err != nil {
+		return errors.Join(fmt.Errorf("make the control socket: %w", err), socket.Close())
+	}
+	old, oldFile := c.socket, c.file
+	c.socket, c.file = socket, file
+	if old == nil {
+		return nil
+	}
+	old.SetUnlinkOnClose(false) // its name may be another's by now
+	if info, err := os.Lstat(old.Addr().String()); err == nil && os.SameFile(info, oldFile) {
+		_ = os.Remove(old.Addr().String())
+	}
+	_ = old.Close()
+	return nil
+}
+
+// Keep makes the control socket again whenever somebody has removed it, or its directory, until the context is done.
+func (c *Control) Keep(ctx context.Context) {
+	events, err := inotify.New()
+	if err != nil {
+		c.log.Error("a control socket that is removed does not come back by itself", "error", err)
+		return
+	}
+	defer events.Close()
+	defer context.AfterFunc(ctx, func() { _ = events.Close() })()
+	var parent int32
+	for ctx.Err() == nil {
+		if parent, err = c.restore(events, parent); err != nil {
+			c.log.Error("the control socket was removed and cannot be made again", "error", err)
+		}
+		if _, err := events.Read(true); err != nil && ctx.Err() == nil {
+			c.log.Error("a control socket that is removed does not come back by itself any more", "error", err)
+			return
+		}
+	}
+}
+
+// restore looks whether the control socket is where it was made, or should be now, and makes it there if it is not. The parent
+// of the directory is watched only while that is missed, as in /run there is always something that happens: parent is the watch,
+// 0 for none.
+func (c *Control) restore(events *inotify.Queue, parent int32) (int32, error) {
+	const wanted = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_ATTRIB | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
+	directory, err := c.directory.Path()
+	// Before the look, so that no removal falls between the two.
+	if directory != "" {
+		_, watchErr := events.Add(directory, wanted)
+		err = errors.Join(err, watchErr)
+	}
+	switch missed := err != nil || c.directory.Problem() != ""; {
+	case missed:
+		watch, watchErr := events.Add(filepath.Dir(c.directory.Own), wanted)
+		parent, err = watch, errors.Join(err, watchErr)
+	case parent != 0:
+		_ = events.Remove(parent)
+		parent = 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	path := filepath.Join(directory, api.ControlSocket)
+	if info, statErr := os.Lstat(path); err == nil && (statErr != nil || !os.SameFile(info, c.file)) {
+		if err = c.listen(directory); err == nil {
+			c.log.Warn("the control socket was removed and is here again", "path", path)
+			go c.accept(c.socket)
+		}
+	}
+	c.lost = err
+	return parent, err
+}
+
+// Problem says what is wrong with the control socket or its directory; "" if nothing is.
+func (c *Control) Problem() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lost != nil {
+		return c.lost.Error()
+	}
+	return c.directory.Problem()
+}
+
+// Verbs are what can be asked of a launcher.
+type Verbs interface {
+	Status() api.Status
+	// Watch sends the status now and at each change, until the context is done or one cannot be sent.
+	Watch(ctx context.Context, send func(api.Status) error)
+	History() api.History
+	Check(question api.CheckRequest) api.CheckReply
+	// Restart and Reload return when the worker is ready, or with the reason why it is not.
+	Restart(ctx context.Context, now bool) error
+	Reload(context.Context) error
+	// Upgrade returns only if the launcher has not become the program that is installed now.
+	Upgrade(context.Context) error
+	// Hurry has the worker killed right behind its stop signal when the launcher stops, or now if it does.
+	Hurry()
+}
+
+// Serve answers until the control socket is closed.
+func (c *Control) Serve(l Verbs) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, l.Status()) })
+	mux.HandleFunc("GET /history", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, l.History()) })
+	mux.HandleFunc("POST /check", func(w http.ResponseWriter, r *http.Request) {
+		c.logAsker(r, "check")
+		var question api.CheckRequest
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, questionLimit)).Decode(&question); err != nil {
+			reply(w, http.StatusBadRequest, api.Reply{Error: "read the question: " + err.Error()})
+			return
+		}
+		reply(w, http.StatusOK, l.Check(question))
+	})
+	// Those who watch would hold up the launcher's end.
+	watching, endWatches := context.WithCancel(context.Background())
+	mux.HandleFunc("GET /watch", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(watching, cancel)()
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		lines, flush := json.NewEncoder(say.NewJSONWriter(w)), http.NewResponseController(w)
+		l.Watch(ctx, func(s api.Status) error { return errors.Join(lines.Encode(s), flush.Flush()) })
+	})
+	verb := func(name string, do func(context.Context) error) {
+		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
+			c.logAsker(r, name)
+			c.asked.RLock()
+			defer c.asked.RUnlock()
+			answer(w, do(r.Context()))
+		})
+	}
+	mux.HandleFunc("POST /upgrade", func(w http.ResponseWriter, r *http.Request) {
+		c.logAsker(r, "upgrade")
+		answer(w, l.Upgrade(r.Context())) // where it succeeds there is nobody who could
+	})
+	verb("restart", func(ctx context.Context) error { return l.Restart(ctx, false) })
+	verb("restart-now", func(ctx context.Context) error { return l.Restart(ctx, true) })
+	verb("hurry", func(context.Context) error {
+		l.Hurry()
+		return nil
+	})
+	verb("reload", l.Reload)
+	c.server = http.Server{
+		Handler:           permit(mux),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			asker, err := peer.Of(conn)
+			if err != nil {
+				return ctx
+			}
+			return context.WithValue(ctx, peerKey{}, asker)
+		},
+	}
+	c.server.RegisterOnShutdown(endWatches)
+	go c.accept(c.socket)
+}
+
+// accept answers on one socket, until the server or that one is closed.
+func (c *Control) accept(socket *net.UnixListener) {
+	if err := c.server.Serve(socket); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		c.log.Error("the control socket has failed", "path", socket.Addr(), "error", err)
+	}
+}
+
+// logAsker logs who asked; the request has passed permit.
+func (c *Control) logAsker(r *http.Request, what string) {
+	peer := r.Context().Value(peerKey{}).(*unix.Ucred)
+	process, _ := proctree.Find(int(peer.Pid)) // without a name when it has gone
+	c.log.Info("asked for a "+what, "by_pid", peer.Pid, "by_uid", peer.Uid, "by", process.Name)
+}
+
+// Close ends the control socket, when those who wait for an outcome have it.
+func (c *Control) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := c.server.Shutdown(ctx); err != nil {
+		_ = c.server.Close()
+	}
+	// Also where it was never served.
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.socket.Close()
+}
+
+// permit lets the launcher's own user and root in: the mode of the socket says
+// the same, but a mode can be changed.
+func permit(next http.Handler) http.Handler {
+	root := peer.Root()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asker, known := r.Context().Value(peerKey{}).(*unix.Ucred)
+		if !known || (asker.Uid != root && int(asker.Uid) != os.Geteuid()) {
+			reply(w, http.StatusForbidden, api.Reply{Error: "only the launcher's own user and root may use the control socket"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// answer tells what has come of a request, before whoever waits for all answers goes on.
+func answer(w http.ResponseWriter, err error) {
+	if err != nil {
+		reply(w, http.StatusConflict, api.Reply{Error: err.Error()})
+	} else {
+		reply(w, http.StatusOK, api.Reply{})
+	}
+	_ = http.NewResponseController(w).Flush()
+}
+
+// Quiet returns when each request that does something has its answer; others wait until release is called.
+func (c *Control) Quiet(ctx context.Context) (release func(), err error) {
+	quiet := make(chan struct{})
+	go func() {
+		c.asked.Lock()
+		close(quiet)
+	}()
+	select {
+	case <-quiet:
+		return c.asked.Unlock, nil
+	case <-ctx.Done():
+		go func() {
+			<-quiet
+			c.asked.Unlock()
+		}()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Pass passes the socket on.
+func (c *Control) Pass(files *passed.Files) (fd int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return files.Add(c.socket)
+}
+
+// Resume takes the control socket that an earlier program of this process has passed on, and those who have connected since.
+func Resume(directory *runtimedir.Directory, log *slog.Logger, fd int) (*Control, error) {
+	file, err := passed.Take(fd, "control socket")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() // what follows is a duplicate
+	listener, err := net.FileListener(file)
+	if err != nil {
+		return nil, fmt.Errorf("take the control socket: %w", err)
+	}
+	socket, is := listener.(*net.UnixListener)
+	if !is {
+		return nil, errors.Join(errors.New("take the control socket: it is none"), listener.Close())
+	}
+	socket.SetUnlinkOnClose(true)
+	c := &Control{log: log, directory: directory, socket: socket}
+	c.file, _ = os.Lstat(socket.Addr().String()) // where it has been removed, Keep makes it again
+	return c, nil
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// A client that has gone needs no answer.
+	_ = say.JSON(w, body, "")
+}

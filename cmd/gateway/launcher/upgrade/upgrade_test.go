@@ -1,0 +1,153 @@
+package upgrade
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/passed"
+)
+
+func TestTrusted(t *testing.T) {
+	// It is below a directory that everybody may write to, and where nobody can move what is another's: that is trusted.
+	directory := t.TempDir()
+	program := filepath.Join(directory, "gateway")
+	if err := os.WriteFile(program, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(directory, "link")
+	if err := os.Symlink(program, link); err != nil {
+		t.Fatal(err)
+	}
+	me := os.Geteuid()
+	for _, test := range []struct {
+		what, path string
+		prepare    func() error
+		uids       []int
+		want       string
+	}{
+		{"its own", program, nil, []int{0, me}, ""},
+		{"by a link", link, nil, []int{0, me}, ""},
+		{"another user's", program, func() error { return os.Chown(program, 1000, 1000) }, []int{0}, "belongs to uid 1000"},
+		{"the launcher's own user's", program, nil, []int{0, 1000}, ""},
+		{"its group's", program, func() error { return errors.Join(os.Chown(program, me, -1), os.Chmod(program, 0o775)) }, []int{0, me}, "others can write to " + program},
+		{"in a directory of everybody's", program, func() error { return errors.Join(os.Chmod(program, 0o755), os.Chmod(directory, 0o777)) }, []int{0, me}, "others can write to " + directory},
+		{"a directory", directory, func() error { return os.Chmod(directory, 0o755) }, []int{0, me}, "is no program"},
+		{"nothing", program + "x", nil, []int{0, me}, "no such file"},
+	} {
+		if test.prepare != nil {
+			if err := test.prepare(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := trusted(test.path, test.uids...)
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: %v, want %q", test.what, err, test.want)
+		}
+	}
+}
+
+func TestDecode(t *testing.T) {
+	content, err := Encode(map[string]int{"number": 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state map[string]int
+	if version, err := Decode(content, &state); err != nil || version != api.ProgramVersion() || state["number"] != 7 {
+		t.Errorf("version %q tells %v: %v", version, state, err)
+	}
+	for text, want := range map[string]string{
+		"x":                                     "not understood",
+		`{"format":1,"version":"","state":"x"}`: "not understood",
+		string(bytes.Replace(content, []byte(`"format":1`), []byte(`"format":2`), 1)): "tells form 2",
+	} {
+		if _, err := Decode([]byte(text), &state); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestTry(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "gateway")
+	run := func(_ context.Context, cmd *exec.Cmd) error { return cmd.Run() }
+	for script, want := range map[string]string{
+		`test "$1" = can-upgrade && test "$(cat)" = "what there is"`: "",
+		`echo gateway: it is broken >&2; exit 3`:                     "exit status 3: it is broken",
+		`head -c 100000 /dev/zero | tr '\0' x >&2; exit 1`:           "exit status 1: xxx",
+	} {
+		if err := os.WriteFile(program, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		err := Try(t.Context(), program, []byte("what there is"), run)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 5000) {
+			t.Errorf("%s: %v, want %q", script, err, want)
+		}
+	}
+	tired, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("it takes too long"))
+	if err := Try(tired, program, nil, run); err == nil || !strings.Contains(err.Error(), "takes too long") {
+		t.Errorf("a program that does not end: %v", err)
+	}
+}
+
+func TestFind(t *testing.T) {
+	if found, err := Find(); found != nil || err != nil {
+		t.Errorf("there is %q, %v", found, err)
+	}
+	var files passed.Files
+	environ, left, err := Leave([]byte("what there is"), &files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer left.Close()
+	number, _ := strings.CutPrefix(environ[len(environ)-1], Variable+"=")
+	t.Setenv(Variable, number)
+	if _, err := Find(); err == nil || !strings.Contains(err.Error(), "not passed") {
+		t.Errorf("what this program has left itself was found: %v", err)
+	}
+	if _, set := os.LookupEnv(Variable); set {
+		t.Error("whoever is below is told")
+	}
+	undo, err := files.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer undo()
+	t.Setenv(Variable, number)
+	// A duplicate, for Find closes it.
+	fd, _ := strconv.Atoi(number)
+	duplicate, err := os.Open("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var copied passed.Files
+	again, err := copied.Add(duplicate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := copied.Open(); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(Variable, strconv.Itoa(again))
+	if found, err := Find(); err != nil || string(found) != "what there is" {
+		t.Errorf("found %q, %v", found, err)
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for _, wrong := range []string{"x", "0", strconv.Itoa(int(null.Fd()))} {
+		t.Setenv(Variable, wrong)
+		if _, err := Find(); err == nil || !strings.Contains(err.Error(), "only the launcher") {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}

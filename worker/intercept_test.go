@@ -1,0 +1,114 @@
+package worker
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"openclaw-gateway/test/sockets"
+	"openclaw-gateway/worker/handoff"
+)
+
+// TestIntercept: a server that binds its address itself serves on the held socket, generation after generation.
+func TestIntercept(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "bind"))
+	r.spec.Command = append(r.spec.Command, "address="+r.spec.Sockets[0].Address.String())
+	r.spec.Handoff = handoff.Intercept
+	r.run()
+	for generation := 1; generation <= 3; generation++ {
+		s := r.await(Ready)
+		if s.Generation != generation || s.Handoff != handoff.Intercept {
+			t.Errorf("ready: %+v", s)
+		}
+		answer, err := r.get("/")
+		if err != nil || answer != fmt.Sprintf("generation %d, pid %d", generation, s.PID) {
+			t.Errorf("generation %d, process %d: answered %q, %v", generation, s.PID, answer, err)
+		}
+		if generation < 3 {
+			if err := r.outcome(r.supervisor.Restart(false)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestInterceptBeside: with auto, too, where it takes nothing away; and who takes the sockets by LISTEN_FDS gets no other ones.
+func TestInterceptBeside(t *testing.T) {
+	t.Parallel()
+	for program, want := range map[string]handoff.Kind{"bind": handoff.Intercept, "serve": handoff.ListenFDs} {
+		t.Run(program, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, command(t, program))
+			r.spec.Command = append(r.spec.Command, "address="+r.spec.Sockets[0].Address.String())
+			r.spec.Handoff = handoff.Auto
+			r.run()
+			for generation := 1; generation <= 2; generation++ {
+				// That it has bound may be heard of after it has answered.
+				r.awaitThat("ready by "+string(want), func(s Status) bool {
+					return s.State == Ready && s.Generation == generation && s.Handoff == want && !s.Deprived
+				})
+				if answer, err := r.get("/"); err != nil {
+					t.Errorf("generation %d: answered %q, %v", generation, answer, err)
+				}
+				if err := r.outcome(r.supervisor.Restart(false)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// TestInterceptElsewhere: what a server asks for instead of what is held is said.
+func TestInterceptElsewhere(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "bind"))
+	port := strconv.Itoa(int(r.spec.Sockets[0].Address.Port()))
+	r.spec.Command = append(r.spec.Command, "address=0.0.0.0:"+port)
+	r.spec.Handoff, r.spec.ReadyTimeout = handoff.Intercept, time.Hour
+	r.run()
+	s := r.await(BackingOff)
+	// Go asks for both families where it is told 0.0.0.0.
+	want := "it wanted to listen on [::]:" + port + ", which overlaps 127.0.0.1:" + port + " that the launcher holds: make the worker listen on 127.0.0.1:" + port + ", or set listen to \"*:" + port + "\""
+	if !strings.Contains(s.Problem, want) {
+		t.Errorf("the problem is %q, not %q", s.Problem, want)
+	}
+}
+
+// TestInterceptOneForTwo: a server with one socket for both families does not get two, and is told what to write instead.
+func TestInterceptOneForTwo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "bind"))
+	r.spec.Sockets, r.queues.sockets = nil, nil
+	for _, held := range sockets.Hold(t, "0.0.0.0", "::") {
+		r.spec.Sockets = append(r.spec.Sockets, handoff.Socket{File: held.File, Address: held.Address})
+	}
+	r.queues.sockets = r.spec.Sockets
+	port := strconv.Itoa(int(r.spec.Sockets[0].Address.Port()))
+	r.spec.Command = append(r.spec.Command, "address=:"+port)
+	r.spec.Handoff, r.options.ClashTimeout = handoff.Intercept, time.Millisecond
+	r.run()
+	s := r.await(BackingOff)
+	want := "it listens with one socket, [::]:" + port + ", for the clients of both families, and those of 0.0.0.0:" + port + " would wait for ever: set listen to \"*:" + port + "\""
+	if !strings.Contains(s.Problem, want) {
+		t.Errorf("the problem is %q, not %q", s.Problem, want)
+	}
+}
+
+// TestInterceptNarrow: whose clients are refused that it asks for too is said.
+func TestInterceptNarrow(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "bind"))
+	held := sockets.Hold(t, "::")[0]
+	r.spec.Sockets = []handoff.Socket{{File: held.File, Address: held.Address}}
+	r.queues.sockets = r.spec.Sockets
+	r.spec.Command = append(r.spec.Command, "address=:"+strconv.Itoa(int(held.Address.Port())))
+	r.spec.Handoff = handoff.Intercept
+	r.run()
+	s := r.await(Ready)
+	if want := "the worker asks for IPv4 clients as well, and " + held.Address.String() + " takes IPv6 ones alone"; !strings.Contains(s.Warning, want) {
+		t.Errorf("the warning is %q, not %q", s.Warning, want)
+	}
+}

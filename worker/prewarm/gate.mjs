@@ -1,0 +1,1 @@
+await globalThis[Symbol.for('gateway.prewarm')]?.();
