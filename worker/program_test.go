@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -279,9 +280,11 @@ func serve(o options) error {
 		return err
 	}
 	if address := o["elsewhere"]; address != "" {
-		if _, err := net.Listen("tcp", address); err != nil {
+		other, err := net.Listen("tcp", address)
+		if err != nil {
 			return err
 		}
+		defer func() { runtime.KeepAlive(other) }() // the garbage collector would close it
 	}
 	return serveFiles(files, o)
 }
@@ -553,9 +556,11 @@ func bind(o options) error {
 	case o["deaf"] != "":
 		signal.Ignore(unix.SIGTERM)
 	}
+	var other net.Listener
+	defer func() { runtime.KeepAlive(other) }() // the garbage collector would close it
 	elsewhere := func() (err error) {
 		if address := o["elsewhere"]; address != "" {
-			_, err = net.Listen("tcp", address)
+			other, err = net.Listen("tcp", address)
 		}
 		return err
 	}

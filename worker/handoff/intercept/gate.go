@@ -187,7 +187,7 @@ func (i *Interceptor) watch(watched []*held) {
 func (i *Interceptor) letGo(h *held) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.closed() || i.mayHave(h) {
+	if i.closed() || i.mayHave(h) || h.number < 0 && listens(h.inode) {
 		return false
 	}
 	h.left = true

@@ -223,13 +223,23 @@ func closing(port uint16) {
 	child.ExtraFiles = []*os.File{os.NewFile(uintptr(own), "the socket")}
 	fmt.Println(errors.Join(err, pipeErr, child.Start()))
 	var what string
+	underWay, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		panic(err)
+	}
 	for {
 		if _, err := fmt.Fscan(os.Stdin, &what); err != nil {
 			return
 		}
 		switch what {
+		case "sent":
+			if err := unix.Sendmsg(underWay[0], []byte("it"), unix.UnixRights(second), nil, 0); err != nil {
+				panic(err)
+			}
 		case "second":
 			_ = unix.Close(second)
+		case "lost":
+			_, _ = unix.Close(underWay[0]), unix.Close(underWay[1])
 		case "own":
 			_ = unix.Close(own)
 		case "child":
@@ -243,8 +253,8 @@ func closing(port uint16) {
 	}
 }
 
-// TestWatch: that nobody has an address any more is told when it is so, and not while a child has inherited the socket; and from then on
-// nobody of the generation gets it.
+// TestWatch: that nobody has an address any more is told when it is so, and not while a child has inherited the socket, or while it
+// is no process's and listens still; and from then on nobody of the generation gets it.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	held, other := sockets.Hold(t, "127.0.0.1"), free(t)
@@ -259,14 +269,16 @@ func TestWatch(t *testing.T) {
 	if !w.handoff.Watch() || w.handoff.Watch() {
 		t.Error("it is watched twice")
 	}
-	w.tell("own")
-	w.says(lines, "own")
-	w.tell("second")
-	w.says(lines, "second")
-	w.reported(handoff.Report{Event: handoff.Closed, Address: other}) // and not the other one, of which there is another descriptor
-	w.tell("child")
-	w.says(lines, "child")
-	w.reported(handoff.Report{Event: handoff.Closed, Address: held[0].Address, Held: true})
+	say := func(words ...string) {
+		for _, word := range words {
+			w.tell(word)
+			w.says(lines, word)
+		}
+	}
+	say("sent", "second", "own", "child")
+	w.reported(handoff.Report{Event: handoff.Closed, Address: held[0].Address, Held: true}) // and not the other one, which is on its way
+	say("lost")
+	w.reported(handoff.Report{Event: handoff.Closed, Address: other})
 	w.tell("again")
 	w.says(lines, "EADDRINUSE")
 }

@@ -1,10 +1,12 @@
 package intercept
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -35,6 +37,33 @@ func opens(process int, inode uint64, passed int, left *int) (found, blind bool)
 	}
 	return false, true
 }
+
+// listens reports whether the kernel has a socket of TCP among those that listen in the network of this process. A descriptor goes
+// a moment before its socket does, and of a process that ends all of them go long before the last of their sockets.
+func listens(inode uint64) bool {
+	return slices.ContainsFunc([]string{"tcp", "tcp6"}, func(table string) bool { // proc_pid_net(5)
+		file, err := os.Open("/proc/thread-self/net/" + table)
+		if err != nil { // no IPv6
+			return false
+		}
+		defer file.Close()
+		lines := bufio.NewScanner(file)
+		lines.Scan() // the heading
+		for lines.Scan() {
+			fields := strings.Fields(lines.Text())
+			if len(fields) < 10 || fields[3] != listening { // these stand first
+				return false
+			}
+			if fields[9] == strconv.FormatUint(inode, 10) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// listening is TCP_LISTEN of linux/net/tcp_states.h.
+const listening = "0A"
 
 // whyUnseen says of a thread that cannot be looked into why that may be, and what helps.
 func whyUnseen(tid int) string {
