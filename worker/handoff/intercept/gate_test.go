@@ -90,7 +90,11 @@ func TestGate(t *testing.T) {
 	if !nonblocking(t, held[0].File) {
 		t.Error("the socket has not the mode of who has got it")
 	}
-	w.reported(arrived(held[0].Address, true))
+	// On a busy machine it has the socket for long enough to count as a server.
+	serves := handoff.Report{Event: handoff.Listening, Address: held[0].Address, Held: true, Bound: true}
+	if again := arrived(held[0].Address, true); w.reportedOneOf(again, serves) == serves {
+		w.reported(again)
+	}
 	w.handoff.Release()
 	for range 3 {
 		w.says(lines, "<nil> true")

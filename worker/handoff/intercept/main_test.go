@@ -200,7 +200,7 @@ func (w *worker) reported(want handoff.Report) {
 	w.reportedOneOf(want)
 }
 
-func (w *worker) reportedOneOf(want ...handoff.Report) {
+func (w *worker) reportedOneOf(want ...handoff.Report) (report handoff.Report) {
 	w.t.Helper()
 	got := make(chan handoff.Report, 1)
 	go func() {
@@ -211,11 +211,12 @@ func (w *worker) reportedOneOf(want ...handoff.Report) {
 		got <- report
 	}()
 	select {
-	case report := <-got:
+	case report = <-got:
 		if !slices.Contains(want, report) {
 			w.t.Fatalf("reported %+v, want %+v", report, want)
 		}
 	case <-time.After(limit):
 		w.t.Fatalf("%+v is not reported", want)
 	}
+	return report
 }
