@@ -98,11 +98,10 @@ func testFiftyKilledLaunchers(t *testing.T, here place) {
 }
 
 // strike kills what is there of the launcher, the worker or both, and returns
-// how many processes that were.
-func strike(t *testing.T, m *machine.Machine, victim string) int {
+// which processes that were.
+func strike(t *testing.T, m *machine.Machine, victim string) (pids []string) {
 	t.Helper()
 	processes := m.Processes(t)
-	var pids []string
 	for _, launcher := range processes {
 		isLauncher := strings.HasPrefix(launcher.Cgroup, m.Cgroup(service)) && len(launcher.Args) > 1 &&
 			filepath.Base(launcher.Args[0]) == "gateway" && launcher.Args[1] == "run"
@@ -119,13 +118,13 @@ func strike(t *testing.T, m *machine.Machine, victim string) int {
 		}
 	}
 	if len(pids) == 0 {
-		return 0 // it is just between two of its lives
+		return nil // it is just between two of its lives
 	}
 	// One that has ended by itself meanwhile is as good as killed.
 	if _, err := m.Output("kill", append([]string{"-KILL"}, pids...)...); err != nil && !strings.Contains(err.Error(), "No such process") {
 		t.Fatal(err)
 	}
-	return len(pids)
+	return pids
 }
 
 // whoServes asks who it is that answers. A worker that is being killed may take

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -74,8 +75,9 @@ func Start(ctx context.Context, opts Options) *Load {
 		changed: make(chan struct{}),
 	}
 	l.lastOK = l.start
-	for range opts.Loops {
-		l.loops.Go(func() { l.loop(ctx) })
+	l.report.Clients = make([]Client, opts.Loops)
+	for n := range opts.Loops {
+		l.loops.Go(func() { l.loop(ctx, &l.report.Clients[n]) })
 	}
 	go func() {
 		l.loops.Wait()
@@ -96,21 +98,36 @@ func (l *Load) Report() Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.report
-	r.Status, r.Other = maps.Clone(r.Status), maps.Clone(r.Other)
+	r.Status, r.Other, r.Clients = maps.Clone(r.Status), maps.Clone(r.Other), slices.Clone(r.Clients)
 	return r
 }
 
 // WaitOK returns when n more requests have been answered with 200 than at the call: so the client was, and is, at work.
 // The error, when ctx or the load ends before, tells the report.
 func (l *Load) WaitOK(ctx context.Context, n int) error {
-	l.mu.Lock()
-	want := l.report.OK + n
-	l.mu.Unlock()
+	want := l.Report().OK + n
+	return l.wait(ctx, func(r Report) (missing int) { return want - r.OK })
+}
+
+// WaitEach returns when each client has an answer with 200 to a request that it has begun since: so whatever has become of those of
+// before is counted.
+func (l *Load) WaitEach(ctx context.Context) error {
+	before := l.Report().Clients
+	return l.wait(ctx, func(r Report) (missing int) {
+		for n, client := range r.Clients {
+			missing += max(0, before[n].OK+2-client.OK) // the first one may have been under way
+		}
+		return missing
+	})
+}
+
+// wait returns when no answer is missing any more.
+func (l *Load) wait(ctx context.Context, missing func(Report) int) error {
 	for {
 		l.mu.Lock()
-		got, changed := l.report.OK, l.changed
+		changed := l.changed
 		l.mu.Unlock()
-		if got >= want {
+		if missing(l.Report()) <= 0 {
 			return nil
 		}
 		var err error
@@ -123,14 +140,15 @@ func (l *Load) WaitOK(ctx context.Context, n int) error {
 			err = ctx.Err()
 		}
 		// What came at the same moment counts.
-		if report := l.Report(); report.OK < want {
-			return fmt.Errorf("%d of %d further answers are missing: %w: %s", want-report.OK, n, err, report)
+		report := l.Report()
+		if n := missing(report); n > 0 {
+			return fmt.Errorf("%d further answers are missing: %w: %s", n, err, report)
 		}
 		return nil
 	}
 }
 
-func (l *Load) loop(ctx context.Context) {
+func (l *Load) loop(ctx context.Context, client *Client) {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
@@ -145,7 +163,7 @@ func (l *Load) loop(ctx context.Context) {
 		}
 		start := time.Now()
 		status, body, err := l.get()
-		l.count(status, err, time.Since(start))
+		l.count(client, status, err, time.Since(start))
 		if err == nil && status == http.StatusOK && l.opts.Answered != nil {
 			l.opts.Answered(body)
 		}
@@ -178,11 +196,16 @@ func (l *Load) get() (status int, body string, err error) {
 	return status, body, err
 }
 
-func (l *Load) count(status int, err error, took time.Duration) {
+func (l *Load) count(client *Client, status int, err error, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := &l.report
 	r.Requests++
+	if err == nil && status == http.StatusOK {
+		client.OK++
+	} else {
+		client.Lost++
+	}
 	r.LongestWait = max(r.LongestWait, took)
 	r.Elapsed = time.Since(l.start)
 	switch {

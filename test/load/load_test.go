@@ -121,7 +121,7 @@ func TestEveryOutcomeIsCounted(t *testing.T) {
 
 			want := test.want(got)
 			want.Requests, want.Elapsed, want.LongestOK, want.LongestWait = got.Requests, got.Elapsed, got.LongestOK, got.LongestWait
-			want.LongestSilence = got.LongestSilence
+			want.LongestSilence, want.Clients = got.LongestSilence, got.Clients
 			if want.Status == nil {
 				want.Status = map[int]int{}
 			}
@@ -133,6 +133,13 @@ func TestEveryOutcomeIsCounted(t *testing.T) {
 			}
 			if wantLost := got.Requests - want.OK; got.Lost() != wantLost {
 				t.Errorf("lost %d, want %d", got.Lost(), wantLost)
+			}
+			var each Client
+			for _, client := range got.Clients {
+				each.OK, each.Lost = each.OK+client.OK, each.Lost+client.Lost
+			}
+			if len(got.Clients) != 3 || each.OK != want.OK || each.Lost != got.Lost() {
+				t.Errorf("of each client: %+v", got.Clients)
 			}
 			if got.Hung > 0 && got.LongestWait < limit {
 				t.Errorf("hung, but waited no longer than %v", got.LongestWait)
@@ -238,6 +245,16 @@ func TestWaitOK(t *testing.T) {
 	short, cancelShort := context.WithCancel(ctx)
 	cancelShort()
 	if err := l.WaitOK(short, 1<<30); !errors.Is(err, context.Canceled) {
+		t.Errorf("with an ended context: %v", err)
+	}
+	before = l.Report().OK
+	if err := l.WaitEach(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if report := l.Report(); report.OK < before+2*len(report.Clients) {
+		t.Errorf("%+v after %d answers", report.Clients, before)
+	}
+	if err := l.WaitEach(short); !errors.Is(err, context.Canceled) {
 		t.Errorf("with an ended context: %v", err)
 	}
 	l.Stop()

@@ -18,12 +18,20 @@ type Report struct {
 	Hung     int            // no complete answer within the limit
 	Other    map[string]int // another error, by its innermost text; "EOF" is a connection closed before the answer
 
+	Clients []Client // what each of them has had
+
 	Elapsed     time.Duration // from Start until the last request's end
 	LongestOK   time.Duration // the longest that a request answered with 200 has taken
 	LongestWait time.Duration // the longest that any request has taken
 	// The longest time from one answer with 200, or from Start, to the next. With refused clients it is the outage, which
 	// the longest wait is not.
 	LongestSilence time.Duration
+}
+
+// Client is one of those that ask at the same time, each for one thing after the other.
+type Client struct {
+	OK   int // answered with 200
+	Lost int // not
 }
 
 // Lost is the number of requests that were not answered with 200.
