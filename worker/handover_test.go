@@ -2,7 +2,6 @@ package worker
 
 import (
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/ends"
 	"openclaw-gateway/worker/generation"
 	"openclaw-gateway/worker/handoff"
@@ -339,7 +339,7 @@ func crossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 		},
 		"a second port": func(t *testing.T) {
 			drain := fifo(t)
-			r := newHandoverRig(t, kind, "drain="+drain, "elsewhere="+free(t))
+			r := newHandoverRig(t, kind, "drain="+drain, "elsewhere="+sockets.Free(t).String())
 			r.served()
 			outcome := r.supervisor.Restart(false)
 			r.beside(2, BesideParked)
@@ -354,7 +354,7 @@ func crossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 		},
 		"a second port of one that leaves": func(t *testing.T) {
 			drain := fifo(t)
-			r := newHandoverRig(t, kind, "drain="+drain, "elsewhere="+free(t), "late=1")
+			r := newHandoverRig(t, kind, "drain="+drain, "elsewhere="+sockets.Free(t).String(), "late=1")
 			r.served()
 			r.want(r.outcome(r.supervisor.Restart(false)))
 			killPID(t, r.servedBy(2).PID)
@@ -403,17 +403,6 @@ func crossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 		delete(all, "another one listens") // with intercept all that belongs to the worker is held
 	}
 	return all
-}
-
-// free is an address that nobody has.
-func free(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 func (r *handoverRig) dead(pids ...int) {

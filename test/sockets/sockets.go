@@ -142,6 +142,13 @@ func Refused(t testing.TB) netaddr.Address {
 	return netaddr.From(netip.AddrFrom4(bound.(*unix.SockaddrInet4).Addr), uint16(bound.(*unix.SockaddrInet4).Port))
 }
 
+// Free is an address that nobody has, and which only who is told of it gets while the test takes. A port that was the kernel's choice
+// would be so again, for a client perhaps: this one is kept on another address.
+func Free(t testing.TB) netaddr.Address {
+	t.Helper()
+	return netaddr.From(netip.AddrFrom4([4]byte{127, 0, 0, 2}), Refused(t).Port())
+}
+
 // Server listens by package net, for as long as the test takes.
 func Server(t testing.TB, network, address string) (*net.TCPListener, netaddr.Address) {
 	t.Helper()

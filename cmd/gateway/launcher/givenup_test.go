@@ -21,7 +21,7 @@ import (
 // and the next edit is compared with what comes back.
 func TestGivenUp(t *testing.T) {
 	l, _, at := rigControl(t)
-	addresses := []netaddr.Address{freeAddress(t), freeAddress(t)}
+	addresses := []netaddr.Address{sockets.Free(t), sockets.Free(t)}
 	edit := func(number int, listen ...netaddr.Address) *edition {
 		t.Helper()
 		if _, err := l.held.claim(number, wish{listen: listen}); err != nil {
@@ -63,14 +63,6 @@ func TestGivenUp(t *testing.T) {
 	}
 }
 
-// freeAddress returns one that nobody listens on.
-func freeAddress(t *testing.T) netaddr.Address {
-	t.Helper()
-	listening, address := sockets.Server(t, "tcp", "127.0.0.1:0")
-	listening.Close()
-	return address
-}
-
 // applied counts what the supervisor is told to do.
 type applied int
 
@@ -86,7 +78,7 @@ func (a *applied) Apply(generation.Spec, bool) <-chan error {
 func TestLateNotice(t *testing.T) {
 	l, _, _ := rigControl(t)
 	path := filepath.Join(t.TempDir(), "config.yaml")
-	listen := freeAddress(t)
+	listen := sockets.Free(t)
 	t.Cleanup(func() { l.held.retainClaims(func(int) bool { return false }) })
 	write := func(command string) {
 		t.Helper()

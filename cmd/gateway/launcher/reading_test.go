@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/config"
+	"openclaw-gateway/test/sockets"
 )
 
 // rigReading is a launcher that has applied a configuration with an environment file, beside which others can be put.
@@ -34,7 +35,7 @@ func rigReading(t *testing.T) (e *editions, tried *applied, folder string, put f
 	tried = new(applied)
 	e = l.editions
 	e.files, e.supervisor = config.Named{Path: filepath.Join(folder, "config.yaml")}, tried
-	put("config.yaml", fmt.Sprintf("listen: ['%s']\nworker: {environment_file: %s/environment}\n", freeAddress(t), folder))
+	put("config.yaml", fmt.Sprintf("listen: ['%s']\nworker: {environment_file: %s/environment}\n", sockets.Free(t), folder))
 	if err := e.reload(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}

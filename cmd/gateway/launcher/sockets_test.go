@@ -12,13 +12,14 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/netaddr"
+	"openclaw-gateway/test/sockets"
 )
 
 // TestClosedAtOnce: an address that nobody claims any more refuses clients from that moment on, whoever still has its socket,
 // as a poll(2) has that is under way.
 func TestClosedAtOnce(t *testing.T) {
 	h := newHeldSockets(nil, source{kind: api.FromItself}, slog.New(slog.DiscardHandler))
-	address := freeAddress(t)
+	address := sockets.Free(t)
 	claimed, err := h.claim(1, wish{listen: []netaddr.Address{address}})
 	if err != nil {
 		t.Fatal(err)

@@ -28,13 +28,6 @@ func init() {
 	ofPort("bind once", func(port uint16) { fmt.Println(named(unix.Bind(tcp4(), v4("127.0.0.1", port)))) })
 }
 
-// free is a port of 127.0.0.2 that nobody has.
-func free(t *testing.T) netaddr.Address {
-	t.Helper()
-	_, server := sockets.Server(t, "tcp", "127.0.0.1:0")
-	return netaddr.MustParse("127.0.0.2:" + strconv.Itoa(int(server.Port())))
-}
-
 func arrived(address netaddr.Address, held bool) handoff.Report {
 	return handoff.Report{Event: handoff.Arrived, Address: address, Held: held}
 }
@@ -74,7 +67,7 @@ func standing(port uint16) {
 // Until then nothing changes on the held socket.
 func TestGate(t *testing.T) {
 	t.Parallel()
-	held, other := sockets.Hold(t, "127.0.0.1"), free(t)
+	held, other := sockets.Hold(t, "127.0.0.1"), sockets.Free(t)
 	w := startAt(t, handoff.Shut, held, nil, "standing", port(held[0]), strconv.Itoa(int(other.Port())))
 	lines := bufio.NewReader(w.stdout)
 	w.reported(arrived(other, false))
@@ -261,7 +254,7 @@ func closing(port uint16) {
 // is no process's and listens still; and from then on nobody of the generation gets it.
 func TestWatch(t *testing.T) {
 	t.Parallel()
-	held, other := sockets.Hold(t, "127.0.0.1"), free(t)
+	held, other := sockets.Hold(t, "127.0.0.1"), sockets.Free(t)
 	w := startAt(t, handoff.Open, held, nil, "closing", port(held[0]), strconv.Itoa(int(other.Port())))
 	lines := bufio.NewReader(w.stdout)
 	w.says(lines, "<nil>")
