@@ -98,6 +98,39 @@ func TestGateSignal(t *testing.T) {
 	w.finish()
 }
 
+// TestGateWarm: what listen() and the first request have Node.js load is loaded before the wait. Nobody sees the request that does
+// it, and nothing of it is left; whoever traces requests is spared it.
+func TestGateWarm(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ kind, tracing, before, after string }{
+		{"http", "", `{"requests":1,"traced":[]}`, `{"requests":2,"traced":[]}`},
+		{"http", "channel", `{"requests":0,"traced":[]}`, `{"requests":1,"traced":["held"]}`},
+		{"http", "method", `{"requests":0,"traced":[]}`, `{"requests":1,"traced":["held"]}`},
+		{"net", "", `{"requests":0,"traced":[]}`, `{"requests":0,"traced":[]}`},
+	} {
+		t.Run(test.kind+" "+test.tracing, func(t *testing.T) {
+			t.Parallel()
+			held := hold(t, "127.0.0.1")
+			at := held[0].Address
+			s := script(t, "warm.cjs", held, test.kind, test.tracing, at.Addr().String(), strconv.Itoa(int(at.Port())))
+			s.gate = handoff.Shut
+			w := s.run(t)
+			w.reported(arrived(at, true))
+			w.handoff.Release()
+			if said := w.says("listening"); said.ID != test.before || said.Code != "true" || said.Failed != "TCPServerWrap" {
+				w.fatalf("it said %+v", said)
+			}
+			w.reported(listening(at))
+			w.answered(test.kind, dial(t, at))
+			_ = w.stdin.Close()
+			if said := w.says("ended"); said.ID != test.after {
+				w.fatalf("it said %+v", said)
+			}
+			w.finish()
+		})
+	}
+}
+
 // TestGateRefused: for a port that cannot be nobody waits: Node.js refuses it at once.
 func TestGateRefused(t *testing.T) {
 	t.Parallel()

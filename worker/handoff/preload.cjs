@@ -45,12 +45,41 @@ function waitAt(tell, gate) {
       return code === 'EINTR' && heard(); // by SIGUSR1, which Node.js takes for its debugger
     }
   };
-  return (address, held) => {
+  return (address, held, server) => {
     if (!shut || address === '') return;
+    warmUp(server);
     tell({ event: 'arrived', address, held });
     shut = heard();
     if (!shut) closeSync(gate);
   };
+}
+
+// What listen() and the first request have Node.js load and compile is loaded and compiled before the wait, while the other one
+// serves: clients would wait for it. The request goes to a server of our own, over no socket. Who traces requests would see it,
+// and gets none.
+function warmUp(server) {
+  try {
+    require('node:cluster'); // listen() needs it
+    if (server.listenerCount('request') === 0) return;
+    const http = require('node:http');
+    const net = require('node:net');
+    const { hasSubscribers } = require('node:diagnostics_channel');
+    const told = ['request.start', 'response.created', 'response.finish'].some((event) => hasSubscribers(`http.server.${event}`));
+    if (told || Object.hasOwn(http.Server.prototype, 'emit')) return;
+    const own = new http.Server((_, response) => {
+      response.sendDate = false; // Node.js keeps it for a second, which does not end before the wait does
+      response.end('.');
+    });
+    new Date().getTimezoneOffset(); // which the time of day has to be known for
+    const done = (...args) => args.at(-1)();
+    const socket = Object.assign(new net.Socket(), { _write: done, _writev: done, _final: done });
+    own.emit('connection', socket);
+    socket.emit('data', Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'));
+    socket.destroy();
+    own.close();
+  } catch {
+    // It is done when it is needed.
+  }
 }
 
 // An OpenClaw gateway says in its package which Node.js it runs on; the launcher
@@ -233,7 +262,7 @@ function install(tell, wait, sockets, firstFD, closes) {
   const wanted = (host, port) => (port === 0 ? '' : key(host && net.isIP(host) !== 0 ? host : '::', port));
 
   const adopt = (server, args, { path, port, callback, signal, ipv6Only }, address) => {
-    wait(address, true);
+    wait(address, true, server);
     // One server listens on an address; the kernel refuses the next one.
     if (busy.has(address)) return pass(server, args, false);
     const { fds, backlog, dual } = held.get(address);
@@ -277,13 +306,13 @@ function install(tell, wait, sockets, firstFD, closes) {
     const unix = unixSocket(args);
     if (unix !== undefined) {
       if (held.has(unix.address)) return adopt(this, args, unix, unix.address);
-      wait(unix.address, false);
+      wait(unix.address, false, this);
       return pass(this, args, false);
     }
     if (call === null) return listen.apply(this, args);
     const { port, host } = call;
     if (!heldPorts.has(port)) {
-      wait(wanted(host, port), false);
+      wait(wanted(host, port), false, this);
       return pass(this, args, port === 0);
     }
     // Without a host Node.js tries the IPv6 wildcard, then the IPv4 one.
@@ -291,7 +320,7 @@ function install(tell, wait, sockets, firstFD, closes) {
     const address = hosts.map((candidate) => key(candidate, port)).find((candidate) => held.has(candidate));
     if (address !== undefined) return adopt(this, args, call, address);
     if (typeof host !== 'string' || host === '' || net.isIP(host) !== 0) {
-      wait(wanted(host, port), false);
+      wait(wanted(host, port), false, this);
       return pass(this, args, false);
     }
     // A host name: resolved as Node.js would, to see whether we hold it.
@@ -304,7 +333,7 @@ function install(tell, wait, sockets, firstFD, closes) {
         adopt(this, args, call, resolved);
         return;
       }
-      wait(wanted(ip, port), false);
+      wait(wanted(ip, port), false, this);
       pass(this, args, false);
     });
     return this;
