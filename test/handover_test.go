@@ -256,6 +256,25 @@ func testHandover(t *testing.T, here place) {
 		edited(t, handed())
 	})
 
+	// One that hears nothing while it is stopped goes on to take its stop signal, and lets go of the sockets, or is killed.
+	for name, environment := range map[string][]string{"a standby for one that hangs": nil, "a standby for one that hangs and is killed": {"DEAF=1"}} {
+		t.Run(name, func(t *testing.T) {
+			configuration := strings.NewReplacer("backoff_min: 100ms", "backoff_min: 100ms, reset_after: 0s, standby: true", "timeout: 20s", "timeout: 1s")
+			edited(t, configuration.Replace(handed(environment...))+"alive: {queue: 2s, restart: true, stop_timeout: 1s}\n")
+			s := standby(t, m)
+			underLoad(t, m, ipv4, "/", loops, func(*load.Load) {
+				stopProcess(t, m, s.Worker.PID)
+				anotherAnswers(t, m, ipv4, s.Worker.PID)
+			})
+			if now := standby(t, m).Worker; now.Generation != s.Successor.Generation || now.PID != s.Successor.PID || now.LastExit.Reason != "hung" ||
+				now.Restarts != s.Worker.Restarts+1 {
+				t.Errorf("generation %d has hung beside its standby %+v, and the worker is %+v", s.Worker.Generation, s.Successor, now)
+			}
+			gone(t, m, s.Worker.PID)
+			edited(t, handed())
+		})
+	}
+
 	t.Run("stopped meanwhile", func(t *testing.T) {
 		get(t, m, ipv4, "/")
 		serving(t, m.Scope, 1)
