@@ -29,6 +29,7 @@ const (
 	Parked Event = "parked" // it has loaded them, and waits
 	Failed Event = "failed" // it could not; Detail says why, in its own words
 	Stale  Event = "stale"  // it has begun, and what Detail names is not what one of the modules has read
+	Same   Event = "same"   // it has begun, and has compared all of it: it tells no more
 )
 
 // Report is such an event.
@@ -85,7 +86,7 @@ func Loading(program Program, directory, place string, environ []string, settled
 		return nil, err
 	}
 	if a.files, err = a.list.Files(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, a.Forget()) // it would be of no use any more, and the next life tells anew
 	}
 	if err := a.open(); err != nil {
 		return nil, errors.Join(err, a.Close())

@@ -261,6 +261,9 @@ func TestNotLoaded(t *testing.T) {
 		if _, err := Loading(r.program(t), r.lists, r.place, r.environ, settled, 3); err == nil || !strings.Contains(err.Error(), "no such file") {
 			t.Errorf("%v, want that it is not there", err)
 		}
+		if a, err := Learning(r.program(t), r.lists, r.place, r.environ, settled); a == nil || err != nil {
+			t.Errorf("which modules there are now is not learned: %v", err)
+		}
 	})
 	t.Run("a failed import", func(t *testing.T) {
 		r := newRig(t)
@@ -273,14 +276,53 @@ func TestNotLoaded(t *testing.T) {
 			t.Errorf("it tells %+v", report)
 		}
 	})
-	t.Run("a module that acts", func(t *testing.T) {
+	t.Run("a module that listens", func(t *testing.T) {
 		r := newRig(t)
-		r.write(t, "plain.mjs", "import net from 'node:net';\nnet.createServer().listen(0, '127.0.0.1');\nexport const plain = 'plain';\n")
+		r.write(t, "plain.mjs", "import net from 'node:net';\nnet.createServer().on('error', () => {}).listen(0, '127.0.0.1');\nexport const plain = 'plain';\n")
 		r.cold(t)
-		if report := r.ahead(t).told(t, Failed); !strings.Contains(report.Detail, "TCPServerWrap") {
+		l := r.ahead(t)
+		if report := l.told(t, Parked); report.Apart != 4 {
+			t.Errorf("it has loaded %+v, want plain.mjs left to the program", report)
+		}
+		l.release(t)
+		if got := l.said(t); got != begun {
+			t.Errorf("it says %s, want %s", got, begun)
+		}
+	})
+	t.Run("a module that listens when it is loaded once more", func(t *testing.T) {
+		r := newRig(t)
+		r.write(t, "plain.mjs", `import fs from 'node:fs';
+import net from 'node:net';
+if (fs.existsSync(new URL('listen', import.meta.url))) {
+  try {
+    net.createServer().listen(0, '127.0.0.1');
+  } catch {}
+}
+export const plain = 'plain';
+`)
+		r.cold(t)
+		r.ahead(t).told(t, Parked)
+		r.write(t, "listen", "")
+		if report := r.ahead(t).told(t, Failed); !strings.Contains(report.Detail, "listens") {
 			t.Errorf("it tells %+v", report)
 		}
 	})
+	for _, c := range []struct{ what, code, want string }{
+		{"connects", "import net from 'node:net';\nnet.connect(1, '127.0.0.1').on('error', () => {});\n", "TCPSocketWrap"},
+		{"has a socket", "import dgram from 'node:dgram';\ndgram.createSocket('udp4').bind(0, '127.0.0.1').unref();\n", "socket:"},
+		{"watches", "import fs from 'node:fs';\nfs.watch(new URL('.', import.meta.url)).unref();\n", "inotify"},
+		{"has a file open", "import fs from 'node:fs';\nglobalThis.state = fs.openSync(new URL('.env', import.meta.url));\n", "/.env"},
+		{"has a thread", "import { Worker } from 'node:worker_threads';\nnew Worker('setTimeout(() => {}, 3600_000)', { eval: true }).unref();\n", "a thread"},
+	} {
+		t.Run("a module that "+c.what, func(t *testing.T) {
+			r := newRig(t)
+			r.write(t, "plain.mjs", c.code+"export const plain = 'plain';\n")
+			r.cold(t)
+			if report := r.ahead(t).told(t, Failed); !strings.Contains(report.Detail, "does more than to be loaded") || !strings.Contains(report.Detail, c.want) {
+				t.Errorf("it tells %+v, want %s", report, c.want)
+			}
+		})
+	}
 	t.Run("another module instead", func(t *testing.T) {
 		r := newRig(t)
 		r.cold(t)
@@ -289,6 +331,18 @@ func TestNotLoaded(t *testing.T) {
 		r.write(t, "early.mjs", "export const early = 'later';\n")
 		if err := l.ahead.Unchanged(); err == nil {
 			t.Error("an edit is not noticed")
+		}
+	})
+	t.Run("other data", func(t *testing.T) {
+		r := newRig(t)
+		r.write(t, "data.json", `{"value": 1}`)
+		r.write(t, "early.mjs", "import data from './data.json' with { type: 'json' };\nexport const early = data.value && 'early';\n")
+		r.cold(t)
+		l := r.ahead(t)
+		l.told(t, Parked)
+		r.write(t, "data.json", `{"value": 22}`)
+		if err := l.ahead.Unchanged(); err == nil {
+			t.Error("an edit of what a module has read is not noticed")
 		}
 	})
 	t.Run("the launcher has gone", func(t *testing.T) {

@@ -56,6 +56,7 @@ func ReadList(directory, key string) (List, error) {
 	var list struct {
 		Key     string   `json:"key"`
 		Modules [][2]any `json:"modules"` // the URL, and whether it is imported
+		Besides []string `json:"besides"` // the URLs of what else they have asked for
 	}
 	if err := json.Unmarshal(content, &list); err != nil || len(list.Modules) == 0 {
 		return List{}, ErrNoList // torn, or of another launcher
@@ -66,6 +67,9 @@ func ReadList(directory, key string) (List, error) {
 	known := List{Learned: info.ModTime(), Modules: len(list.Modules)}
 	for _, module := range list.Modules {
 		text, _ := module[0].(string)
+		list.Besides = append(list.Besides, text)
+	}
+	for _, text := range list.Besides {
 		if at, err := url.Parse(text); err == nil && at.Scheme == "file" {
 			known.files = append(known.files, at.Path)
 		}
@@ -73,7 +77,7 @@ func ReadList(directory, key string) (List, error) {
 	return known, nil
 }
 
-// Files are those of the modules, as they are now: a text that is another one when one of them is.
+// Files are those of the modules and of what they have asked for, as they are now: a text that is another one when one of them is.
 func (l List) Files() (string, error) {
 	sum := sha256.New()
 	if err := addFiles(sum, l.files); err != nil {

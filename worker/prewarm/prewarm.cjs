@@ -66,12 +66,12 @@ function save({ list }, content) {
   }
 }
 
-// settled calls back once the program listens, which is what it was started for, and a while later.
-function settled(...calls) {
+// Calls back before anything listens, each time.
+function beforeListening(call) {
   const net = require('node:net');
   const { listen } = net.Server.prototype;
   net.Server.prototype.listen = function (...args) {
-    for (const call of calls.splice(0)) call();
+    call();
     return listen.apply(this, args);
   };
 }
@@ -97,16 +97,21 @@ function learn(orders, registerHooks) {
     const code = [...modules].filter(
       ([url, { format, imported }]) => url !== entry && !/[?#]|\.(json|node|wasm)$/.test(url) && (!imported || format === 'module' || format === 'commonjs'),
     );
+    const listed = new Set([entry, ...code.map(([url]) => url)]);
     const after = snapshot();
     const names = new Set([...before.keys(), ...after.keys()]);
     save(orders, {
       key: orders.key,
       node: process.version,
       modules: code.map(([url, { imported }]) => [url, imported]),
+      besides: [...modules.keys()].filter((url) => !listed.has(url)), // what they read: data, addons
       changes: [...names].filter((name) => before.get(name) !== after.get(name)).sort(),
     });
   };
-  settled(() => {
+  let listens = false; // which is what it was started for
+  beforeListening(() => {
+    if (listens) return;
+    listens = true;
     for (const [i, delay] of orders.after.entries()) {
       const timer = setTimeout(() => {
         write();
@@ -151,6 +156,11 @@ async function examine(orders, registerHooks) {
     if (changes.has(name) || name === '*') apart.add(loading);
   };
   watchReads(note);
+  beforeListening(() => {
+    for (const url of callers()) apart.add(url);
+    apart.add(loading);
+    throw new Error('it listens');
+  });
   const require = from(orders);
   for (const module of content.modules) {
     [loading] = module;
@@ -241,8 +251,16 @@ function hold({ gate }) {
 
 async function park(orders, registerHooks) {
   let found;
+  // In place before a module can keep what it finds there. Whoever listens ahead of the program would be given clients of the earlier life.
+  let early = false;
+  let listen = () => {
+    early = true;
+    throw new Error('it listens');
+  };
+  beforeListening(() => listen());
   try {
     found = await loadAhead(orders, registerHooks);
+    if (early) throw new Error('a module that was loaded ahead listens');
   } catch (error) {
     tell(orders, { event: 'failed', detail: `${error?.message ?? error}`.slice(0, 500) });
     hold(orders); // to be ended
@@ -250,11 +268,23 @@ async function park(orders, registerHooks) {
   }
   tell(orders, { event: 'parked', ...found.counts });
   hold(orders);
-  compare(orders, registerHooks, found.values);
+  listen = compare(orders, registerHooks, found.values);
 }
 
-// What a process has that does something already, as Node.js calls it.
-const acting = ['TCPServerWrap', 'TCPSocketWrap', 'UDPWrap', 'ProcessWrap', 'FSEventWrap', 'StatWatcher'];
+// What a process has that does something already, as Node.js calls it; what a module has told it not to wait for is not among it.
+const acting = ['TCPSocketWrap', 'UDPWrap', 'ProcessWrap', 'FSEventWrap', 'StatWatcher'];
+
+// The files and sockets that are open, and what watches files.
+function opened() {
+  const targets = fs.readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return fs.readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return ''; // that of the look itself
+    }
+  });
+  return targets.filter((target) => /^(\/(?!dev\/|proc\/)|socket:|anon_inode:.*inotify)/.test(target));
+}
 
 async function loadAhead(orders, registerHooks) {
   let content = read(orders);
@@ -267,6 +297,10 @@ async function loadAhead(orders, registerHooks) {
   const apart = new Set(content.apart);
   const ahead = content.modules.filter(([url]) => !apart.has(url));
   let spoiled;
+  const before = new Set(opened());
+  const threads = [];
+  const begun = () => threads.push('a thread');
+  process.on('worker', begun);
   const hooks = registerHooks({
     resolve(specifier, context, next) {
       const found = next(specifier, context);
@@ -287,13 +321,14 @@ async function loadAhead(orders, registerHooks) {
     setImmediate(done); // what they have begun is there then
   });
   hooks.deregister();
-  const busy = process.getActiveResourcesInfo().filter((kind) => acting.includes(kind));
+  process.off('worker', begun);
+  const busy = [...process.getActiveResourcesInfo().filter((kind) => acting.includes(kind)), ...threads, ...opened().filter((target) => !before.has(target))];
   if (busy.length > 0) throw new Error(`a module that was loaded ahead does more than to be loaded: ${busy.join(', ')}`);
   return { values, counts: { modules: ahead.length, apart: content.modules.length - ahead.length } };
 }
 
 // While the program begins, what it changes is compared with what the modules have read that were loaded ahead. A difference ends it: nothing
-// more of it runs.
+// more of it runs. Returns what is to be called before it listens.
 function compare(orders, registerHooks, values) {
   const check = () => {
     for (const [name, value] of values) {
@@ -309,13 +344,18 @@ function compare(orders, registerHooks, values) {
       return next(specifier, context);
     },
   });
-  settled(check, () => {
+  let listens = false;
+  return () => {
+    if (listens) return;
+    listens = true;
+    check();
     const timer = setTimeout(() => {
       check();
       hooks.deregister();
+      tell(orders, { event: 'same' });
     }, orders.after[0]);
     timer.unref();
-  });
+  };
 }
 
 const order = process.env.GATEWAY_PREWARM;
