@@ -3,6 +3,7 @@ package test
 import (
 	"encoding/json"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,6 +82,7 @@ func testUpgrade(t *testing.T, here place) {
 			t.Errorf("left is %v", now)
 		}
 	})
+	t.Run("prewarmed", func(t *testing.T) { testUpgradePrewarmed(t, m) })
 	t.Run("while it waits", func(t *testing.T) {
 		install(t, m.Scope, m, "stop: {timeout: 1s}\n"+handed()[:strings.Index(handed(), "restart:")])
 		m.Systemctl(t, "restart", service)
@@ -213,6 +215,33 @@ func testUpgradeRolledBack(t *testing.T, m *machine.Machine) {
 	alone(t, m)
 	if now := wholeStatus(t, m); now.Config.State != "applied" || now.Worker.PID == before.Worker.PID {
 		t.Errorf("what was edited afterwards is not in use: %s", asText(now))
+	}
+}
+
+// testUpgradePrewarmed: a worker that has been prewarmed is the launcher's as any other, from when its start has been compared on.
+func testUpgradePrewarmed(t *testing.T, m *machine.Machine) {
+	const main = "/opt/prewarmed/main.js"
+	root, p := m.As(m.System()), newPrewarming(m)
+	root.Run(t, "mkdir", "-p", path.Dir(main))
+	root.WriteFile(t, path.Dir(main)+"/other.js", "", 0o644)
+	root.WriteFile(t, main, "require('./other.js');\nrequire('"+workersPath+"/handed.js');\n", 0o644)
+	root.Run(t, "rm", "-f", p.list)
+	install(t, m.Scope, m, strings.NewReplacer("mode: handover", "prewarm: on", workersPath+"/handed.js", main).Replace(handed()))
+	get(t, m, ipv4, "/")
+	serving(t, m.Scope, 1)
+	p.learned(t)
+	for range 2 {
+		life := p.restart(t)
+		p.wants(t, life, api.StartPrewarmed, "")
+		underLoad(t, m, ipv4, "/", 0, func(l *load.Load) {
+			for range 2 {
+				upgrade(t, m)
+				answered(t, l)
+			}
+		})
+		if now := p.life(t); now.PID != life.PID || now.Start != api.StartPrewarmed || now.State != "ready" {
+			t.Errorf("it is %+v, and was %+v", now, life)
+		}
 	}
 }
 

@@ -2,12 +2,15 @@ package worker
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +36,7 @@ const { place } = await import('./place.mjs');
 const { other } = await import('./other.mjs');
 const { createServer } = await import('node:http');
 createServer((request, response) => response.end(place + ' ' + other + ' ' + process.env.GATEWAY_GENERATION)).listen(Number(process.env.PORT), '127.0.0.1');
+if (globalThis.ahead && fs.existsSync(here('.late'))) process.env.OTHER = 'late';
 process.on('SIGTERM', () => {
   if (!fs.existsSync(here('stay'))) process.exit();
 });
@@ -335,6 +339,61 @@ func TestPrewarmed(t *testing.T) {
 				t.Errorf("%+v", now)
 			}
 			r.wantAnswer("/", "there another 6")
+		},
+		"a module that listens": func(t *testing.T, r *prewarmedRig) {
+			r.write("server.mjs", `import { createServer } from 'node:http';
+createServer((request, response) => response.end(`+"`here none ${process.env.GATEWAY_GENERATION}`"+`)).on('error', () => {}).listen(Number(process.env.PORT), '127.0.0.1');
+`)
+			for i := range 50 {
+				r.write(fmt.Sprintf("more%d.mjs", i), "export default 1;\n")
+			}
+			r.write("entry.mjs", "await import('./server.mjs');\nfor (let i = 0; i < 50; i++) await import(`./more${i}.mjs`);\nprocess.on('SIGTERM', () => {});\n")
+			r.served()
+			r.learned()
+			asked, ask := context.WithCancel(t.Context())
+			lost, asking := new(atomic.Int32), new(sync.WaitGroup)
+			for range 4 {
+				asking.Go(func() {
+					for asked.Err() == nil {
+						if _, err := r.get("/"); err != nil {
+							lost.Add(1)
+							t.Logf("lost: %v", err)
+						}
+					}
+				})
+			}
+			outcome := r.supervisor.Restart(false)
+			old := r.beside(2, BesideParked)
+			ask()
+			asking.Wait()
+			killPID(t, old.PID)
+			r.want(r.outcome(outcome))
+			if lost := lost.Load(); lost > 0 {
+				t.Errorf("%d clients were lost to one that was not to begin", lost)
+			}
+			if now := r.servedBy(2); !now.Prewarmed {
+				t.Errorf("%+v", now)
+			}
+			r.wantAnswer("/", "here none 2")
+		},
+		"a module that leaves a process": func(t *testing.T, r *prewarmedRig) {
+			r.write("other.mjs", `import { spawn } from 'node:child_process';
+if (globalThis.entered === undefined) spawn('sleep', ['3600'], { stdio: 'ignore', detached: true }).unref();
+export const other = 'none';
+`)
+			r.served()
+			r.learned()
+			r.want(r.restart())
+			r.cold(3, "has started")
+		},
+		"an upgrade in the midst of its start": func(t *testing.T, r *prewarmedRig) {
+			r.prewarmed()
+			r.write(".late", "OTHER=late\n")
+			r.want(r.restart())
+			if saved := heldStill(t, r.rig); saved.Number != 4 || saved.Serving.Ahead || !strings.Contains(saved.Cold, "OTHER") || saved.Spoiled != 1 || saved.Spent == "" {
+				t.Errorf("passed on is %+v of %+v, want the one that has begun cold", saved.Serving, saved)
+			}
+			r.cold(4, "it has changed OTHER at its start")
 		},
 		"another restart while it loads": func(t *testing.T, r *prewarmedRig) {
 			r.prewarmed()

@@ -25,6 +25,9 @@ type Saved struct {
 	Binds    []string          `json:"binds,omitempty"`
 	Last     *ends.Exit        `json:"last,omitempty"`
 	Reason   string            `json:"reason"` // why a spec was rolled back
+	Cold     string            `json:"cold"`
+	Spoiled  int               `json:"spoiled"`
+	Spent    string            `json:"spent"`
 }
 
 // hold is the wish that everything stands still for a moment.
@@ -174,6 +177,7 @@ func (s *Supervisor) passOn(f func(Saved, *passed.Files) error) error {
 	files := new(passed.Files)
 	saved := Saved{
 		Since: s.since, Number: s.number, Known: s.options.Known, Lives: s.lives, Failures: s.failures, Flashes: s.flashes, Binds: s.binds, Last: s.last, Reason: s.reason,
+		Cold: s.cold, Spoiled: s.spoiled, Spent: s.spent,
 	}
 	var err error
 	if saved.Trees, err = s.around.Trees.Save(); err != nil {
@@ -201,6 +205,7 @@ func (s *Supervisor) prepareResume(saved *Saved) {
 // resume goes on where an earlier program of this process was.
 func (s *Supervisor) resume(saved *Saved) error {
 	s.number, s.lives, s.failures, s.flashes, s.last = saved.Number, saved.Lives, saved.Failures, saved.Flashes, saved.Last
+	s.cold, s.spoiled, s.spent = saved.Cold, saved.Spoiled, saved.Spent
 	for range s.failures {
 		s.backoff.NextBackOff()
 	}

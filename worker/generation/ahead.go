@@ -24,6 +24,8 @@ type ahead struct {
 	Modules int
 	// Stale is what the program has changed at its start, although a module had read it that was loaded ahead.
 	Stale string
+	// compared says that it does not become Stale any more.
+	compared bool
 	// spent is the key of the program that is not to be loaded ahead any more.
 	spent   string
 	modules *prewarm.Ahead // nil: neither
@@ -46,6 +48,15 @@ func (g *Generation) Key() string {
 
 // Prewarmed reports whether it has begun with modules that were loaded ahead.
 func (g *Generation) Prewarmed() bool { return g.Ahead && !g.Gated }
+
+// compareLimit is how long a generation may be ready until nobody waits for its comparison any more: of one that does not listen by
+// itself there is none.
+const compareLimit = time.Minute
+
+// compares reports whether it may become Stale yet: the launcher that has started it alone is told of that.
+func (g *Generation) compares() bool {
+	return g.Prewarmed() && !g.compared && time.Since(g.Since) < compareLimit
+}
 
 // Unchanged returns an error where the worker may not begin with what it has loaded, or has not loaded it.
 func (g *Generation) Unchanged() error {
@@ -121,6 +132,7 @@ func (g *Generation) readAhead() {
 		report, err := g.modules.Next()
 		switch {
 		case errors.Is(err, io.EOF):
+			g.send(Event{Kind: Compared}) // nobody can
 			return
 		case err != nil: // whoever runs in the worker can write there
 			g.Options.Log.Debug("the worker reports something that is not understood", "generation", g.Number, "error", err)
@@ -130,6 +142,8 @@ func (g *Generation) readAhead() {
 			g.send(Event{Kind: CannotServe, Err: fmt.Errorf("it could not load its modules ahead: %s", report.Detail)})
 		case report.Event == prewarm.Stale:
 			g.send(Event{Kind: Staled, Text: report.Detail})
+		case report.Event == prewarm.Same:
+			g.send(Event{Kind: Compared})
 		}
 	}
 }
@@ -146,11 +160,18 @@ func (g *Generation) park(e Event) {
 	if !g.Ahead || !g.Gated {
 		return
 	}
+	if left := g.tree.Left(g.Process.Pid); len(left) > 0 {
+		g.stopUnready(Event{Err: fmt.Errorf("a module that was loaded ahead has started %s", tree.Names(left))})
+		return
+	}
 	g.Modules, g.GateAfter = e.modules, time.Since(g.Started)
 	g.enter(Parked, 0)
 	g.Options.Log.Info("the next generation has loaded its modules, and waits until the present one is gone", g.Told("modules", g.Modules, "after_ms", g.GateAfter.Milliseconds())...)
 	g.tell(Event{Kind: Arrived, Generation: g.Number})
 }
+
+// compare is told that nothing of what the modules have read is another thing, or that nobody will tell.
+func (g *Generation) compare(Event) { g.compared = true }
 
 // stale is told that the worker is not what it would be without: it has stopped itself, and takes no signal.
 func (g *Generation) stale(e Event) {

@@ -54,7 +54,7 @@ func TestTable(t *testing.T) {
 		Stopping: {
 			ClientWaits: supervisors, RestartAsked: supervisors, BecameReady: tooLate, CannotServe: tooLate, Idled: tooLate, Hangs: tooLate, Relieved: tooLate,
 			Probed: tooLate, Arrived: tooLate, LetIn: tooLate, LetGo: supervisors,
-			Stated: tooLate, Reloads: tooLate, Leaves: tooLate, Loaded: tooLate, Staled: tooLate,
+			Stated: tooLate, Reloads: tooLate, Leaves: tooLate, Loaded: tooLate, Staled: tooLate, Compared: tooLate,
 		},
 		gone: all,
 	}

@@ -68,6 +68,8 @@ func (g *Generation) Unsettled() string {
 		return "has closed a listener"
 	case len(g.Hung) > 0:
 		return "hangs"
+	case g.compares():
+		return "is being compared with what was loaded ahead"
 	}
 	select {
 	case <-g.Executed:
@@ -140,7 +142,7 @@ func Resume(saved Saved, spec Spec, around Surroundings, tell func(Event)) (*Gen
 	g.OpenClaw, g.Cache, g.Part, g.Cached, g.Uncached, g.obstacle = saved.OpenClaw, saved.Cache, saved.Part, saved.Cached, saved.Uncached, saved.Obstacle
 	g.Binds, g.Bound, g.unfiltered, g.Deprived = saved.Binds, saved.Bound, saved.Unfiltered, saved.Deprived
 	g.Released, g.GateAfter, g.Apart = saved.Released, saved.GateAfter, saved.Apart
-	g.Ahead = saved.Ahead
+	g.Ahead, g.compared = saved.Ahead, true
 	for _, address := range saved.Listening {
 		g.Listening[address] = true
 	}

@@ -243,7 +243,7 @@ func (g *Generation) follow(main *leader.Leader, probe func(context.Context), be
 		defer close(reportsEnd)
 		g.readReports()
 	}()
-	if g.Ahead {
+	if g.Ahead && g.modules != nil { // nil: a program before this one has been told all that there was
 		go g.readAhead()
 	}
 	go func() {

@@ -54,6 +54,7 @@ const (
 	Beheaded          // its main process has ended, and others live
 	Loaded            // its modules are loaded ahead, and it waits
 	Staled            // what it has loaded ahead is not what it would load now
+	Compared          // it is, and stays so
 	Ended             // the last process of the generation has gone
 )
 
@@ -84,6 +85,7 @@ func init() {
 			LetIn:       (*Generation).enterGate,
 			Loaded:      (*Generation).park,
 			Staled:      (*Generation).stale,
+			Compared:    (*Generation).compare,
 			Extended:    (*Generation).extend,
 			Stated:      (*Generation).takeWords,
 			Followed:    (*Generation).lead,
@@ -98,6 +100,7 @@ func init() {
 			Reported:    (*Generation).takeReport,
 			Arrived:     (*Generation).arrive,
 			LetIn:       (*Generation).enterGate,
+			Compared:    (*Generation).compare,
 			BecameReady: (*Generation).becomeReady,
 			Followed:    (*Generation).lead,
 			CannotServe: (*Generation).stopUnready,
@@ -111,6 +114,7 @@ func init() {
 			TimeUp:      (*Generation).pass,
 			Idled:       (*Generation).stopIdle,
 			Staled:      (*Generation).stale,
+			Compared:    (*Generation).compare,
 			Hangs:       (*Generation).takeHang,
 			Relieved:    (*Generation).takeRelief,
 			Arrived:     (*Generation).arrive,

@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
@@ -30,7 +29,7 @@ type heirloom struct {
 	Editions []heirEdition     `json:"editions"` // the good one, the latest one, or one that is both
 	Ends     []api.Ends        `json:"ends"`
 	Strays   int               `json:"strays"`
-	History  []api.Life        `json:"history"`
+	History  []api.Life        `json:"history"` // also of the one that lives
 	Worker   worker.Saved      `json:"worker"`
 
 	version string // of the program that was before
@@ -64,14 +63,14 @@ func (l *launcher) Upgrade(ctx context.Context) error {
 		return errors.New("it is being upgraded already")
 	}
 	defer l.upgrading.Unlock()
-	program, err := upgrade.Program()
+	program, err := upgrade.Installed()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit+quietLimit)
 	defer cancel()
 	if err := l.tryUpgrade(ctx, program); err != nil {
-		l.log.Error("the launcher is not upgraded", "program", program, "error", err)
+		l.log.Error("the launcher is not upgraded", "program", program.Path, "error", err)
 		return err
 	}
 	ctx, cancel = context.WithTimeout(ctx, quietLimit)
@@ -81,20 +80,20 @@ func (l *launcher) Upgrade(ctx context.Context) error {
 		var release func()
 		if release, err = l.control.Quiet(ctx); err == nil {
 			defer release()
-			err = l.supervisor.Hold(ctx, true, func(saved worker.Saved, files *passed.Files) error { return l.become(program, saved, files) })
+			err = l.hold(ctx, true, func(saved worker.Saved, files *passed.Files) error { return l.become(program, saved, files) })
 		}
 	}
 	err = fmt.Errorf("the launcher goes on as it is: %w", err)
-	l.log.Error("the launcher is not upgraded", "program", program, "error", err)
+	l.log.Error("the launcher is not upgraded", "program", program.Path, "error", err)
 	return err
 }
 
 // tryUpgrade asks the program first whether it can take what there is.
-func (l *launcher) tryUpgrade(ctx context.Context, program string) error {
+func (l *launcher) tryUpgrade(ctx context.Context, program upgrade.Program) error {
 	settled, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
 	var content []byte
-	err := l.supervisor.Hold(settled, false, func(saved worker.Saved, files *passed.Files) (err error) {
+	err := l.hold(settled, false, func(saved worker.Saved, files *passed.Files) (err error) {
 		left, err := l.bequeath(saved, files)
 		if err == nil {
 			content, err = upgrade.Encode(left)
@@ -104,7 +103,18 @@ func (l *launcher) tryUpgrade(ctx context.Context, program string) error {
 	if err != nil {
 		return fmt.Errorf("the launcher can be upgraded while the worker serves, or a client is waited for, and nothing goes on beside: %w", err)
 	}
-	return upgrade.Try(ctx, program, content, l.supervisor.Exec)
+	return upgrade.Try(ctx, program.Path, content, l.supervisor.Exec)
+}
+
+// hold is Hold of the supervisor, while no edit is being applied.
+func (l *launcher) hold(ctx context.Context, alone bool, f func(worker.Saved, *passed.Files) error) error {
+	for {
+		err := l.supervisor.Hold(ctx, alone, f)
+		if !errors.Is(err, errEdited) {
+			return err
+		}
+		l.editions.await()
+	}
 }
 
 // comeToRest returns when what is kept is written, and who was answered with 503 has the answer.
@@ -129,8 +139,10 @@ func (l *launcher) comeToRest(ctx context.Context) error {
 func (l *launcher) bequeath(saved worker.Saved, files *passed.Files) (left heirloom, err error) {
 	sockets, _ := l.held.current()
 	left = heirloom{
-		Since: l.reporter.since, Manager: l.held.manager, Editions: l.editions.bequeath(), Worker: saved,
-		History: slices.DeleteFunc(l.reporter.history.Lives(), func(life api.Life) bool { return life.Ended == nil }),
+		Since: l.reporter.since, Manager: l.held.manager, Worker: saved, History: l.reporter.history.Lives(),
+	}
+	if left.Editions, err = l.editions.bequeath(); err != nil {
+		return left, err
 	}
 	for _, refused := range l.held.refused {
 		left.Refused = append(left.Refused, refused.Error())
@@ -144,7 +156,7 @@ func (l *launcher) bequeath(saved worker.Saved, files *passed.Files) (left heirl
 }
 
 // become is called while everything stands still.
-func (l *launcher) become(program string, saved worker.Saved, files *passed.Files) error {
+func (l *launcher) become(program upgrade.Program, saved worker.Saved, files *passed.Files) error {
 	left, err := l.bequeath(saved, files)
 	if err != nil {
 		return err
@@ -158,11 +170,14 @@ func (l *launcher) become(program string, saved worker.Saved, files *passed.File
 		return err
 	}
 	defer told.Close()
+	if err := program.Unchanged(); err != nil {
+		return err
+	}
 	if l.stopping.Load() {
 		return worker.ErrStopping
 	}
-	l.log.Info("the launcher becomes the program that is installed now", "program", program)
-	return l.spawner.Become(spawn.Program{Path: program, Argv: os.Args, Environ: environ}, files)
+	l.log.Info("the launcher becomes the program that is installed now", "program", program.Path)
+	return l.spawner.Become(spawn.Program{Path: program.Path, Argv: os.Args, Environ: environ}, files)
 }
 
 // CanUpgradeCommand is the argument with which a program calls [CanUpgrade].
@@ -225,9 +240,20 @@ func (e heirEdition) load() (*config.Config, error) {
 	return cfg, err
 }
 
-// bequeath is the editions that the next program has to know.
-func (e *editions) bequeath() (all []heirEdition) {
+// errEdited says that an edit is being applied: whoever does that waits for the supervisor, which must not wait for him.
+var errEdited = errors.New("an edit is being applied")
+
+// await returns when no edit is being applied.
+func (e *editions) await() {
 	e.mu.Lock()
+	defer e.mu.Unlock()
+}
+
+// bequeath is the editions that the next program has to know. It is called by the supervisor, and does not wait.
+func (e *editions) bequeath() (all []heirEdition, err error) {
+	if !e.mu.TryLock() {
+		return nil, errEdited
+	}
 	defer e.mu.Unlock()
 	latest, good := e.latest.Load(), e.good.Load()
 	for _, known := range []*edition{good, latest} {
@@ -239,7 +265,7 @@ func (e *editions) bequeath() (all []heirEdition) {
 			Good: known == good, Latest: known == latest, RolledBack: e.rolledBack.Load() == int64(known.spec.Edition),
 		})
 	}
-	return all
+	return all, nil
 }
 
 func absolute(path string) string {

@@ -37,6 +37,7 @@ type History struct {
 	present worker.Status
 	exits   []ends.Exit // the oldest first
 	hung    []hungTime  // the same
+	before  api.Life    // what an earlier program of this process has known of the generation that lived then
 }
 
 // hungTime is a time in which a generation was ready and did not serve.
@@ -74,6 +75,9 @@ func (h *History) Observe(status worker.Status) {
 // hungTimes are those of a generation, the last hungLength of them.
 func (h *History) hungTimes(generation int) []api.HungTime {
 	times := []api.HungTime{}
+	if h.before.Generation == generation {
+		times = append(times, h.before.Hung...)
+	}
 	for _, hung := range h.hung {
 		if hung.generation == generation {
 			times = append(times, api.HungTime{Hung: *Hung(&hung.Hung), Until: api.Moment(hung.until)})
@@ -193,7 +197,12 @@ func (h *History) Begin(log *slog.Logger, changed func()) {
 func (h *History) Resume(lives []api.Life) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.earlier = lives
+	for _, life := range lives {
+		if life.Ended == nil {
+			h.before = life
+		}
+	}
+	h.earlier = slices.DeleteFunc(lives, func(life api.Life) bool { return life.Ended == nil })
 }
 
 // take takes over the lines of a file.

@@ -46,41 +46,75 @@ type told struct {
 // most is how many bytes are told: several configurations, and the history.
 const most = 64 << 20
 
-// Program returns the path of the program that is installed now: that with which the launcher was started. Whoever could write there
+// Program is the one that is installed now.
+type Program struct {
+	Path string
+	info fs.FileInfo // what was found there
+}
+
+// Installed returns the program with which the launcher was started, as it is installed now. Whoever could write there
 // would run what he likes with the launcher's rights: so it has to be root's, or the launcher's own user's, as all that leads to it.
-func Program() (string, error) {
+func Installed() (Program, error) {
 	path := os.Args[0]
 	if !filepath.IsAbs(path) {
 		var err error
 		if path, err = os.Executable(); err != nil {
-			return "", fmt.Errorf("find the program: %w", err)
+			return Program{}, fmt.Errorf("find the program: %w", err)
 		}
 	}
-	return path, trusted(path, int(peer.Root()), os.Geteuid())
+	return find(path, int(peer.Root()), os.Geteuid())
 }
 
-// trusted fails where another user than root or this one could put another program at a path.
-func trusted(path string, uids ...int) error {
-	real, err := read.Resolve(path)
-	if err != nil {
-		return fmt.Errorf("find the program that is installed now: %w", err)
+// Unchanged fails where another program has been installed meanwhile, which nobody has asked.
+func (p Program) Unchanged() error {
+	now, err := Installed()
+	if err == nil && !p.same(now) {
+		err = fmt.Errorf("%s has been replaced meanwhile: run the command again", p.Path)
 	}
-	for at := real; ; at = filepath.Dir(at) {
+	return err
+}
+
+func (p Program) same(other Program) bool {
+	return os.SameFile(p.info, other.info) && p.info.Size() == other.info.Size() && p.info.ModTime().Equal(other.info.ModTime())
+}
+
+// most links are followed by the kernel as well (path_resolution(7)).
+const mostLinks = 40
+
+// find fails where another user than these could put another program at a path: each folder on the way has to be theirs, and each link.
+func find(path string, uids ...int) (Program, error) {
+	at, left := "/", strings.Split(path, "/")
+	for links := 0; ; {
 		info, err := os.Lstat(at)
 		if err != nil {
-			return fmt.Errorf("find the program that is installed now: %w", err)
+			return Program{}, fmt.Errorf("find the program that is installed now: %w", err)
 		}
+		link := info.Mode().Type() == fs.ModeSymlink
 		switch owner := read.Owner(info); {
-		case at == real && !info.Mode().IsRegular():
-			return fmt.Errorf("%s is no program", at)
 		case !slices.Contains(uids, owner):
-			return fmt.Errorf("%s is not executed: %s belongs to uid %d, who could have put anything there", path, at, owner)
-		case info.Mode()&0o022 != 0 && (info.Mode()&fs.ModeSticky == 0 || at == real):
-			return fmt.Errorf("%s is not executed: others can write to %s (%s)", path, at, info.Mode())
+			return Program{}, fmt.Errorf("%s is not executed: %s belongs to uid %d, who could have put anything there", path, at, owner)
+		case !link && info.Mode()&0o022 != 0 && (info.Mode()&fs.ModeSticky == 0 || !info.IsDir()):
+			return Program{}, fmt.Errorf("%s is not executed: others can write to %s (%s)", path, at, info.Mode())
+		case link:
+			target, err := os.Readlink(at)
+			if links++; err == nil && links > mostLinks {
+				err = unix.ELOOP
+			}
+			if err != nil {
+				return Program{}, fmt.Errorf("find the program that is installed now: %w", err)
+			}
+			at, left = filepath.Dir(at), append(strings.Split(target, "/"), left...)
+			if filepath.IsAbs(target) {
+				at = "/"
+			}
 		}
-		if at == filepath.Dir(at) {
-			return nil
+		if len(left) == 0 {
+			if !info.Mode().IsRegular() {
+				return Program{}, fmt.Errorf("%s is no program", at)
+			}
+			return Program{Path: path, info: info}, nil
 		}
+		at, left = filepath.Join(at, left[0]), left[1:] // no link is in what is joined
 	}
 }
 

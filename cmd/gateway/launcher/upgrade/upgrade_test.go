@@ -15,7 +15,7 @@ import (
 	"openclaw-gateway/passed"
 )
 
-func TestTrusted(t *testing.T) {
+func TestFindProgram(t *testing.T) {
 	// It is below a directory that everybody may write to, and where nobody can move what is another's: that is trusted.
 	directory := t.TempDir()
 	program := filepath.Join(directory, "gateway")
@@ -27,6 +27,15 @@ func TestTrusted(t *testing.T) {
 		t.Fatal(err)
 	}
 	me := os.Geteuid()
+	chosen := filepath.Join(t.TempDir(), "theirs") // who owns it can have the link lead elsewhere
+	if err := errors.Join(os.Mkdir(chosen, 0o755), os.Symlink(program, filepath.Join(chosen, "gateway")), os.Chown(chosen, 1000, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	circle := filepath.Join(directory, "circle")
+	if err := errors.Join(os.Symlink(circle, circle), os.Symlink("../"+filepath.Base(directory)+"/./gateway", filepath.Join(directory, "near")),
+		os.Symlink(program, filepath.Join(directory, "theirs")), os.Lchown(filepath.Join(directory, "theirs"), 1000, 1000)); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		what, path string
 		prepare    func() error
@@ -35,6 +44,11 @@ func TestTrusted(t *testing.T) {
 	}{
 		{"its own", program, nil, []int{0, me}, ""},
 		{"by a link", link, nil, []int{0, me}, ""},
+		{"by one from near by", filepath.Join(directory, "near"), nil, []int{0, me}, ""},
+		{"by one in another user's directory", filepath.Join(chosen, "gateway"), nil, []int{0, me}, chosen + " belongs to uid 1000"},
+		{"by another user's", filepath.Join(directory, "theirs"), nil, []int{0, me}, "belongs to uid 1000"},
+		{"by one that leads to itself", circle, nil, []int{0, me}, "too many levels"},
+		{"below a file", program + "/gateway", nil, []int{0, me}, "not a directory"},
 		{"another user's", program, func() error { return os.Chown(program, 1000, 1000) }, []int{0}, "belongs to uid 1000"},
 		{"the launcher's own user's", program, nil, []int{0, 1000}, ""},
 		{"its group's", program, func() error { return errors.Join(os.Chown(program, me, -1), os.Chmod(program, 0o775)) }, []int{0, me}, "others can write to " + program},
@@ -47,9 +61,38 @@ func TestTrusted(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		err := trusted(test.path, test.uids...)
+		_, err := find(test.path, test.uids...)
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%s: %v, want %q", test.what, err, test.want)
+		}
+	}
+}
+
+// TestSame: a program that was put in its place, or was written to, is another one.
+func TestSame(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "gateway")
+	var before Program
+	for i, change := range []func() error{
+		func() error { return os.WriteFile(program, []byte("one"), 0o755) },
+		func() error { return os.WriteFile(program, []byte("another"), 0o755) },
+		func() error {
+			return errors.Join(os.WriteFile(program+".new", []byte("another"), 0o755), os.Rename(program+".new", program))
+		},
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		for again := range 2 {
+			now, err := find(program, 0, os.Geteuid())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i > 0 || again > 0 {
+				if got, want := before.same(now), again > 0; got != want {
+					t.Errorf("after change %d, look %d: the same: %t", i, again, got)
+				}
+			}
+			before = now
 		}
 	}
 }
