@@ -191,12 +191,21 @@ func TestPrewarmed(t *testing.T) {
 			if old.State != Stopping {
 				t.Errorf("%+v", old)
 			}
+			score := func(pid int) string {
+				content, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
+				return fmt.Sprintf("%s %v", strings.TrimSpace(string(content)), err)
+			}
+			if usual := score(old.PID); score(old.Successor.PID) != "1000 <nil>" || usual == "1000 <nil>" {
+				t.Errorf("where memory is short, it goes by %s, and the old one by %s", score(old.Successor.PID), usual)
+			}
 			if n := r.begun(); n != 2 {
 				t.Errorf("%d have begun while the old one stays", n)
 			}
 			killPID(t, old.PID)
 			r.want(r.outcome(outcome))
-			r.servedBy(3)
+			if now := r.servedBy(3); score(now.PID) != score(os.Getpid()) {
+				t.Errorf("it goes by %s when it serves", score(now.PID))
+			}
 			if got := share(); divided && got != "100" {
 				t.Errorf("it has a share of %s when it serves", got)
 			}

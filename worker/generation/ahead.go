@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"time"
 
 	"openclaw-gateway/worker/ends"
@@ -27,8 +29,9 @@ type ahead struct {
 	// compared says that it does not become Stale any more.
 	compared bool
 	// spent is the key of the program that is not to be loaded ahead any more.
-	spent   string
-	modules *prewarm.Ahead // nil: neither
+	spent     string
+	mattering []byte         // what oom_score_adj of its process was; nil: it is as it was
+	modules   *prewarm.Ahead // nil: neither
 }
 
 // LoadAhead makes a generation that has not been started one that loads its modules beside the elder. One of a program with the key
@@ -154,6 +157,34 @@ func (g *Generation) yield(yields bool) {
 		g.Options.Log.Warn("cannot set the share of the processors that a generation has", "generation", g.Number, "error", err)
 	}
 }
+
+// first is an oom_score_adj by which the kernel ends a process before all others (proc_pid_oom_score_adj(5)).
+const first = "1000"
+
+// giveWay has the kernel end this one where memory is short (MemoryMax= of the unit), and not the one that serves, which has more of it.
+func (g *Generation) giveWay() {
+	before, err := os.ReadFile(g.oomScore())
+	if err == nil {
+		err = os.WriteFile(g.oomScore(), []byte(first), 0)
+	}
+	if err != nil {
+		g.Options.Log.Debug("where memory is short the kernel may end the generation that serves", "generation", g.Number, "error", err)
+		return
+	}
+	g.mattering = before
+}
+
+// matter takes that back: it is the one that serves.
+func (g *Generation) matter() {
+	if g.mattering == nil {
+		return
+	}
+	if err := os.WriteFile(g.oomScore(), g.mattering, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		g.Options.Log.Warn("where memory is short the kernel ends this generation first", "generation", g.Number, "error", err)
+	}
+}
+
+func (g *Generation) oomScore() string { return fmt.Sprintf("/proc/%d/oom_score_adj", g.Process.Pid) }
 
 // park is told that the modules are loaded.
 func (g *Generation) park(e Event) {

@@ -146,6 +146,7 @@ func (g *Generation) enterGate(Event) {
 	g.Options.Log.Info("the next generation gets the sockets", g.Told()...)
 	if g.Ahead {
 		g.yield(false)
+		g.matter()
 		_ = g.modules.Release() // one that has ended is heard of
 	}
 	g.GoOn()

@@ -64,6 +64,9 @@ func (g *Generation) Start() error {
 	if err := b.do(b.openControl, b.startProcess); err != nil {
 		return err
 	}
+	if g.Ahead {
+		g.giveWay()
+	}
 	b.follow(leader.New(b.Process, b.Trees.Waited), b.probe, b.become)
 	return nil
 }
