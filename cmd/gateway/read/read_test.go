@@ -50,12 +50,12 @@ func both(t *testing.T, test func(t *testing.T)) {
 	t.Run("its user", func(t *testing.T) { fixtures.As(t, other, func() { test(t) }) })
 }
 
-// soon fails if f takes longer than anything here may.
+// soon fails if f takes longer than anything here may, on a busy machine too: what has no bound takes for ever.
 func soon(t *testing.T, f func()) {
 	t.Helper()
 	begun := time.Now()
 	f()
-	if took := time.Since(begun); took > 5*time.Second {
+	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("it took %s", took)
 	}
 }
@@ -375,13 +375,11 @@ func TestResolve(t *testing.T) {
 	}
 	link(fmt.Sprint("link", links), "x")
 	for from, want := range map[int]string{0: "", links - 30: filepath.Join(deep, "x")} {
-		start := time.Now()
-		got, err := Resolve(filepath.Join(deep, fmt.Sprint("link", from)))
-		if (err == nil) != (want != "") || got != want {
-			t.Errorf("from link %d: %.50s, %v", from, got, err)
-		}
-		if took := time.Since(start); took > 5*time.Second {
-			t.Errorf("from link %d: took %v", from, took)
-		}
+		soon(t, func() {
+			got, err := Resolve(filepath.Join(deep, fmt.Sprint("link", from)))
+			if (err == nil) != (want != "") || got != want {
+				t.Errorf("from link %d: %.50s, %v", from, got, err)
+			}
+		})
 	}
 }
