@@ -276,6 +276,14 @@ func TestNotLoaded(t *testing.T) {
 			t.Errorf("it tells %+v", report)
 		}
 	})
+	t.Run("a module that ends the process", func(t *testing.T) {
+		r := newRig(t)
+		r.write(t, "plain.mjs", "if (process.env.PLACE === undefined) process.exit(0);\nexport const plain = 'plain';\n")
+		r.cold(t)
+		if report := r.ahead(t).told(t, Failed); !strings.Contains(report.Detail, "one of them ends the process") {
+			t.Errorf("it tells %+v", report)
+		}
+	})
 	t.Run("a module that listens", func(t *testing.T) {
 		r := newRig(t)
 		r.write(t, "plain.mjs", "import net from 'node:net';\nnet.createServer().on('error', () => {}).listen(0, '127.0.0.1');\nexport const plain = 'plain';\n")

@@ -291,7 +291,7 @@ async function loadAhead(orders, registerHooks) {
   if (content.files !== orders.files) {
     examineBeside(orders);
     content = read(orders);
-    if (content.files !== orders.files) throw new Error('the list of modules has been examined for another program');
+    if (content.files !== orders.files) throw new Error('the list of modules could not be examined: one of them ends the process');
   }
   const values = new Map(content.reads.map((name) => [name, valueOf(name)]));
   const apart = new Set(content.apart);
