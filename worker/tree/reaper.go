@@ -77,6 +77,11 @@ func (r *Reaper) Inherit(ctx context.Context, log *slog.Logger) {
 
 // setAside sets aside what there is before there is a worker.
 func (r *Reaper) setAside(log *slog.Logger) {
+	// As a rule there is no child, which the kernel says at once: to look at all processes would keep the first client waiting.
+	err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil)
+	if errors.Is(err, unix.ECHILD) {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before, err := proctree.Descendants(os.Getpid())
