@@ -101,21 +101,29 @@ func Tree(pid int) []int {
 // as they may be looked into. Processes in another PID namespace, a container's,
 // are somebody else's whatever they say.
 func Marked(key string, judge func(value string) bool) ([]Process, error) {
-	processes, err := all()
+	processes, err := procfs.AllProcs()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list the processes: %w", err)
 	}
 	if _, err := Elsewhere(os.Getpid(), "pid"); err != nil {
 		return nil, err
 	}
 	var found []Process
 	for _, process := range processes {
-		value, marked := Variable(process.PID, key)
-		if process.Zombie || process.PID == os.Getpid() || !marked || !judge(value) {
+		value, is := Variable(process.PID, key)
+		if process.PID == os.Getpid() || !is || !judge(value) {
+			continue
+		}
+		marked, err := describe(process)
+		if err != nil || marked.Zombie {
+			continue
+		}
+		// Its pid may have become another's in between: that one has to be marked too.
+		if again, _ := Variable(process.PID, key); again != value {
 			continue
 		}
 		if elsewhere, err := Elsewhere(process.PID, "pid"); err == nil && !elsewhere {
-			found = append(found, process)
+			found = append(found, marked)
 		}
 	}
 	return found, nil
