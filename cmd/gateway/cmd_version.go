@@ -15,9 +15,7 @@ func newVersionCommand() *cobra.Command {
 		Short:   "print the version",
 		Example: "gateway version",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return printVersion(cmd)
-		},
+		RunE:    func(cmd *cobra.Command, _ []string) error { return printVersion(cmd) },
 	}
 }
 

@@ -10,8 +10,7 @@ import (
 // exitUsage is EX_USAGE of sysexits.h: the command line is wrong.
 const exitUsage = 64
 
-// exitStatus is an error with an exit status other than 1; err may be nil when
-// everything has been said.
+// exitStatus is an error with an exit status other than 1; err may be nil when everything has been said.
 type exitStatus struct {
 	status int
 	err    error

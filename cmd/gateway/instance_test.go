@@ -100,7 +100,7 @@ func TestNoName(t *testing.T) {
 		{"uninstall", "--user"},
 	} {
 		for _, name := range []string{"--name=", "--name=Work", "--name=a/b", "--name=" + strings.Repeat("x", 33)} {
-			root := newRootCommand()
+			root := newRootCommand(false)
 			root.SetArgs(append(arguments, name))
 			var output strings.Builder
 			root.SetOut(&output)

@@ -16,8 +16,9 @@ import (
 )
 
 func main() {
-	systemd.CompleteEnvironment(slices.Contains(os.Args[1:min(2, len(os.Args))], "run"))
-	root := newRootCommand()
+	launcher := slices.Contains(os.Args[1:min(2, len(os.Args))], "run")
+	systemd.CompleteEnvironment(launcher)
+	root := newRootCommand(launcher)
 	// A shell reads these, control characters and all.
 	forShells := []string{"completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
 	if len(os.Args) < 2 || !slices.Contains(forShells, os.Args[1]) {
@@ -58,7 +59,7 @@ func atBegin(cmd *cobra.Command, f func()) {
 	}
 }
 
-func newRootCommand() *cobra.Command {
+func newRootCommand(launcher bool) *cobra.Command {
 	version := false
 	root := &cobra.Command{
 		Use:   "gateway",
@@ -85,6 +86,10 @@ the port. The server is called the worker, and each start of it a generation.`,
 	root.SetHelpFunc(printHelp)
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddGroup(groups...)
+	if launcher { // it stays in memory, and a client waits for it: the other commands are nothing to it
+		root.AddCommand(in("port", newRunCommand())...)
+		return root
+	}
 	root.SetHelpCommand(in("more", newHelpCommand())[0])
 	root.AddCommand(in("day",
 		newStatusCommand(), newMetricsCommand(), newDoctorCommand(), newLogsCommand(),

@@ -65,7 +65,7 @@ func TestCommandLine(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			root := newRootCommand()
+			root := newRootCommand(false)
 			var out, err bytes.Buffer
 			root.SetOut(&out)
 			root.SetErr(&err)
@@ -100,7 +100,7 @@ func TestHelp(t *testing.T) {
 			return
 		}
 		var out bytes.Buffer
-		root := newRootCommand()
+		root := newRootCommand(false)
 		root.SetOut(&out)
 		root.SetArgs(append(strings.Fields(cmd.CommandPath())[1:], "--help"))
 		if status := execute(root); status != 0 {
@@ -130,5 +130,5 @@ func TestHelp(t *testing.T) {
 			walk(below)
 		}
 	}
-	walk(newRootCommand())
+	walk(newRootCommand(false))
 }
