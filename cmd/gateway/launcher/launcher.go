@@ -94,7 +94,7 @@ func (l *launcher) begin(cfg *config.Config, rejected error, options worker.Opti
 
 // supervise makes the supervisor, whose first generation is made from this.
 func (l *launcher) supervise(first generation.Spec, options worker.Options) {
-	options.Observe, options.Ended = l.observe, l.reporter.ended
+	options.Observe, options.Ended = unmapping(l.log, l.observe), l.reporter.ended
 	options.ListensOn, options.OpenDesk = listensOn, l.desk.open
 	options.Serving, options.Extended = serving(l.held), extendStop
 	options.MendOutput, options.Bound, options.Spawn = l.mendOutput, l.binds.keep, l.spawner
