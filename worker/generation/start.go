@@ -309,6 +309,10 @@ func (g *Generation) readReports() {
 // once the worker has taken it from the queue.
 const defaultAnswerTimeout = 3 * time.Second
 
+// firstServed is how long a worker that was held at its gate has to itself when it listens, so that it answers those who have waited
+// meanwhile: what follows when it is ready would take the processors from it for some milliseconds.
+const firstServed = 10 * time.Millisecond
+
 func (g *Generation) prober() probe.Prober {
 	return probe.Prober{
 		AnswerTimeout: cmp.Or(g.Options.AnswerTimeout, defaultAnswerTimeout), Unaccepted: g.Spec.Queues.Unaccepted,
@@ -333,10 +337,16 @@ func (g *Generation) probe(ctx context.Context) {
 	if g.Spec.Probe == ProbeNotify {
 		return
 	}
+	waited := false
 	select {
 	case <-g.passed:
-	case <-ctx.Done():
-		return // before, another one would answer
+	default:
+		waited = true
+		select {
+		case <-g.passed:
+		case <-ctx.Done():
+			return // before, another one would answer
+		}
 	}
 	said := func(text string) { g.send(Event{Kind: Probed, Text: text}) }
 	probes := g.prober()
@@ -349,6 +359,13 @@ func (g *Generation) probe(ctx context.Context) {
 		case <-g.adopted:
 		case <-ctx.Done():
 			return
+		}
+		if waited && kind == handoff.Preload { // intercept tells later by itself
+			select {
+			case <-time.After(firstServed):
+			case <-ctx.Done():
+				return
+			}
 		}
 	case path:
 	case g.Handoff.Reports() != nil: // it may tell, and need not
