@@ -206,6 +206,7 @@ func testOpenClawsUpdate(t *testing.T, here place) {
 	if !here.user {
 		b.olderCommands(t)
 	}
+	b.settled(t)
 	root.Run(t, "ln", "-sfn", "/opt/other", "/opt/openclaw")
 	want := []string{"openclaw-replaced"}
 	if !here.user {
@@ -232,6 +233,30 @@ func testOpenClawsUpdate(t *testing.T, here place) {
 		t.Errorf("its .env is\n%s", text)
 	}
 	silent(t, b.Scope, "--"+kind(b.Scope))
+}
+
+// settled waits until OpenClaw 2026.5.5 has noted that its configuration is good, which it does when it has served for a moment. It empties
+// the file for that, and its end does not wait: over an empty one the next version refuses to start.
+func (b *beside) settled(t *testing.T) {
+	t.Helper()
+	lives := history(t, b.Machine)
+	began := lives[len(lives)-1].Started
+	b.WaitFile(t, b.home+"/.openclaw/logs/config-health.json", 2*bound, func(content string, _ error) bool {
+		var health struct {
+			Entries map[string]struct {
+				LastPromotedGood struct{ ObservedAt time.Time }
+			}
+		}
+		if json.Unmarshal([]byte(content), &health) != nil {
+			return false
+		}
+		for _, entry := range health.Entries {
+			if entry.LastPromotedGood.ObservedAt.After(began) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // olderCommands are those of 2026.5.5 beside a service of the system: what they do to ours, and that doctor mends what is left.
