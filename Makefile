@@ -159,9 +159,10 @@ quick: root packages check openclaw $(PROMTOOL) ## check, and all tests that nee
 FAULTS ?= 300
 SEEDS ?= $(or $(SEED),1)
 .PHONY: storm
-storm: root packages openclaw $(DEBIAN13_COMPLETE) ## many faults at random under clients, seeded: SEEDS="1 2" FAULTS=300; and a hundred upgrades (needs root)
+storm: root packages openclaw $(DEBIAN13_COMPLETE) ## many faults at random under clients, seeded: SEEDS="1 2" FAULTS=300; a hundred upgrades, and twenty prewarmed restarts (needs root)
 	@export $(TESTED); for seed in $(SEEDS); do STORM_SEED=$$seed STORM_FAULTS=$(FAULTS) STORM_TABLE=$(STORM_TABLE) UPGRADES=100 \
-		go test -count=1 -timeout 120m -parallel $$(($$(nproc) + 1)) -run '^Test(Storm|Upgrade)$$' ./test || exit; done
+		go test -count=1 -timeout 120m -parallel $$(($$(nproc) + 1)) -run '^Test(Storm|Upgrade)$$' ./test || exit; done; \
+		PREWARMED_RESTARTS=20 go test -count=1 -timeout 60m -run '^TestOpenClaw$$/^$(OPENCLAW_VERSION)$$/^prewarmed$$' ./test
 
 .PHONY: bench
 bench: root packages peers $(SERVERS_COMPLETE) $(NODE_SERVERS_IN)/complete ## measure everything beside what others use, and write docs/bench.md and docs/bench.svg (needs root)

@@ -59,7 +59,7 @@ func TestOpenClaw(t *testing.T) {
 			if journal := m.Journal(t, service); !strings.Contains(journal, claw.budget) {
 				t.Errorf("no %q: OpenClaw does not know how long it may take to stop\n%s", claw.budget, journal)
 			}
-			t.Run("prewarmed", func(t *testing.T) { testPrewarmed(t, m, configuration) })
+			t.Run("prewarmed", func(t *testing.T) { testPrewarmed(t, m, configuration, claw.restart) })
 			if !claw.here.user {
 				t.Run("prewarmed, values of its own", func(t *testing.T) { testPrewarmedValues(t, m) })
 				t.Run("TLS", func(t *testing.T) { testTLSOpenClaw(t, m) })

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -50,18 +51,28 @@ func (s *Supervisor) tryBoot(reason ends.Reason) bool {
 	return false
 }
 
-// boot starts the next generation beside the serving one. It returns why that cannot be held at a gate, which is prepared then, or why
-// it could not be started.
+// boot starts the next generation beside the serving one. It returns why that cannot be held at a gate, and one without may be prepared
+// then, or why it could not be started.
 func (s *Supervisor) boot(reason ends.Reason, standby bool) (apart string, err error) {
+	if !s.around.Trees.Apart() {
+		return withoutTrees, nil
+	}
 	g := s.following(s.number + 1)
-	g.Beside(s.serving)
+	switch {
+	case s.spec.Handover:
+		g.Beside(s.serving)
+	case s.spoiled >= mostSpoiled:
+		g.LoadAhead(s.serving, s.spent)
+	default:
+		g.LoadAhead(s.serving, "")
+	}
 	g.Standby = standby
 	if err := g.Prepare(); err != nil {
 		return "", fmt.Errorf("generation %d cannot be started: %w", g.Number, err)
 	}
-	if g.Apart != "" {
+	if apart := cmp.Or(g.Apart, g.Cold); apart != "" {
 		s.prepared = g
-		return g.Apart, nil
+		return apart, nil
 	}
 	s.number, s.asked = g.Number, reason
 	g.Served = s.worked(g)
@@ -69,7 +80,7 @@ func (s *Supervisor) boot(reason ends.Reason, standby bool) (apart string, err e
 		return "", fmt.Errorf("generation %d cannot be started: %w", g.Number, err)
 	}
 	s.coming = g
-	s.log.Info("worker started beside the one that serves", g.Told("handoff", g.Handoff.Kind(), "serves", s.serving.Number, "standby", standby)...)
+	s.log.Info("worker started beside the one that serves", g.Told("handoff", g.Handoff.Kind(), "serves", s.serving.Number, "standby", standby, "ahead", g.Ahead)...)
 	return "", nil
 }
 
@@ -100,7 +111,7 @@ func (s *Supervisor) release(generation.Event) {
 	elder, g := s.serving, s.coming
 	if s.awaited() && !g.Ahead && g.Stage != generation.Stopping && elder != nil && elder.Stage == generation.Stopping && elder.HasLetGo() && !g.WaitsForMore() &&
 		(!g.Standby || s.fails(elder.Why, 0)) {
-		s.countRelief()
+		s.countRelief(elder.Why)
 		s.lives++
 		elder.Left = time.Now()
 		s.leaving, s.serving, s.now = elder, nil, false
@@ -114,15 +125,15 @@ func (s *Supervisor) release(generation.Event) {
 }
 
 // succeed gives the sockets to the successor of a generation that has gone.
-func (s *Supervisor) succeed() {
+func (s *Supervisor) succeed(exit ends.Exit) {
 	g := s.coming
 	if g.Ahead {
 		if err := g.Unchanged(); err != nil {
-			s.throwAway(err)
+			s.throwAway(err, exit)
 			return
 		}
 	}
-	s.countRelief()
+	s.countRelief(exit.Reason)
 	s.lives++
 	s.serving, s.now = nil, false
 	g.Elder = nil
@@ -142,13 +153,13 @@ func (s *Supervisor) afterSuccessor(exit ends.Exit) {
 		}
 		return
 	}
+	if g.Standby {
+		s.afterStandby(g, exit)
+		return
+	}
 	if g.Ahead {
 		s.spoil(g, exit)
 		s.replaceServing(s.asked)
-		return
-	}
-	if g.Standby {
-		s.afterStandby(exit)
 		return
 	}
 	why := fmt.Sprintf("generation %d ended before it listened, while generation %d was running: %s", exit.Generation, s.serving.Number, exit)

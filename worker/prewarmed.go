@@ -7,7 +7,7 @@ import (
 	"openclaw-gateway/worker/generation"
 )
 
-// The steps from one generation to the next with restart.prewarm: the coming one is started beside the one that serves (warm), loads its modules, and
+// The steps from one generation to the next with restart.prewarm: the coming one is started beside the one that serves (boot), loads its modules, and
 // waits there; then the serving one is stopped (takeOver). When nothing of that is left, and nothing of the program has changed, the coming
 // one begins (succeed). Whatever goes wrong leads to a generation that begins cold, as in succession.go.
 
@@ -23,50 +23,29 @@ func (s *Supervisor) tryWarm(reason ends.Reason) bool {
 	if !s.spec.Prewarm || s.spec.Handover || s.serving.Stage != generation.Ready || s.leaving != nil {
 		return false
 	}
-	if s.cold = s.warm(reason); s.cold == "" {
+	var err error
+	if s.cold, err = s.boot(reason, false); err != nil {
+		s.keepServing(err)
+		return true
+	}
+	if s.cold == "" {
 		return true
 	}
 	s.log.Warn("the next generation begins cold (restart.prewarm)", "generation", s.serving.Number, "reason", s.cold)
 	return false
 }
 
-// warm starts the next generation beside the serving one. It returns why that cannot load its modules ahead, which is prepared then; and
-// "" also where none could be started, which has been told.
-func (s *Supervisor) warm(reason ends.Reason) (cold string) {
-	if !s.around.Trees.Apart() {
-		return withoutTrees
-	}
-	spent := ""
-	if s.spoiled >= mostSpoiled {
-		spent = s.spent
-	}
-	g := s.following(s.number + 1)
-	g.LoadAhead(s.serving, spent)
-	if err := g.Prepare(); err != nil {
-		s.keepServing(fmt.Errorf("generation %d cannot be started: %w", g.Number, err))
-		return ""
-	}
-	if g.Cold != "" {
-		s.prepared = g
-		return g.Cold
-	}
-	s.number, s.asked = g.Number, reason
-	g.Served = s.worked(g)
-	if err := g.Start(); err != nil {
-		s.keepServing(fmt.Errorf("generation %d cannot be started: %w", g.Number, err))
-		return ""
-	}
-	s.coming = g
-	s.log.Info("worker started beside the one that serves, to load its modules", g.Told("handoff", g.Handoff.Kind(), "serves", s.serving.Number)...)
-	return ""
-}
-
-// spoil remembers that a generation has failed that was to load its modules ahead.
-func (s *Supervisor) spoil(g *generation.Generation, exit ends.Exit) {
+// count counts a generation that has failed with the modules that it had loaded ahead, or was to load.
+func (s *Supervisor) count(g *generation.Generation) {
 	if key := g.Key(); key != s.spent {
 		s.spent, s.spoiled = key, 0
 	}
 	s.spoiled++
+}
+
+// spoil remembers that a generation has failed that was to load its modules ahead.
+func (s *Supervisor) spoil(g *generation.Generation, exit ends.Exit) {
+	s.count(g)
 	s.cold = fmt.Sprintf("generation %d ended before it was ready: %s", g.Number, exit)
 	if exit.Reason == ends.ReasonUnready {
 		s.cold = fmt.Sprintf("generation %d: %s", g.Number, exit.Detail)
@@ -74,11 +53,17 @@ func (s *Supervisor) spoil(g *generation.Generation, exit ends.Exit) {
 	s.log.Warn("the next generation begins cold (restart.prewarm)", "generation", g.Number, "reason", s.cold)
 }
 
-// throwAway ends a generation that may not begin with what it has loaded: nobody serves, and the next one begins cold.
-func (s *Supervisor) throwAway(why error) {
+// throwAway ends a generation that may not begin with what it has loaded: nobody serves, and the next one begins cold. A standby is as
+// good as none: what follows the end of the one that served is what would follow without.
+func (s *Supervisor) throwAway(why error, served ends.Exit) {
 	s.serving, s.now = nil, false
-	s.cold, s.again = fmt.Sprintf("generation %d: %v", s.coming.Number, why), true
+	s.cold = fmt.Sprintf("generation %d: %v", s.coming.Number, why)
 	s.log.Warn("the next generation begins cold (restart.prewarm)", "generation", s.coming.Number, "reason", s.cold)
+	if s.coming.Standby {
+		s.ended = &served
+	} else {
+		s.again = true
+	}
 	s.coming.Handle(generation.Event{Kind: generation.StopAsked, Reason: ends.ReasonRestart})
 }
 

@@ -37,6 +37,7 @@ const { other } = await import('./other.mjs');
 const { createServer } = await import('node:http');
 createServer((request, response) => response.end(place + ' ' + other + ' ' + process.env.GATEWAY_GENERATION)).listen(Number(process.env.PORT), '127.0.0.1');
 if (globalThis.ahead && fs.existsSync(here('.late'))) process.env.OTHER = 'late';
+process.on('SIGUSR2', () => process.exit(0));
 process.on('SIGTERM', () => {
   if (!fs.existsSync(here('stay'))) process.exit();
 });

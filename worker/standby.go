@@ -12,13 +12,18 @@ import (
 
 // With restart.standby there is a successor for the case of a crash: it starts beside the serving generation when that has been ready for
 // long enough (settle, standBy), and is parked at its gate and frozen there. It gets the sockets when the serving one has gone by
-// failing (fails), and is thrown away for everything else that ends that one: the next one is a fresh one then. One that fails itself
+// failing (relieves), and is thrown away for everything else that ends that one: the next one is a fresh one then. One that has loaded its
+// modules ahead, whose program is looked at once more, follows one that has asked for a restart itself, too. One that fails itself
 // is a failure, and the next one comes after the pause of that (failStandby).
 
 // proof is for how long a generation has to be ready until its failures are forgotten, and another one may stand by for it.
 func (s *Supervisor) proof() time.Duration {
 	if s.spec.Standby { // or what crashes at once, again and again, would have one each time, and no pause
-		return max(s.spec.Backoff.ResetAfter, s.spec.Backoff.Min)
+		proof := max(s.spec.Backoff.ResetAfter, s.spec.Backoff.Min)
+		if !s.spec.Handover { // and it tells what its standby is to load
+			proof = max(proof, s.serving.Learns())
+		}
+		return proof
 	}
 	return s.spec.Backoff.ResetAfter
 }
@@ -39,14 +44,27 @@ func (s *Supervisor) standBy() {
 		s.serving.Stage != generation.Ready || s.apart(s.serving) != "" {
 		return
 	}
+	if why := s.cramped(s.serving.Number); why != "" {
+		s.refuseStandby(why)
+		s.serving.SetLimit(s.spec.Backoff.Max) // nothing tells when there is room
+		return
+	}
 	apart, err := s.boot("", true)
 	switch {
 	case err != nil:
 		s.failStandby(err)
 	case apart != "":
 		s.discard()
-		s.failStandby(errors.New(apart))
+		s.refuseStandby(apart)
 	}
+}
+
+// refuseStandby tells why there can be no standby for the serving generation.
+func (s *Supervisor) refuseStandby(why string) {
+	if s.noStandby == nil {
+		s.log.Warn("there is no standby (restart.standby)", "generation", s.serving.Number, "reason", why)
+	}
+	s.noStandby = errors.New(why)
 }
 
 // standsBy reports whether there is a standby.
@@ -85,7 +103,7 @@ func (s *Supervisor) failStandby(why error) {
 }
 
 // afterStandby decides what follows the end of a standby that has not had the sockets.
-func (s *Supervisor) afterStandby(exit ends.Exit) {
+func (s *Supervisor) afterStandby(g *generation.Generation, exit ends.Exit) {
 	if exit.Reason != ends.ReasonCrash && exit.Reason != ends.ReasonOOM && exit.Reason != ends.ReasonUnready {
 		s.standBy() // it was thrown away, for there was to be none
 		return
@@ -97,7 +115,10 @@ func (s *Supervisor) afterStandby(exit ends.Exit) {
 	if exit.Detail != "" {
 		why += ": " + exit.Detail
 	}
-	if exit.Reason == ends.ReasonCrash && exit.Code > 0 {
+	if g.Ahead && g.GateAfter == 0 {
+		s.count(g)
+	}
+	if exit.Reason == ends.ReasonCrash && exit.Code > 0 && !g.Ahead {
 		why += " (if it may be alone only, restart.mode: exclusive)"
 	}
 	s.failStandby(errors.New(why))
@@ -108,6 +129,9 @@ func (s *Supervisor) changeStandby() {
 	switch {
 	case s.spec.Standby && !s.proven:
 		s.serving.SetLimit(max(1, s.proof()-time.Since(s.serving.Since)))
+		return
+	case s.spec.Standby && s.standsBy() && s.coming.Ahead == s.spec.Handover: // it is parked where the next one is not to be
+		s.coming.Handle(generation.Event{Kind: generation.StopAsked, Reason: ends.ReasonConfig})
 		return
 	case s.spec.Standby:
 		s.standBy()
@@ -133,18 +157,24 @@ func (s *Supervisor) fails(reason ends.Reason, code int) bool {
 	return false
 }
 
+// relieves reports whether the standby is to follow a generation that has ended so.
+func (s *Supervisor) relieves(exit ends.Exit) bool {
+	asked := exit.Reason == ends.ReasonRestart && !s.spec.WaitAfterExit0 && s.flashes < mostFlashes // by itself: else it has been thrown away
+	return s.fails(exit.Reason, exit.Code) || asked && s.coming.Ahead
+}
+
 // relieve has a standby get the sockets as soon as a serving generation that is ended for failing has let go of them.
 func (s *Supervisor) relieve() {
-	if s.standsBy() && s.serving != nil && s.serving.Stage == generation.Stopping && s.fails(s.serving.Why, 0) {
+	if s.standsBy() && !s.coming.Ahead && s.serving != nil && s.serving.Stage == generation.Stopping && s.fails(s.serving.Why, 0) {
 		s.serving.WatchEnd()
 		s.release(generation.Event{})
 	}
 }
 
 // countRelief counts the failure that a standby has followed.
-func (s *Supervisor) countRelief() {
+func (s *Supervisor) countRelief(why ends.Reason) {
 	s.unprove()
-	if s.coming.Standby {
+	if s.coming.Standby && why != ends.ReasonRestart {
 		s.failures++
 		s.log.Warn("worker failed, the standby follows", "generation", s.serving.Number, "standby", s.coming.Number, "failures_in_a_row", s.failures)
 	}

@@ -124,7 +124,7 @@ func (s *Supervisor) afterEnd(e generation.Event) {
 	case successor && s.serving != nil:
 		s.afterSuccessor(exit)
 		return
-	case s.awaited() && !successor && s.coming.Standby && (s.coming.Stage == generation.Stopping || !s.fails(exit.Reason, exit.Code)):
+	case s.awaited() && !successor && s.coming.Standby && (s.coming.Stage == generation.Stopping || !s.relieves(exit)):
 		s.serving, s.ended = nil, &exit // what follows is decided when the standby has gone, too
 		s.coming.Handle(generation.Event{Kind: generation.StopAsked, Reason: ends.ReasonRestart})
 		return
@@ -132,7 +132,7 @@ func (s *Supervisor) afterEnd(e generation.Event) {
 		s.serving, s.again = nil, true // when what is being thrown away has gone, too
 		return
 	case s.awaited() && !successor:
-		s.succeed()
+		s.succeed(exit)
 		return
 	}
 	s.serving, s.coming = nil, nil

@@ -67,7 +67,8 @@ type Options struct {
 	Heartbeat      func()
 	HeartbeatEvery time.Duration
 
-	flash time.Duration // 0: defaultFlash
+	flash   time.Duration    // 0: defaultFlash
+	cramped func(int) string // nil: Trees.Cramped
 }
 
 // Supervisor runs one generation of the worker after the other.
@@ -115,13 +116,14 @@ type Supervisor struct {
 	rolled    int    // edition of the spec that was rolled back
 	reason    string // and why
 	nextAt    time.Time
-	waiters   []chan<- error // who is to be told what comes of a start
-	replies   []reply        // for those who are told with the next publish
-	unwatch   func()         // ends the wait for a client
-	shut      func()         // closes the front desk; nil when it is closed
-	why       ends.Reason    // Run returns
-	holding   *hold          // nil: nobody wishes that everything stands still
-	seen      Status         // what Observe was called with last
+	waiters   []chan<- error   // who is to be told what comes of a start
+	replies   []reply          // for those who are told with the next publish
+	unwatch   func()           // ends the wait for a client
+	shut      func()           // closes the front desk; nil when it is closed
+	why       ends.Reason      // Run returns
+	cramped   func(int) string // why memory has no room for another one like that generation
+	holding   *hold            // nil: nobody wishes that everything stands still
+	seen      Status           // what Observe was called with last
 }
 
 type request struct {
@@ -149,6 +151,9 @@ func New(spec generation.Spec, options Options) *Supervisor {
 		s.reaper = tree.NewReaper()
 	}
 	s.around.Trees = tree.New(s.log, s.reaper, options.Directory)
+	if s.cramped = options.cramped; s.cramped == nil {
+		s.cramped = s.around.Trees.Cramped
+	}
 	return s
 }
 

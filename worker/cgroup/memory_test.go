@@ -45,6 +45,54 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// TestRoom: the limits of a group and of all above it, without what the kernel can take back.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	above := t.TempDir()
+	group := &Group{path: filepath.Join(above, "service")}
+	write := func(path, content string) {
+		t.Helper()
+		path = filepath.Join(above, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(bytes int64, limited string) {
+		t.Helper()
+		if got, by := group.Room(); got != bytes || by != limited {
+			t.Errorf("%d by %q, want %d by %q", got, by, bytes, limited)
+		}
+	}
+	want(0, "")
+	write("memory.max", "max\n")
+	write("service/memory.max", "max\n")
+	want(0, "")
+	write("service/memory.max", "1000\n")
+	write("service/memory.current", "900\n")
+	want(100, group.path)
+	write("service/memory.stat", "anon 600\nfile 290\ninactive_file 150\nactive_file 100\nslab_reclaimable 50\nslab 60\n")
+	want(400, group.path)
+	write("memory.max", "3000\n")
+	write("memory.current", "2700\n")
+	want(300, above)
+	write("memory.current", "3100\n")
+	want(0, above)
+	write("service/generation-1/memory.current", "700\n")
+	if got := group.TakenBy("generation-1"); got != 700 {
+		t.Errorf("the generation takes %d", got)
+	}
+	write("service/generation-1/memory.stat", "active_file 300\n")
+	if got := group.TakenBy("generation-1"); got != 400 {
+		t.Errorf("the generation takes %d", got)
+	}
+	if got := group.TakenBy("generation-2"); got != 0 {
+		t.Errorf("none takes %d", got)
+	}
+}
+
 // TestOOMKills: as Documentation/admin-guide/cgroup-v2.rst has it.
 func TestOOMKills(t *testing.T) {
 	t.Parallel()

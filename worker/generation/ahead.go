@@ -49,6 +49,14 @@ func (g *Generation) Key() string {
 	return g.modules.Key()
 }
 
+// Learns is for how long after it is ready it may tell which modules it loads; 0: it does not.
+func (g *Generation) Learns() time.Duration {
+	if g.modules == nil || g.Ahead {
+		return 0
+	}
+	return prewarm.Told(cmp.Or(g.Options.SettleTime, prewarm.Settled))
+}
+
 // Prewarmed reports whether it has begun with modules that were loaded ahead.
 func (g *Generation) Prewarmed() bool { return g.Ahead && !g.Gated }
 
@@ -197,6 +205,7 @@ func (g *Generation) park(e Event) {
 	}
 	g.Modules, g.GateAfter = e.modules, time.Since(g.Started)
 	g.enter(Parked, 0)
+	g.freeze(true)
 	g.Options.Log.Info("the next generation has loaded its modules, and waits until the present one is gone", g.Told("modules", g.Modules, "after_ms", g.GateAfter.Milliseconds())...)
 	g.tell(Event{Kind: Arrived, Generation: g.Number})
 }

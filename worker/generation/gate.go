@@ -42,7 +42,7 @@ func open() gate {
 // holds is the gate that its handoff has.
 func (g *Generation) holds() handoff.Gate {
 	switch {
-	case g.Elder != nil && g.Standby:
+	case g.Elder != nil && !g.Ahead && g.Standby:
 		return handoff.Standby
 	case g.Elder != nil && !g.Ahead:
 		return handoff.Shut

@@ -47,6 +47,9 @@ const (
 	moreSettled = 6
 )
 
+// Told is when a process has saved all, which begins to listen before it is ready.
+func Told(settled time.Duration) time.Duration { return (moreSettled + 1) * settled }
+
 // Ahead is how one process learns its modules, or loads them ahead.
 type Ahead struct {
 	program   Program

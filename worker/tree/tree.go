@@ -137,6 +137,21 @@ func (t *Tree) Yield(yields bool) error {
 	return t.group.Weigh(cgroup.Usual)
 }
 
+// Cramped says why there is no room in memory for another generation like that one; "": there is, as far as can be seen.
+func (t *Trees) Cramped(generation int) string {
+	t.mu.Lock()
+	group := t.group
+	t.mu.Unlock()
+	if group == nil {
+		return ""
+	}
+	left, limited := group.Room()
+	if needs := group.TakenBy(generations.prefix + strconv.Itoa(generation)); limited != "" && needs > left {
+		return fmt.Sprintf("the limit of memory of %s (MemoryMax=) leaves %d MiB, and generation %d takes %d MiB: a second one would not fit", limited, left>>20, generation, needs>>20)
+	}
+	return ""
+}
+
 // MemoryOf is how many bytes of memory a generation of this process uses; 0 where that cannot be told.
 func MemoryOf(generation int) int64 {
 	group, err := cgroup.Delegated()

@@ -41,6 +41,7 @@ func TestLoadEverything(t *testing.T) {
 		`stop: &stop {signal: int, to: all, timeout: 500ms}`,
 		`restart:`,
 		`  mode: exclusive`,
+		`  standby: true`,
 		`  prewarm: on`,
 		`  prewarm_timeout: 90s`,
 		`  backoff_min: &wait 10ms`,
@@ -82,7 +83,7 @@ func TestLoadEverything(t *testing.T) {
 			StopTimeout: time.Second,
 		},
 		Stop:    Stop{Signal: syscall.SIGINT, To: StopAll, Timeout: 500 * time.Millisecond},
-		Restart: Restart{Mode: ModeExclusive, Prewarm: PrewarmOn, PrewarmTimeout: 90 * time.Second, BackoffMin: 10 * time.Millisecond, BackoffMax: 10 * time.Millisecond, FatalExitCodes: []int{1, 255}, AfterExit0: AfterExit0Wait},
+		Restart: Restart{Mode: ModeExclusive, Standby: true, Prewarm: PrewarmOn, PrewarmTimeout: 90 * time.Second, BackoffMin: 10 * time.Millisecond, BackoffMax: 10 * time.Millisecond, FatalExitCodes: []int{1, 255}, AfterExit0: AfterExit0Wait},
 		Alarm:   Alarm{Command: []string{"/bin/ring", "the bell"}, After: 90 * time.Second},
 		Log:     Log{Level: slog.LevelDebug, Format: FormatJSON},
 	}
@@ -391,7 +392,7 @@ var mistakes = map[string]struct {
 	}},
 	"standby alone": {lines("restart:", "  standby: true"), []string{
 		"c.yaml:2: restart.standby: a standby starts beside the worker that serves, which restart.mode: exclusive rules out: " +
-			"write restart.mode: handover, or restart.standby: false",
+			"write restart.mode: handover, or restart.prewarm: on, or restart.standby: false",
 	}},
 	"prewarm":     {lines("restart:", "  mode: handover", "  prewarm: on"), []string{"c.yaml:3: restart.prewarm: with restart.mode: handover the next worker starts beside the old one anyway, to where it listens: write off, or restart.mode: exclusive"}},
 	"backoff":     {lines("restart:", "  backoff_max: 2s", "  backoff_min: 3s"), []string{"c.yaml:3: restart.backoff_min: backoff_min (3s) is longer than backoff_max (2s)"}},

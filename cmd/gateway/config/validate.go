@@ -210,9 +210,9 @@ func (l *loader) checkCombinations() {
 		l.report("restart.mode", "handover holds the next worker where it begins to listen, and with worker.handoff: listen-fds nothing can hold it: "+
 			"write intercept, or preload for Node.js, or restart.mode: exclusive")
 	}
-	if l.ok("restart.standby", "restart.mode") && c.Restart.Standby && c.Restart.Mode != ModeHandover {
+	if l.ok("restart.standby", "restart.mode", "restart.prewarm") && c.Restart.Standby && c.Restart.Mode != ModeHandover && c.Restart.Prewarm != PrewarmOn {
 		l.report("restart.standby", "a standby starts beside the worker that serves, which restart.mode: exclusive rules out: "+
-			"write restart.mode: handover, or restart.standby: false")
+			"write restart.mode: handover, or restart.prewarm: on, or restart.standby: false")
 	}
 	if l.ok("restart.mode", "restart.prewarm") && c.Restart.Mode == ModeHandover && c.Restart.Prewarm == PrewarmOn {
 		l.report("restart.prewarm", "with restart.mode: handover the next worker starts beside the old one anyway, to where it listens: write off, or restart.mode: exclusive")
