@@ -114,6 +114,7 @@ func (s *Supervisor) release(generation.Event) {
 		s.countRelief(elder.Why)
 		s.lives++
 		elder.Left = time.Now()
+		s.silent = elder.Left
 		s.leaving, s.serving, s.now = elder, nil, false
 		g.Handle(generation.Event{Kind: generation.LetIn})
 	}
@@ -242,6 +243,6 @@ func (s *Supervisor) besides() (successor, leaving Beside) {
 func asBeside(g *generation.Generation, state string) Beside {
 	return Beside{
 		Generation: g.Number, PID: g.Process.Pid, State: state, Since: g.Since, Started: g.Started, ReadyAfter: g.ReadyAfter,
-		GateAfter: g.GateAfter, Released: g.ReleasedAfter(), Cached: g.Cached, Prewarmed: g.Prewarmed(), Modules: g.Modules,
+		Stall: g.Stall, GateAfter: g.GateAfter, Released: g.ReleasedAfter(), Cached: g.Cached, Prewarmed: g.Prewarmed(), Modules: g.Modules,
 	}
 }

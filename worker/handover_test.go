@@ -138,7 +138,7 @@ func crossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 			r.only(Ready, Starting, Ready)
 			now := r.servedBy(2)
 			// Those who have waited are answered before anything follows of its being ready.
-			if now.Leaving.Generation != 1 || now.GateAfter == 0 || now.ReleasedAfter < now.GateAfter || now.ReadyAfter < now.ReleasedAfter+10*time.Millisecond {
+			if now.Stall == 0 || now.Leaving.Stall != 0 || now.Leaving.Generation != 1 || now.GateAfter == 0 || now.ReleasedAfter < now.GateAfter || now.ReadyAfter < now.ReleasedAfter+10*time.Millisecond {
 				t.Errorf("beside the one that leaves: %+v", now)
 			}
 			r.wantAnswer("/", "generation 2,")

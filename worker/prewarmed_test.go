@@ -133,7 +133,9 @@ func (r *prewarmedRig) prewarmed() {
 	if now := r.servedBy(2); !now.Prewarmed || now.Cold != "" || now.GateAfter == 0 || now.ReleasedAfter < now.GateAfter {
 		r.t.Fatalf("the second one is %+v, want one that was loaded ahead", now)
 	}
-	r.ended(1, ends.ReasonRestart)
+	if exit := r.ended(1, ends.ReasonRestart); exit.Stall != 0 {
+		r.t.Errorf("nobody has waited for the first one: %+v", exit)
+	}
 	r.learned() // it has been examined
 	r.wantAnswer("/", "here none 2")
 }
@@ -168,10 +170,11 @@ func TestPrewarmed(t *testing.T) {
 			r.only(Ready, Stopping, Starting, Ready)
 			for generation := 3; generation < 6; generation++ {
 				r.want(r.restart())
-				if now := r.servedBy(generation); !now.Prewarmed {
+				now := r.servedBy(generation)
+				if !now.Prewarmed || now.Stall == 0 {
 					t.Errorf("%+v", now)
 				}
-				if exit := r.ended(generation-1, ends.ReasonRestart); !exit.Prewarmed {
+				if exit := r.ended(generation-1, ends.ReasonRestart); !exit.Prewarmed || exit.Stall == 0 {
 					t.Errorf("%+v", exit)
 				}
 			}

@@ -58,6 +58,7 @@ type Status struct {
 	Apart, NoStandby   string
 	// As in Exit, and when it was let in.
 	GateAfter, ReleasedAfter time.Duration
+	Stall                    time.Duration
 	Released                 time.Time
 	NextStart                time.Time     // in BackingOff; zero otherwise
 	Until                    time.Time     // when this state ends by itself at the latest; zero where it need not
@@ -85,6 +86,7 @@ type Beside struct {
 	ReadyAfter time.Duration
 	GateAfter  time.Duration
 	Released   time.Duration // as ReleasedAfter of Exit
+	Stall      time.Duration
 	Cached     bool
 	Prewarmed  bool
 	Modules    int       // that it has loaded ahead

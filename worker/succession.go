@@ -112,6 +112,11 @@ func (s *Supervisor) keepServing(why error) {
 func (s *Supervisor) afterEnd(e generation.Event) {
 	exit, ended := e.Exit, s.present()
 	s.record(exit)
+	if g := s.serving; g != nil && g.Number == exit.Generation {
+		if s.silent = g.Ceased; s.silent.IsZero() {
+			s.silent = exit.At
+		}
+	}
 	successor := s.awaited() && s.coming.Number == exit.Generation
 	switch {
 	case s.phase == ending:
@@ -205,6 +210,9 @@ func (s *Supervisor) promote(generation.Event) {
 	g := s.coming
 	s.serving, s.coming = g, nil
 	s.problem = ""
+	if !s.silent.IsZero() {
+		g.Stall, s.silent = time.Since(s.silent), time.Time{}
+	}
 	// Not the generation's own, which an Apply without restart has left behind.
 	good := s.spec
 	s.good = &good
@@ -259,6 +267,7 @@ func (s *Supervisor) enter(phase phase, limit time.Duration) {
 // wait waits for the first client.
 func (s *Supervisor) wait() {
 	s.enter(waiting, 0)
+	s.silent = time.Time{}
 	queues := s.spec.Queues
 	s.unwatch = s.around.Watch(generation.Event{Kind: generation.ClientWaits}, func(ctx context.Context) bool {
 		if err := queues.AwaitClient(ctx); err != nil && ctx.Err() == nil {

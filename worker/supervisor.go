@@ -108,6 +108,7 @@ type Supervisor struct {
 	proven    bool       // the serving one has been ready for reset_after
 	noStandby error      // why there is no standby although there is to be one; nil: there is, or may be
 	ended     *ends.Exit // of the one that served, while the standby that does not follow it is thrown away
+	silent    time.Time  // since when nobody has served who was to; zero: somebody does
 	lives     int        // so many generations have had the sockets, or were to
 	failures  int
 	flashes   int // generations in a row that ended by themselves as soon as they were ready
@@ -400,6 +401,7 @@ func (s *Supervisor) observe() {
 	if g := s.present(); g != nil {
 		status.Generation, status.Until = g.Number, g.Until
 		status.GateAfter, status.ReleasedAfter, status.Released = g.GateAfter, g.ReleasedAfter(), g.Released
+		status.Stall = g.Stall
 		status.PID, status.Handoff, status.Started, status.Since = g.Process.Pid, g.Kind(), g.Started, g.Since
 		status.OpenClaw, status.Cached, status.Uncached, status.Prewarmed = g.OpenClaw, g.Cached, g.Uncached, g.Prewarmed()
 		switch shown {

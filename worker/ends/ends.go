@@ -46,6 +46,9 @@ type Exit struct {
 	Prewarmed  bool          // it began with modules that it had loaded ahead
 	// Of one that started beside another: from its start until it stood at its gate, and until it was let in; 0: it was not.
 	GateAfter, ReleasedAfter time.Duration
+	// Stall is from when the one before was told to end, or had ended, or had let go of the sockets for it, until it was ready; 0: it was
+	// not, or nobody waited for it.
+	Stall time.Duration
 	// Successor says that it was to follow another one, and has not had the sockets.
 	Successor bool
 }

@@ -84,6 +84,8 @@ type Generation struct {
 	tree       *tree.Tree
 	Started    time.Time
 	ReadyAfter time.Duration // 0: it never was
+	Stall      time.Duration // as in Exit
+	Ceased     time.Time     // when it began to end; zero: it has not
 	Served     bool          // an earlier one with the same command was ready
 	// cancel ends what watches the generation, but not the wait for its end.
 	cancel context.CancelFunc
@@ -376,6 +378,7 @@ func (g *Generation) leave() {
 		g.stopLimit = min(g.stopLimit, g.alive.StopTimeout)
 	}
 	g.enter(Stopping, g.stopLimit)
+	g.Ceased = g.Since
 	g.stopUntil, g.Hung = g.Until, hung
 }
 
@@ -452,6 +455,7 @@ func (g *Generation) end(e Event) {
 	}
 	exit.Successor, exit.Prewarmed = g.Gated, g.Prewarmed()
 	exit.ReadyAfter, exit.Cached, exit.GateAfter, exit.ReleasedAfter = g.ReadyAfter, g.Cached, g.GateAfter, g.ReleasedAfter()
+	exit.Stall = g.Stall
 	g.enter(gone, 0)
 	g.tell(Event{Kind: Ended, Generation: g.Number, Exit: exit})
 }

@@ -25,6 +25,7 @@ type Saved struct {
 	Since      time.Time     `json:"since"`
 	Started    time.Time     `json:"started"`
 	ReadyAfter time.Duration `json:"ready_after"`
+	Stall      time.Duration `json:"stall"`
 	Served     bool          `json:"served"`
 	Says       string        `json:"says"`
 
@@ -115,7 +116,7 @@ func (g *Generation) Save(files *passed.Files) (saved Saved, release func(), err
 		return saved, nil, err
 	}
 	saved = Saved{
-		Number: g.Number, PID: process.PID, Start: process.Start, Since: g.Since, Started: g.Started, ReadyAfter: g.ReadyAfter,
+		Number: g.Number, PID: process.PID, Start: process.Start, Since: g.Since, Started: g.Started, ReadyAfter: g.ReadyAfter, Stall: g.Stall,
 		Served: g.Served, Says: g.Says,
 		Loaded: g.loaded, Listening: slices.Collect(maps.Keys(g.Listening)), Elsewhere: g.elsewhere, Besides: g.besides, Both: g.both, Warning: g.Warning,
 		OpenClaw: g.OpenClaw, Cache: g.Cache, Part: g.Part, Cached: g.Cached, Uncached: g.Uncached, Obstacle: g.obstacle,
@@ -142,7 +143,7 @@ func Resume(saved Saved, spec Spec, around Surroundings, tell func(Event)) (*Gen
 	g.OpenClaw, g.Cache, g.Part, g.Cached, g.Uncached, g.obstacle = saved.OpenClaw, saved.Cache, saved.Part, saved.Cached, saved.Uncached, saved.Obstacle
 	g.Binds, g.Bound, g.unfiltered, g.Deprived = saved.Binds, saved.Bound, saved.Unfiltered, saved.Deprived
 	g.Released, g.GateAfter, g.Apart = saved.Released, saved.GateAfter, saved.Apart
-	g.Ahead, g.compared = saved.Ahead, true
+	g.Ahead, g.compared, g.Stall = saved.Ahead, true, saved.Stall
 	for _, address := range saved.Listening {
 		g.Listening[address] = true
 	}

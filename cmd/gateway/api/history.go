@@ -22,15 +22,18 @@ type Life struct {
 	ReadyAfterMS *int64    `json:"ready_after_ms"` // null: it was never ready
 	// Of one that started beside another: from its start until it began to listen and was held, and until it got the sockets;
 	// null: it did not.
-	GateAfterMS     *int64     `json:"gate_after_ms"`
-	ReleasedAfterMS *int64     `json:"released_after_ms"`
-	LivedMS         int64      `json:"lived_ms"` // until now while it lives
-	Ended           *time.Time `json:"ended"`    // null while it lives
-	Code            int        `json:"code"`     // -1: ended by a signal, never ran, or lives; -2: nobody can tell
-	Signal          string     `json:"signal"`
-	Reason          string     `json:"reason"`
-	Detail          string     `json:"detail"`
-	Strays          int        `json:"strays"`
+	GateAfterMS     *int64 `json:"gate_after_ms"`
+	ReleasedAfterMS *int64 `json:"released_after_ms"`
+	// StallMS is for how long nobody served before it was ready: from when the one before was told to end, or had ended, or had let go of the
+	// sockets for it; null: it was not ready, or the first, or nobody waited for it.
+	StallMS *int64     `json:"stall_ms"`
+	LivedMS int64      `json:"lived_ms"` // until now while it lives
+	Ended   *time.Time `json:"ended"`    // null while it lives
+	Code    int        `json:"code"`     // -1: ended by a signal, never ran, or lives; -2: nobody can tell
+	Signal  string     `json:"signal"`
+	Reason  string     `json:"reason"`
+	Detail  string     `json:"detail"`
+	Strays  int        `json:"strays"`
 	// LastWords are the last lines of output of the last three that have failed, as far as they are known; else null.
 	LastWords []string `json:"last_words"`
 	// Hung is when it did not serve although it was ready, the last ten times.

@@ -106,7 +106,7 @@ func (h *History) Lives() []api.Life {
 			Generation: exit.Generation, State: "ended", PID: exit.PID, Started: exit.At.Add(-exit.Lived), Start: startOf(exit.Cached, exit.Prewarmed), ReadyAfterMS: milliseconds(exit.ReadyAfter),
 			LivedMS: exit.Lived.Milliseconds(), Ended: api.Moment(exit.At), Code: exit.Code, Reason: string(exit.Reason),
 			Detail: exit.Detail, Strays: len(exit.Strays), Signal: say.Signal(exit.Signal), Hung: h.hungTimes(exit.Generation),
-			GateAfterMS: milliseconds(exit.GateAfter), ReleasedAfterMS: milliseconds(exit.ReleasedAfter),
+			GateAfterMS: milliseconds(exit.GateAfter), ReleasedAfterMS: milliseconds(exit.ReleasedAfter), StallMS: milliseconds(exit.Stall),
 		})
 	}
 	// With two at once they need not end in the order in which they started.
@@ -117,7 +117,7 @@ func (h *History) Lives() []api.Life {
 		p.Leaving,
 		{
 			Generation: p.Generation, State: p.State.String(), PID: p.PID, Started: p.Started, ReadyAfter: p.ReadyAfter, GateAfter: p.GateAfter,
-			Released: p.ReleasedAfter, Cached: p.Cached, Prewarmed: p.Prewarmed,
+			Released: p.ReleasedAfter, Stall: p.Stall, Cached: p.Cached, Prewarmed: p.Prewarmed,
 		},
 		p.Successor,
 	} {
@@ -126,7 +126,7 @@ func (h *History) Lives() []api.Life {
 		}
 		lives = append(lives, api.Life{
 			Generation: g.Generation, State: g.State, PID: g.PID, Started: g.Started, Start: startOf(g.Cached, g.Prewarmed), ReadyAfterMS: milliseconds(g.ReadyAfter),
-			GateAfterMS: milliseconds(g.GateAfter), ReleasedAfterMS: milliseconds(g.Released), LivedMS: time.Since(g.Started).Milliseconds(), Code: -1,
+			StallMS: milliseconds(g.Stall), GateAfterMS: milliseconds(g.GateAfter), ReleasedAfterMS: milliseconds(g.Released), LivedMS: time.Since(g.Started).Milliseconds(), Code: -1,
 			Hung: h.hungTimes(g.Generation),
 		})
 	}
