@@ -165,9 +165,9 @@ storm: root packages openclaw $(DEBIAN13_COMPLETE) ## many faults at random unde
 		PREWARMED_RESTARTS=20 go test -count=1 -timeout 60m -run '^TestOpenClaw$$/^$(OPENCLAW_VERSION)$$/^prewarmed$$' ./test
 
 .PHONY: bench
-bench: root packages peers $(SERVERS_COMPLETE) $(NODE_SERVERS_IN)/complete ## measure everything beside what others use, and write docs/bench.md and docs/bench.svg (needs root)
+bench: root packages peers $(OLD_OPENCLAW)/complete $(SERVERS_COMPLETE) $(NODE_SERVERS_IN)/complete ## measure everything beside what others use, and write docs/bench.md and docs/bench.svg (needs root)
 	@mkdir -p docs
-	@NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) PM2_MODULES=$(PM2)/node_modules SERVERS_ROOT=$(SERVERS)/root \
+	@NODE=$(NODE) OPENCLAW_ENTRY=$(OPENCLAW_ENTRY) OLD_OPENCLAW_ENTRY=$(OLD_OPENCLAW_ENTRY) PM2_MODULES=$(PM2)/node_modules SERVERS_ROOT=$(SERVERS)/root \
 		SERVERS_MODULES=$(NODE_SERVERS_IN)/node_modules BENCH_DOCS=$(CURDIR)/docs \
 		go test -run '^$$' -bench Report -benchtime 1x -timeout 35m ./test/bench
 

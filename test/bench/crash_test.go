@@ -70,22 +70,33 @@ const crashRest = resetAfter + 500*time.Millisecond
 
 // rest returns when a crash meets the system as it usually is: its failures are forgotten, and a standby is there and frozen.
 func (s system) rest(ctx context.Context, m *machine.Machine) error {
-	for wait := crashRest; ; wait = 20 * time.Millisecond {
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return fmt.Errorf("there is no standby: %w", ctx.Err())
-		}
-		if !s.standby {
-			return nil
-		}
-		output, err := m.Output(s.status[0], s.status[1:]...)
-		var status api.Status
+	select {
+	case <-time.After(crashRest):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !s.standby {
+		return nil
+	}
+	_, err := standsBy(ctx, m.Scope, s.status)
+	return err
+}
+
+// standsBy returns the status of a launcher when it has a standby that is frozen.
+func standsBy(ctx context.Context, s *machine.Scope, command []string) (status api.Status, err error) {
+	for {
+		status = api.Status{}
+		output, err := s.Output(command[0], command[1:]...)
 		if err = errors.Join(err, json.Unmarshal([]byte(output), &status)); err != nil {
-			return err
+			return status, err
 		}
 		if next := status.Successor; next != nil && next.Purpose == api.ForStandby && next.Frozen {
-			return nil
+			return status, nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return status, fmt.Errorf("there is no standby: %w", ctx.Err())
 		}
 	}
 }

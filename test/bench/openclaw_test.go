@@ -2,20 +2,22 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/test/load"
 	"openclaw-gateway/test/machine"
 )
 
 const (
-	openClawEntry   = "/opt/openclaw/node_modules/openclaw/dist/index.js"
 	openClawToken   = "a-token-that-is-long-enough-for-a-benchmark"
 	openClawAddress = "127.0.0.1:18789"
 	// openClawSettings is OpenClaw's own configuration, the same for both.
@@ -24,35 +26,68 @@ const (
 	openClawBound = 3 * time.Minute
 )
 
+// release is a version of OpenClaw, and where it tells that it serves.
+type release struct {
+	version, entry, ready string
+	used                  bool // its state is one of an OpenClaw in use, which has a database for each agent
+}
+
+// released is the OpenClaw with the entry that a variable names, bound to the place in the machine.
+func released(b *testing.B, variable, place, ready string, used bool, binds map[string]string) release {
+	b.Helper()
+	entry := required(b, variable) // …/node_modules/openclaw/dist/index.js
+	content, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(entry)), "package.json"))
+	var of struct {
+		Version string `json:"version"`
+	}
+	if err := errors.Join(err, json.Unmarshal(content, &of)); err != nil {
+		b.Fatal(err)
+	}
+	binds[place+"/node_modules"] = filepath.Dir(filepath.Dir(filepath.Dir(entry)))
+	return release{of.Version, place + "/node_modules/openclaw/dist/index.js", ready, used}
+}
+
 // supervised is OpenClaw in one user's service manager.
 type supervised struct {
 	name    string
+	release release
 	scope   *machine.Scope
 	units   []string
-	restart []string
+	restart []string // nil: its worker is killed, with a standby where there is to be one
+	standby bool
 	result  restartsOf
 	memory  int64 // the most that it had at a time, in bytes
 }
 
 // openClaw restarts the real OpenClaw under the launcher, without and with Node's compile cache and prewarmed, and under the unit that its own
-// "gateway install" writes, each for a user of its own, in turns.
+// "gateway install" writes, each for a user of its own, in turns; and kills it.
 func openClaw(b *testing.B, r *report) {
 	const most, times = 2, 2
-	// …/node_modules/openclaw/dist/index.js
-	modules := filepath.Dir(filepath.Dir(filepath.Dir(required(b, "OPENCLAW_ENTRY"))))
-	m := boot(b, machine.Options{Users: true, Binds: map[string]string{"/opt/openclaw/node_modules": modules}})
-	own := itself(b, m)
-	without := launched(b, m, "gateway, without worker.cache", "plain", "  cache: off\n", "")
-	cached := launched(b, m, "gateway", "cached", "", "")
-	prewarmed := launched(b, m, "gateway, restart.prewarm", "prewarmed", "", "restart: {prewarm: on}\n")
-	all := []*supervised{without, cached, prewarmed, own}
-	prewarmed.learn(b, m)
+	binds := map[string]string{}
+	latest := released(b, "OPENCLAW_ENTRY", "/opt/openclaw", "/startupz", true, binds)
+	old := released(b, "OLD_OPENCLAW_ENTRY", "/opt/old", "/healthz", false, binds)
+	m := boot(b, machine.Options{Users: true, Binds: binds})
+	own := itself(b, m, latest, "own")
+	without := launched(b, m, latest, "gateway, without worker.cache", "plain", "  cache: off\n", "")
+	cached := launched(b, m, latest, "gateway", "cached", "", "")
+	prewarmed := launched(b, m, latest, "gateway, restart.prewarm", "prewarmed", "", "restart: {prewarm: on}\n")
+	ownKilled := itself(b, m, latest, "ownkilled")
+	standing := launched(b, m, latest, "gateway, restart.prewarm and standby", "standing", "",
+		"restart: {prewarm: on, standby: true, reset_after: 1s, backoff_min: 100ms}\n")
+	ownKilled.restart, standing.restart, standing.standby = nil, nil, true
+	ownOld := itself(b, m, old, "ownold")
+	prewarmedOld := launched(b, m, old, "gateway, restart.prewarm", "prewarmedold", "", "restart: {prewarm: on}\n")
+	all := []*supervised{without, cached, prewarmed, own, standing, ownKilled, prewarmedOld, ownOld}
+	than := map[*supervised]*supervised{without: own, cached: own, prewarmed: own, standing: ownKilled, prewarmedOld: ownOld}
+	for _, s := range all {
+		s.use(b, m)
+	}
 	rounds := 0
 	for took := time.Duration(0); rounds < most && time.Now().Add(took).Before(r.deadline); rounds++ {
 		start := time.Now()
 		for _, s := range all {
 			done, report, err := s.restartUnderLoad(b, m, times)
-			progress("OpenClaw, %s: %d restarts, %s", s.name, done, report)
+			progress("OpenClaw %s, %s: %d times, %s", s.release.version, s.what(), done, report)
 			s.result.add(report, done)
 			if err != nil {
 				b.Fatalf("%s: %v", s.name, err)
@@ -65,32 +100,50 @@ func openClaw(b *testing.B, r *report) {
 	}
 	table := table{
 		title: "Restarts of the real OpenClaw",
-		text: fmt.Sprintf("%d restarts in each of %d runs, in turns. Four clients at a time ask for /healthz, each over a new connection and 50 ms after "+
-			"the last answer, and give up after %.0f minutes. The stall is the longest time of a run in which nobody was answered, and the memory the "+
-			"most that the service had in its control group.", times, rounds, openClawBound.Minutes()),
-		head: []string{"supervisor", "stall against its own unit's", "stall", "clients lost", "memory", "requests", "restarts"},
+		text: fmt.Sprintf("%d restarts, or kills, in each of %d runs, in turns, of %s on a state that has been used, with an agent's database, and of %s. "+
+			"Four clients at a time ask for /healthz, each over a new connection and 50 ms after the last answer, and give up after %.0f minutes. The stall is "+
+			"the longest time of a run in which nobody was answered, and the memory the most that the service had in its control group. Whoever was being "+
+			"answered by a worker that is killed is lost with any supervisor.", times, rounds, latest.version, old.version, openClawBound.Minutes()),
+		head: []string{"OpenClaw", "supervisor", "stall against its own unit's", "stall", "clients lost", "memory", "requests", "times"},
 	}
 	for _, s := range all {
-		table.rows = append(table.rows, []string{
-			s.name, ratio(s.result.silences.median(), own.result.silences.median()), s.result.silences.String(),
-			losses(s.result.lost), fmt.Sprintf("%d MiB", s.memory>>20), fmt.Sprint(s.result.requests), fmt.Sprint(s.result.restarts),
-		})
+		row := []string{
+			s.release.version, s.what(), "1.00", s.result.silences.String(), losses(s.result.lost), "–", fmt.Sprint(s.result.requests), fmt.Sprint(s.result.restarts),
+		}
+		if than := than[s]; than != nil {
+			row[2] = ratio(s.result.silences.median(), than.result.silences.median())
+		}
+		if s.memory > 0 {
+			row[5] = fmt.Sprintf("%d MiB", s.memory>>20)
+		}
+		table.rows = append(table.rows, row)
 	}
 	r.tables = append(r.tables, table)
 	for _, a := range []struct {
 		what, want string
 		us         *supervised
 	}{
-		{"stall in a restart of the real OpenClaw", "0.75, nobody lost", cached},
+		{"stall in a restart of the real OpenClaw " + latest.version, "0.75, nobody lost", cached},
 		{"the same with restart.prewarm", "0.6, nobody lost", prewarmed},
+		{"the same, kill -9 with a standby", "", standing},
+		{"restart.prewarm with OpenClaw " + old.version, "0.6, nobody lost", prewarmedOld},
 	} {
-		us, than := a.us.result, own.result
+		us, own := a.us.result, than[a.us]
+		than := own.result
 		r.aims = append(r.aims, aim{
 			what: a.what, want: a.want, ratio: ratio(us.silences.median(), than.silences.median()),
 			ours: us.silences.String() + "; lost: " + losses(us.lost),
-			than: own.name + ": " + than.silences.String() + "; lost: " + losses(than.lost),
+			than: own.what() + ": " + than.silences.String() + "; lost: " + losses(than.lost),
 		})
 	}
+}
+
+// what is its name, and what is done to it.
+func (s *supervised) what() string {
+	if s.restart == nil {
+		return s.name + ", kill -9"
+	}
+	return s.name
 }
 
 func addUser(b *testing.B, m *machine.Machine, name string) *machine.Scope {
@@ -101,7 +154,7 @@ func addUser(b *testing.B, m *machine.Machine, name string) *machine.Scope {
 }
 
 // launched installs the launcher for a user, with the configuration of docs/openclaw.md, and more of the worker's and more.
-func launched(b *testing.B, m *machine.Machine, name, user, ofWorker, more string) *supervised {
+func launched(b *testing.B, m *machine.Machine, of release, name, user, ofWorker, more string) *supervised {
 	s := addUser(b, m, user)
 	configuration := fmt.Sprintf(`listen: [%q, "[::1]:18789"]
 worker:
@@ -111,37 +164,66 @@ worker:
     - OPENCLAW_SERVICE_REPAIR_POLICY=external
     - OPENCLAW_GATEWAY_PORT=18789
 %sready:
-  path: /startupz
-%s`, openClawAddress, nodePath, openClawEntry, ofWorker, more)
+  path: %s
+%s`, openClawAddress, nodePath, of.entry, ofWorker, of.ready, more)
 	m.WriteFile(b, s.Home()+"/.config/openclaw-gateway/config.yaml", configuration, 0o600)
 	m.Run(b, "chown", "--recursive", user+":", s.Home())
 	s.Run(b, gatewayPath, "install", "--user")
 	return &supervised{
-		name: name, scope: s, units: []string{launcherSocket, launcherUnit}, restart: []string{gatewayPath, "restart", "--user"},
+		name: name, release: of, scope: s, units: []string{launcherSocket, launcherUnit}, restart: []string{gatewayPath, "restart", "--user"},
 	}
 }
 
 // itself installs OpenClaw's own unit for a user.
-func itself(b *testing.B, m *machine.Machine) *supervised {
-	s := addUser(b, m, "own")
-	s.Run(b, nodePath, openClawEntry, "gateway", "install", "--port", "18789", "--runtime-path", nodePath)
+func itself(b *testing.B, m *machine.Machine, of release, user string) *supervised {
+	s := addUser(b, m, user)
+	s.Run(b, nodePath, of.entry, "gateway", "install", "--port", "18789", "--runtime-path", nodePath)
 	s.Systemctl(b, "stop", launcherUnit)
 	return &supervised{
-		name: "OpenClaw's own unit", scope: s, units: []string{launcherUnit}, restart: []string{"systemctl", "--user", "restart", launcherUnit},
+		name: "OpenClaw's own unit", release: of, scope: s, units: []string{launcherUnit}, restart: []string{"systemctl", "--user", "restart", launcherUnit},
 	}
 }
 
-// learn has it tell which modules it loads: a start that nobody measures.
-func (s *supervised) learn(b *testing.B, m *machine.Machine) {
+// use has it run once as nobody measures it: a session is begun, where the state is to have been used, and it tells which modules it loads,
+// where those are to be loaded ahead.
+func (s *supervised) use(b *testing.B, m *machine.Machine) {
 	s.scope.Systemctl(b, append([]string{"start"}, s.units...)...)
 	ctx, cancel := context.WithTimeout(b.Context(), openClawBound)
 	defer cancel()
-	if _, err := firstAnswer(ctx, m, "http://"+openClawAddress+"/startupz"); err != nil {
+	if _, err := firstAnswer(ctx, m, "http://"+openClawAddress+s.release.ready); err != nil {
 		b.Fatal(err)
 	}
-	m.WaitFile(b, s.scope.Home()+"/.cache/openclaw-gateway/prewarm/modules.json", openClawBound, func(_ string, err error) bool { return err == nil })
-	s.scope.Run(b, gatewayPath, "restart", "--user") // which has the list examined
+	there := func(_ string, err error) bool { return err == nil }
+	if s.release.used {
+		s.scope.Run(b, nodePath, s.release.entry, "gateway", "call", "sessions.create", "--token", openClawToken, "--url", "ws://"+openClawAddress,
+			"--params", `{"key": "agent:main:main"}`)
+		m.WaitFile(b, s.scope.Home()+"/.openclaw/agents/main/agent/openclaw-agent.sqlite", openClawBound, there)
+	}
+	if strings.Contains(s.name, "prewarm") {
+		m.WaitFile(b, s.scope.Home()+"/.cache/openclaw-gateway/prewarm/modules.json", openClawBound, there)
+		s.scope.Run(b, gatewayPath, "restart", "--user") // which has the list examined
+	}
 	s.scope.Systemctl(b, append([]string{"stop"}, s.units...)...)
+}
+
+// end has what serves end: by a restart, or by a signal that leaves it no time.
+func (s *supervised) end(ctx context.Context) error {
+	if s.restart != nil {
+		_, err := s.scope.Output(s.restart[0], s.restart[1:]...)
+		return err
+	}
+	pid, err := s.scope.Output("systemctl", "--user", "show", "--property=MainPID", "--value", launcherUnit)
+	if s.standby {
+		var status api.Status
+		if status, err = standsBy(ctx, s.scope, []string{gatewayPath, "status", "--user", "--json"}); err == nil {
+			pid = strconv.Itoa(status.Worker.PID)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = s.scope.Output("kill", "-KILL", strings.TrimSpace(pid))
+	return err
 }
 
 func (s *supervised) restartUnderLoad(b *testing.B, m *machine.Machine, times int) (done int, report load.Report, err error) {
@@ -159,18 +241,18 @@ func (s *supervised) restartUnderLoad(b *testing.B, m *machine.Machine, times in
 	}()
 	ctx, cancel := context.WithTimeout(b.Context(), openClawBound)
 	defer cancel()
-	if _, err := firstAnswer(ctx, m, origin+"/startupz"); err != nil {
+	if _, err := firstAnswer(ctx, m, origin+s.release.ready); err != nil {
 		return 0, report, err
 	}
 	l := load.Start(b.Context(), load.Options{URL: origin + "/healthz", Dial: m.DialContext, Limit: openClawBound, Pause: 50 * time.Millisecond})
 	for done < times && err == nil {
 		ctx, cancel := context.WithTimeout(b.Context(), 2*openClawBound)
 		if err = l.WaitOK(ctx, 20); err == nil {
-			_, err = s.scope.Output(s.restart[0], s.restart[1:]...)
+			err = s.end(ctx)
 		}
 		// The old process has ended: whoever answers now is the new one.
 		if err == nil {
-			_, err = firstAnswer(ctx, m, origin+"/startupz")
+			_, err = firstAnswer(ctx, m, origin+s.release.ready)
 		}
 		if err == nil {
 			err = l.WaitOK(ctx, 20)
