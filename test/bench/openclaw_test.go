@@ -177,7 +177,11 @@ worker:
 // itself installs OpenClaw's own unit for a user.
 func itself(b *testing.B, m *machine.Machine, of release, user string) *supervised {
 	s := addUser(b, m, user)
-	s.Run(b, nodePath, of.entry, "gateway", "install", "--port", "18789", "--runtime-path", nodePath)
+	install := []string{of.entry, "gateway", "install", "--port", "18789"}
+	if of.used { // the latest one, which has to be told
+		install = append(install, "--runtime-path", nodePath)
+	}
+	s.Run(b, nodePath, install...)
 	s.Systemctl(b, "stop", launcherUnit)
 	return &supervised{
 		name: "OpenClaw's own unit", release: of, scope: s, units: []string{launcherUnit}, restart: []string{"systemctl", "--user", "restart", launcherUnit},
