@@ -239,19 +239,24 @@ func TestStale(t *testing.T) {
 
 // TestNotLoaded: whatever cannot be loaded ahead is told, and the program does not begin.
 func TestNotLoaded(t *testing.T) {
-	t.Run("a module that fails ahead of the program", func(t *testing.T) {
-		r := newRig(t)
-		r.write(t, "plain.mjs", "if (process.env.PLACE === undefined) throw new Error('no place');\nexport const plain = 'plain';\n")
-		r.cold(t)
-		l := r.ahead(t)
-		if report := l.told(t, Parked); report.Apart != 4 {
-			t.Errorf("it has loaded %+v, want plain.mjs left to the program", report)
-		}
-		l.release(t)
-		if got := l.said(t); got != begun {
-			t.Errorf("it says %s, want %s", got, begun)
-		}
-	})
+	for what, first := range map[string]string{
+		"a module that fails ahead of the program": "if (process.env.PLACE === undefined) throw new Error('no place');\n",
+		"a module that listens":                    "import net from 'node:net';\nnet.createServer().on('error', () => {}).listen(0, '127.0.0.1');\n",
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t)
+			r.write(t, "plain.mjs", first+"export const plain = 'plain';\n")
+			r.cold(t)
+			l := r.ahead(t)
+			if report := l.told(t, Parked); report.Apart != 4 {
+				t.Errorf("it has loaded %+v, want plain.mjs left to the program", report)
+			}
+			l.release(t)
+			if got := l.said(t); got != begun {
+				t.Errorf("it says %s, want %s", got, begun)
+			}
+		})
+	}
 	t.Run("a module that is gone", func(t *testing.T) {
 		r := newRig(t)
 		r.cold(t)
@@ -282,19 +287,6 @@ func TestNotLoaded(t *testing.T) {
 		r.cold(t)
 		if report := r.ahead(t).told(t, Failed); !strings.Contains(report.Detail, "one of them ends the process") {
 			t.Errorf("it tells %+v", report)
-		}
-	})
-	t.Run("a module that listens", func(t *testing.T) {
-		r := newRig(t)
-		r.write(t, "plain.mjs", "import net from 'node:net';\nnet.createServer().on('error', () => {}).listen(0, '127.0.0.1');\nexport const plain = 'plain';\n")
-		r.cold(t)
-		l := r.ahead(t)
-		if report := l.told(t, Parked); report.Apart != 4 {
-			t.Errorf("it has loaded %+v, want plain.mjs left to the program", report)
-		}
-		l.release(t)
-		if got := l.said(t); got != begun {
-			t.Errorf("it says %s, want %s", got, begun)
 		}
 	})
 	t.Run("a module that listens when it is loaded once more", func(t *testing.T) {
