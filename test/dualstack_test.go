@@ -36,17 +36,7 @@ func testDualStack(t *testing.T, here place) {
 				t.Errorf("%s answered %d %s", address, code, body)
 			}
 		}
-		s := gatewayStatus(t, m.Scope)
-		var held []string
-		for _, line := range s.Sockets {
-			held = append(held, line.Address)
-			if len(line.Holders) != 3 {
-				t.Errorf("%s is held by %+v", line.Address, line.Holders)
-			}
-		}
-		if s.Verdict != "ok" || !slices.Equal(held, addresses) {
-			t.Errorf("the status is %+v, want %v", s, addresses)
-		}
+		healthyAt(t, m.Scope, addresses...)
 	}
 
 	t.Run("advice", func(t *testing.T) {

@@ -149,6 +149,22 @@ func gatewayStatus(t testing.TB, s *machine.Scope) status {
 	return result
 }
 
+// healthyAt wants a worker to serve on these addresses, each of which systemd, the launcher and the worker hold.
+func healthyAt(t *testing.T, scope *machine.Scope, addresses ...string) {
+	t.Helper()
+	s := gatewayStatus(t, scope)
+	var held []string
+	for _, line := range s.Sockets {
+		held = append(held, line.Address)
+		if len(line.Holders) != 3 {
+			t.Errorf("%s is held by %+v", line.Address, line.Holders)
+		}
+	}
+	if s.Verdict != "ok" || !slices.Equal(held, addresses) {
+		t.Errorf("the status is %+v, want %v", s, addresses)
+	}
+}
+
 // get makes one request in the machine and returns status and body.
 func get(t testing.TB, m *machine.Machine, address, path string) (int, string) {
 	t.Helper()

@@ -76,17 +76,7 @@ func testUnixSockets(t *testing.T, here place) {
 	}
 	healthy := func(t *testing.T, addresses ...string) {
 		t.Helper()
-		s := gatewayStatus(t, m.Scope)
-		var held []string
-		for _, line := range s.Sockets {
-			held = append(held, line.Address)
-			if len(line.Holders) != 3 {
-				t.Errorf("%s is held by %+v", line.Address, line.Holders)
-			}
-		}
-		if s.Verdict != "ok" || !slices.Equal(held, addresses) {
-			t.Errorf("the status is %+v, want %v", s, addresses)
-		}
+		healthyAt(t, m.Scope, addresses...)
 		if m.User == "" {
 			silent(t, m.Scope)
 		}
