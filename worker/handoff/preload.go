@@ -1,20 +1,17 @@
 package handoff
 
 import (
-	"bytes"
 	"cmp"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/netaddr"
+	"openclaw-gateway/worker/nodejs"
 )
 
 // poolSize is how often one process can listen on an address, where there are few: Node.js cannot
@@ -60,13 +57,9 @@ func newPreload(sockets []Socket, passed bool, held Gate, environ []string, dire
 	if err != nil {
 		return nil, err
 	}
-	script := filepath.Join(directory, "preload.cjs")
-	// One that lies there unchanged is used as it is: /run may be full by now. A worker that has become another user reads it as well.
-	if there, err := os.ReadFile(script); err != nil || !bytes.Equal(there, preloadScript) {
-		// By itself renameio would try, with files of its own, whether it can use /tmp: the first client would wait for that.
-		if err := renameio.WriteFile(script, preloadScript, 0o644, renameio.WithTempDir(directory), renameio.IgnoreUmask()); err != nil {
-			return nil, fmt.Errorf("write the script that hands the sockets to Node.js: %w", err)
-		}
+	script, err := nodejs.Write(directory, "preload.cjs", preloadScript)
+	if err != nil {
+		return nil, err
 	}
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -93,7 +86,7 @@ func newPreload(sockets []Socket, passed bool, held Gate, environ []string, dire
 		Backlog int    `json:"backlog"`
 		FDs     []int  `json:"fds"`
 	}
-	option := "--require " + quoteNodeOption(script)
+	option := nodejs.Require(script)
 	order := struct {
 		Option  string `json:"option"`
 		Report  int    `json:"report"`
@@ -117,13 +110,7 @@ func newPreload(sockets []Socket, passed bool, held Gate, environ []string, dire
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("describe the sockets to Node.js: %w", err), p.Close())
 	}
-	options := option
-	for _, entry := range environ {
-		if given, ok := strings.CutPrefix(entry, "NODE_OPTIONS="); ok && given != "" {
-			options = given + " " + option
-		}
-	}
-	p.env = append(p.env, "NODE_OPTIONS="+options, "GATEWAY_PRELOAD="+string(encoded))
+	p.env = append(p.env, nodejs.Options(environ, option), "GATEWAY_PRELOAD="+string(encoded))
 	return p, nil
 }
 
@@ -176,9 +163,3 @@ type whichever struct{ *preload }
 func (whichever) Kind() Kind { return Auto }
 
 func (whichever) Shim() *Order { return &Order{ListenPID: true} }
-
-// quoteNodeOption quotes a word for NODE_OPTIONS, where double quotes group and
-// a backslash inside them escapes (ParseNodeOptionsEnvVar in Node's src/node_options.cc).
-func quoteNodeOption(word string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
-}

@@ -2,7 +2,6 @@ package prewarm
 
 import (
 	"bufio"
-	"bytes"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -10,10 +9,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"openclaw-gateway/worker/nodejs"
 )
 
 //go:embed prewarm.cjs
@@ -113,19 +111,17 @@ func (a *Ahead) open() (err error) {
 
 // arrange writes the scripts, and says what they are to do.
 func (a *Ahead) arrange(place string, environ []string, settled time.Duration, first int) error {
-	required, imported := filepath.Join(place, "prewarm.cjs"), filepath.Join(place, "gate.mjs")
-	scripts := map[string][]byte{required: script}
-	if a.gate != nil { // an older Node.js, which tells nothing, would not start with the option
-		scripts[imported] = gateScript
+	required, err := nodejs.Write(place, "prewarm.cjs", script)
+	if err != nil {
+		return err
 	}
-	for path, content := range scripts {
-		// One that lies there unchanged is used as it is: /run may be full by now.
-		if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, content) {
-			continue
+	options := []string{nodejs.Require(required)}
+	if a.gate != nil { // an older Node.js, which tells nothing, would not start with the option
+		imported, err := nodejs.Write(place, "gate.mjs", gateScript)
+		if err != nil {
+			return err
 		}
-		if err := renameio.WriteFile(path, content, 0o644, renameio.WithTempDir(place), renameio.IgnoreUmask()); err != nil {
-			return fmt.Errorf("write the script that loads modules ahead: %w", err)
-		}
+		options = append(options, nodejs.Import(imported))
 	}
 	order := struct {
 		Options []string `json:"options"`
@@ -138,30 +134,18 @@ func (a *Ahead) arrange(place string, environ []string, settled time.Duration, f
 		Gate    int      `json:"gate,omitempty"`
 		After   []int64  `json:"after"`
 	}{
-		Options: []string{"--require " + quote(required)},
+		Options: options,
 		List:    filepath.Join(a.directory, listFile), Entry: a.program.entry, Key: a.key, Files: a.files, Learn: a.gate == nil, After: []int64{settled.Milliseconds(), moreSettled * settled.Milliseconds()},
 	}
 	if a.gate != nil {
 		order.Report, order.Gate = first, first+1
-		order.Options = append(order.Options, "--import "+quote(imported))
 	}
 	encoded, err := json.Marshal(order)
 	if err != nil {
 		return fmt.Errorf("describe what is to be loaded ahead: %w", err)
 	}
-	options := strings.Join(order.Options, " ")
-	for _, entry := range environ {
-		if given, ok := strings.CutPrefix(entry, "NODE_OPTIONS="); ok && given != "" {
-			options = given + " " + strings.Join(order.Options, " ")
-		}
-	}
-	a.env = []string{"NODE_OPTIONS=" + options, "GATEWAY_PREWARM=" + string(encoded)}
+	a.env = []string{nodejs.Options(environ, options...), "GATEWAY_PREWARM=" + string(encoded)}
 	return nil
-}
-
-// quote quotes a word for NODE_OPTIONS (ParseNodeOptionsEnvVar in Node's src/node_options.cc).
-func quote(word string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
 }
 
 // Env is added to the process's environment.
