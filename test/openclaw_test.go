@@ -69,6 +69,25 @@ func TestOpenClaw(t *testing.T) {
 	}
 }
 
+// findsModules: it has been told to find its modules without Node's own search, and so has each process that it starts of its own package.
+func findsModules(t *testing.T, m *machine.Machine) {
+	t.Helper()
+	worker := strconv.Itoa(gatewayStatus(t, m.Scope).Worker.PID)
+	children, _ := m.Output("pgrep", "--parent", worker, "--full", `/openclaw/dist/.*worker\.js`) // 1: there is none
+	if t.Logf("its processes are %q", strings.Fields(children)); children == "" && strings.HasPrefix(t.Name(), "TestOpenClaw/2026.9.") {
+		t.Error("no process of its own package is seen, which this version has")
+	}
+	for _, pid := range append(strings.Fields(children), worker) {
+		environ, err := m.Output("cat", "/proc/"+pid+"/environ")
+		if err != nil && pid != worker {
+			continue // it has ended
+		}
+		if !strings.Contains(environ, "GATEWAY_RESOLVE=") {
+			t.Errorf("process %s has not been told how to find its modules: %q, %v", pid, environ, err)
+		}
+	}
+}
+
 // openClawConfiguration runs the OpenClaw in that folder.
 func openClawConfiguration(folder, probe string, environment ...string) string {
 	return `
@@ -163,6 +182,7 @@ func testOpenClaw(t *testing.T, m *machine.Machine, signal string, leavesRow boo
 	}
 	serving(t, m.Scope, 1)
 	checkFamily(t, m, before)
+	findsModules(t, m)
 
 	ask := func(t *testing.T, old status) { m.Run(t, "kill", "-"+signal, strconv.Itoa(old.Worker.PID)) }
 	ways := map[string]func(t *testing.T, old status){

@@ -17,6 +17,7 @@ import (
 	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/handoff/shim"
 	"openclaw-gateway/worker/leader"
+	"openclaw-gateway/worker/nodejs"
 	"openclaw-gateway/worker/notify"
 	"openclaw-gateway/worker/probe"
 	"openclaw-gateway/worker/spawn"
@@ -42,7 +43,7 @@ func (g *Generation) Prepare() error {
 		g.Options.MendOutput()
 	}
 	g.birth = &birth{Generation: g}
-	return g.birth.do(g.birth.findPlace, g.birth.plantTree, g.birth.findProgram, g.birth.openNotify, g.birth.prepareHandoff, g.birth.prepareAhead)
+	return g.birth.do(g.birth.findPlace, g.birth.plantTree, g.birth.findProgram, g.birth.openNotify, g.birth.prepareHandoff, g.birth.hasten, g.birth.prepareAhead)
 }
 
 // Start starts the worker, and prepares what has not been prepared. What the worker does from then on comes as events.
@@ -158,7 +159,23 @@ func (b *birth) prepareHandoff() error {
 	}
 	b.undo = append(b.undo, b.Handoff.Close)
 	b.marks = append(b.marks, b.Handoff.Env()...)
-	if environ := tree.Environment(b.given, b.marks...); b.Spec.Cache && b.Options.Cache != nil && handoff.Caches(b.program.Path, b.Spec.Command, b.Spec.Directory, environ) {
+	b.program.Environ, b.program.Files = tree.Environment(b.given, b.marks...), b.Handoff.Files()
+	return nil
+}
+
+// hasten has a Node.js that is started directly start sooner: it finds its modules without its own search, and keeps what it has
+// compiled. That it cannot is no reason not to start it.
+func (b *birth) hasten() error {
+	argv, directory := b.Spec.Command, b.Spec.Directory
+	if !b.Spec.Cache || !handoff.Direct(b.program.Path, argv, directory) {
+		return nil
+	}
+	marks, err := nodejs.Resolve(argv, directory, b.place, tree.Environment(b.given, b.marks...))
+	if err != nil {
+		b.Options.Log.Warn("the worker finds its modules as without worker.cache", "generation", b.Number, "error", err)
+	}
+	b.marks = append(b.marks, marks...)
+	if b.Options.Cache != nil && handoff.Caches(tree.Environment(b.given, b.marks...)) {
 		if b.Cache, err = b.Options.Cache(); err == nil {
 			b.marks = append(b.marks, "NODE_COMPILE_CACHE="+b.Cache)
 			if b.Handoff.Reports() == nil { // it will not tell
@@ -170,7 +187,7 @@ func (b *birth) prepareHandoff() error {
 			b.Options.Log.Warn("the worker starts without a compile cache", "generation", b.Number, "error", err)
 		}
 	}
-	b.program.Environ, b.program.Files = tree.Environment(b.given, b.marks...), b.Handoff.Files()
+	b.program.Environ = tree.Environment(b.given, b.marks...)
 	return nil
 }
 

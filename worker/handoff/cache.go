@@ -10,16 +10,13 @@ import (
 // (openclaw.mjs of 2026.9.6), as it was called before, too. Its dist/index.js does not.
 var respawns = []string{"openclaw.mjs", "moltbot.mjs", "clawdbot.mjs"}
 
-// Caches reports whether a command is a Node.js that can be told by NODE_COMPILE_CACHE where to keep what it compiles: one that is
-// started directly, so that it is whoever the launcher is, runs nothing that minds, and has not been told by somebody else.
-func Caches(path string, argv []string, directory string, environ []string) bool {
-	for _, entry := range environ {
+// Caches reports whether a Node.js that is started directly can be told by NODE_COMPILE_CACHE where to keep what it compiles: it has not
+// been told by somebody else.
+func Caches(environ []string) bool {
+	return !slices.ContainsFunc(environ, func(entry string) bool {
 		name, value, _ := strings.Cut(entry, "=")
-		if name == "NODE_COMPILE_CACHE" || name == "NODE_DISABLE_COMPILE_CACHE" && value != "" {
-			return false
-		}
-	}
-	return Direct(path, argv, directory)
+		return name == "NODE_COMPILE_CACHE" || name == "NODE_DISABLE_COMPILE_CACHE" && value != ""
+	})
 }
 
 // Direct reports whether a command is a Node.js that is started directly, and that starts itself no second time.

@@ -40,7 +40,7 @@ func TestCaches(t *testing.T) {
 		{[]string{"sh", "-c", "exec node server.js"}, nil, false},
 		{[]string{"bun", "server.js"}, nil, false},
 	} {
-		if got := Caches(in(test.argv[0]), test.argv, folder, test.environ); got != test.want {
+		if got := Direct(in(test.argv[0]), test.argv, folder) && Caches(test.environ); got != test.want {
 			t.Errorf("%q with %q: %t", test.argv, test.environ, got)
 		}
 	}

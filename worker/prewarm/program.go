@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"openclaw-gateway/worker/nodejs"
 )
 
 // Program is a Node.js with what it runs.
@@ -30,17 +32,9 @@ func Of(path string, argv []string, directory string, environ []string) (Program
 	if err != nil {
 		return Program{}, err
 	}
-	// Options may take a value as the next word, which nobody could tell from the script.
-	i := slices.IndexFunc(argv[1:], func(word string) bool { return !strings.HasPrefix(word, "--") || !strings.Contains(word, "=") }) + 1
-	if i == 0 || strings.HasPrefix(argv[i], "-") {
-		return Program{}, errors.New("worker.command does not show which script Node.js is to run: options in front of it have to be written --option=value")
-	}
-	entry := argv[i]
-	if !filepath.IsAbs(entry) {
-		entry = filepath.Join(directory, entry)
-	}
-	if entry, err = filepath.EvalSymlinks(entry); err != nil {
-		return Program{}, fmt.Errorf("the script that Node.js is to run: %w", err)
+	entry, err := nodejs.Entry(argv, directory)
+	if err != nil {
+		return Program{}, err
 	}
 	return Program{node: node, entry: entry, argv: argv, directory: directory, environ: environ}, nil
 }
@@ -56,7 +50,7 @@ var passing = []string{
 func (p Program) Key() (string, error) {
 	sum := sha256.New()
 	files := []string{p.node, p.entry}
-	if manifest := nearest(filepath.Dir(p.entry), "package.json"); manifest != "" {
+	if manifest := nodejs.Nearest(filepath.Dir(p.entry), "package.json"); manifest != "" {
 		files = append(files, manifest)
 	}
 	if err := addFiles(sum, files); err != nil {
@@ -69,20 +63,6 @@ func (p Program) Key() (string, error) {
 	slices.Sort(environ)
 	fmt.Fprintf(sum, "%q\n", environ)
 	return hex.EncodeToString(sum.Sum(nil)), nil
-}
-
-// nearest is the file of that name in the folder or the next one above it; "" where there is none.
-func nearest(folder, name string) string {
-	for {
-		path := filepath.Join(folder, name)
-		if _, err := os.Stat(path); err == nil {
-			return path
-		}
-		if folder == filepath.Dir(folder) {
-			return ""
-		}
-		folder = filepath.Dir(folder)
-	}
 }
 
 // addFiles adds what tells a file from one that was put in its place, or was written to.
