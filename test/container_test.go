@@ -204,13 +204,13 @@ func (c *container) first() int {
 	return pid
 }
 
-// up waits until the launcher is the first process.
+// up waits until the launcher is the first process, and listens.
 func (c *container) up() {
 	c.t.Helper()
 	c.await("the launcher", func() bool {
 		c.pid = c.first()
 		argv, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", c.pid))
-		return c.pid != 0 && strings.HasPrefix(string(argv), "gateway\x00run\x00")
+		return c.pid != 0 && strings.HasPrefix(string(argv), "gateway\x00run\x00") && strings.Contains(c.logged(), "listening")
 	})
 }
 
