@@ -5,7 +5,7 @@
 'use strict';
 
 const { lstatSync, readFileSync, realpathSync } = require('node:fs'); // as they are, whatever the modules make of them
-const module_ = require('node:module');
+const Module = require('node:module');
 
 const relative = /^\.\.?\/(?:[\w.@+-]+\/)*[\w.@+-]+\.m?js$/;
 const orNot = { throwIfNoEntry: false };
@@ -49,7 +49,7 @@ function resolve(specifier, context, next) {
 }
 
 function begin(order) {
-  const { register, registerHooks, syncBuiltinESMExports } = module_;
+  const { register, registerHooks, syncBuiltinESMExports } = Module;
   const options = [process.env.NODE_OPTIONS ?? '', ...process.execArgv].join(' ');
   if (registerHooks === undefined || /--(experimental-)?loader\b/.test(options)) return; // since Node.js 22.15
   const hooks = registerHooks({
@@ -61,7 +61,7 @@ function begin(order) {
   });
   // Hooks of the older kind, in a thread of their own, come after these, and would not be asked any more.
   if (register === undefined) return;
-  module_.register = (...args) => {
+  Module.register = (...args) => {
     hooks.deregister();
     return register(...args);
   };
@@ -96,7 +96,7 @@ function throughProcesses(order) {
     if (!Array.isArray(args) || !suits(file, args[0], options ?? {})) return spawnSync(file, args, options);
     return spawnSync(file, args, { ...options, env: withOrder(order, options?.env ?? process.env) });
   };
-  module_.syncBuiltinESMExports();
+  Module.syncBuiltinESMExports();
 }
 
 let threads = false;
@@ -114,7 +114,7 @@ function throughThreads(order) {
       return Reflect.construct(target, [file, given, ...rest], self);
     },
   });
-  module_.syncBuiltinESMExports();
+  Module.syncBuiltinESMExports();
 }
 
 const encoded = process.env.GATEWAY_RESOLVE;

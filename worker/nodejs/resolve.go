@@ -37,10 +37,10 @@ func Entry(argv []string, directory string) (string, error) {
 	return entry, nil
 }
 
-// Nearest is the file of that name in the folder or the next one above it; "" where there is none.
-func Nearest(folder, name string) string {
+// Manifest is the package.json in the folder or the next one above it; "" where there is none.
+func Manifest(folder string) string {
 	for {
-		path := filepath.Join(folder, name)
+		path := filepath.Join(folder, "package.json")
 		if _, err := os.Stat(path); err == nil {
 			return path
 		}
@@ -61,7 +61,7 @@ func Resolve(argv []string, directory, place string, environ []string) ([]string
 	if err != nil {
 		return nil, nil // Node.js starts as ever
 	}
-	manifest := Nearest(filepath.Dir(entry), "package.json")
+	manifest := Manifest(filepath.Dir(entry))
 	var of struct {
 		Type string `json:"type"`
 	}

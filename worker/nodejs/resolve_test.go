@@ -16,8 +16,8 @@ import (
 // Of each file it is told what it is and as what it was loaded.
 const is = "export const is = import.meta.url; export const dirname = import.meta.dirname;\n"
 
-// package_ is a program of each kind of module and import that Node.js treats in a way of its own.
-var package_ = map[string]string{
+// whole is a program of each kind of module and import that Node.js treats in a way of its own.
+var whole = map[string]string{
 	"package.json":                `{"type": "module", "name": "whole", "exports": {"./self": "./lib/self.js"}, "imports": {"#inner": "./lib/inner.js"}}`,
 	"a.mjs":                       is,
 	"b.js":                        is,
@@ -180,7 +180,7 @@ func run(t *testing.T, argv, environ []string) string {
 // TestResolve: with the script a program sees what it sees without, and the script answers.
 func TestResolve(t *testing.T) {
 	t.Parallel()
-	folder := write(t, package_)
+	folder := write(t, whole)
 	entry := filepath.Join(folder, "entry.mjs")
 	in := func(name string) string { return Require(filepath.Join(folder, name)) }
 	tell := "NODE_OPTIONS=" + in("tell.cjs") // of the user
@@ -259,7 +259,6 @@ func TestResolveHooks(t *testing.T) {
 		"entry.mjs":    "import { register } from 'node:module'; await import('./before.js'); register('./hooks.mjs', import.meta.url); await import('./later.mjs');\n",
 		"before.js":    "",
 		"told.js":      "export const is = 'not told';\n",
-		"real/x.js":    "",
 	})
 	entry, later := filepath.Join(folder, "entry.mjs"), filepath.Join(folder, "later.mjs")
 	for _, argv := range [][]string{{entry}, {"--no-warnings", "--experimental-loader=" + filepath.Join(folder, "hooks.mjs"), later}} {
@@ -276,7 +275,7 @@ func TestResolveHooks(t *testing.T) {
 // TestResolveGone: what is started when the script is no longer there starts without.
 func TestResolveGone(t *testing.T) {
 	t.Parallel()
-	folder, place := write(t, package_), t.TempDir()
+	folder, place := write(t, whole), t.TempDir()
 	added, err := Resolve([]string{"node", "gone.mjs"}, folder, place, nil)
 	if err != nil || added != nil {
 		t.Fatalf("of a script that is not there, added: %q, %v", added, err)
@@ -307,7 +306,7 @@ func TestResolveNothing(t *testing.T) {
 		"commonjs/package.json": `{}`, "commonjs/a.js": "", "commonjs/b.mjs": "",
 		"module/package.json": `{"type": "module"}`, "module/a.js": "", "module/dist/deep/c.js": "",
 		"broken/package.json": `{`, "broken/a.mjs": "",
-		"without/a.js": "", "real/x.js": "",
+		"without/a.js": "",
 	})
 	for _, test := range []struct {
 		argv []string

@@ -50,7 +50,7 @@ var passing = []string{
 func (p Program) Key() (string, error) {
 	sum := sha256.New()
 	files := []string{p.node, p.entry}
-	if manifest := nodejs.Nearest(filepath.Dir(p.entry), "package.json"); manifest != "" {
+	if manifest := nodejs.Manifest(filepath.Dir(p.entry)); manifest != "" {
 		files = append(files, manifest)
 	}
 	if err := addFiles(sum, files); err != nil {
