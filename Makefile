@@ -140,15 +140,19 @@ costs = awk '{ cost[$$2] += $$1; all += $$1; machines++ } \
 	END { printf "processor time of %d machines: %.0f s\n", machines, all; \
 		for (test in cost) printf "%6.1f s %4.1f %% %s\n", cost[test], 100 * cost[test] / all, test | "sort -rn | head -n 10" }' $(1)
 
+# Runs tests, and repeats what has failed at the end, behind the journals of its machines.
+failing_last = { $(1) | tee "$$SAID" || { echo; echo "What has failed, once more:"; \
+	grep -E -- '^ *(--- FAIL|panic:|[a-z_]+_test\.go:[0-9]+:)' "$$SAID" | cut -c-300 | tail -n 40; exit 1; }; }
+
 # The tests of the installed product are on machines of their own, and drive the program from outside: the race detector
 # would watch their clients, and slow them down. They come after the others, which look at times more closely. Each of
 # them waits at times, for systemd or for a limit to pass: so one more at a time than there are processors. The worker's tests
 # take longest, and wait most of it: they begin first, with the others beside them, each package in a network of its own.
 .PHONY: test
 test: root packages check openclaw $(OLD_OPENCLAW)/complete $(DEBIAN13_COMPLETE) $(SERVERS_COMPLETE) $(CADDY) $(NODE_SERVERS_IN)/complete $(PROMTOOL) ## test everything, on a real systemd and with the real OpenClaw (needs root)
-	@export $(TESTED); export SCORES=$$(mktemp) COSTS=$$(mktemp); trap 'rm -f "$$SCORES" "$$COSTS"' EXIT; \
-		$(call unit_tests,-race,-e /test$$ -e /test/recording$$) && \
-		go test -count=1 -timeout 60m -parallel $$(($$(nproc) + 1)) ./test && cat "$$SCORES" && $(call costs,"$$COSTS")
+	@export $(TESTED); export SCORES=$$(mktemp) COSTS=$$(mktemp) SAID=$$(mktemp); trap 'rm -f "$$SCORES" "$$COSTS" "$$SAID"' EXIT; \
+		$(call failing_last,$(call unit_tests,-race,-e /test$$ -e /test/recording$$)) && \
+		$(call failing_last,go test -count=1 -timeout 90m -parallel $$(($$(nproc) + 1)) ./test) && cat "$$SCORES" && $(call costs,"$$COSTS")
 
 # The same tests of the packages as in "make test", without the race detector; of those that boot machines, none.
 .PHONY: quick

@@ -228,6 +228,7 @@ func testUpgradePrewarmed(t *testing.T, m *machine.Machine) {
 	root.Run(t, "rm", "-f", p.list)
 	install(t, m.Scope, m, strings.NewReplacer("mode: handover", "prewarm: on", workersPath+"/handed.js", main).Replace(handed()))
 	get(t, m, ipv4, "/")
+	m.Run(t, gatewayPath, "reload") // returns when the worker of this configuration is ready: the list's directory is there
 	serving(t, m.Scope, 1)
 	p.learned(t)
 	for range 2 {

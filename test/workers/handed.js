@@ -1,6 +1,6 @@
-// A server that ends as servers should: at SIGTERM it closes its listeners and finishes its answers. /stream takes STREAM_MS for
-// one. It takes BOOT_MS to boot (300), and listens on METRICS besides, if that is set. With FAIL_BESIDE in the environment it ends before
-// it listens, with DEAF it does not hear SIGTERM.
+// A server that ends as servers should: at SIGTERM it closes its listeners and finishes its answers, and while it boots it ends. /stream
+// takes STREAM_MS for an answer. It takes BOOT_MS to boot (300), and listens on METRICS besides, if that is set. With FAIL_BESIDE in the
+// environment it ends before it listens, with DEAF it does not hear SIGTERM.
 'use strict';
 const http = require('node:http');
 
@@ -17,16 +17,14 @@ const serve = (...args) => servers.push(http.createServer((request, response) =>
   setTimeout(() => response.end('the end\n'), Number(STREAM_MS));
 }).listen(...args));
 
-process.on('SIGTERM', () => {
-  if (DEAF !== undefined) return;
-  for (const server of servers) server.close();
-});
+if (DEAF !== undefined) process.on('SIGTERM', () => {});
 
 setTimeout(() => {
   if (FAIL_BESIDE !== undefined) {
     console.error('another one is running already');
     process.exit(3);
   }
+  if (DEAF === undefined) process.on('SIGTERM', () => servers.forEach((server) => server.close()));
   if (METRICS !== undefined) serve(Number(METRICS), '127.0.0.1');
   serve(18789, '127.0.0.1');
   serve(18789, '::1');
