@@ -39,7 +39,8 @@ var walls = []wall{
 	{"cmd/gateway/read", nil, "whatever is read, others own it in the same way"},
 	{"cmd/gateway/inotify", nil, "an event is one, whoever waits for it"},
 	{"cmd/gateway/peer", nil, "what the kernel says of a connection needs nothing of ours"},
-	{"cmd/gateway/state", []string{"cmd/gateway/api", "cmd/gateway/read", "units/instance", "worker/proctree"}, "what is kept is kept whatever it is"},
+	{"cmd/gateway/unfinished", nil, "what is left of a write does not depend on what was written"},
+	{"cmd/gateway/state", []string{"cmd/gateway/api", "cmd/gateway/read", "cmd/gateway/unfinished", "units/instance", "worker/proctree"}, "what is kept is kept whatever it is"},
 	{"cmd/gateway/kernel", nil, "what the kernel can do needs nothing of ours"},
 	{"cmd/gateway/config", []string{"units/instance", ".", "cmd/gateway/say", "cmd/gateway/read"}, "a configuration is read and judged without a machine to run it on"},
 	{"cmd/gateway/config/watch", []string{"cmd/gateway/inotify", "cmd/gateway/read"}, "a file is watched whatever is in it"},
@@ -79,7 +80,7 @@ var walls = []wall{
 	{"cmd/gateway/openclaw", []string{"cmd/gateway/read", "worker/proctree"}, "how an OpenClaw gateway is told from outside does not depend on who asks"},
 	{
 		"cmd/gateway/openclaw/dotenv",
-		[]string{"cmd/gateway/asuser", "cmd/gateway/config", "cmd/gateway/openclaw", "cmd/gateway/read", "cmd/gateway/systemd"},
+		[]string{"cmd/gateway/asuser", "cmd/gateway/config", "cmd/gateway/openclaw", "cmd/gateway/read", "cmd/gateway/systemd", "cmd/gateway/unfinished"},
 		"what is written into OpenClaw's file is the same for whoever has it written",
 	},
 	{

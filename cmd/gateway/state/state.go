@@ -17,6 +17,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/read"
+	"openclaw-gateway/cmd/gateway/unfinished"
 	"openclaw-gateway/units/instance"
 	"openclaw-gateway/worker/proctree"
 )
@@ -74,6 +75,9 @@ func Clear(folder string) error {
 		if err := opened.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("clear the launcher's state: %w", err)
 		}
+		if err := unfinished.Remove(opened, name); err != nil {
+			return fmt.Errorf("clear the launcher's state: %w", err)
+		}
 	}
 	return nil
 }
@@ -129,6 +133,8 @@ func Load(name string) []byte {
 // Write puts a file into the state directory, all of it or nothing. It may hold secrets: no byte of it in /tmp, where
 // renameio writes first if it can. The directory says first which version has written to it.
 func Write(path string, content []byte) error {
+	writing.Lock()
+	defer writing.Unlock()
 	if lastVersion(filepath.Dir(path)) != program() {
 		if err := put(filepath.Join(filepath.Dir(path), versionFile), []byte(program()+"\n")); err != nil {
 			return err
@@ -137,7 +143,14 @@ func Write(path string, content []byte) error {
 	return put(path, content)
 }
 
+// writing is held by whoever writes: each file is written by one at a time.
+var writing sync.Mutex
+
 func put(path string, content []byte) error {
+	if folder, err := os.OpenRoot(filepath.Dir(path)); err == nil {
+		_ = unfinished.Remove(folder, filepath.Base(path)) // what an earlier life has left is in nobody's way
+		_ = folder.Close()
+	}
 	err := renameio.WriteFile(path, content, 0o600, renameio.WithTempDir(filepath.Dir(path)))
 	if failed := new(fs.PathError); errors.As(err, &failed) {
 		err = &fs.PathError{Op: failed.Op, Path: path, Err: failed.Err} // and not the name that it has until it is complete

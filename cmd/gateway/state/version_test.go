@@ -3,6 +3,7 @@ package state
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -53,4 +54,42 @@ func TestVersion(t *testing.T) {
 			t.Errorf("%q: then %q is noted, %v", test.last, content, err)
 		}
 	}
+}
+
+// TestUnfinished: what a write has left whose process was killed goes with the next one, and with all that a launcher has kept.
+func TestUnfinished(t *testing.T) {
+	directory := t.TempDir()
+	put := func(names ...string) {
+		for _, name := range names {
+			if err := os.WriteFile(filepath.Join(directory, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	left := func(want ...string) {
+		t.Helper()
+		entries, err := os.ReadDir(directory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, entry := range entries {
+			names = append(names, entry.Name())
+		}
+		if slices.Sort(want); !slices.Equal(names, want) {
+			t.Errorf("there is %q, want %q", names, want)
+		}
+	}
+	others := []string{".binds.json.bak", ".version", "version1", ".version-1", ".other123"}
+	put(others...)
+	put(".version8735863672918274652", "."+Good+"1", "."+History+"2")
+	if err := Write(filepath.Join(directory, Good), []byte("x")); err != nil {
+		t.Error(err)
+	}
+	left(append(others, Good, versionFile, "."+History+"2")...)
+	put("."+Good+"3", Came)
+	if err := Clear(directory); err != nil {
+		t.Error(err)
+	}
+	left(others...)
 }

@@ -219,6 +219,18 @@ func TestTouched(t *testing.T) {
 	}
 }
 
+// TestUnfinished: what a write has left that was interrupted, secrets and all, goes with the next one.
+func TestUnfinished(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), ".env")
+	left := filepath.Join(filepath.Dir(path), "..env8735863672918274652")
+	must(t, errors.Join(os.WriteFile(path, []byte("SECRET=1\n"), 0o600), os.WriteFile(left, []byte("SECRET=1\n"), 0o600)))
+	must(t, File{Path: path}.write(path, []byte("SECRET=2\n"), nil))
+	if _, err := os.Lstat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is there still: %v", left, err)
+	}
+}
+
 // TestLinks: a link of one's own is followed, and none where others can put another one.
 func TestLinks(t *testing.T) {
 	base := t.TempDir()

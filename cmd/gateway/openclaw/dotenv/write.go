@@ -11,6 +11,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"openclaw-gateway/cmd/gateway/read"
+	"openclaw-gateway/cmd/gateway/unfinished"
 )
 
 // place returns where the file is to be written: at the end of its user's own links, none of which lies where somebody else can
@@ -76,6 +77,7 @@ func (f File) write(path string, text []byte, info fs.FileInfo) error {
 	if info != nil {
 		mode, group = info.Mode().Perm(), int(info.Sys().(*syscall.Stat_t).Gid)
 	}
+	_ = unfinished.Remove(root, filepath.Base(path)) // what an interrupted one has left is in nobody's way, and holds secrets
 	file, err := renameio.NewPendingFile(filepath.Base(path), renameio.WithRoot(root), renameio.WithStaticPermissions(mode))
 	if errors.Is(err, fs.ErrPermission) {
 		return refusal(f.Path, fmt.Sprintf("its user may write nothing into %s (chmod u+w)", filepath.Dir(path)))

@@ -1,0 +1,35 @@
+// Package unfinished takes away what a write has left that did not come to its end: the power went, or its process was killed.
+package unfinished
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Remove takes away what was to become the file of that name in the folder. Until it is complete renameio calls it a dot, the name and a
+// number. Nobody may be writing the file meanwhile.
+func Remove(folder *os.Root, name string) error {
+	opened, err := folder.Open(".")
+	if err != nil {
+		return fmt.Errorf("look for unfinished files: %w", err)
+	}
+	defer opened.Close()
+	names, err := opened.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("look for unfinished files: %w", err)
+	}
+	for _, there := range names {
+		number, is := strings.CutPrefix(there, "."+name)
+		if _, err := strconv.ParseUint(number, 10, 64); !is || err != nil {
+			continue
+		}
+		if err := folder.Remove(there); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove an unfinished file: %w", err)
+		}
+	}
+	return nil
+}
