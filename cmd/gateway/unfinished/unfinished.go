@@ -18,16 +18,16 @@ func Remove(folder *os.Root, name string) error {
 		return fmt.Errorf("look for unfinished files: %w", err)
 	}
 	defer opened.Close()
-	names, err := opened.Readdirnames(-1)
+	entries, err := opened.ReadDir(-1)
 	if err != nil {
 		return fmt.Errorf("look for unfinished files: %w", err)
 	}
-	for _, there := range names {
-		number, is := strings.CutPrefix(there, "."+name)
-		if _, err := strconv.ParseUint(number, 10, 64); !is || err != nil {
+	for _, entry := range entries {
+		number, is := strings.CutPrefix(entry.Name(), "."+name)
+		if _, err := strconv.ParseUint(number, 10, 64); !is || err != nil || !entry.Type().IsRegular() {
 			continue
 		}
-		if err := folder.Remove(there); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := folder.Remove(entry.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove an unfinished file: %w", err)
 		}
 	}
