@@ -100,10 +100,10 @@ func openClaw(b *testing.B, r *report) {
 	}
 	table := table{
 		title: "Restarts of the real OpenClaw",
-		text: fmt.Sprintf("%d restarts, or kills, in each of %d runs, in turns, of %s on a state that has been used, with an agent's database, and of %s. "+
+		text: fmt.Sprintf("%d restarts, or kills, in a run, in turns, of %s on a state that has been used, with an agent's database, and of %s; runs: %d. "+
 			"Four clients at a time ask for /healthz, each over a new connection and 50 ms after the last answer, and give up after %.0f minutes. The stall is "+
 			"the longest time of a run in which nobody was answered, and the memory the most that the service had in its control group. Whoever was being "+
-			"answered by a worker that is killed is lost with any supervisor.", times, rounds, latest.version, old.version, openClawBound.Minutes()),
+			"answered by a worker that is killed is lost with any supervisor.", times, latest.version, old.version, rounds, openClawBound.Minutes()),
 		head: []string{"OpenClaw", "supervisor", "stall against its own unit's", "stall", "clients lost", "memory", "requests", "times"},
 	}
 	for _, s := range all {
