@@ -441,21 +441,25 @@ func gatewayStatusOf(t testing.TB, m *machine.Machine, instance ...string) (s st
 	return s
 }
 
-// TestAdopt takes over what people have, with the real OpenClaw, and gives it back.
+// TestAdopt takes over what people have, with the real OpenClaw, and gives it back: each on one systemd, in the scope in which people have it.
+// That of OpenClaw's own installer and that of a server are adopted on the other systemd as well, from a package (TestPackages).
 func TestAdopt(t *testing.T) {
 	t.Parallel()
-	// Several in one machine, with each systemd in each scope.
-	in(t, func(t *testing.T, here place) {
-		m, alice := adoptable(t, here)
-		if !here.user {
-			testAdoptServer(t, m)
-			return
-		}
-		testAdoptProfiles(t, m, alice)
-		testAdoptIncident(t, m, alice)
-	},
-		place{name: "user", user: true}, place{name: "user of Debian 13", user: true, root: debian13},
-		place{name: "system"}, place{name: "system of Debian 13", root: debian13})
+	for _, found := range []struct {
+		here  place
+		adopt func(t *testing.T, m *machine.Machine, alice *machine.Scope)
+	}{
+		{place{name: "user", user: true}, testAdoptProfiles},
+		{place{name: "user of Debian 13", user: true, root: debian13}, testAdoptIncident},
+		{place{name: "system"}, testAdoptWrapper},
+		{place{name: "system of Debian 13", root: debian13}, testAdoptServer},
+	} {
+		t.Run(found.here.name, func(t *testing.T) {
+			t.Parallel()
+			m, alice := adoptable(t, found.here)
+			found.adopt(t, m, alice)
+		})
+	}
 }
 
 // testAdoptProfiles: the stock unit, and that of a profile beside it.
@@ -473,36 +477,46 @@ func testAdoptProfiles(t *testing.T, m *machine.Machine, alice *machine.Scope) {
 	m.Run(t, "rm", unitPath(alice, service), unitPath(alice, work))
 }
 
-// testAdoptServer: what somebody has written for a server; and a wrapper round it.
-func testAdoptServer(t *testing.T, m *machine.Machine) {
-	const node = "/home/claw/.nvm/versions/node/v24.21.0/bin/node"
+// testAdoptServer: what somebody has written for a server.
+func testAdoptServer(t *testing.T, m *machine.Machine, _ *machine.Scope) {
+	forServer(t, m, serversNode+" "+machineEntry+" gateway")
+	thereAndBack(t, m, "127.0.0.1:9999", "claw.service", "")
+}
+
+// testAdoptWrapper: the same, with a wrapper round it.
+func testAdoptWrapper(t *testing.T, m *machine.Machine, _ *machine.Scope) {
+	const wrapper = "/usr/local/bin/start-claw"
+	m.WriteFile(t, wrapper, "#!/bin/bash\nexport FROM_WRAPPER=\"of mine\"\nulimit -c 0\nexec "+serversNode+" "+machineEntry+" gateway \"$@\"\n", 0o755)
+	forServer(t, m, wrapper)
+	thereAndBack(t, m, "127.0.0.1:9999", "claw.service", "")
+}
+
+// serversNode is the Node.js that a server's user has.
+const serversNode = "/home/claw/.nvm/versions/node/v24.21.0/bin/node"
+
+// forServer starts a unit such as somebody writes for a server, with that command before its arguments.
+func forServer(t *testing.T, m *machine.Machine, command string) {
+	t.Helper()
 	m.Run(t, "useradd", "--create-home", "claw")
-	m.Run(t, "sh", "-euc", "install -d -o claw "+filepath.Dir(node)+" /srv/claw && ln -s "+nodePath+" "+node)
+	m.Run(t, "sh", "-euc", "install -d -o claw "+filepath.Dir(serversNode)+" /srv/claw && ln -s "+nodePath+" "+serversNode)
 	m.WriteFile(t, "/etc/openclaw.env", "OPENCLAW_GATEWAY_TOKEN=a-token-that-is-long-enough-for-a-test\nMINE=\"two words\"\n", 0o600)
-	unit := `[Unit]
+	m.WriteFile(t, "/etc/systemd/system/claw.service", `[Unit]
 Description=OpenClaw
 [Service]
 User=claw
 WorkingDirectory=/srv/claw
 EnvironmentFile=/etc/openclaw.env
 Environment=NODE_OPTIONS=--max-old-space-size=700
-ExecStart=` + node + " " + machineEntry + ` gateway --port 9999 --allow-unconfigured
+ExecStart=`+command+` --port 9999 --allow-unconfigured
 Restart=always
 RestartSec=3
 LimitNOFILE=4096
 [Install]
 WantedBy=multi-user.target
-`
-	m.WriteFile(t, "/etc/systemd/system/claw.service", unit, 0o644)
+`, 0o644)
 	m.WriteFile(t, "/etc/systemd/system/claw.service.d/more.conf", "[Service]\nEnvironment=HTTPS_PROXY=http://127.0.0.1:3128\nMemoryMax=3G\n", 0o600)
 	m.Systemctl(t, "daemon-reload")
 	m.Systemctl(t, "enable", "--now", "claw.service")
-	thereAndBack(t, m, "127.0.0.1:9999", "claw.service", "")
-	m.WriteFile(t, "/usr/local/bin/start-claw", "#!/bin/bash\nexport FROM_WRAPPER=\"of mine\"\nulimit -c 0\nexec "+node+" "+machineEntry+" gateway \"$@\"\n", 0o755)
-	m.WriteFile(t, "/etc/systemd/system/claw.service", strings.Replace(unit, node+" "+machineEntry+" gateway", "/usr/local/bin/start-claw", 1), 0o644)
-	m.Systemctl(t, "daemon-reload")
-	m.Systemctl(t, "restart", "claw.service")
-	thereAndBack(t, m, "127.0.0.1:9999", "claw.service", "")
 }
 
 // testAdoptIncident: a unit that systemd starts again and again, as an orphan has the port. To adopt it is all that is needed.
