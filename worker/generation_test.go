@@ -45,6 +45,7 @@ func TestReportsThenHTTP(t *testing.T) {
 	gate := fifo(t)
 	r := preloadRig(t, "listen=0", "gate="+gate)
 	r.spec.ReadyPath = "/ready"
+	r.options.AnswerTimeout = bound // as in TestProbeHTTP
 	r.run()
 	r.await(Starting)
 	open(t, gate)

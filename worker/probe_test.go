@@ -17,6 +17,7 @@ func TestProbeHTTP(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, command(t, "serve", fmt.Sprintf("unready=%d", unready)))
 			r.spec.Probe, r.spec.ReadyPath = probe, "/ready"
+			r.options.AnswerTimeout = bound // a request that is given up is answered with 503, too, and nobody is told
 			r.run()
 			r.await(Ready)
 			if got := strings.Count(r.log.String(), "was answered with 503"); got != unready {
