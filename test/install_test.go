@@ -60,6 +60,14 @@ func testInstall(t *testing.T, here place) {
 		t.Errorf("gateway config check %s looks at another file than the service: %s", scope, shown)
 	}
 
+	if s.User != "" { // an earlier version's was opened by another target
+		s.Run(t, "sed", "-i", "s/^WantedBy=.*/WantedBy=sockets.target/", unitPath(s, socket))
+		s.Systemctl(t, "reenable", socket)
+		s.Run(t, gatewayPath, "install")
+		if by := s.Property(t, socket, "WantedBy"); by != "default.target" {
+			t.Errorf("%s is wanted by %q", socket, by)
+		}
+	}
 	// Again changes nothing, and restarts nothing; which scope it was need not be said.
 	for _, again := range [][]string{{"install", scope}, {"install"}} {
 		if output := s.Run(t, gatewayPath, again...); strings.Count(output, "unchanged ") != 2 {
@@ -76,6 +84,16 @@ func testInstall(t *testing.T, here place) {
 			t.Errorf("%s is %s after gateway stop", unit, state)
 		}
 	}
+	// Whatever another service wants, it is nothing of ours, also of one that starts with the socket.
+	m.WriteFile(t, unitPath(s, "other.service"), "[Service]\nType=oneshot\nExecStart=true\n", 0o644)
+	s.Systemctl(t, "enable", service)
+	s.Systemctl(t, "start", "other.service")
+	for _, unit := range []string{socket, service} {
+		if state := s.Unit(t, unit).ActiveState; state != "inactive" {
+			t.Errorf("%s is %s after gateway stop, and the start of another service", unit, state)
+		}
+	}
+	s.Systemctl(t, "disable", service)
 	if left := inodes(t, m); len(left) > 0 {
 		t.Errorf("somebody listens after gateway stop: %v", left)
 	}

@@ -101,6 +101,11 @@ Wants=network-online.target
 After=network-online.target`
 	userState = ` The state directory is ~/.config/%s, beside the configuration: since systemd 254 by a
 # link from ~/.local/state.`
+	// A user's services require basic.target and so want sockets.target (systemd.service(5), "Default Dependencies"; the system's
+	// require sysinit.target alone). What an active target wants systemd (252 to 257) does not start with it, but where two
+	// want each other, as our socket and a service that is enabled do.
+	userWantedBy = `# Not sockets.target: with a service that is enabled, the start of any other one would open the port again after a stop.
+WantedBy=default.target`
 )
 
 // values are what stands for each ${KEY} of the templates. Every string is quoted for the place where it stands.
@@ -111,9 +116,9 @@ func values(p Params) (map[string]string, error) {
 	}
 	switch p.Scope {
 	case System:
-		v["SYSTEMCTL"], v["NETWORK"] = "systemctl", systemNetwork
+		v["SYSTEMCTL"], v["NETWORK"], v["WANTED_BY"] = "systemctl", systemNetwork, "WantedBy=sockets.target"
 	case User:
-		v["SYSTEMCTL"], v["STATE"] = "systemctl --user", fmt.Sprintf(userState, p.Name.Directory())
+		v["SYSTEMCTL"], v["STATE"], v["WANTED_BY"] = "systemctl --user", fmt.Sprintf(userState, p.Name.Directory()), userWantedBy
 	default:
 		return nil, unknownScope(p.Scope)
 	}

@@ -700,6 +700,10 @@ func (in *Installer) activate(ctx context.Context, to installation, active activ
 		// listed. The service follows, because it requires the socket.
 		calls = append(calls, []string{"restart", in.Name.Socket()})
 	}
+	if to.socketChanged("WantedBy=") && units.Systemctl(ctx, scope, "is-enabled", "--quiet", in.Name.Socket()) == nil {
+		// To enable it adds the new link, and leaves the old one.
+		calls = append(calls, []string{"reenable", in.Name.Socket()})
+	}
 	if in.Now {
 		calls = append(calls, append(slices.Clone(verb), in.Name.Socket()))
 	}
@@ -714,11 +718,17 @@ func (in *Installer) activate(ctx context.Context, to installation, active activ
 	return nil
 }
 
-// listenChanged reports whether the socket unit has other addresses than before, or gives one to others.
+// listenChanged reports whether the socket unit has other addresses than before, or gives one to others: with ExecStartPost= a unix
+// socket gets its mode and owner.
 func (to installation) listenChanged() bool {
+	return to.socketChanged("ListenStream=", "ExecStartPost=")
+}
+
+// socketChanged reports whether the socket unit was there, and had others of the lines that begin so.
+func (to installation) socketChanged(beginnings ...string) bool {
 	return slices.ContainsFunc(to.changes, func(change units.Change) bool {
 		return filepath.Ext(change.Path) == ".socket" && change.Kind == units.Update &&
-			!slices.Equal(listenLines(change.Old), listenLines(change.New))
+			!slices.Equal(linesOf(change.Old, beginnings), linesOf(change.New, beginnings))
 	})
 }
 
@@ -761,11 +771,9 @@ func (in *Installer) noteOverrides(ctx context.Context, scope units.Scope) {
 	}
 }
 
-func listenLines(unit []byte) []string {
-	var lines []string
+func linesOf(unit []byte, beginnings []string) (lines []string) {
 	for line := range strings.SplitSeq(string(unit), "\n") {
-		// With ExecStartPost= a unix socket gets its mode and owner.
-		if strings.HasPrefix(line, "ListenStream=") || strings.HasPrefix(line, "ExecStartPost=") {
+		if slices.ContainsFunc(beginnings, func(beginning string) bool { return strings.HasPrefix(line, beginning) }) {
 			lines = append(lines, line)
 		}
 	}
