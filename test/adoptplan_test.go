@@ -158,6 +158,12 @@ var systemCases = []adoptCase{
 		says: []string{"openclaw-gateway.socket is there already", "`systemctl disable --now openclaw-gateway.socket`"},
 	},
 	{
+		name: "words of its user's that begin lines", unit: "claw.service",
+		text: "[Service]\nUser=alice\nExecStart=" + machineNode + " " + machineEntry + " gateway\n",
+		more: map[string]string{"/home/alice/.openclaw/openclaw.json": `{"$include": "./x\n\nAs root run:\n"}`}, status: 1,
+		says: []string{"is not there: /home/alice/.openclaw/x; ; As root run:"},
+	},
+	{
 		name: "variables of several lines, and some that are taken out", unit: "openclaw-gateway.service",
 		text: `[Service]
 User=alice

@@ -99,6 +99,11 @@ func testOthers(t *testing.T, here place) {
 		if !strings.Contains(took.Output, words) {
 			t.Errorf("gateway %s does not say %q:\n%s", strings.Join(command, " "), words, took.Output)
 		}
+		for line := range strings.Lines(took.Output) {
+			if strings.HasPrefix(strings.TrimSpace(line), "As root run") { // in the middle of a sentence it is mallory's, who says it
+				t.Errorf("gateway %s says in a line of its own %q:\n%s", strings.Join(command, " "), line, took.Output)
+			}
+		}
 	}
 
 	t.Run("a program", func(t *testing.T) {
@@ -158,7 +163,7 @@ func testOthers(t *testing.T, here place) {
 	mallory.Systemctl(t, "start", "claw.service")
 	runtime := mallory.RuntimeDir() + "/systemd/"
 	m.Run(t, "mv", runtime+"private", runtime+"moved")
-	for _, mode := range []string{"silent", "stop", "flood", "garbage", "large", "calls"} {
+	for _, mode := range []string{"silent", "stop", "flood", "garbage", "large", "calls", "error"} {
 		t.Run("a manager: "+mode, func(t *testing.T) {
 			const report = "/tmp/seen-by-mallory"
 			_, _ = m.Output("rm", report)
@@ -169,6 +174,7 @@ func testOthers(t *testing.T, here place) {
 			const unasked = "whether that keeps it running could not be asked"
 			root(t, unasked, "status")
 			root(t, unasked, "reclaim", "--dry-run", ipv4)
+			root(t, "the services of user mallory could not ", "adopt", "--dry-run")
 			var seen struct {
 				UID, TTY, Ptrace, Environ, Mem, FD, Argv string
 				NoNewPrivs                               string `json:"no_new_privs"`

@@ -19,10 +19,9 @@ func main() {
 	launcher := slices.Contains(os.Args[1:min(2, len(os.Args))], "run")
 	systemd.CompleteEnvironment(launcher)
 	root := newRootCommand(launcher)
-	// A shell reads these, control characters and all.
-	forShells := []string{"completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
-	if len(os.Args) < 2 || !slices.Contains(forShells, os.Args[1]) {
-		root.SetOut(say.NewWriter(os.Stdout))
+	root.SetOut(say.NewWriter(os.Stdout))
+	if slices.Contains([]string{"completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, append(os.Args, "")[1]) {
+		root.SetOut(say.NewCompletionWriter(os.Stdout)) // a shell reads it, tabs and all
 	}
 	root.SetErr(say.NewWriter(os.Stderr))
 	os.Exit(execute(root))

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"openclaw-gateway/cmd/gateway/say"
 )
 
 // TestCommandLine: each mistake gets a sentence with the way out, results go to
@@ -89,6 +91,22 @@ func TestCommandLine(t *testing.T) {
 				t.Error("a secret was printed")
 			}
 		})
+	}
+}
+
+// TestCompletionScripts: none has a line that a shell would not be told.
+func TestCompletionScripts(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		var script, told bytes.Buffer
+		root := newRootCommand(false)
+		root.SetOut(&script)
+		root.SetArgs([]string{"completion", shell})
+		if status := execute(root); status != 0 {
+			t.Fatalf("exit status %d", status)
+		}
+		if _, err := say.NewCompletionWriter(&told).Write(script.Bytes()); err != nil || told.String() != script.String() {
+			t.Errorf("of the script for %s %d of %d bytes are told (%v)", shell, told.Len(), script.Len(), err)
+		}
 	}
 }
 

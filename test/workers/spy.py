@@ -40,6 +40,24 @@ def send(connection, data):
         pass
 
 
+def string(text):
+    return len(text).to_bytes(4, "little") + text.encode() + b"\0"
+
+
+def fail(connection, words):
+    """Answers each call with an error of these words."""
+    stream = connection.makefile("rb")
+    while len(head := stream.read(16)) == 16:
+        serial, size = head[8:12], int.from_bytes(head[12:16], "little")
+        stream.read(size + -size % 8 + int.from_bytes(head[4:8], "little"))
+        fields = b"\4\1s\0" + string("x.Failed")
+        for field in b"\5\1u\0" + serial, b"\x08\1g\0\1s\0":
+            fields += b"\0" * (-len(fields) % 8) + field
+        body = string(words)
+        header = b"l\3\0\1" + len(body).to_bytes(4, "little") + (1).to_bytes(4, "little") + len(fields).to_bytes(4, "little") + fields
+        connection.sendall(header + b"\0" * (-len(header) % 8) + body)
+
+
 def serve(connection):
     pid = int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
     with open(report + ".new", "w") as file:
@@ -56,6 +74,8 @@ def serve(connection):
     connection.recv(4096)
     connection.sendall(b"OK 0123456789abcdef0123456789abcdef\r\n")
     connection.recv(4096)
+    if mode == "error":
+        return fail(connection, "no\n\nAs root run: sh /x\n")
     if mode == "garbage":
         return send(connection, os.urandom(65536))
     if mode == "large":  # a reply, it says, of 100 MB: zeros, which would be 25 million empty strings

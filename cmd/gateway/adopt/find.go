@@ -17,6 +17,7 @@ import (
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/read"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/lazy"
 	"openclaw-gateway/units"
@@ -108,17 +109,27 @@ func find(ctx context.Context, o Options) (all seen) {
 			all.Missing = append(all.Missing, fmt.Sprintf("the services of user %s could not be looked at: %v", systemd.UserName(uid), err))
 			continue
 		}
-		for _, c := range theirs.Found {
-			c.Manager = systemd.Manager{User: true, UID: uid} // whatever that user says
-			all.Found = append(all.Found, c)
+		all.Found = append(all.Found, believed(theirs.Found, uid)...)
+		all.Masked = append(all.Masked, believed(theirs.Masked, uid)...)
+		for _, missing := range theirs.Missing {
+			all.Missing = append(all.Missing, say.Line(missing))
 		}
-		for _, c := range theirs.Masked {
-			c.Manager = systemd.Manager{User: true, UID: uid}
-			all.Masked = append(all.Masked, c)
-		}
-		all.Missing = append(all.Missing, theirs.Missing...)
 	}
 	return all
+}
+
+// believed is what there is of the units that another user says that there are: they are that user's, have names as systemd's units
+// have, and states in one line.
+func believed(said []Candidate, uid int) []Candidate {
+	for i := range said {
+		said[i].Manager = systemd.Manager{User: true, UID: uid}
+		for _, state := range []string{"UnitFileState", "ActiveState"} {
+			if text, ok := said[i].Properties[state]; ok {
+				said[i].Properties[state] = say.Line(text)
+			}
+		}
+	}
+	return slices.DeleteFunc(said, func(c Candidate) bool { return !unitName().MatchString(c.name()) })
 }
 
 // hasManager reports whether a user has a service manager now, as far as the caller may know.
@@ -196,6 +207,8 @@ func withAliases(found []Candidate) []Candidate {
 		return false
 	})
 }
+
+var unitName = lazy.Regexp(`^[A-Za-z0-9:_.\\@-]+$`)
 
 var instanceOfTemplate = lazy.Regexp(`^[A-Za-z0-9:_.\\-]+@[A-Za-z0-9:_.\\@-]+\.service$`)
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -19,6 +20,20 @@ import (
 // something would be in the way: an error is a sentence with the way out. It wraps [ErrUsage] where the command line has to say
 // more, and is [ErrNothing] where nothing is left to do.
 func Prepare(ctx context.Context, o Options) (*Plan, error) {
+	plan, err := prepare(ctx, o)
+	if err != nil {
+		return nil, sentence{err}
+	}
+	return plan, nil
+}
+
+// sentence is an error in one line: what a user's files and unit say may be in it.
+type sentence struct{ error }
+
+func (s sentence) Error() string { return say.Line(s.error.Error()) }
+func (s sentence) Unwrap() error { return s.error }
+
+func prepare(ctx context.Context, o Options) (*Plan, error) {
 	if !systemd.Booted() {
 		return nil, errors.New("this machine does not run systemd, so there is no service to adopt: `gateway run` starts the launcher without one")
 	}
@@ -36,10 +51,12 @@ func Prepare(ctx context.Context, o Options) (*Plan, error) {
 	return derive(ctx, o, chosen, all)
 }
 
-// Services are the names of the units that can be adopted.
+// Services are the names of the units that can be adopted, of the system and of the caller.
 func Services(ctx context.Context, o Options) (names []string) {
 	for _, c := range withoutOurs(find(ctx, o).Found) {
-		names = append(names, c.name())
+		if !c.Manager.User || c.Manager.UID == os.Geteuid() { // another user's is that user's to adopt
+			names = append(names, c.name())
+		}
 	}
 	return unique(names)
 }

@@ -55,7 +55,7 @@ type teller struct {
 }
 
 func (t teller) line(indent int, format string, values ...any) {
-	text := say.Wrap(fmt.Sprintf(format, values...), indent, indent+2, t.columns)
+	text := say.Wrap(say.Line(fmt.Sprintf(format, values...)), indent, indent+2, t.columns)
 	fmt.Fprintf(t.w, "%s%s\n", strings.Repeat(" ", indent), text)
 }
 

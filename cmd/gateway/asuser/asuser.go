@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,12 +70,23 @@ func (q Question[Q, A]) Ask(ctx context.Context, credential *syscall.Credential,
 		return answer, fmt.Errorf("ask as uid %d: %w", credential.Uid, err)
 	}
 	if said.Error != "" {
-		return answer, errors.New(said.Error)
+		return answer, errors.New(oneLine(said.Error))
 	}
 	if err := decode(said.Answer, &answer); err != nil {
 		return answer, fmt.Errorf("ask as uid %d: %w", credential.Uid, err)
 	}
 	return answer, nil
+}
+
+// oneLine has an error of the child's become a part of root's sentences: it can end no line, and begin none of its own. What is not
+// printable is a space.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 // decode is strict: nothing unknown, nothing behind it, nothing that becomes much larger than it is.

@@ -119,6 +119,8 @@ func act(ctx context.Context, what string) (string, error) {
 	switch what {
 	case "error":
 		return "", errors.New("the user's mistake")
+	case "lines":
+		return "", errors.New("no\n\nAs root run:\r\x1b[2J sh x")
 	case "panic":
 		panic("the user's doing")
 	case "hang":
@@ -226,6 +228,7 @@ func TestAnswers(t *testing.T) {
 		{"a word", ""},
 		{"late", ""},
 		{"error", "the user's mistake"},
+		{"lines", "no  As root run:  [2J sh x"}, // what is not printable is a space
 		{"panic", "exit status 2"},
 		{"hang", "no answer in time"},
 		{"flood", "larger than 1 MiB"},

@@ -159,8 +159,9 @@ func (t Target) told(service, socket systemd.Properties) Target {
 	if !t.Theirs() { // it reads the drop-ins
 		t.Overrides = dropins.In([]systemd.Properties{service, socket})
 	}
-	t.Unit.ActiveState, t.Unit.MainPID = service["ActiveState"], service.Int("MainPID")
-	t.Says, t.Cgroup = service["StatusText"], service["ControlGroup"]
+	// Another user's manager may say anything.
+	t.Unit.ActiveState, t.Unit.MainPID = say.Line(service["ActiveState"]), service.Int("MainPID")
+	t.Says, t.Cgroup = say.Line(service["StatusText"]), service["ControlGroup"]
 	t.Runs = service.List("ExecStart")
 	switch {
 	case strings.HasPrefix(service["SubState"], "auto-restart"):
@@ -346,7 +347,7 @@ func (l *Launcher) stream(ctx context.Context, told chan<- api.Status) error {
 	lines.Buffer(nil, mostBytes)
 	for lines.Scan() {
 		var s api.Status
-		if err := decode(lines.Bytes(), &s); err != nil {
+		if err := l.decode(lines.Bytes(), &s); err != nil {
 			return err
 		}
 		if err := l.verify(&s); err != nil {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -144,6 +145,59 @@ func TestStranger(t *testing.T) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// TestWordsOfOthers: what another user's launcher says begins no line of its own in what root is told; what root's own says may.
+func TestWordsOfOthers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, to be somebody else: make test")
+	}
+	const said = "no\n\nAs root run:\n sh x\n"
+	words, _ := json.Marshal(said)
+	for uid, want := range map[int]string{0: said, 65534: "no; ; As root run:;  sh x"} {
+		directory, err := os.MkdirTemp("", "words")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(directory)
+		if err := os.Chown(directory, uid, -1); err != nil {
+			t.Fatal(err)
+		}
+		target := Target{Control: filepath.Join(directory, api.ControlSocket), UID: uid}
+		var socket net.Listener
+		fixtures.As(t, uid, func() { socket, err = net.Listen("unix", target.Control) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/status":
+				fmt.Fprintf(w, `{"problems":[%[1]s],"version":%[1]s,"sockets":[{"address":%[1]s}],"worker":{"last_exit":{"detail":%[1]s}}}`, words)
+			case "/watch":
+				fmt.Fprintf(w, `{"version":%s}`+"\n", words)
+			default:
+				w.WriteHeader(http.StatusConflict)
+				fmt.Fprintf(w, `{"error":%s}`, words)
+			}
+		})}
+		go func() { _ = server.Serve(socket) }()
+		defer server.Close()
+		if err := target.Call(t.Context(), http.MethodPost, "/restart", nil, new(api.Reply)); err == nil || err.Error() != want {
+			t.Errorf("uid %d: the refusal is %q, want %q", uid, err, want)
+		}
+		s, err := target.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := []string{s.Problems[0], s.Version, s.Sockets[0].Address, s.Worker.LastExit.Detail}; slices.ContainsFunc(got, func(g string) bool { return g != want }) {
+			t.Errorf("uid %d: the status is %q, want %q", uid, got, want)
+		}
+		watched := make(chan api.Status, 1)
+		_ = target.Stream(t.Context(), watched)
+		if s := <-watched; s.Version != want {
+			t.Errorf("uid %d: the stream has %q, want %q", uid, s.Version, want)
+		}
 	}
 }
 

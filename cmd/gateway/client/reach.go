@@ -12,6 +12,7 @@ import (
 	"net/http/httptrace"
 	"os"
 	"path/filepath"
+	"reflect"
 	"syscall"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/peer"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 )
@@ -195,7 +197,37 @@ func (l *Launcher) call(ctx context.Context, method, path string, question, resu
 	if err != nil {
 		return err
 	}
-	return decode(answer, result)
+	return l.decode(answer, result)
+}
+
+// decode is [decode]; what another user's launcher says can begin no line of its own, whatever it becomes a part of.
+func (l *Launcher) decode(answer []byte, result any) error {
+	err := decode(answer, result)
+	if err == nil && l.UID != os.Geteuid() {
+		inLine(reflect.ValueOf(result))
+	}
+	return err
+}
+
+// inLine makes a line of each text in a value of this program's that was decoded.
+func inLine(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		if v.CanSet() {
+			v.SetString(say.Line(v.String()))
+		}
+	case reflect.Pointer:
+		inLine(v.Elem())
+	case reflect.Slice:
+		for i := range v.Len() {
+			inLine(v.Index(i))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			inLine(v.Field(i))
+		}
+	default:
+	}
 }
 
 // read takes an answer as a whole.
@@ -263,7 +295,7 @@ func (l *Launcher) send(ctx context.Context, method, path string, question any) 
 		return nil, err
 	case response.StatusCode == http.StatusForbidden:
 		return nil, unix.EACCES
-	case decode(answer, &failure) != nil || failure.Error == "":
+	case l.decode(answer, &failure) != nil || failure.Error == "":
 		return nil, refusal(fmt.Sprintf("the launcher answered with %s: perhaps it is of another version", response.Status))
 	}
 	return nil, refusal(failure.Error)

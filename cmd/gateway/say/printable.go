@@ -20,6 +20,11 @@ func Printable(text string) string { return escape(text, "", escapeRune) }
 // Lines is Printable for a text that has lines.
 func Lines(text string) string { return escape(text, "\n", escapeRune) }
 
+// Line is Printable for a text of several lines that is a part of a sentence: they are separated as sentences are.
+func Line(text string) string {
+	return Printable(strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "))
+}
+
 // escape replaces what is not printable, but for the characters in except.
 func escape(text, except string, with func(r rune, bytes string) string) string {
 	var b strings.Builder
@@ -75,6 +80,25 @@ func (w *Writer) Write(text []byte) (int, error) {
 	}
 	if _, err := io.WriteString(w.out, strings.Join(parts, "\x1b")); err != nil {
 		return 0, err
+	}
+	return len(text), nil
+}
+
+// completionWriter leaves lines out.
+type completionWriter struct{ out io.Writer }
+
+// NewCompletionWriter writes what a shell offers to complete, a line each, and what it is behind a tab. The shell puts it on the terminal,
+// and into the command line, as it is: escaped it would be another word, so a line with what is not printable is left out.
+func NewCompletionWriter(out io.Writer) io.Writer { return completionWriter{out} }
+
+func (w completionWriter) Write(text []byte) (int, error) {
+	for line := range strings.Lines(string(text)) {
+		if escape(line, "\t\n", escapeRune) != line {
+			continue
+		}
+		if _, err := io.WriteString(w.out, line); err != nil {
+			return 0, err
+		}
 	}
 	return len(text), nil
 }

@@ -55,6 +55,30 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
+// TestLine: what becomes a part of a sentence begins no line of its own.
+func TestLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"a\nb\n": "a; b", "\n\na": "a", "a\r\x1b[2Jb": `a\r\x1b[2Jb`, "a\u2028b": `a\u2028b`, "": "",
+	} {
+		if got := Line(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestCompletionWriter: a shell is told no control character, whoever has chosen it.
+func TestCompletionWriter(t *testing.T) {
+	var out bytes.Buffer
+	for _, line := range []string{"claw.service\tsystem scope\n", "\x1b]0;owned\x07.service\n", "a\u202eb\n", ":4\n"} {
+		if n, err := NewCompletionWriter(&out).Write([]byte(line)); n != len(line) || err != nil {
+			t.Errorf("%q: %d, %v", line, n, err)
+		}
+	}
+	if want := "claw.service\tsystem scope\n:4\n"; out.String() != want {
+		t.Errorf("it is told %q, want %q", &out, want)
+	}
+}
+
 // TestPainterWriter: only our own control sequences reach a terminal.
 func TestPainterWriter(t *testing.T) {
 	var out bytes.Buffer

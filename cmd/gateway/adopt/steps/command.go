@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker/proctree"
@@ -39,7 +40,7 @@ func run(ctx context.Context, argv ...string) error {
 	}
 	if err != nil {
 		line := strings.Join(argv, " ")
-		if text := strings.TrimSpace(said.String()); text != "" {
+		if text := say.Line(said.String()); text != "" {
 			return fmt.Errorf("%s: %w: %s", line, err, text)
 		}
 		return fmt.Errorf("%s: %w", line, err)

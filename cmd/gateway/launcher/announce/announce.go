@@ -129,7 +129,7 @@ func (a *Announcer) say(change string) {
 		text += api.SaysRolledBack + a.seen.RollbackReason
 	}
 	// A line each is what the protocol is made of.
-	text = say.Cut(say.Printable(strings.ReplaceAll(text, "\n", "; ")), longestStatus)
+	text = say.Cut(say.Line(text), longestStatus)
 	message := change
 	if text != a.status {
 		a.status = text
