@@ -2,6 +2,9 @@ package config
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 
 	"openclaw-gateway/units/instance"
@@ -27,5 +30,23 @@ func (f Named) Watched() string {
 	return cmp.Or(f.Name(), DefaultPath(os.Geteuid() != 0, f.Instance), DefaultPath(false, f.Instance))
 }
 
-// Load reads it; see [Load].
+// NameAfter is Name where a file was read before, "" if none was: with that gone there is a mistake, as with the one of
+// --config, and no other configuration. One that comes before it is taken.
+func (f Named) NameAfter(before string) string {
+	if f.Path != "" || before == "" {
+		return f.Name()
+	}
+	return cmp.Or(find(f.Instance, before), f.Watched()) // before may be the copy of it that the launcher keeps
+}
+
+// Load reads the file; see [Load].
 func (f Named) Load() (*Config, error) { return Load(f.Name()) }
+
+// LoadAfter reads the file of NameAfter; see [Load].
+func (f Named) LoadAfter(before string) (*Config, error) {
+	cfg, err := Load(f.NameAfter(before))
+	if before != "" && errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: put it back and reload, or write {} there if all defaults are meant", err)
+	}
+	return cfg, err
+}

@@ -32,14 +32,17 @@ func DefaultPath(user bool, name instance.Name) string {
 // Find returns the file that an instance reads when none is named: the user's if it exists, else the system's if it exists, else
 // "". A file that is there but cannot be looked at counts as existing, so that [Load] says what is wrong with it instead
 // of another file being used in silence.
-func Find(name instance.Name) string {
+func Find(name instance.Name) string { return find(name, "") }
+
+// find is Find where a file was read before, "" if none was: it counts as existing.
+func find(name instance.Name, before string) string {
 	for _, path := range []string{DefaultPath(true, name), DefaultPath(false, name)} {
 		if path == "" {
 			continue
 		}
 		// ENOTDIR: the home of many service users is /dev/null.
 		_, err := os.Stat(path)
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		if path == before || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 			return path
 		}
 	}

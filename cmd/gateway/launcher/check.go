@@ -3,6 +3,7 @@ package launcher
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -17,6 +18,12 @@ import (
 // nothing. The launcher's own environment counts, not that of whoever asks. waiting says that no worker runs.
 func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply {
 	answer := api.CheckReply{PID: os.Getpid(), Mistakes: []string{}, Changes: []api.Change{}}
+	if question.Path == "" { // whoever asks has found none
+		if _, err := e.files.LoadAfter(e.before()); errors.Is(err, fs.ErrNotExist) {
+			answer.Rejected = err.Error()
+			return answer
+		}
+	}
 	cfg, err := config.Parse(question.Path, question.Content)
 	if mistakes, ok := errors.AsType[config.Errors](err); ok {
 		answer.Mistakes = say.Texts(mistakes)

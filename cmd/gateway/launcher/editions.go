@@ -125,9 +125,17 @@ type reading struct {
 // read reads the configuration and what it names.
 func (e *editions) read() reading {
 	read := reading{number: e.readings.Add(1)}
-	read.cfg, read.err = e.files.Load()
+	read.cfg, read.err = e.files.LoadAfter(e.before())
 	e.completeReading(&read)
 	return read
+}
+
+// before is the file that the configuration was read from last; "" where there was none.
+func (e *editions) before() string {
+	if latest := e.latest.Load(); latest != nil {
+		return latest.cfg.Path
+	}
+	return ""
 }
 
 // completeReading reads the environment file that a configuration names, and has its edits noticed from before.
@@ -216,7 +224,7 @@ func (e *editions) accept(next *edition) {
 
 func (e *editions) reject(err error) {
 	e.log.Error("configuration rejected", "error", err)
-	e.report(configReport{path: e.files.Name(), err: say.Cut(err.Error(), longestReason)})
+	e.report(configReport{path: e.files.NameAfter(e.before()), err: say.Cut(err.Error(), longestReason)})
 }
 
 // longestReason is in bytes, and more than anybody reads: a file can have a mistake in each of its lines.

@@ -29,6 +29,15 @@ func saveGood(cfg *config.Config) error {
 	return state.Write(path, cfg.Content)
 }
 
+// keptGood is the path of the configuration that was kept; "" where none was.
+func keptGood() string {
+	path, _ := state.Path(goodFile)
+	if _, err := os.Lstat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
 // loadGood returns the configuration that was kept; nil without an error where none was.
 func loadGood() (*config.Config, error) {
 	path, _ := state.Path(goodFile)

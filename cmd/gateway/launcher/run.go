@@ -69,7 +69,7 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 	files := config.Named{Path: options.Config, Instance: options.Instance}
 	// Before it is read, so that no edit is missed.
 	edits, unwatched := watch.New(files.Watched())
-	cfg, rejected := files.Load()
+	cfg, rejected := files.LoadAfter(keptGood())
 	if rejected != nil && source.kind == api.FromItself {
 		return rejected
 	}
