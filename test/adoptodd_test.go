@@ -129,4 +129,53 @@ func testAdoptOdd(t *testing.T, here place) {
 			m.Systemctl(t, "daemon-reload")
 		})
 	}
+	if !here.user {
+		t.Run("a user who is gone", func(t *testing.T) { testNoUser(t, m, folder) })
+	}
+}
+
+// testNoUser: who has no account any more keeps nothing from being taken back, and is named.
+func testNoUser(t *testing.T, m *machine.Machine, folder string) {
+	missed := func(t *testing.T) {
+		t.Helper()
+		d := diagnose(t, m.Scope, gatewayPath)
+		if d.ids() != "user-missing" || !strings.Contains(d.text(), "user gone, and there is no such user") || d.Findings[0].Fix != "gateway uninstall --system" {
+			t.Errorf("doctor finds %s", d.text())
+		}
+		if text, exit := printedStatus(t, m.Scope); exit != 1 || !strings.HasPrefix(text, "degraded: ") || !strings.Contains(text, "user gone, and there is no such user") {
+			t.Errorf("status: exit status %d\n%s", exit, text)
+		}
+	}
+	m.Run(t, "useradd", "--create-home", "gone")
+	install(t, m.Scope, m, worker(nodePath, clawEntry, "gateway", "--port", "18789"), "--run-as", "gone", "--external")
+	m.Systemctl(t, "start", service)
+	m.Run(t, "userdel", "--force", "gone")
+	missed(t) // the launcher runs still
+	m.Systemctl(t, "stop", service)
+	missed(t)
+	if output := m.Run(t, gatewayPath, "uninstall", "--system", "--all"); !strings.Contains(output, "removed "+folder+"/"+service) {
+		t.Errorf("uninstall says:\n%s", output)
+	}
+	silent(t, m.Scope)
+	m.Run(t, "rm", "-rf", "/etc/openclaw-gateway", "/home/gone")
+
+	m.Run(t, "useradd", "--create-home", "gone")
+	const text = "[Service]\nUser=gone\nExecStart=" + nodePath + " " + clawEntry + " gateway --port 18789\n[Install]\nWantedBy=default.target\n"
+	m.WriteFile(t, folder+"/bot.service", text, 0o644)
+	m.Systemctl(t, "daemon-reload")
+	m.Systemctl(t, "enable", "--now", "bot.service")
+	awaitAnswer(t, m)
+	m.Run(t, gatewayPath, "adopt", "--yes", "--system")
+	m.Run(t, "userdel", "--force", "gone")
+	missed(t)
+	output, err := tried(t, m.Scope, gatewayPath, "adopt", "--undo")
+	if flat := strings.Join(strings.Fields(output), " "); err != nil || !strings.Contains(flat, "/home/gone/.openclaw/.env is left as it is") ||
+		!strings.Contains(flat, "bot.service is not started") || !strings.Contains(flat, "bot.service is as it was before") {
+		t.Errorf("adopt --undo: %v\n%s", err, output)
+	}
+	if now := m.ReadFile(t, folder+"/bot.service"); now != text {
+		t.Errorf("bot.service is now\n%s", now)
+	}
+	m.Systemctl(t, "disable", "bot.service")
+	silent(t, m.Scope)
 }

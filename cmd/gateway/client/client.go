@@ -76,8 +76,9 @@ type Target struct {
 	Cgroup string
 	// Says is the service's STATUS=, the launcher's last words.
 	Says string
-	// Runs is the command line of the service.
-	Runs []string
+	// Runs is the command line of the service, and RunsAs its User=.
+	Runs   []string
+	RunsAs string
 	// Ended says how the launcher ended that systemd is about to start again; ""
 	// where it is about to do nothing of the kind.
 	Ended string
@@ -162,7 +163,7 @@ func (t Target) told(service, socket systemd.Properties) Target {
 	// Another user's manager may say anything.
 	t.Unit.ActiveState, t.Unit.MainPID = say.Line(service["ActiveState"]), service.Int("MainPID")
 	t.Says, t.Cgroup = say.Line(service["StatusText"]), service["ControlGroup"]
-	t.Runs = service.List("ExecStart")
+	t.Runs, t.RunsAs = service.List("ExecStart"), service["User"]
 	switch {
 	case strings.HasPrefix(service["SubState"], "auto-restart"):
 		t.Ended = endOf(service)

@@ -240,6 +240,9 @@ var situations = []situation{
 		s := closed(f, "failed", "resources")
 		s.Service, s.Before.RunAs = gather.Unit{Name: instance.Default.Service(), LoadState: "not-found", ActiveState: "inactive"}, "nobody"
 	}},
+	{"user-missing", "runs as user nobody-at-all, and there is no such user", "gateway uninstall --system", func(f *Facts) {
+		f.Scopes[0].Service.User = "nobody-at-all"
+	}},
 	{"openclaw-restarted", "PM2, pid 12 of user root, starts an OpenClaw gateway again and again, at the moment pid 4711", "kill 12", func(f *Facts) {
 		f.Waiting = []holders.Holder{{Process: proctree.Process{PID: 4711}, RunBy: holders.RunBy{Restarter: &holders.Restarter{PID: 12, What: "PM2"}}}}
 	}},

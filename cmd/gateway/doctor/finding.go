@@ -53,6 +53,7 @@ var Kinds = []Kind{
 	{"state-shared", Error, "two instances of ours run an OpenClaw on the same state directory", stateShared},
 	{"openclaw-unit-enabled", Error, "OpenClaw's own unit, under any name, is still enabled or running", openclawUnit},
 	{"service-missing", Error, "the service's unit file is gone, for example after OpenClaw's own \"gateway uninstall\"", each((*gather.Scope).Installed, serviceMissing)},
+	{"user-missing", Error, "the user as whom the service runs does not exist any more", each((*gather.Scope).Installed, userMissing)},
 	{"openclaw-restarted", Error, "something that is no unit starts OpenClaw again and again: PM2, supervisord, a loop in a shell", restarted},
 	{"unit-overridden", Error, "a drop-in changes a line of our units that the launcher needs", each((*gather.Scope).Installed, unitOverridden)},
 	{"socket-not-enabled", Warning, "the socket is not opened at boot", each((*gather.Scope).Installed, socketNotEnabled)},

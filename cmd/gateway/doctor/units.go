@@ -272,6 +272,19 @@ func serviceMissing(f *Facts, s *gather.Scope) *Finding {
 	}
 }
 
+// userMissing names the command that there is for it: whose the service is to be from now on, only a person can say.
+func userMissing(f *Facts, s *gather.Scope) *Finding {
+	if s.Service.User == "" || !s.Service.RunsLauncher() || s.UID() >= 0 {
+		return nil
+	}
+	return &Finding{
+		Summary: fmt.Sprintf("%s runs as user %s, and there is no such user: nobody is served. Create that user again, or have it run as another (`%s`, whose the configuration has to be then); "+
+			"the command removes it", s.OfScope(s.Instance.Service()), s.Service.User, f.gateway(s, "install", "--run-as", "USER")),
+		Evidence: map[string]any{"user": s.Service.User},
+		Fix:      f.gateway(s, "uninstall"),
+	}
+}
+
 func serviceFailed(f *Facts, s *gather.Scope) *Finding {
 	service := &s.Service
 	if s.Replaced() || s.ServiceGone() {

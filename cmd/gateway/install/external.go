@@ -98,7 +98,11 @@ func (in *Installer) giveBack(ctx context.Context, to installation) error {
 		to.unread = true // where OpenClaw has its state as a rule
 	}
 	var err error
-	if to.account, err = in.account(to.scope); err != nil {
+	switch to.account, err = in.account(to.scope); {
+	case systemd.NoUser(err): // whose OpenClaw nobody runs
+		fmt.Fprintf(in.Advice, "there is no user %s any more: what OpenClaw's .env of that user has of ours is left as it is, if it is still there\n", in.RunAs)
+		return nil
+	case err != nil:
 		return err
 	}
 	file, is, err := in.dotEnv(ctx, to)

@@ -160,6 +160,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 		manager, _ = t.Manager().PID() // 0 where there is none
 	}
 	s.addOverrides(t)
+	s.addNoUser(t)
 	s.addHalf(t)
 	s.compareOpenClaw(t)
 	ours := slices.Clone(s.Sockets)
@@ -232,7 +233,7 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 	if t.SocketState == "active" && !s.theirs {
 		manager, _ = t.Manager().PID() // 0 where there is none
 	}
-	if s.addOverrides(t) && s.Verdict != api.VerdictDown {
+	if noUser := s.addNoUser(t); (s.addOverrides(t) || noUser) && s.Verdict != api.VerdictDown {
 		if s.meets == "" && t.SocketState == "active" && errors.Is(err, client.ErrNotRunning) {
 			s.meets = "clients wait: no launcher comes up"
 		}
@@ -282,6 +283,19 @@ func (s *View) compareOpenClaw(t client.Target) {
 		s.Notes = append(s.Notes, fmt.Sprintf("OpenClaw %s runs, and %s is installed: `%s` starts that one", runs.Version, lies,
 			systemd.Of(t.Scope).As(os.Geteuid(), append([]string{holders.Me().Program}, t.Gateway("restart")[1:]...)...)))
 	}
+}
+
+// addNoUser says that the service's user is gone, and reports it: systemd cannot start the launcher any more.
+func (s *View) addNoUser(t client.Target) bool {
+	if t.Theirs() || t.RunsAs == "" {
+		return false
+	}
+	if _, err := systemd.Account(t.RunsAs); !systemd.NoUser(err) {
+		return false
+	}
+	s.Problems = slices.Insert(s.Problems, 0, fmt.Sprintf("%s runs as user %s, and there is no such user: create it again, or `%s` removes the service", t.Service(), t.RunsAs,
+		t.Manager().As(os.Geteuid(), t.Gateway("uninstall")...)))
+	return true
 }
 
 // comes is how long a launcher may take to come up; it answers long before its worker does.

@@ -34,7 +34,7 @@ func Account(key string) (*user.User, error) {
 			return account, nil
 		}
 	}
-	if _, unknown := errors.AsType[user.UnknownUserError](err); !unknown {
+	if !NoUser(err) {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), getentLimit)
@@ -51,6 +51,12 @@ func Account(key string) (*user.User, error) {
 		return nil, err
 	}
 	return &user.User{Username: fields[0], Uid: fields[2], Gid: fields[3], Name: fields[4], HomeDir: fields[5]}, nil
+}
+
+// NoUser reports whether that is an error about a user that there is not, or not any more.
+func NoUser(err error) bool {
+	_, unknown := errors.AsType[user.UnknownUserError](err)
+	return unknown
 }
 
 // UserNames returns the names of all users that the system lists; of a directory service that may not be all.

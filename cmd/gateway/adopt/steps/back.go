@@ -215,7 +215,10 @@ func back(ctx context.Context, j *journal.Journal, o adopt.Options) error {
 	}
 	var failed []error
 	if j.DotEnv != "" {
-		if err := unsetExternal(ctx, j.DotEnv, j.DotEnvUID); err != nil {
+		switch err := unsetExternal(ctx, j.DotEnv, j.DotEnvUID); {
+		case systemd.NoUser(err): // whose OpenClaw nobody runs
+			fmt.Fprintf(o.Advice, "there is no user any more with the uid %d: %s is left as it is, if it is still there\n", j.DotEnvUID, j.DotEnv)
+		case err != nil:
 			failed = append(failed, err)
 		}
 	}
@@ -336,12 +339,16 @@ func startAgain(ctx context.Context, manager systemd.Manager, scope units.Scope,
 	if unit.Active == "inactive" || unit.Active == "failed" || unit.Active == "" {
 		return nil
 	}
-	now, err := manager.Unit(ctx, unit.Name, "ActiveState")
+	now, err := manager.Unit(ctx, unit.Name, "ActiveState", "User")
 	if err != nil {
 		return err
 	}
 	if now["ActiveState"] == "active" {
 		return nil // it was never stopped
+	}
+	if _, err := systemd.Account(now["User"]); now["User"] != "" && systemd.NoUser(err) {
+		fmt.Fprintf(o.Advice, "%s is not started, as whom it ran is no user any more: %s\n", unit.Name, now["User"])
+		return nil
 	}
 	fmt.Fprintf(o.Out, "starting %s, as it ran before\n", unit.Name)
 	// It may have been started so often that systemd would start it no more; whoever is loaded no more has no count.
