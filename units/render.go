@@ -199,6 +199,12 @@ func checkRunAs(scope Scope, name string) error {
 	return nil
 }
 
+// CheckListen says why no socket unit can be made for addresses that a launcher can bind itself.
+func CheckListen(addresses []netaddr.Address, dualStack bool) error {
+	_, _, err := listenStreams(addresses, dualStack)
+	return err
+}
+
 // listenStreams writes addresses the way systemd.socket(5) wants them, and those that whoever is in their way is looked for on.
 func listenStreams(addresses []netaddr.Address, dualStack bool) (streams, reclaimed []string, err error) {
 	if len(addresses) == 0 {

@@ -182,7 +182,24 @@ func parseAddress(text string) (Listener, error) {
 		return Listener{}, fmt.Errorf("%q is an IPv4 address in the form of IPv6: write %s",
 			text, netaddr.From(address.Addr().Unmap(), address.Port()))
 	}
-	return Listener{Address: address, DualStack: dual}, nil
+	return Listener{Address: address, DualStack: dual}, unreachable(text, address)
+}
+
+// unreachable says why nobody could connect to an address: the kernel takes it, or refuses the whole socket unit for it.
+func unreachable(text string, address netaddr.Address) error {
+	addr, port := address.Addr(), address.Port()
+	switch {
+	case addr.IsMulticast():
+		return fmt.Errorf("%q is a multicast address, to which nobody can connect: name one that this machine has", text)
+	case addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return fmt.Errorf("%q is the broadcast address, to which nobody can connect: name one that this machine has, or 0.0.0.0:%d for all", text, port)
+	case addr.Is6() && addr.IsLinkLocalUnicast() && addr.Zone() == "":
+		return fmt.Errorf("%q is an address of a single link, and does not say which: write [::]:%d for all addresses, or [%s%%INTERFACE]:%d for a launcher that is run by hand",
+			text, port, addr, port)
+	case addr.Zone() != "" && !addr.IsLinkLocalUnicast():
+		return fmt.Errorf("%q has a zone, which only an address of a single link has: write %s", text, netaddr.From(addr.WithZone(""), port))
+	}
+	return nil
 }
 
 // longestPath is how many bytes the path of a unix socket may have (sun_path in unix(7), without the zero byte at its end).

@@ -13,6 +13,7 @@ import (
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/lazy"
+	"openclaw-gateway/units"
 	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/why"
 )
@@ -26,7 +27,7 @@ type Doubt struct {
 // Doubts returns all of a configuration.
 func Doubts(cfg *config.Config) []Doubt {
 	var all []Doubt
-	for _, doubt := range []func(*config.Config) *Doubt{waitsAfterExit0, abruptStop, losesSockets, socketPlace} {
+	for _, doubt := range []func(*config.Config) *Doubt{waitsAfterExit0, abruptStop, losesSockets, socketPlace, byHandAlone} {
 		if d := doubt(cfg); d != nil {
 			all = append(all, *d)
 		}
@@ -66,6 +67,14 @@ func socketPlace(cfg *config.Config) *Doubt {
 		if _, err := systemd.Owner(cfg.Access[address]); err != nil {
 			return &Doubt{"listen", fmt.Sprintf("%v, who shall have %s: make it, or name another", err, address)}
 		}
+	}
+	return nil
+}
+
+// byHandAlone knows what "gateway install" refuses.
+func byHandAlone(cfg *config.Config) *Doubt {
+	if err := units.CheckListen(cfg.Listen, cfg.DualStack); err != nil {
+		return &Doubt{"listen", fmt.Sprintf("right for a launcher that is run by hand alone, as \"gateway install\" refuses it: %v", err)}
 	}
 	return nil
 }
