@@ -12,7 +12,7 @@ func TestByHandAlone(t *testing.T) {
 	t.Parallel()
 	for listen, want := range map[string]string{
 		`["127.0.0.1:18789", "*:18790", "unix:/run/a b%.sock"]`: "",
-		`["127.0.0.1:18789", "[fe80::1%lo]:18789"]`:            `as "gateway install" refuses it: cannot listen on [fe80::1%lo]:18789: systemd drops`,
+		`["127.0.0.1:18789", "[fe80::1%lo]:18789"]`:             `as "gateway install" refuses it: cannot listen on [fe80::1%lo]:18789: systemd drops`,
 	} {
 		cfg, err := config.Parse("c.yaml", []byte("listen: "+listen+"\n"))
 		if err != nil {
