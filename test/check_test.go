@@ -387,7 +387,14 @@ func editStopTimeout(t *testing.T, m *machine.Machine, s *machine.Scope, flags .
 	if journal := s.Journal(t, service); !strings.Contains(journal, strconv.Quote(problem)[1:40]) || !strings.Contains(journal, "key=stop.timeout from=10s to=20s") {
 		t.Errorf("the journal lacks %q:\n%s", problem, journal)
 	}
-	s.Run(t, gatewayPath, append([]string{"install"}, flags...)...)
+	// It holds at once, and nothing has to be done for it.
+	output, err := s.Command(t.Context(), gatewayPath, append([]string{"install"}, flags...)...).CombinedOutput()
+	if said := string(output); err != nil || !strings.Contains(said, "+TimeoutStopSec=23") || strings.Contains(said, "restart") || strings.Contains(said, "next: ") {
+		t.Errorf("gateway install after an edit of stop.timeout: %v\n%s", err, said)
+	}
+	if took := s.Property(t, service, "TimeoutStopUSec"); took != "23s" {
+		t.Errorf("the service that runs has %s to stop", took)
+	}
 	if got := gatewayStatus(t, s); got.Verdict != "ok" || len(got.Problems) > 0 || got.Worker.Generation != before+1 {
 		t.Errorf("the status after gateway install is %+v", got)
 	}

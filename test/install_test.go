@@ -70,7 +70,7 @@ func testInstall(t *testing.T, here place) {
 	}
 	// Again changes nothing, and restarts nothing; which scope it was need not be said.
 	for _, again := range [][]string{{"install", scope}, {"install"}} {
-		if output := s.Run(t, gatewayPath, again...); strings.Count(output, "unchanged ") != 2 {
+		if output := s.Run(t, gatewayPath, again...); strings.Count(output, "unchanged ") != 2 || strings.Contains(output, "next: ") {
 			t.Errorf("gateway %s a second time:\n%s", again, output)
 		}
 	}

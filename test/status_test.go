@@ -387,6 +387,13 @@ func testStatus(t *testing.T, here place) {
 		if _, err := m.Output(gatewayPath, "restart"); err == nil || !strings.Contains(err.Error(), "cannot restart: 127.0.0.1:18789 is held by pid ") {
 			t.Errorf("gateway restart with a taken port: %v", err)
 		}
+		// So does an installation, which enables all the same.
+		m.Systemctl(t, "disable", socket)
+		_, err = m.Output(gatewayPath, "install", "--now")
+		wantWords(t, errorText(err), "the units are written, but cannot start: 127.0.0.1:18789 is held by pid ", "`"+ctl+" stop older.service`", "; then `"+start+"`")
+		if state := m.Property(t, socket, "UnitFileState"); state != "enabled" {
+			t.Errorf("%s is %s after an installation that could not start it", socket, state)
+		}
 		m.Run(t, "/bin/sh", "-ec", ctl+" stop older.service; "+start)
 		wantStatus(t, m.Scope, 0, "waiting")
 		if m.User != "" {

@@ -20,7 +20,8 @@ func Systemctl(ctx context.Context, scope Scope, args ...string) error {
 	cmd.Stderr = &said
 	if err := cmd.Run(); err != nil {
 		line := "systemctl " + strings.Join(args, " ")
-		if text := strings.TrimSpace(said.String()); text != "" {
+		// A sentence goes on behind it.
+		if text := strings.TrimRight(said.String(), ".\n"); text != "" {
 			return fmt.Errorf("%s: %w: %s", line, err, text)
 		}
 		return fmt.Errorf("%s: %w", line, err)

@@ -25,10 +25,13 @@ func TestSystemctl(t *testing.T) {
 	if !isExit || exit.ExitCode() != 3 {
 		t.Errorf("%v does not hold the exit code 3", err)
 	}
-	for _, want := range []string{"systemctl --user start bad.socket", "Failed: no such thing."} {
+	for _, want := range []string{"systemctl --user start bad.socket", "Failed: no such thing"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
 		}
+	}
+	if err != nil && !strings.HasSuffix(err.Error(), "Failed: no such thing") {
+		t.Errorf("%v: a sentence cannot go on behind it", err)
 	}
 	calls, err := os.ReadFile(filepath.Join(dir, "calls"))
 	if want := "daemon-reload\n--user start bad.socket\n"; err != nil || string(calls) != want {

@@ -475,7 +475,7 @@ esac
 		"plain": {nil, "--user daemon-reload\n", "next: systemctl --user enable --now openclaw-gateway.socket\n"},
 		"now": {
 			[]string{"--now"},
-			"--user daemon-reload\n--user enable --now openclaw-gateway.socket\n", "openclaw-gateway.service\n",
+			"--user daemon-reload\n--user enable openclaw-gateway.socket\n--user start openclaw-gateway.socket\n", "openclaw-gateway.service\n",
 		},
 		"at boot": {
 			[]string{"--at-boot"},
@@ -484,7 +484,8 @@ esac
 		},
 		"now and at boot": {
 			[]string{"--now", "--at-boot"},
-			"--user daemon-reload\n--user enable --now openclaw-gateway.socket\n--user enable --now openclaw-gateway.service\n",
+			"--user daemon-reload\n--user enable openclaw-gateway.socket openclaw-gateway.service\n" +
+				"--user start openclaw-gateway.socket openclaw-gateway.service\n",
 			"openclaw-gateway.service\n",
 		},
 	}
@@ -526,19 +527,21 @@ esac
 			config, want, never string
 			restarts            bool
 		}{
-			{"stop: {timeout: 1s}\n", `until "systemctl --user restart openclaw-gateway.service"`, "socket was restarted", false},
-			{"listen: [\"127.0.0.1:1\"]\nstop: {timeout: 1s}\n", "socket was restarted", "restart openclaw-gateway.service", true},
+			// What systemd uses when it starts the service, and what holds for one that runs.
+			{"{}\n", `until "systemctl --user restart openclaw-gateway.service"`, "socket was restarted", false},
+			{"stop: {timeout: 1s}\n", "\n+TimeoutStopSec=4\n", "restart", false},
+			{"listen: [\"127.0.0.1:1\"]\nstop: {timeout: 2s}\n", "socket was restarted", "restart openclaw-gateway.service", true},
 		}
 		for _, test := range tests {
 			writeBelow(t, home, ".config/openclaw-gateway/config.yaml", test.config)
-			_, notes, err := executeInstaller(t, program, 1000, "install", "--user", "--now")
+			_, notes, err := executeInstaller(t, program, 1000, "install", "--user", "--now", "--hardened")
 			if err != nil || !strings.Contains(notes, test.want) || strings.Contains(notes, test.never) {
 				t.Errorf("%s%v, notes %q: want %q and not %q", test.config, err, notes, test.want, test.never)
 			}
-			if !strings.Contains(notes, "\n+TimeoutStopSec=") && !strings.Contains(notes, "\n+ListenStream=127.0.0.1:1\n") {
+			if !strings.Contains(notes, "\n+TimeoutStopSec=") && !strings.Contains(notes, "\n+ListenStream=127.0.0.1:1\n") && !strings.Contains(notes, "\n+NoNewPrivileges=") {
 				t.Errorf("%s: the difference is not shown:\n%s", test.config, notes)
 			}
-			restarted := strings.Contains(readBelow(t, bin, "calls"), "--user daemon-reload\n--user restart openclaw-gateway.socket\n")
+			restarted := strings.Contains(readBelow(t, bin, "calls"), "--user restart openclaw-gateway.socket\n")
 			if restarted != test.restarts {
 				t.Errorf("%s: socket restarted: %v, want %v", test.config, restarted, test.restarts)
 			}
@@ -589,7 +592,7 @@ esac
 		_, bin := newHome(t)
 		writeBelow(t, bin, "broken", "")
 		_, _, err := executeInstaller(t, program, 1000, "install", "--user")
-		if err == nil || !strings.Contains(err.Error(), "systemctl --user daemon-reload: exit status 1: Failed to do that.") {
+		if err == nil || !strings.Contains(err.Error(), "systemctl --user daemon-reload: exit status 1: Failed to do that: `gateway doctor --user` says") {
 			t.Errorf("error %v", err)
 		}
 	})

@@ -154,7 +154,7 @@ var walls = []wall{
 	},
 	{
 		"cmd/gateway/install",
-		[]string{"cmd/gateway/client", "cmd/gateway/openclaw/...", "cmd/gateway/say", "cmd/gateway/config", "cmd/gateway/dropins", "cmd/gateway/read", "cmd/gateway/systemd", "units/...", "listener/sockdiag"},
+		[]string{"cmd/gateway/client", "cmd/gateway/openclaw/...", "cmd/gateway/say", "cmd/gateway/config", "cmd/gateway/dropins", "cmd/gateway/read", "cmd/gateway/status", "cmd/gateway/systemd", "units/...", "listener/sockdiag"},
 		"it writes files for a daemon that need not run",
 	},
 	{

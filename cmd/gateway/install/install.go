@@ -23,6 +23,7 @@ import (
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/status"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/lazy"
 	"openclaw-gateway/netaddr"
@@ -108,11 +109,10 @@ func (in *Installer) Install(ctx context.Context) error {
 	if err := in.leaveToUs(ctx, to); err != nil {
 		return err
 	}
-	if !in.Now {
-		names := []string{in.Name.Socket()}
-		if to.atBoot {
-			names = append(names, in.Name.Service())
-		}
+	if in.Now {
+		return nil
+	}
+	if names := in.unstarted(ctx, to); len(names) > 0 {
 		fmt.Fprintf(in.Out, "next: %s\n", systemd.Of(to.scope).Own(append([]string{"enable", "--now"}, names...)...))
 	}
 	return nil
@@ -684,38 +684,63 @@ func (in *Installer) writeConfig(path string, example []byte, account *user.User
 	return err
 }
 
-// activate makes systemd read the units, and enables and starts what was asked for.
+// activate makes systemd read the units, and enables and starts what was asked for. It enables first, so that "gateway start" is
+// all that is left to do if a start fails.
 func (in *Installer) activate(ctx context.Context, to installation, active activeUnits) error {
-	scope := to.scope
 	if in.Root != "" {
 		return nil
 	}
-	verb := []string{"enable"}
+	var wanted []string
 	if in.Now {
-		verb = append(verb, "--now")
+		wanted = append(wanted, in.Name.Socket())
+	}
+	if to.atBoot {
+		wanted = append(wanted, in.Name.Service())
 	}
 	calls := [][]string{{"daemon-reload"}}
+	if len(wanted) > 0 {
+		calls = append(calls, append([]string{"enable"}, wanted...))
+	}
+	if to.socketChanged("WantedBy=") && units.Systemctl(ctx, to.scope, "is-enabled", "--quiet", in.Name.Socket()) == nil {
+		// To enable it adds the new link, and leaves the old one.
+		calls = append(calls, []string{"reenable", in.Name.Socket()})
+	}
 	if active.socket && to.listenChanged() {
 		// With the reload systemd has let go of the addresses that are no longer
 		// listed. The service follows, because it requires the socket.
 		calls = append(calls, []string{"restart", in.Name.Socket()})
 	}
-	if to.socketChanged("WantedBy=") && units.Systemctl(ctx, scope, "is-enabled", "--quiet", in.Name.Socket()) == nil {
-		// To enable it adds the new link, and leaves the old one.
-		calls = append(calls, []string{"reenable", in.Name.Socket()})
-	}
 	if in.Now {
-		calls = append(calls, append(slices.Clone(verb), in.Name.Socket()))
-	}
-	if to.atBoot {
-		calls = append(calls, append(slices.Clone(verb), in.Name.Service()))
+		calls = append(calls, append([]string{"start"}, wanted...))
 	}
 	for _, args := range calls {
-		if err := units.Systemctl(ctx, scope, args...); err != nil {
-			return fmt.Errorf("the units are written, but %w; see %q", err, in.command("logs", "--"+string(scope)))
+		if err := units.Systemctl(ctx, to.scope, args...); err != nil {
+			return fmt.Errorf("the units are written, but %w", status.WayOut(ctx, client.NewTarget(ctx, to.scope, in.Name), "start", err))
 		}
 	}
 	return nil
+}
+
+// unstarted are those of the units that are not both active now and opened at the next boot; the service is one of them only
+// if it is to start with the socket.
+func (in *Installer) unstarted(ctx context.Context, to installation) (names []string) {
+	wanted := []string{in.Name.Socket()}
+	if to.atBoot {
+		wanted = append(wanted, in.Name.Service())
+	}
+	if in.Root != "" {
+		return wanted
+	}
+	found, err := systemd.Of(to.scope).Show(ctx, wanted, "ActiveState", "UnitFileState")
+	if err != nil || len(found) != len(wanted) {
+		return wanted
+	}
+	for i, name := range wanted {
+		if !slices.Contains([]string{"activating", "active", "reloading"}, found[i]["ActiveState"]) || found[i]["UnitFileState"] != "enabled" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // listenChanged reports whether the socket unit has other addresses than before, or gives one to others: with ExecStartPost= a unix
@@ -736,7 +761,7 @@ func (to installation) socketChanged(beginnings ...string) bool {
 // restart of the socket closes the port, and one of the service interrupts the worker.
 func (in *Installer) noteEffects(to installation, active activeUnits) {
 	for _, change := range to.changes {
-		if change.Kind == units.Unchanged {
+		if change.Kind == units.Unchanged || slices.Equal(whenStarted(change.Old), whenStarted(change.New)) {
 			continue
 		}
 		switch name := filepath.Base(change.Path); {
@@ -750,6 +775,17 @@ func (in *Installer) noteEffects(to installation, active activeUnits) {
 				systemd.Of(to.scope).Own("restart", in.Name.Service()))
 		}
 	}
+}
+
+// whenStarted are the lines of a unit that systemd uses when it starts it. TimeoutStopSec= is none: after a daemon-reload it holds
+// for what runs. Nor is WantedBy=, which is for who enables it.
+func whenStarted(unit []byte) (lines []string) {
+	for line := range strings.SplitSeq(string(unit), "\n") {
+		if line != "" && !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "TimeoutStopSec=") && !strings.HasPrefix(line, "WantedBy=") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // noteOverrides says what drop-ins make of the units that were written.
