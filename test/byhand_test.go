@@ -111,7 +111,13 @@ func testByHand(t *testing.T, here place) {
 		}
 	}
 
-	m.Run(t, "kill", "-TERM", strconv.Itoa(s.Launcher.PID))
+	stop := fmt.Sprintf("kill %d", s.Launcher.PID)
+	if d := diagnose(t, m.Scope, gatewayPath); d.exit != 0 {
+		t.Errorf("gateway doctor finds %s", d.text())
+	}
+	wantWords(t, m.Run(t, gatewayPath, "doctor"), "service is not installed", fmt.Sprintf("started by hand (pid %d) has %s and %s", s.Launcher.PID, ipv4, ipv6), "stop that first, with `"+stop+"`")
+
+	m.Run(t, "sh", "-c", stop)
 	if err := h.command.Wait(); err != nil {
 		t.Errorf("gateway run ended with %v\n%s", err, h.logged())
 	}

@@ -273,15 +273,16 @@ func TestDoctorUnits(t *testing.T) {
 	old := filepath.Join(t.TempDir(), "gateway")
 	build := sync.OnceValue(func() error { return machine.Build(old, "VERSION=0.0.1") })
 	inScopes(t, func(t *testing.T, here place) {
-		if err := build(); err != nil {
+		next, err := nextRelease()
+		if err := errors.Join(err, build()); err != nil {
 			t.Fatal(err)
 		}
-		testDoctorUnits(t, here, old)
+		testDoctorUnits(t, here, old, next)
 	})
 }
 
-func testDoctorUnits(t *testing.T, here place, old string) {
-	m := here.boot(t, machine.Options{Users: true, Binds: map[string]string{"/opt/old/gateway": old}})
+func testDoctorUnits(t *testing.T, here place, old, next string) {
+	m := here.boot(t, machine.Options{Users: true, Binds: map[string]string{"/opt/old/gateway": old, "/opt/next/gateway": next}})
 	root, configFile := m.As(m.System()), configPath(m.Scope)
 	socketPath, servicePath := unitPath(m.Scope, socket), unitPath(m.Scope, service)
 	prepare(t, m)
@@ -470,6 +471,25 @@ func testDoctorUnits(t *testing.T, here place, old string) {
 		start(t)
 		if d := diagnose(t, m.Scope, "/opt/old/gateway"); d.exit != 0 {
 			t.Errorf("after its fix:\n%s", d.text())
+		}
+		mend(t, m.Scope, finds(t, m.Scope, "launcher-version"), reinstall+" && "+ctl+" restart openclaw-gateway.service")
+	})
+	t.Run("the next version at the same place", func(t *testing.T) {
+		const program = "/opt/gateway"
+		root.Run(t, "cp", gatewayPath, program)
+		m.Run(t, "/bin/sh", "-c", "/opt/"+reinstall+" && "+ctl+" restart openclaw-gateway.service")
+		before := start(t)
+		root.Run(t, "sh", "-c", "cp /opt/next/gateway /opt/other && mv /opt/other "+program)
+		f := expect(t, diagnose(t, m.Scope, program), "launcher-version")
+		if want := program + " upgrade --" + kind(m.Scope); f.Fix != want {
+			t.Errorf("the fix is %q, want %q", f.Fix, want)
+		}
+		m.Run(t, "/bin/sh", "-c", f.Fix)
+		if d := diagnose(t, m.Scope, program); d.exit != 0 {
+			t.Errorf("after its fix:\n%s", d.text())
+		}
+		if now := gatewayStatus(t, m.Scope).Launcher.PID; now != before {
+			t.Errorf("the launcher is pid %d, and was %d: clients have waited", now, before)
 		}
 		mend(t, m.Scope, finds(t, m.Scope, "launcher-version"), reinstall+" && "+ctl+" restart openclaw-gateway.service")
 	})

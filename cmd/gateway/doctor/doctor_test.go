@@ -41,12 +41,12 @@ func healthy(t *testing.T) *Facts {
 	loaded.Worker.Command = []string{"/usr/bin/node", fixtures.OpenClaw(t), "gateway", "run", "--port", "18789", "--bind", "loopback"}
 	loaded.Worker.Environment = []string{"OPENCLAW_GATEWAY_PORT=18789"}
 	loaded.Source = map[string]string{"worker.command": "/etc/openclaw-gateway/config.yaml:2"}
-	launcher := &api.Status{Version: "1.0"}
+	launcher := &api.Status{Version: "1.0.0"}
 	launcher.Launcher.PID, launcher.Launcher.Holder = 100, "systemd"
 	launcher.Worker.State, launcher.Worker.PID, launcher.Worker.Generation = "ready", 101, 1
 	launcher.Config.State, launcher.Config.Path = "applied", "/etc/openclaw-gateway/config.yaml"
 	facts := &Facts{&gather.Facts{
-		Asker: holders.Asker{Program: "gateway"}, Executable: "/usr/local/bin/gateway", Version: "1.0",
+		Asker: holders.Asker{Program: "gateway"}, Executable: "/usr/local/bin/gateway", Version: "1.0.0",
 		Systemd: 252, Somaxconn: 4096, Kernel: "6.1",
 		Wanted: []netaddr.Address{ipv4, ipv6},
 		Scopes: []gather.Scope{{
@@ -321,9 +321,15 @@ var situations = []situation{
 	{"launcher-not-answering", "has no control socket", "systemctl restart openclaw-gateway.service", func(f *Facts) {
 		f.Scopes[0].Launcher, f.Scopes[0].Answer = nil, gather.Absent
 	}},
-	{"launcher-version", "version 0.9, this program is 1.0", "systemctl restart openclaw-gateway.service", func(f *Facts) { f.Scopes[0].Launcher.Version = "0.9" }},
-	{"launcher-version", "version 0.9", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
-		f.Scopes[0].Launcher.Version, f.Scopes[0].Service.Argv[0] = "0.9", "/opt/gateway"
+	{"launcher-version", "version 0.9.0, this program is 1.0.0", "gateway upgrade --system", func(f *Facts) { f.Scopes[0].Launcher.Version = "0.9.0" }},
+	{"launcher-version", "version 0.2.0+abc", "gateway upgrade --system", func(f *Facts) { // of a commit, waiting
+		f.Scopes[0].Launcher.Version, f.Scopes[0].Launcher.Worker.State = "0.2.0+abc", api.StateWaiting
+	}},
+	{"launcher-version", "version 0.1.9", "systemctl restart openclaw-gateway.service", func(f *Facts) { f.Scopes[0].Launcher.Version = "0.1.9" }},     // does not know how
+	{"launcher-version", "version 1.0.1", "systemctl restart openclaw-gateway.service", func(f *Facts) { f.Scopes[0].Launcher.Version = "1.0.1" }},     // refuses an older one
+	{"launcher-version", "version unknown", "systemctl restart openclaw-gateway.service", func(f *Facts) { f.Scopes[0].Launcher.Version = "unknown" }}, // says nothing of it
+	{"launcher-version", "version 0.9.0", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
+		f.Scopes[0].Launcher.Version, f.Scopes[0].Service.Argv[0] = "0.9.0", "/opt/gateway"
 	}},
 	{"launcher-name", "is named openclaw-start", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) {
 		f.Scopes[0].Service.Argv[0] = "/opt/openclaw-start"

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/doctor/gather"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/units/instance"
@@ -113,6 +114,15 @@ func (f *Facts) looked(about About) string {
 		installed = slices.DeleteFunc(installed, func(s *gather.Scope) bool { return s.Instance != about.Name })
 	}
 	if len(installed) == 0 {
+		// One of another's is a finding.
+		if byHand := f.held(api.RoleLauncher); len(byHand) > 0 {
+			h, how := byHand[0], "was started by hand"
+			if h.RunBy.Unit != "" {
+				how = "runs in " + h.RunBy.Unit
+			}
+			return fmt.Sprintf("%s is not installed, and the launcher that %s (pid %d) has %s: to install it, stop that first, with `%s`",
+				about.Name.Service(), how, h.PID, say.Addresses(h.Addresses), h.Remedy(f.Asker).Command)
+		}
 		return fmt.Sprintf("%s is not installed, and nobody is in its way on %s", about.Name.Service(), say.Addresses(f.Wanted))
 	}
 	var services []string

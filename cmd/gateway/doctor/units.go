@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"deps.dev/util/semver"
+
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/doctor/gather"
@@ -424,6 +426,8 @@ func launcherVersion(f *Facts, s *gather.Scope) *Finding {
 		fix, byHand = f.kill(s.Listener), "; it was started by hand, and has to be so again"
 	case len(s.Service.Argv) > 0 && s.Service.Argv[0] != f.Executable:
 		fix = f.reinstall(s)
+	case f.upgrades(s):
+		fix = f.gateway(s, "upgrade")
 	}
 	return &Finding{
 		Summary:  fmt.Sprintf("the launcher that runs is version %s, this program is %s%s", s.Launcher.Version, f.Version, byHand),
@@ -431,6 +435,21 @@ func launcherVersion(f *Facts, s *gather.Scope) *Finding {
 		Fix:      fix,
 	}
 }
+
+// upgrades reports whether the launcher of a scope can become this program in place, as far as that can be told: it knows how, this
+// program is none that it refuses, and its worker serves, or none is there.
+func (f *Facts) upgrades(s *gather.Scope) bool {
+	for _, v := range []string{s.Launcher.Version, f.Version} {
+		if _, err := semver.NPM.Parse(v); err != nil || semver.NPM.Compare(v, firstUpgradable) < 0 {
+			return false
+		}
+	}
+	serves := s.Launcher.Worker.State == api.StateReady && s.Launcher.Worker.Hung == nil
+	return semver.NPM.Compare(s.Launcher.Version, f.Version) <= 0 && (serves || s.Launcher.Worker.State == api.StateWaiting)
+}
+
+// firstUpgradable is the first version that "gateway upgrade" has.
+const firstUpgradable = "0.2.0"
 
 func launcherName(f *Facts, s *gather.Scope) *Finding {
 	if !s.Service.RunsLauncher() {
