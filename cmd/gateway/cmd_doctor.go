@@ -27,9 +27,9 @@ what it saw, and a command that repairs it. It changes nothing, and you may run 
 who holds the port, and the units of all users who have a service manager; otherwise the units of the system and your own. If there are several instances it prints a line
 for each, after what concerns more than one of them; --name shows one instance, --full all.
 
-Exit status: 0 nothing was found; 1 something was found; 2 nothing was found, and something could not be looked at, which it lists. One warning
-does not count: that another user asks for an address that somebody else has. A command for another user's scope runs as that user, and no
-command for root acts on a user's path or process.
+Exit status: 0 nothing was found; 1 something was found; 2 nothing was found, and something without which nobody can tell that all is well could not be
+looked at. Other things that it lists as not looked at leave it 0. One warning does not count: that another user asks for an address that somebody else has.
+A command for another user's scope runs as that user, and no command for root acts on a user's path or process.
 
 What it finds:
 ` + kinds.String(),
