@@ -858,7 +858,22 @@ func testAdoptSeveral(t *testing.T, here place) {
 	if output := typed(adopting(m.Scope)...); !strings.Contains(output, "there are 2") {
 		t.Errorf("it does not ask which one:\n%s", output)
 	}
-	m.Run(t, gatewayPath, "adopt", flag, "--yes", service)
+	adopt := strings.Join([]string{gatewayPath, "adopt", flag, "--yes", service}, " ")
+	if m.User != "" { // after su the service is found, and systemctl does not find its manager
+		for _, command := range []string{adopt, strings.Replace(adopt, "--yes "+service, "--undo", 1)} {
+			output := typed("env", "-u", "XDG_RUNTIME_DIR", "-u", "DBUS_SESSION_BUS_ADDRESS", "sh", "-c", command)
+			_, export, _ := strings.Cut(output, "or run \"")
+			export, _, _ = strings.Cut(export, "\" first")
+			if command == adopt {
+				same(t, everything(t, m, service, packaged), before)
+				m.Run(t, "env", "-u", "XDG_RUNTIME_DIR", "-u", "DBUS_SESSION_BUS_ADDRESS", "sh", "-c", export+" && "+command)
+			} else if !strings.HasPrefix(export, "export ") || !strings.Contains(output, "nothing is changed") {
+				t.Errorf("%s:\n%s", command, output)
+			}
+		}
+	} else {
+		m.Run(t, "sh", "-c", adopt)
+	}
 	// The second one has the first one's state directory, until it is given another.
 	bring("")
 	shared := everything(t, m, service, packaged)

@@ -636,9 +636,6 @@ func unitIsActive(ctx context.Context, scope units.Scope, unit string) (bool, er
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && (exit.ExitCode() == 3 || exit.ExitCode() == 4) {
 		return false, nil
 	}
-	if scope == units.User && os.Getenv("XDG_RUNTIME_DIR") == "" {
-		return false, fmt.Errorf("nothing is changed, because this is no login of your own, as after su or sudo -u: log in as yourself, or run \"export XDG_RUNTIME_DIR=/run/user/$(id -u)\" first: %w", err)
-	}
 	return false, fmt.Errorf("nothing is changed, because systemd cannot be asked: %w; to write the files alone use --root /", err)
 }
 

@@ -48,8 +48,14 @@ func run(ctx context.Context, argv ...string) error {
 	return nil
 }
 
-// notFromInside fails if this process would end with the unit that it is about to stop: an OpenClaw can be asked to do this.
+// notFromInside fails if this process would end with the unit that it is about to stop: an OpenClaw can be asked to do this. And if
+// systemctl does not find the manager, which we find without a login too: then it could not be stopped at all.
 func notFromInside(ctx context.Context, manager systemd.Manager, unit string) error {
+	if manager.User {
+		if err := units.Systemctl(ctx, units.User, "show", "--property=Version"); err != nil {
+			return fmt.Errorf("nothing is changed, because systemd cannot be asked: %w", err)
+		}
+	}
 	services, err := manager.Services(ctx, unit)
 	if err != nil {
 		return err
