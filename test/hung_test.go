@@ -124,7 +124,8 @@ func testHung(t *testing.T, here place) {
 				t.Errorf("the oldest client of %s waits for %v s", socket.Address, waits)
 			}
 		}
-		wantStatus(t, m.Scope, 1, "hung", "generation 1 hangs, clients of ", "a client has waited on "+ipv6+" since ", "(for ")
+		wantStatus(t, m.Scope, 1, "hung", "generation 1 hangs, clients of ", "a client has waited on "+ipv6+" since ", "(for ",
+			"the worker hangs, or is full; `gateway restart` replaces it")
 		f := finds(t, m.Scope, "worker-hung")
 		if !strings.Contains(f.Summary, "was stopped by a signal") {
 			t.Errorf("found %+v", f)

@@ -93,7 +93,7 @@ func (w *Worker) watchQueue(ctx context.Context, limit time.Duration) {
 		address, since, err := w.Queues.AwaitStall(ctx, limit)
 		if err == nil {
 			w.Hangs(ctx, Hung{By: ByQueue, Since: since, Address: address, Detail: fmt.Sprintf(
-				"a client has waited on %s since %s and is not accepted: it hangs, or is full", address, since.Format(time.TimeOnly))})
+				"a client has waited on %s since %s and is not accepted: the worker hangs, or is full", address, since.Format(time.TimeOnly))})
 			err = w.Queues.AwaitRelief(ctx, limit)
 		}
 		w.Relieved(ctx, Hung{By: ByQueue})

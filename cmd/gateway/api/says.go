@@ -20,6 +20,11 @@ func SaysOnItsWay(status string) bool {
 	return begins(status, SaysStarting) || begins(status, SaysStopping)
 }
 
+// SayHung is the sentence about a worker that does not serve although it is ready, with the detail of why that is said.
+func SayHung(generation, pid int, detail string) string {
+	return fmt.Sprintf(SaysHung, generation, pid) + ": " + detail + "; `gateway restart` replaces it"
+}
+
 // SaysHangs reports whether STATUS= says that the worker does not serve although it is ready.
 func SaysHangs(status string) bool { return begins(status, SaysHung) }
 

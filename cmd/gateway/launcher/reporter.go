@@ -141,7 +141,7 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 		s.Problems = append(s.Problems, observed.Warning)
 	}
 	if hung := observed.Hung; hung != nil {
-		s.Problems = append(s.Problems, fmt.Sprintf(api.SaysHung, observed.Generation, observed.PID)+": "+hung.Detail)
+		s.Problems = append(s.Problems, api.SayHung(observed.Generation, observed.PID, hung.Detail))
 	}
 	if problem := r.place(); problem != "" {
 		s.Problems = append(s.Problems, problem)

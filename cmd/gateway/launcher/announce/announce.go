@@ -199,7 +199,7 @@ func (a *Announcer) describe(s worker.Status) string {
 		return text + besides(s) + says(s)
 	case worker.Ready:
 		if s.Hung != nil {
-			return fmt.Sprintf(api.SaysHung, s.Generation, s.PID) + ": " + s.Hung.Detail
+			return api.SayHung(s.Generation, s.PID, s.Hung.Detail)
 		}
 		return fmt.Sprintf("generation %d serves %s (pid %d, ready after %s)", s.Generation, where, s.PID, say.Duration(s.ReadyAfter)) + besides(s) + says(s)
 	case worker.Stopping:
