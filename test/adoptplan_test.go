@@ -116,7 +116,7 @@ func TestAdoptPlan(t *testing.T) {
 func testAdoptPlan(t *testing.T, here place) {
 	m, _ := adoptable(t, here)
 	system := m.Scope
-	if said, status := dryRun(t, system); status != 1 || !strings.Contains(said, "no service was found") {
+	if said, status := dryRun(t, system); status != 1 || !strings.Contains(strings.Join(strings.Fields(said), " "), "no service was found that runs an OpenClaw gateway: `openclaw gateway install`") {
 		t.Errorf("without any: exit status %d\n%s", status, said)
 	}
 	for _, c := range systemCases {
