@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -57,6 +58,7 @@ func TestPackages(t *testing.T) {
 	if output, err := exec.Command("lintian", "--fail-on", "error,warning", "--allow-root", filepath.Join(now, debIn(t, now))).CombinedOutput(); err != nil {
 		t.Errorf("lintian: %v\n%s", err, output)
 	}
+	linked(t, now)
 	on := func(t *testing.T, here place, openclaw bool) (*machine.Machine, func(deb string) string) {
 		options := machine.Options{Users: true, Binds: map[string]string{nodePath: required(t, "NODE"), "/mnt/now": now, "/mnt/later": later}}
 		if openclaw {
@@ -91,6 +93,37 @@ func TestPackages(t *testing.T) {
 		m, _ := on(t, place{}, false)
 		testPackagesNpm(t, m)
 	})
+}
+
+var pageLink = regexp.MustCompile(`\]\(([^)#\s]+)`)
+
+// linked follows the links of the pages in the packages: what they lead to has to be there as well.
+func linked(t *testing.T, packages string) {
+	t.Helper()
+	directory := t.TempDir()
+	unpack := "cd " + directory + "; mkdir deb npm; dpkg-deb -x " + filepath.Join(packages, debIn(t, packages)) + " deb; tar xzf " + packages + "/" + packageName + "-[0-9]*.tgz -C npm"
+	if output, err := exec.Command("sh", "-euc", unpack).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	pages, err := exec.Command("find", directory, "-name", "*.md").Output()
+	if err != nil || bytes.Count(pages, []byte("README.md")) != 2 {
+		t.Fatalf("the packages have the pages %s (%v)", pages, err)
+	}
+	for page := range strings.Lines(string(pages)) {
+		page = strings.TrimSpace(page)
+		content, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range pageLink.FindAllStringSubmatch(fencedCommands.ReplaceAllString(string(content), ""), -1) {
+			if strings.Contains(match[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), match[1])); err != nil {
+				t.Errorf("%s has a link to %s, which no reader of that package has: %v", strings.TrimPrefix(page, directory), match[1], err)
+			}
+		}
+	}
 }
 
 // testPackagesPerson: behind the launcher, and back, by what README.md tells to type; then OpenClaw and the package are removed.
