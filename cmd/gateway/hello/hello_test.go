@@ -126,7 +126,7 @@ func TestPages(t *testing.T) {
 		{"GET", "/startupz", 200, "application/json", []string{`{"status":"started"}`}},
 		{"GET", "/", 200, "text/html; charset=utf-8", []string{
 			"<dd>17</dd>", fmt.Sprintf("<dd>%d</dd>", c.command.Process.Pid), "<code>/srv/&lt;b&gt;.yaml</code>",
-			"worker:", "OPENCLAW_SUPERVISOR_MODE=external", "OPENCLAW_SERVICE_REPAIR_POLICY=external", "path: /startupz",
+			"worker:", "OPENCLAW_SUPERVISOR_MODE=external", "OPENCLAW_SERVICE_REPAIR_POLICY=external", "OPENCLAW_GATEWAY_PORT=18789", "path: /startupz",
 		}},
 		{"HEAD", "/", 200, "text/html; charset=utf-8", nil},
 		{"GET", "/index.html", 404, "text/plain; charset=utf-8", []string{"404"}},
