@@ -24,8 +24,8 @@ func newInstallCommand(in *install.Installer) *cobra.Command {
 		Short:   "write the systemd units, and a configuration if there is none",
 		Example: "gateway install --user --now\nsudo gateway install --system --run-as alice\ngateway install",
 		Long: `Writes openclaw-gateway.socket and openclaw-gateway.service, and reloads systemd. If there is no configuration it writes one, with its JSON Schema for editors beside it.
-Run it again after a change of "listen" or "stop.timeout", or with a new program. Without --system and --user it then repeats the one scope that is installed. It writes only
-what differs. It keeps the user, the configuration and the hardening of the installed service unless you say otherwise. It leaves alone every unit that it has not written. It restarts
+Run it again after a change of "listen", "stop.timeout" or "worker.start", of "worker.directory" in a hardened unit, or with a program at another place. For a new version at the
+same place it is "gateway upgrade". Without --system and --user it then repeats the one scope that is installed. It writes only what differs. It keeps the user, the configuration and the hardening of the installed service unless you say otherwise. It leaves alone every unit that it has not written. It restarts
 nothing, except the socket if its addresses have changed; clients are refused while that takes. With --system the program must be in a place where only root can replace it, such as /usr/local/bin, because
 the socket unit starts it as root. The same holds for the configuration, if it is to be written.
 

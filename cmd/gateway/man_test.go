@@ -86,6 +86,7 @@ func commandPage(root *cobra.Command) string {
 	}
 	b.WriteString("# FILES\n\n" +
 		"*/etc/openclaw-gateway/config.yaml*, *~/.config/openclaw-gateway/config.yaml*\n: the configuration, see gateway.yaml(5)\n\n" +
+		"*/etc/openclaw-gateway/config.schema.json*, *~/.config/openclaw-gateway/config.schema.json*\n: its JSON Schema, for editors; **gateway install** writes it\n\n" +
 		"*openclaw-gateway.socket*, *openclaw-gateway.service*\n: the units that **gateway install** writes. Of an instance these and the directories have its name " +
 		"behind them: openclaw-gateway-*NAME*\n\n" +
 		"*$RUNTIME_DIRECTORY/control.sock*\n: the launcher's control socket, HTTP and JSON, for its own user and root\n\n" +
@@ -93,6 +94,9 @@ func commandPage(root *cobra.Command) string {
 		"*$STATE_DIRECTORY/version*\n: the version that wrote there last; an earlier one leaves the others alone and goes on without\n\n" +
 		"*$STATE_DIRECTORY/history.jsonl*\n: the last hundred generations, a line of JSON each\n\n" +
 		"*$STATE_DIRECTORY/binds.json*, *$STATE_DIRECTORY/sockets.json*\n: the command of a worker that binds its address itself; in which mode, and with which options, the sockets came\n\n" +
+		"*$STATE_DIRECTORY/alarm*\n: while **alarm.command** has told that clients are not served: since when; the next launcher goes on from there\n\n" +
+		"*$CACHE_DIRECTORY/node*, *$CACHE_DIRECTORY/prewarm*\n: what Node.js has compiled, and which modules it loads (**worker.cache**, **restart.prewarm**)\n\n" +
+		"*/var/lib/openclaw-gateway.adopt*, *~/.local/state/openclaw-gateway.adopt*\n: what **gateway adopt** has replaced, for **--undo**\n\n" +
 		"# SEE ALSO\n\ngateway.yaml(5), systemd.socket(5), systemctl(1), journalctl(1)\n")
 	return b.String()
 }
@@ -110,7 +114,12 @@ func configPage(t *testing.T) string {
 	}
 	var b strings.Builder
 	b.WriteString("% gateway.yaml 5 \"\" \"\" \"gateway\"\n\n# NAME\n\ngateway.yaml - the configuration of gateway(8)\n\n# DESCRIPTION\n\n")
-	b.WriteString(comment(document.HeadComment) + "\n# KEYS\n\n")
+	// It begins with lines that are for an editor.
+	_, description, found := strings.Cut(document.HeadComment, "\n#\n")
+	if !found || !strings.HasPrefix(document.HeadComment, "# yaml-language-server: ") {
+		t.Fatalf("the example begins with\n%s", document.HeadComment)
+	}
+	b.WriteString(comment(description) + "\n# KEYS\n\n")
 	documented := 0
 	var walk func(prefix string, mapping *yaml.Node)
 	walk = func(prefix string, mapping *yaml.Node) {
