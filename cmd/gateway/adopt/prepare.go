@@ -94,7 +94,7 @@ func choose(o Options, all seen) (Candidate, error) {
 		}
 		return Candidate{}, fmt.Errorf("%s is no service that runs an OpenClaw gateway%s", say.Printable(o.Unit), names)
 	default:
-		return Candidate{}, fmt.Errorf("no service was found that runs an OpenClaw gateway: `openclaw gateway install` makes OpenClaw's own, which can be adopted then; "+
+		return Candidate{}, fmt.Errorf("no service was found that runs an OpenClaw gateway: `openclaw gateway install`, as the user of OpenClaw, makes its own one, which can be adopted then; "+
 			"`%s install --help` says how to begin without one", o.By.Program)
 	}
 }
