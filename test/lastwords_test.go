@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -39,13 +40,28 @@ func testLastWords(t *testing.T, here place) {
 		}
 		return s.Worker.LastWords
 	}
+	// shown runs the command with which doctor has one see why.
+	shown := func(t *testing.T, way string) {
+		t.Helper()
+		f := finds(t, m.Scope, "worker-restarting")
+		if f.Fix != way {
+			t.Errorf("the fix of %s is %q, want %q", f.ID, f.Fix, way)
+		}
+		if said := m.Run(t, "/bin/sh", "-c", f.Fix+" --no-pager"); !strings.Contains(said, "line 4 of it") {
+			t.Errorf("%s says\n%s", f.Fix, said)
+		}
+	}
+	root.WriteFile(t, "/etc/sudoers.d/test", "ALL ALL=(ALL) NOPASSWD: ALL\n", 0o440)
 	if m.User != "" {
 		if got := words(t); got != nil {
 			t.Errorf("who may not read the journal is told %q", got)
 		}
-		wantStatus(t, m.Scope, 1, "degraded", "what generation 1 said last is not known: the journal cannot be read by this user")
+		way := fmt.Sprintf("sudo journalctl _UID=%d _SYSTEMD_USER_UNIT=openclaw-gateway.service", m.UID)
+		wantStatus(t, m.Scope, 1, "degraded", "what generation 1 said last is not known: the journal cannot be read by this user: `"+way+"` reads it")
+		shown(t, way)
 		mayReadJournal(t, root, m.User)
 	}
+	shown(t, "gateway logs --"+kind(m.Scope))
 	if got := words(t); len(got) != 10 || got[0] != "line 4 of it" || got[9] != last {
 		t.Errorf("the last words are %q", got)
 	}

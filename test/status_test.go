@@ -229,6 +229,20 @@ func testStatus(t *testing.T, here place) {
 		exit := 1
 		if m.User != "" {
 			exit = 3 // mallory has none
+			asAlice := fmt.Sprintf("runuser --pty -u alice -- env XDG_RUNTIME_DIR=/run/user/%d ", m.UID)
+			for _, called := range []string{"reload", "restart --now", "upgrade", "start", "stop --now", "logs -n 1", "status --history"} {
+				way := asAlice + "gateway " + called + " --user"
+				if called == "logs -n 1" {
+					way = fmt.Sprintf("journalctl _UID=%d _SYSTEMD_USER_UNIT=%s", m.UID, service)
+				}
+				said, err := tried(t, root.Scope, append([]string{gatewayPath}, strings.Fields(called)...)...)
+				if err == nil || !strings.Contains(said, "`"+way+"` is for that of user alice") {
+					t.Errorf("root's gateway %s: %v\n%s", called, err, said)
+				}
+				if called == "reload" || called == "logs -n 1" || called == "status --history" { // which change nothing
+					root.Run(t, "/bin/sh", "-c", way)
+				}
+			}
 			text, _ := printedStatus(t, m.Scope, "--system")
 			wantWords(t, text, "the launcher of user alice: `gateway status --user` tells of it")
 		}
@@ -295,7 +309,11 @@ func testStatus(t *testing.T, here place) {
 		with(t, "ExecStart=\nExecStart=/nowhere/gateway run\nRestartSec=1h\n")
 		m.Systemctl(t, "restart", "--no-block", service)
 		m.WaitUnit(t, service, bound, func(u machine.Unit) bool { return u.SubState == "auto-restart" })
-		wantStatus(t, m.Scope, 1, "degraded", "ended with exit status 203 (its program cannot be executed) (restarts so far: ", "`gateway logs --"+scope+"`")
+		logs := "gateway logs --system"
+		if m.User != "" { // who may not read the journal
+			logs = fmt.Sprintf("sudo journalctl _UID=%d _SYSTEMD_USER_UNIT=%s", m.UID, service)
+		}
+		wantStatus(t, m.Scope, 1, "degraded", "ended with exit status 203 (its program cannot be executed) (restarts so far: ", "`"+logs+"` shows why")
 	})
 	t.Run("a launcher that cannot start", func(t *testing.T) {
 		for name, test := range map[string]struct{ lines, words string }{

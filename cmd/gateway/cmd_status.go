@@ -81,10 +81,8 @@ with the next change. --history lists the last hundred generations (starts of th
 
 func printHistory(cmd *cobra.Command, scope scopeFlags, format status.Format) error {
 	targets := scope.Targets(cmd.Context())
-	if unknown := scope.ifUnknown(cmd.Context()); len(targets) == 0 && unknown != nil {
-		return unknown
-	} else if len(targets) == 0 {
-		return &exitStatus{status: 3, err: client.None(cmd.Context())}
+	if len(targets) == 0 {
+		return &exitStatus{status: 3, err: scope.None(cmd.Context())}
 	}
 	all, exit, failed := status.Histories(cmd.Context(), targets)
 	if err := status.WriteHistory(cmd.OutOrStdout(), all, len(targets) > 1, format); err != nil {

@@ -164,10 +164,8 @@ func (f Choice) One(ctx context.Context) (Target, error) {
 		}
 	}
 	switch {
-	case len(found) == 0 && f.Named && f.Name != instance.Default:
-		return Target{}, f.Unknown(ctx)
 	case len(found) == 0:
-		return Target{}, None(ctx)
+		return Target{}, f.None(ctx)
 	case len(found) == 1:
 		return found[0], nil
 	}
@@ -262,6 +260,39 @@ func Nowhere(name instance.Name) Target {
 		Instance: name, Scope: scope, Control: api.Control(scope == units.User, name),
 		Unit: api.Unit{Name: name.Service(), Scope: "none"},
 	}
+}
+
+// None says why none of the choice is found. Root, for whom it looks in no other user's scope, is told how to do the same there.
+func (f Choice) None(ctx context.Context) error {
+	others := f.Others(ctx)
+	switch {
+	case len(others) > 0:
+		return elsewhere(others, os.Args)
+	case f.Named && f.Name != instance.Default:
+		return f.Unknown(ctx)
+	}
+	return None(ctx)
+}
+
+// elsewhere has the command line that was called be one about another user's launcher.
+func elsewhere(others []Target, called []string) error {
+	const shown = 3
+	var ways []string
+	for _, t := range others[:min(len(others), shown)] {
+		argv := append([]string{"gateway"}, called[1:]...)
+		if !slices.ContainsFunc(called, func(word string) bool { return strings.HasPrefix(word, "--name") }) {
+			argv = append(argv, t.Instance.Flag()...)
+		}
+		command := t.Manager().As(os.Geteuid(), append(argv, "--user")...)
+		if slices.Contains(called, "logs") { // which that user may not be able to read
+			command = t.Logs()
+		}
+		ways = append(ways, fmt.Sprintf("`%s` is for that of user %s", command, t.Unit.User))
+	}
+	if more := len(others) - shown; more > 0 {
+		ways = append(ways, fmt.Sprintf("there are %d more", more))
+	}
+	return fmt.Errorf("%w: neither the system nor root has one; %s", ErrNotRunning, say.List(ways))
 }
 
 // None says why no launcher is found: there is none, or what is in its place is a stranger's.

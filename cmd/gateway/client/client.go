@@ -108,6 +108,11 @@ func (t Target) Gateway(verb string, more ...string) []string {
 	return slices.Concat([]string{"gateway", verb, "--" + string(t.Scope)}, t.Instance.Flag(), more)
 }
 
+// Logs is the command with which the caller reads what it has logged.
+func (t Target) Logs(options ...string) string {
+	return t.Manager().Logs(os.Geteuid(), t.Service(), t.Gateway("logs"), options...)
+}
+
 // properties are what is asked of the units.
 var properties = append([]string{"UnitFileState", "SubState", "MainPID", "StatusText", "NRestarts", "ExecMainCode", "ExecMainStatus", "Result", "ControlGroup", "JobType"}, dropins.Properties...)
 

@@ -19,6 +19,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/units"
+	"openclaw-gateway/units/instance"
 )
 
 // TestSilentLauncher: one that accepts and says nothing costs no more than the
@@ -197,6 +198,28 @@ func TestWordsOfOthers(t *testing.T) {
 		_ = target.Stream(t.Context(), watched)
 		if s := <-watched; s.Version != want {
 			t.Errorf("uid %d: the stream has %q, want %q", uid, s.Version, want)
+		}
+	}
+}
+
+// TestElsewhere: root is told the same command for another user's launcher, about that one.
+func TestElsewhere(t *testing.T) {
+	of := func(name instance.Name) Target {
+		return Target{Scope: units.User, Instance: name, UID: 4_000_000, Unit: api.Unit{User: "alice"}}
+	}
+	for _, test := range []struct {
+		others []Target
+		called string
+		want   string
+	}{
+		{[]Target{of("")}, "/usr/bin/gateway restart --now", "gateway restart --now --user` is for that of user alice"},
+		{[]Target{of("work")}, "gateway stop", "gateway stop --name work --user` is"},
+		{[]Target{of("work")}, "gateway stop --name=work", "gateway stop --name=work --user` is"},
+		{[]Target{of("")}, "gateway logs -f", "`journalctl _UID=4000000 _SYSTEMD_USER_UNIT=openclaw-gateway.service` is"},
+		{[]Target{of(""), of("a"), of("b"), of("c"), of("d")}, "gateway stop", "there are 2 more"},
+	} {
+		if err := elsewhere(test.others, strings.Fields(test.called)); !errors.Is(err, ErrNotRunning) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", test.called, err, test.want)
 		}
 	}
 }

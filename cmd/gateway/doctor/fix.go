@@ -40,6 +40,11 @@ func (f *Facts) gateway(s *gather.Scope, arguments ...string) string {
 	return s.Manager.As(f.UID, slices.Concat([]string{f.Program}, arguments, []string{"--" + string(s.Name)}, s.Instance.Flag())...)
 }
 
+// logs shows what the launcher of an instance and its worker have said.
+func (f *Facts) logs(s *gather.Scope) string {
+	return s.Manager.Logs(f.UID, s.Instance.Service(), slices.Concat([]string{f.Program, "logs", "--" + string(s.Name)}, s.Instance.Flag()))
+}
+
 // install writes the units of a scope with a program, as ours were installed before, and in system scope says who they run as where
 // no unit of ours does.
 func (f *Facts) install(s *gather.Scope, program string, options ...string) string {

@@ -46,7 +46,7 @@ func of(s *gather.Scope) {
 
 // rootsOwn are the only commands that root is told to run as root where all that is wrong is another user's: nothing of that
 // user's is in them but the name that root has given, and the program that root has called.
-var rootsOwn = []string{"loginctl enable-linger other", "uname -r", "gateway run", "install -m 755 /opt/openclaw-start /usr/local/bin/gateway"}
+var rootsOwn = []string{"journalctl _UID=4000000 _SYSTEMD_USER_UNIT=openclaw-gateway.service", "loginctl enable-linger other", "uname -r", "gateway run", "install -m 755 /opt/openclaw-start /usr/local/bin/gateway"}
 
 // TestTheirs goes through all that the doctor finds, in another user's scope: root is told to run nothing as root, nothing
 // that would end what another has, and nothing behind a command.

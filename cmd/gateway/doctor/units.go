@@ -305,7 +305,7 @@ func serviceFailed(f *Facts, s *gather.Scope) *Finding {
 	}
 	if again {
 		finding.Summary = fmt.Sprintf("the launcher of %s ends as soon as systemd starts it", s.OfScope(s.Instance.Service()))
-		finding.Fix = f.gateway(s, "logs") // says why
+		finding.Fix = f.logs(s) // says why
 	}
 	// What systemd says when there is no such program (EXIT_EXEC, systemd.exec(5)).
 	if service.ExitStatus == 203 && len(service.Argv) > 0 {

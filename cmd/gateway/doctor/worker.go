@@ -141,7 +141,7 @@ func workerRestarting(f *Facts, s *gather.Scope) *Finding {
 	if s.Launcher.Worker.State != api.StateBackingOff {
 		return nil
 	}
-	where, fix := "the journal", f.gateway(s, "logs")
+	where, fix := "the journal", f.logs(s)
 	if !s.Installed() { // a launcher that was started by hand, as in a container
 		where, fix = "its log", f.gateway(s, "status", "--full")
 	}
@@ -238,7 +238,7 @@ func standbyMissing(f *Facts, s *gather.Scope) *Finding {
 	return &Finding{
 		Summary:  fmt.Sprintf("after a crash clients wait for the whole start, in spite of %s: %s", s.Line("restart.standby"), s.Launcher.StandbyObstacle),
 		Evidence: map[string]any{"generation": s.Launcher.Worker.Generation, "config": s.Config.Path},
-		Fix:      f.gateway(s, "logs"),
+		Fix:      f.logs(s),
 	}
 }
 

@@ -33,7 +33,7 @@ const (
 
 // Ask is for a launcher as it is seen from outside.
 func Ask(t client.Target) Journal {
-	j := Journal{Scope: t.Scope, UID: t.UID, Cgroup: t.Cgroup, Unit: t.Service()}
+	j := Journal{Scope: t.Scope, UID: t.UID, Cgroup: t.Cgroup, Unit: t.Service(), Target: t}
 	if j.UID == 0 {
 		j.UID = os.Geteuid()
 	}
@@ -46,6 +46,7 @@ type Journal struct {
 	UID    int    // whose scope, where it is a user's
 	Cgroup string // of the unit; "" where that is not known
 	Unit   string
+	Target client.Target // of that launcher
 }
 
 // Life is a generation whose last words are looked for.
@@ -89,6 +90,9 @@ func (j Journal) Of(ctx context.Context, life Life) ([]string, error) {
 		return nil, nil // it never ran
 	}
 	words, err := query(ctx, life, looked, matches)
+	if errors.Is(err, errUnreadable) && j.Target.Scope != "" {
+		err = fmt.Errorf("%w: `%s` reads it", err, j.Target.Logs())
+	}
 	if err != nil || len(words) > 0 {
 		return tail(words), err
 	}

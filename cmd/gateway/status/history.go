@@ -25,7 +25,7 @@ func Histories(ctx context.Context, targets []client.Target) (all []api.History,
 				exit = 1
 			}
 			failures = append(failures, fmt.Errorf("the launcher of the %s scope remembers the generations, "+
-				"%q shows what the journal has: %w", t.Scope, say.Shell(t.Gateway("logs")...), err))
+				"`%s` shows what the journal has: %w", t.Scope, t.Logs(), err))
 			continue
 		}
 		h.Instance = string(t.Instance) // whatever it is told

@@ -334,7 +334,7 @@ func (s *View) addOverrides(t client.Target) (broken bool) {
 // restartingOf is for a launcher that has ended and that systemd starts again, perhaps
 // for ever.
 func restartingOf(t client.Target) string {
-	return fmt.Sprintf("the launcher %s, and systemd starts it again: `%s` shows why", cmp.Or(t.Ended, t.Again), gatewayCommand(t, "logs"))
+	return fmt.Sprintf("the launcher %s, and systemd starts it again: `%s` shows why", cmp.Or(t.Ended, t.Again), t.Logs())
 }
 
 // gatewayCommand is how the caller asks this program about an instance.

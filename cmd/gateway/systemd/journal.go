@@ -2,13 +2,39 @@ package systemd
 
 import (
 	"context"
+	"fmt"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"openclaw-gateway/units"
 )
+
+// Logs is the command with which the caller reads what a unit's service has logged: gateway is the one of this program. Where users may
+// not read the journal, what a user's launcher says there only root can read.
+func (m Manager) Logs(caller int, unit string, gateway []string, options ...string) string {
+	if m.User && (m.UID != caller || caller != 0 && !journalReadable()) {
+		gateway = []string{"journalctl", fmt.Sprintf("_UID=%d", m.UID), "_SYSTEMD_USER_UNIT=" + unit}
+		m = Manager{}
+	}
+	return m.As(caller, slices.Concat(gateway, options)...)
+}
+
+// journalReadable reports whether this process may read some of the journal: all of it, as a member of systemd-journal, or a user's own
+// part, which there is where it is kept on disk (SplitMode= in journald.conf(5)).
+func journalReadable() bool {
+	for _, folder := range []string{"/var/log/journal", "/run/log/journal"} {
+		files, _ := filepath.Glob(folder + "/*/*.journal")
+		if slices.ContainsFunc(files, func(path string) bool { return unix.Access(path, unix.R_OK) == nil }) {
+			return true
+		}
+	}
+	return false
+}
 
 // wordsLimit is how long a person waits for a completion.
 const wordsLimit = 2 * time.Second

@@ -452,6 +452,9 @@ func commandFor(o adopt.Options, scope units.Scope, name instance.Name, verb str
 	if name != instance.Default {
 		argv = append(argv, "--name", string(name))
 	}
+	if verb == "logs" {
+		return systemd.Of(scope).Logs(os.Geteuid(), name.Service(), argv, more...)
+	}
 	return systemd.Of(scope).As(os.Geteuid(), append(argv, more...)...)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/adopt"
 	"openclaw-gateway/cmd/gateway/adopt/journal"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/lazy"
 )
@@ -124,7 +125,7 @@ func pipe(read, write *exec.Cmd) error {
 			err = cmd.Wait()
 		}
 		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w: %s", cmd.Args[0], err, strings.TrimSpace(said[i].String())))
+			failed = append(failed, fmt.Errorf("%s: %w: %s", cmd.Args[0], err, say.Line(said[i].String())))
 		}
 	}
 	return errors.Join(failed...)
