@@ -1,7 +1,6 @@
 package steps
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +8,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"openclaw-gateway/cmd/gateway/adopt"
 	"openclaw-gateway/cmd/gateway/adopt/journal"
-	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/lazy"
 )
@@ -75,17 +72,18 @@ func (a *adoption) copyState(ctx context.Context) error {
 		return err
 	}
 	read := exec.CommandContext(ctx, "tar", "--create", "--directory", from, "--", "./"+relative)
-	write := exec.CommandContext(ctx, "runuser", asUser(move.User, "tar", "--extract", "--directory", to, "--no-same-owner", "--preserve-permissions")[1:]...)
-	if err := pipe(read, write); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	read.SysProcAttr = apart()
+	write, err := asUser(ctx, a.journal.Moved.UID, "tar", "--extract", "--directory", to, "--no-same-owner", "--preserve-permissions")
+	if err != nil {
+		return err
+	}
+	if err := pipe(ctx, read, write); err != nil {
 		return fmt.Errorf("copy %s to %s: %w", move.From, move.To, err)
 	}
 	if move.Paths {
 		config := filepath.Join(move.To, filepath.Base(a.OwnConfig))
 		expression := "s," + escaped(move.From) + ",/" + strings.NewReplacer(`\`, `\\`, "&", `\&`, ",", `\,`).Replace(strings.TrimPrefix(move.To, "/")) + ",g"
-		if err := run(ctx, asUser(move.User, "sed", "--in-place", "--follow-symlinks", "--expression", expression, "--", config)...); err != nil {
+		if err := runAsUser(ctx, a.journal.Moved.UID, "sed", "--in-place", "--follow-symlinks", "--expression", expression, "--", config); err != nil {
 			return err
 		}
 	}
@@ -99,34 +97,26 @@ func escaped(text string) string {
 
 var special = lazy.Regexp(`[][\\.*^$,]`)
 
-func asUser(name string, argv ...string) []string {
-	return append([]string{"runuser", "-u", name, "--"}, argv...)
-}
-
 // pipe runs two commands, the first one's output being the second one's input.
-func pipe(read, write *exec.Cmd) error {
+func pipe(ctx context.Context, read, write *exec.Cmd) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	var said [2]bytes.Buffer
 	read.Stdout, write.Stdin = w, r
-	started := []error{nil, nil}
-	for i, cmd := range []*exec.Cmd{read, write} {
-		cmd.Stderr, cmd.SysProcAttr = &said[i], &syscall.SysProcAttr{Setpgid: true}
-		started[i] = cmd.Start()
+	cmds := []*exec.Cmd{read, write}
+	finish := make([]func() error, len(cmds))
+	for i, cmd := range cmds {
+		finish[i] = start(ctx, cmd)
 	}
 	// Each ends when the other one has.
 	_, _ = r.Close(), w.Close()
 	var failed []error
-	for i, cmd := range []*exec.Cmd{read, write} {
-		err := started[i]
-		if err == nil {
-			err = cmd.Wait()
-		}
-		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w: %s", cmd.Args[0], err, say.Line(said[i].String())))
-		}
+	for _, finish := range finish {
+		failed = append(failed, finish())
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return errors.Join(failed...)
 }
@@ -146,7 +136,7 @@ func moveBack(ctx context.Context, moved *journal.Moved, complete bool, o adopt.
 	case moved.Made:
 		return run(ctx, remove...)
 	case moved.To != "":
-		return run(ctx, asUser(moved.User, "rm", "--recursive", "--force", "--", moved.To)...)
+		return runAsUser(ctx, moved.UID, "rm", "--recursive", "--force", "--", moved.To)
 	}
 	return nil
 }
