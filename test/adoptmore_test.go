@@ -137,6 +137,33 @@ func testAdoptRoots(t *testing.T, here place) {
 	m.WriteFile(t, state+"/openclaw.json", settings, 0o600)
 	m.WriteFile(t, state+"/workspace/a b/notes.md", "mine\n", 0o640)
 	m.Run(t, "ln", "-s", "nowhere", state+"/link")
+	m.Run(t, "chmod", "755", state) // nobody gets there through /root
+	// What each program has of root's that it runs as another user, who can trace it: it can do what that user likes.
+	const seen = "/srv/seen"
+	m.Run(t, "install", "-d", "-m", "777", seen)
+	for _, program := range []string{"tar", "sed", "rm"} {
+		m.WriteFile(t, "/usr/local/bin/"+program, `#!/bin/sh
+if [ $(id -u) != 0 ]; then
+	echo "terminal $(ps -o tty= -p $$), $(ls -l /proc/$$/fd | grep -c pts) of its descriptors, 7 $(test -e /proc/$$/fd/7 && echo open || echo closed)," \
+		"in $(readlink /proc/$$/cwd), with $(tr '\0' '\n' </proc/$$/environ | grep -o '^[A-Z_]*=' | tr -d '\n'), state $(stat -c %a /home/openclaw/.openclaw)" >`+seen+`/`+program+`
+	[ "${0##*/}" != sed ] || [ ! -e `+seen+`/fail ] || exit 3
+fi
+exec /usr/bin/`+program+` "$@"
+`, 0o755)
+	}
+	apart := func(t *testing.T, programs ...string) {
+		t.Helper()
+		for _, program := range programs {
+			if is, want := m.ReadFile(t, seen+"/"+program), "terminal ?, 0 of its descriptors, 7 closed, in /, with PATH=, state 700\n"; is != want {
+				t.Errorf("%s has %q, want %q", program, is, want)
+			}
+			m.Run(t, "rm", seen+"/"+program)
+		}
+	}
+	// inTerminal is for a shell, with a descriptor open that a careless parent has left.
+	inTerminal := func(arguments string) (string, error) {
+		return m.Output("sh", "-c", "script -qec '"+gatewayPath+" "+arguments+" 7</etc/shadow' /dev/null </dev/null")
+	}
 	m.WriteFile(t, "/etc/systemd/system/openclaw.service", "[Service]\nGroup=root\nExecStart=/usr/local/bin/openclaw gateway\nRestart=always\n[Install]\nWantedBy=multi-user.target\n", 0o644)
 	m.Systemctl(t, "enable", "--now", "openclaw.service")
 	awaitAnswer(t, m)
@@ -179,13 +206,19 @@ func testAdoptRoots(t *testing.T, here place) {
 	nobody(t)
 	awaitAnswer(t, m)
 
-	t.Log(m.Run(t, gatewayPath, "adopt", "--yes"))
+	said, err := inTerminal("adopt --yes")
+	t.Log(said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apart(t, "tar", "sed")
 	serving(t, m.Scope, 1)
 	s := gatewayStatus(t, m.Scope)
 	if owner := strings.Fields(m.Run(t, "ps", "-o", "user=,group=", "-p", strconv.Itoa(s.Worker.PID))); owner[0] != "openclaw" || owner[1] != "openclaw" {
 		t.Errorf("the worker is %s's", owner)
 	}
 	for path, want := range map[string]string{
+		state: "root 755", copied: "openclaw 700", "/home/openclaw": "openclaw 700",
 		state + "/openclaw.json": "root 600", copied + "/openclaw.json": "openclaw 600", copied + "/workspace/a b/notes.md": "openclaw 640", copied + "/link": "openclaw 777", copied + "/.env": "openclaw 600",
 	} {
 		if is := strings.TrimSpace(m.Run(t, "stat", "-c", "%U %a", path)); is != want {
@@ -212,7 +245,7 @@ func testAdoptRoots(t *testing.T, here place) {
 	said, status = dryRun(t, m.Scope)
 	_, away, told := strings.Cut(said, "to have root's copied, move it away (`")
 	away, _, _ = strings.Cut(away, "`")
-	if status != 1 || !told || !strings.Contains(said, "`gateway adopt openclaw.service --system --run-as openclaw` uses that as it is") {
+	if status != 1 || !told || !strings.HasPrefix(away, "runuser --pty -u openclaw -- ") || !strings.Contains(said, "`gateway adopt openclaw.service --system --run-as openclaw` uses that as it is") {
 		t.Fatalf("exit status %d\n%s", status, said)
 	}
 	if said, status := dryRun(t, m.Scope, "--run-as", "openclaw"); status != 0 || !strings.Contains(strings.Join(strings.Fields(said), " "), "with the state that this user has in /home/openclaw/.openclaw") {
@@ -222,6 +255,16 @@ func testAdoptRoots(t *testing.T, here place) {
 	if said, status := dryRun(t, m.Scope); status != 0 || strings.Contains(said, "who is made for it") {
 		t.Errorf("exit status %d\n%s", status, said)
 	}
+	// One that has come to nothing takes the copy away again, and that user stays, whose home others may look into.
+	m.Run(t, "chmod", "755", "/home/openclaw")
+	m.Run(t, "touch", seen+"/fail")
+	if said, err := inTerminal("adopt --yes"); err == nil || !strings.Contains(said, "sed") || !strings.Contains(said, "nothing is adopted") {
+		t.Errorf("%v\n%s", err, said)
+	}
+	apart(t, "tar", "sed", "rm")
+	m.Run(t, "test", "!", "-e", copied)
+	m.Run(t, "test", "-e", copied+".old")
+	awaitAnswer(t, m)
 	m.Run(t, "sh", "-euc", remove)
 	nobody(t)
 }

@@ -141,7 +141,7 @@ func (d *derivation) move(ctx context.Context, q question) error {
 		return fmt.Errorf("user %s would use the configuration %s, which is not that user's: take the variables out of the unit that name it, and run this again", d.of.Name, d.Own.Path)
 	case d.Own.Found && d.proposed:
 		return fmt.Errorf("user %s has an OpenClaw of its own already, with the state in %s, of an earlier adoption perhaps: `%s` uses that as it is; to have root's copied, move it away (`%s`), and run this again",
-			d.of.Name, d.Own.StateDir, o.again(d.c), systemd.As(d.o.By.UID, 0, "mv", d.Own.StateDir, d.Own.StateDir+".old"))
+			d.of.Name, d.Own.StateDir, o.again(d.c), systemd.As(d.o.By.UID, d.of.UID, "mv", d.Own.StateDir, d.Own.StateDir+".old"))
 	case d.Own.Found:
 		d.note("OpenClaw has run as root, and runs as user %s from now on, with the state that this user has in %s. Root's state stays as it is", d.of.Name, d.Own.StateDir)
 		return nil

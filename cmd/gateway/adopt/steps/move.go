@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +23,8 @@ func (a *adoption) makeUser(ctx context.Context) error {
 	}
 	if a.Move.Create {
 		fmt.Fprintf(a.out, "making the user %s\n", a.Move.User)
-		if err := run(ctx, "useradd", "--create-home", "--shell", "/bin/bash", "--", a.Move.User); err != nil {
+		// Debian 12 has no HOME_MODE of its own, and a home that everybody can look into.
+		if err := run(ctx, "useradd", "--create-home", "--key", "HOME_MODE=0700", "--shell", "/bin/bash", "--", a.Move.User); err != nil {
 			return err
 		}
 	}
@@ -58,22 +60,21 @@ func (a *adoption) copyState(ctx context.Context) error {
 		return nil
 	}
 	fmt.Fprintf(a.out, "copying %s to %s, as user %s\n", move.From, move.To, move.User)
+	if _, err := os.Lstat(move.To); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s has come to be there meanwhile: move it away, and run this again", move.To)
+	}
 	a.journal.Moved.To = move.To
 	if err := a.journal.Save(); err != nil {
 		return err
 	}
-	// Both are at the same place in a home directory.
-	from, to := move.From, move.To
-	for filepath.Base(from) == filepath.Base(to) && from != "/" {
-		from, to = filepath.Dir(from), filepath.Dir(to)
-	}
-	relative, err := filepath.Rel(from, move.From)
-	if err != nil {
+	// What nobody could look at below /root stays so, whatever its modes are and those of that user's home: tar leaves the mode of
+	// the folder as it is.
+	if err := runAsUser(ctx, a.journal.Moved.UID, "mkdir", "--parents", "--mode=0700", "--", move.To); err != nil {
 		return err
 	}
-	read := exec.CommandContext(ctx, "tar", "--create", "--directory", from, "--", "./"+relative)
+	read := exec.CommandContext(ctx, "tar", "--create", "--directory", move.From, "--", ".")
 	read.SysProcAttr = apart()
-	write, err := asUser(ctx, a.journal.Moved.UID, "tar", "--extract", "--directory", to, "--no-same-owner", "--preserve-permissions")
+	write, err := asUser(ctx, a.journal.Moved.UID, "tar", "--extract", "--directory", move.To, "--no-same-owner", "--preserve-permissions", "--no-overwrite-dir")
 	if err != nil {
 		return err
 	}
