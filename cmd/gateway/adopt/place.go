@@ -288,10 +288,11 @@ func (d *derivation) withoutIPv6(held []netaddr.Address) {
 	d.plan.Listen = d.Listen
 }
 
-// isOld reports whether a process is of the units that are replaced.
+// isOld reports whether a process is of the units that are replaced. A holder that cannot be seen has the pid 0, and so has a unit
+// that does not run.
 func (d *derivation) isOld(h holders.Holder) bool {
 	for _, u := range append([]Unit{d.plan.Old}, d.plan.Rivals...) {
-		if h.InUnit == u.Name && h.Manager == d.c.Manager || h.RunBy.Unit == u.Name && h.RunBy.Manager == d.c.Manager || h.PID == u.MainPID {
+		if h.InUnit == u.Name && h.Manager == d.c.Manager || h.RunBy.Unit == u.Name && h.RunBy.Manager == d.c.Manager || h.PID != 0 && h.PID == u.MainPID {
 			return true
 		}
 	}
