@@ -290,13 +290,47 @@ ExecStart=-/usr/bin/env TZ=UTC "` + machineNode + `" '` + machineEntry + `' gate
 	},
 	{
 		name: "sudo", unit: "oc.service", status: 1,
-		text: "[Service]\nExecStart=/usr/bin/sudo -u alice openclaw gateway\n", asked: []string{"--run-as", "root"},
-		says: []string{"sudo", "User="},
+		text: "[Service]\nExecStart=/usr/bin/sudo -u alice openclaw gateway\n",
+		says: []string{"oc.service of the system cannot be adopted: it becomes user alice itself, by sudo: give its unit User=alice, and take sudo out (`systemctl edit --full oc.service`)"}, never: []string{"--run-as"},
+	},
+	{
+		name: "runuser", unit: "oc.service", status: 1, asked: []string{"--run-as", "root"},
+		text: "[Service]\nExecStart=/usr/sbin/runuser -u alice -- " + machineNode + " " + machineEntry + " gateway\n",
+		says: []string{"it becomes user alice itself, by runuser: give its unit User=alice"},
+	},
+	{
+		name: "setpriv by a variable", unit: "oc.service", status: 1,
+		text: "[Service]\nEnvironment=\"AS=setpriv --reuid=alice --regid=alice --init-groups\"\nExecStart=/usr/bin/env $AS " + machineNode + " " + machineEntry + " gateway\n",
+		says: []string{"it becomes user alice itself, by setpriv"}, never: []string{"--run-as"},
+	},
+	{
+		name: "a wrapper that becomes another user", unit: "oc.service", status: 1,
+		text: "[Service]\nExecStart=/root/start.sh\n", more: map[string]string{"/root/start.sh": "#!/bin/sh\nexec gosu alice " + machineNode + " " + machineEntry + " gateway\n"},
+		says: []string{"it becomes user alice itself, by gosu: give its unit User=alice"}, never: []string{"--run-as"},
+	},
+	{
+		name: "to the background, as another user", unit: "oc.service", status: 1,
+		text: "[Service]\nType=forking\nExecStart=/sbin/start-stop-daemon --start --background --chuid alice --exec " + machineNode + " -- " + machineEntry + " gateway\n",
+		says: []string{"it becomes user alice itself, by start-stop-daemon"}, never: []string{"--run-as"},
+	},
+	{
+		name: "a user's that becomes another one", unit: "oc.service", status: 1,
+		text: "[Service]\nUser=alice\nExecStart=/usr/bin/doas -u root " + machineNode + " " + machineEntry + " gateway\n",
+		says: []string{"it becomes user root itself, by doas: take doas out of what it starts"}, never: []string{"--run-as", "User="},
+	},
+	{
+		name: "setpriv that changes no user", unit: "oc.service",
+		text: "[Service]\nUser=alice\nExecStart=/usr/bin/setpriv --no-new-privs " + machineNode + " " + machineEntry + " gateway --name su\n",
+		says: []string{"/usr/bin/setpriv --no-new-privs " + machineNode + " " + machineEntry + " gateway --name su"},
 	},
 	{
 		name: "a container", unit: "oc.service", status: 1,
 		text: "[Service]\nUser=alice\nExecStart=/usr/bin/docker run --rm openclaw openclaw gateway\n",
 		says: []string{"container"},
+	},
+	{
+		name: "a container, as root", unit: "oc.service", status: 1,
+		text: "[Service]\nExecStart=/usr/bin/docker run --rm openclaw gosu node openclaw gateway\n", says: []string{"container"}, never: []string{"--run-as"},
 	},
 	{
 		name: "companions", unit: "oc.service",
@@ -549,6 +583,14 @@ func testAdoptFinds(t *testing.T, here place) {
 		}
 		as(t, root, []string{"bot"}, 0)
 	})
+	t.Run("somebody on the port whom the user cannot see", func(t *testing.T) {
+		root.Run(t, "systemd-run", "--unit=hider", "--service-type=notify", "python3", workersPath+"/squat.py", "127.0.0.1:18789")
+		defer root.Systemctl(t, "stop", "hider.service")
+		said := as(t, alice, []string{"openclaw-gateway"}, 1, "port 18789 is held by somebody of user root who cannot be seen from here")
+		if output, err := pasted(t, root, strings.ReplaceAll(said, "sudo ", ""), ""); err == nil || !strings.Contains(errorText(err), "squat.py") {
+			t.Errorf("pasted: %v\n%s", err, output)
+		}
+	})
 	t.Run("a file of an earlier installation", func(t *testing.T) {
 		m.As(root).WriteFile(t, "/etc/openclaw-gateway/config.yaml", "{}\n", 0o644)
 		said := as(t, root, []string{"bot"}, 1, "/etc/openclaw-gateway/config.yaml is there already")
@@ -599,6 +641,31 @@ func testAdoptFinds(t *testing.T, here place) {
 		root.Systemctl(t, "start", "hidden.service")
 		defer root.Systemctl(t, "stop", "hidden.service")
 		as(t, root, []string{"hidden.service"}, 0, "127.0.0.1:9005", machineNode+" "+machineEntry+" gateway --allow-unconfigured --port 9005 --bind loopback", "what launch has started and runs now")
+	})
+	t.Run("as another user than its unit's", func(t *testing.T) {
+		m.As(alice).WriteFile(t, "/home/alice/start.sh", "#!/bin/sh\nset -- gateway --port 9007 --allow-unconfigured\nexec "+machineNode+" "+machineEntry+" \"$@\"\n", 0o755)
+		m.As(root).WriteFile(t, "/etc/systemd/system/turned.service", "[Service]\nEnvironment=OPENCLAW_STATE_DIR=/home/alice/.turned\n"+
+			"ExecStart=/usr/bin/setpriv --reuid=alice --regid=alice --init-groups /home/alice/start.sh\n", 0o644)
+		root.Systemctl(t, "daemon-reload")
+		runs := func() {
+			root.Systemctl(t, "restart", "turned.service")
+			root.Run(t, "sh", "-c", "until tr '\\0' ' ' </proc/$(systemctl show -P MainPID turned.service)/cmdline | grep -q 'index.js gateway'; do sleep 0.1; done")
+		}
+		runs()
+		defer root.Systemctl(t, "stop", "turned.service")
+		const refused = "turned.service of the system cannot be adopted: it becomes user alice itself, by setpriv: give its unit User=alice, and take setpriv out"
+		said := as(t, root, []string{"turned.service"}, 1, refused)
+		as(t, root, []string{"turned.service", "--run-as", "root"}, 1, refused)
+		if strings.Contains(said, "--run-as") {
+			t.Error("it would leave root what is alice's")
+		}
+		// The editor does what it says.
+		m.As(root).WriteFile(t, "/opt/editor", "#!/bin/sh\nexec sed -i 's,/usr/bin/setpriv .* /home,/home,; s,^\\[Service],&\\nUser=alice,' \"$@\"\n", 0o755)
+		_, command, _ := strings.Cut(said, "`")
+		command, _, _ = strings.Cut(command, "`")
+		root.Run(t, "sh", "-c", "SYSTEMD_EDITOR=/opt/editor script -qec '"+command+"' /dev/null </dev/null")
+		runs()
+		as(t, root, []string{"turned.service"}, 0, "as user alice.", "127.0.0.1:9007")
 	})
 	t.Run("npx", func(t *testing.T) {
 		m.As(alice).WriteFile(t, "/home/alice/.npm/_npx/0a1b/node_modules/.keep", "", 0o644)

@@ -19,16 +19,19 @@ func Becomes(command []string) string {
 			return user
 		}
 		return argument(rest, "-c", "--command", "-g", "--group", "-G", "--supp-group", "-s", "--shell", "-w", "--whitelist-environment")
-	case "setpriv":
-		return option(rest, "--reuid", "--ruid", "--euid")
 	case "gosu", "su-exec", "setuidgid", "s6-setuidgid":
 		user, _, _ := strings.Cut(argument(rest), ":")
 		return user
-	case "chpst":
-		user, _, _ := strings.Cut(option(rest, "-u"), ":")
-		return user
 	}
-	return ""
+	user, _, _ := strings.Cut(option(rest, becomers[name]...), ":")
+	return user
+}
+
+// becomers are programs that become a user whom an option names.
+var becomers = map[string][]string{
+	"setpriv": {"--reuid", "--ruid", "--euid"}, "chpst": {"-u"}, "s6-applyuidgid": {"-u"}, "capsh": {"--user", "--uid"}, "chroot": {"--userspec"},
+	"unshare": {"-S", "--setuid"}, "nsenter": {"-S", "--setuid"}, "start-stop-daemon": {"-c", "--chuid"}, "daemonize": {"-u"}, "daemon": {"-u", "--user"},
+	"sudo": {"-u", "--user"}, "doas": {"-u"}, "pkexec": {"--user"}, "run0": {"-u", "--user"}, "systemd-run": {"--uid"},
 }
 
 // option is the value of an option in one of its spellings, up to what is started; "" where it is not there.

@@ -31,15 +31,19 @@ const userHZ = 100
 
 // UID is the effective user of a process.
 func UID(pid int) (uint32, error) {
+	uids, err := UIDs(pid)
+	return uint32(uids[1]), err
+}
+
+// UIDs are the real, effective, saved and file system user of a process. Of one that has executed a program of somebody else's
+// (setuid) they differ, and whoever the real one is has chosen its arguments.
+func UIDs(pid int) ([4]uint64, error) {
 	process, err := procfs.NewProc(pid)
 	if err != nil {
-		return 0, err
+		return [4]uint64{}, err
 	}
 	status, err := process.NewStatus()
-	if err != nil {
-		return 0, err
-	}
-	return uint32(status.UIDs[1]), nil
+	return status.UIDs, err
 }
 
 // What is read of what a process was started with, in bytes. The arguments are for telling what it is; of both together

@@ -148,6 +148,9 @@ func (d *derivation) command(ctx context.Context) error {
 	if slices.Contains(d.c.Exec.Flags, "ignore-failure") {
 		d.plan.Lost = append(d.plan.Lost, Note{What: "the - before its command", Why: "the launcher's unit does not fail"})
 	}
+	if err := d.itself(anotherIn(argv)); err != nil {
+		return err
+	}
 	directory := d.directory()
 	if d.p["Type"] == "forking" || slices.Contains([]string{"screen", "tmux", "daemonize", "start-stop-daemon"}, filepath.Base(argv[0])) {
 		at := commandline.GatewayAt(argv)
@@ -168,6 +171,9 @@ func (d *derivation) command(ctx context.Context) error {
 	}
 	found.Changed = cmp.Or(found.Changed, d.Changed)
 	d.facts = found
+	if err := d.itself(found.Another); err != nil {
+		return err
+	}
 	if found.Refused != "" {
 		return fmt.Errorf("%s cannot be adopted: %s%s", d.c.described(), strings.TrimSuffix(found.Refused, "."), d.orRoots())
 	}
@@ -181,6 +187,22 @@ func (d *derivation) command(ctx context.Context) error {
 		return d.move(ctx, q)
 	}
 	return nil
+}
+
+// itself refuses a command that becomes another user: the state, the port and the rights would be taken for those of the unit's user.
+// Who is root in the unit may become less; what a user's own files say makes nobody more.
+func (d *derivation) itself(a Another) error {
+	if a.By == "" {
+		return nil
+	}
+	name, whom, out := d.c.described(), "another user", "take "+a.By+" out of what it starts"
+	if a.User != "" {
+		whom = "user " + a.User
+	}
+	if d.c.scope() == units.System && d.was.UID == 0 {
+		out = fmt.Sprintf("give its unit User=%s, and take %s out (`%s`)", a.User, a.By, d.c.Manager.Command(d.o.By.UID, "edit", "--full", d.c.name()))
+	}
+	return fmt.Errorf("%s cannot be adopted: it becomes %s itself, by %s: %s, see that it still starts, and run this again", name, whom, a.By, out)
 }
 
 // directory is where it is started: "" for the home of its user, in which the launcher starts a worker of its own accord.

@@ -83,8 +83,14 @@ type facts struct {
 
 	Own where.Settings
 
-	Refused string // why it cannot be adopted, with the way out; "" where it can
+	Refused string  // why it cannot be adopted, with the way out; "" where it can
+	Whoever bool    // and so whoever runs it
+	Another Another // by what it becomes another user: then it cannot be adopted either
 }
+
+// Another is a program by which a command becomes another user than its unit's before it starts OpenClaw, and that user; "" where
+// it does not say whom.
+type Another struct{ By, User string }
 
 var (
 	asReader = asuser.Question[[]string, []envFile]{Name: "adopt.files", Limit: 3 * time.Second, Memory: 96 << 20}
@@ -129,7 +135,7 @@ func askFacts(ctx context.Context, of account, q question) (facts, error) {
 func gather(q question) (f facts) {
 	f.Passes = true
 	f.command(q)
-	if f.Refused != "" {
+	if f.Refused != "" || f.Another.By != "" {
 		return f
 	}
 	environment := append(slices.Clone(q.Environment), f.Added...)
@@ -156,6 +162,36 @@ var (
 
 // supervisors start a server themselves, and keep the descriptors that they have.
 var supervisors = []string{"pm2", "pm2-runtime", "pm2-dev", "forever", "nodemon", "supervisord", "supervisorctl"}
+
+// others become another user in any case: root, where they are not told whom.
+var others = []string{"sudo", "sudo-rs", "doas", "pkexec", "run0", "su", "runuser", "gosu", "su-exec", "setuidgid", "s6-setuidgid", "s6-applyuidgid"}
+
+// anotherIn finds in a command by what it becomes another user. Behind the gateway stand its own arguments.
+func anotherIn(words []string) Another {
+	if at := commandline.GatewayAt(words); at >= 0 {
+		words = words[:at]
+	}
+	if throughContainer(words) != "" {
+		return Another{} // in there
+	}
+	for i, word := range words {
+		name := filepath.Base(word)
+		if user := handoff.Becomes(words[i:]); user != "" || slices.Contains(others, name) {
+			return Another{By: name, User: user}
+		}
+	}
+	return Another{}
+}
+
+// throughContainer is the program by which a command starts OpenClaw in a container; "" where it does not.
+func throughContainer(words []string) string {
+	for i, word := range words {
+		if base := filepath.Base(word); slices.Contains(containers, base) && i < len(words)-1 && commandline.GatewayAt([]string{word, "gateway"}) < 0 {
+			return base
+		}
+	}
+	return ""
+}
 
 // command finds what worker.command is to be.
 func (f *facts) command(q question) {
@@ -185,11 +221,15 @@ func (f *facts) command(q question) {
 		inner, f.Passes = s.Words, s.Passes
 		f.Command = argv
 	}
+	f.Whoever = true
+	if engine := throughContainer(inner); engine != "" {
+		f.Refused = fmt.Sprintf("its OpenClaw runs in a container (%s), which has sockets of its own: the launcher goes into the container, with `gateway run` as its first process", engine)
+		return
+	}
+	if f.Another = anotherIn(inner); f.Another.By != "" {
+		return
+	}
 	for _, word := range inner {
-		if base := filepath.Base(word); slices.Contains(containers, base) && word != argv[len(argv)-1] && commandline.GatewayAt([]string{word, "gateway"}) < 0 {
-			f.Refused = fmt.Sprintf("its OpenClaw runs in a container (%s), which has sockets of its own: the launcher goes into the container, with `gateway run` as its first process", base)
-			return
-		}
 		if base := filepath.Base(word); slices.Contains(supervisors, base) {
 			f.Refused = fmt.Sprintf("its command goes through %s, which starts OpenClaw itself, and through which no sockets get: have the unit start node with OpenClaw's dist/index.js, and take OpenClaw out of %[1]s", base)
 			return
@@ -198,11 +238,8 @@ func (f *facts) command(q question) {
 			f.Refused = fmt.Sprintf("%s starts OpenClaw with --force, which kills whoever holds the port, and that is systemd: take it out there", name)
 			return
 		}
-		if filepath.Base(word) == "sudo" {
-			f.Refused = "its command goes through sudo, which closes the sockets: give its unit User= instead (`systemctl edit` it), and take sudo out"
-			return
-		}
 	}
+	f.Whoever = false
 	at := commandline.GatewayAt(inner)
 	if at < 0 && len(q.Running) > 0 {
 		// It is known by what runs: npm start, a program that becomes it.
@@ -213,8 +250,10 @@ func (f *facts) command(q question) {
 	runner := slices.IndexFunc(inner[:max(at, 0)], func(word string) bool { return slices.Contains(packageRunners, filepath.Base(word)) })
 	switch {
 	case at < 0:
+		f.Whoever = true
 		f.Refused = fmt.Sprintf("what %s starts cannot be told from here, and nothing of it runs: start the service once (`systemctl start`), or name node and OpenClaw's dist/index.js in its ExecStart=", name)
 	case runner >= 0 && f.Command != nil:
+		f.Whoever = true
 		f.Refused = fmt.Sprintf("%s starts OpenClaw by %s, through which no sockets get: have it start node with OpenClaw's dist/index.js instead", name, filepath.Base(inner[runner]))
 	case runner >= 0:
 		f.resolved(q, inner, runner, at)

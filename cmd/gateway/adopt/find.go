@@ -1,6 +1,7 @@
 package adopt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ type Candidate struct {
 	Via        string   // what the command goes through: "" is Node.js or OpenClaw's own command, else a script, a shell, npx
 	Script     string   // the path of a script that it goes through
 	Running    []string // the argv of the gateway that it runs now; nil where there is none, or none can be seen
+	Another    Another  // by what it becomes another user than its unit says: then Running is that user's word
 	Ours       bool     // it runs the launcher
 }
 
@@ -224,12 +226,12 @@ func candidate(p systemd.Properties, m systemd.Manager) (Candidate, bool) {
 			c.Ours = true
 			return c, true
 		}
-		via, path, ok := through(command, p)
+		via, path, words, ok := through(command, p)
 		if !ok {
 			continue
 		}
 		c.Exec, c.Before, c.After, c.Via, c.Script = command, commands[:i], commands[i+1:], via, path
-		c.Running = runningIn(p["ControlGroup"])
+		c.seeWho(words)
 		return c, true
 	}
 	// By the mark that OpenClaw has put into it, or by what runs in it.
@@ -241,9 +243,26 @@ func candidate(p systemd.Properties, m systemd.Manager) (Candidate, bool) {
 	if !marked && !becomes(last, p) {
 		return c, false
 	}
-	c.Running = runningIn(p["ControlGroup"])
 	c.Exec, c.Before, c.Via = last, commands[:len(commands)-1], filepath.Base(last.Path)
+	c.seeWho(last.Argv)
 	return c, marked || c.Running != nil
+}
+
+// seeWho looks at what runs, and as whom.
+func (c *Candidate) seeWho(words []string) {
+	c.Another = anotherIn(words)
+	uid := c.Manager.UID
+	if !c.Manager.User {
+		uid = systemd.UserID(cmp.Or(c.Properties["User"], "root"))
+	}
+	argv, other := runningIn(c.Properties["ControlGroup"], uid)
+	switch {
+	case other < 0:
+		c.Running = argv
+	case throughContainer(words) == "": // in one others run anyway
+		c.Running = argv
+		c.Another = Another{By: cmp.Or(c.Another.By, filepath.Base(cmp.Or(c.Script, c.Exec.Path))), User: systemd.UserName(other)}
+	}
 }
 
 // becomes reports whether a command may become a gateway that it does not name: a program of an administrator's own unit that has
@@ -265,33 +284,33 @@ func manages(p systemd.Properties) bool {
 	return strings.HasPrefix(p["Id"], "user@") || p["Id"] == "init.scope"
 }
 
-// through says what a command that starts a gateway goes through.
-func through(command systemd.Exec, p systemd.Properties) (via, path string, ok bool) {
+// through says what a command that starts a gateway goes through, and the words of the one that does start it.
+func through(command systemd.Exec, p systemd.Properties) (via, path string, words []string, ok bool) {
 	argv := slices.Clone(command.Argv)
 	if len(argv) == 0 {
-		return "", "", false
+		return "", "", nil, false
 	}
 	argv[0] = command.Path
 	at := commandline.GatewayAt(argv)
 	if openclaw.Starts(argv) || at == 0 {
-		return "", "", openclaw.Starts(argv) || openclaw.Marked(p.List("Environment")) || mentions(argv)
+		return "", "", argv, openclaw.Starts(argv) || openclaw.Marked(p.List("Environment")) || mentions(argv)
 	}
 	if at > 0 {
-		return filepath.Base(argv[0]), "", mentions(argv) || openclaw.Marked(p.List("Environment"))
+		return filepath.Base(argv[0]), "", argv, mentions(argv) || openclaw.Marked(p.List("Environment"))
 	}
 	if words := commandline.InShell(argv); commandline.GatewayAt(words) >= 0 && words != nil {
-		return filepath.Base(argv[0]), "", mentions(words)
+		return filepath.Base(argv[0]), "", words, mentions(words)
 	}
 	path, arguments := scriptOf(argv)
 	if path == "" {
-		return "", "", false
+		return "", "", nil, false
 	}
 	text, _, err := read.File(path, read.UnitLimit)
 	if err != nil || !isScript(path, text, argv) {
-		return "", "", false
+		return "", "", nil, false
 	}
 	s, found := commandline.ReadScript(string(text), arguments, p.List("Environment"))
-	return path, path, found && (mentions(s.Words) || mentions([]string{string(text)}) || openclaw.Marked(p.List("Environment")))
+	return path, path, s.Words, found && (mentions(s.Words) || mentions([]string{string(text)}) || openclaw.Marked(p.List("Environment")))
 }
 
 // scriptOf is the script that a command runs, by its own name or as the argument of a shell, and what it is called with.
@@ -325,12 +344,13 @@ func mentions(words []string) bool {
 	})
 }
 
-// runningIn is the argv of the gateway in a control group.
-func runningIn(cgroup string) []string {
+// runningIn is the argv of the gateway in a control group, of one that runs as another user than that of the uid before all; other is
+// the uid of that one, else -1.
+func runningIn(cgroup string, uid int) (found []string, other int) {
+	other = -1
 	if cgroup == "" || cgroup == "/" {
-		return nil
+		return nil, other
 	}
-	var found []string
 	left := mostGroups // whoever has them delegated can make many
 	_ = filepath.WalkDir(filepath.Join("/sys/fs/cgroup", cgroup), func(path string, entry os.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
@@ -350,14 +370,27 @@ func runningIn(cgroup string) []string {
 			if err != nil {
 				continue
 			}
-			if argv := proctree.Argv(pid); openclaw.IsGateway(pid, argv) {
+			argv := proctree.Argv(pid)
+			if !openclaw.IsGateway(pid, argv) {
+				continue
+			}
+			uids, err := proctree.UIDs(pid)
+			if err != nil {
+				continue // it has ended
+			}
+			for _, is := range uids {
+				if int(is) != uid {
+					found, other = argv, int(is)
+					return filepath.SkipAll
+				}
+			}
+			if found == nil {
 				found = argv
-				return filepath.SkipAll
 			}
 		}
 		return nil
 	})
-	return found
+	return found, other
 }
 
 const mostGroups = 200

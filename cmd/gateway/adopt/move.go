@@ -32,6 +32,9 @@ func (d *derivation) account(context.Context) (err error) {
 	if d.was, err = ownerOf(d.c, ""); err != nil {
 		return err
 	}
+	if err := d.itself(d.c.Another); err != nil {
+		return err
+	}
 	roots := d.c.scope() == units.System && d.was.UID == 0
 	if roots && d.o.RunAs == "" {
 		if d.o.RunAs, err = d.o.whose(d.c); err != nil {
@@ -101,7 +104,7 @@ func (d *derivation) reader() account {
 
 // orRoots is the way out where the user that is proposed cannot run it.
 func (d *derivation) orRoots() string {
-	if !d.moved() {
+	if !d.moved() || d.Whoever {
 		return ""
 	}
 	o := d.o
