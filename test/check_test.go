@@ -52,6 +52,7 @@ func testConfigCheck(t *testing.T, here place) {
 	// The launcher's environment counts, not that of whoever asks.
 	dropIn(t, m, "Environment=GATEWAY_READY_TIMEOUT=4m\n")
 	m.WriteFile(t, "/etc/bad.env", "LISTEN_FDS=1\n", 0o644)
+	m.WriteFile(t, "/etc/odd.env", "export A=1\n", 0o644)
 	root.Run(t, "useradd", "--create-home", "mallory")
 
 	m.WriteFile(t, draft, base, 0o644)
@@ -174,6 +175,7 @@ func checkAlone(t *testing.T, m *machine.Machine, draft string) {
 		{"no entry", worker(nodePath, "/opt/gone/node_modules/openclaw/dist/index.js", "gateway", port), 1, []string{"error: ", "OpenClaw's entry file", "/opt/gone"}},
 		{"no environment file", openclaw(port) + "  environment_file: /etc/gone.env\n", 1, []string{"error: worker.environment_file (draft.yaml:3) cannot be used", "/etc/gone.env"}},
 		{"one that need not be", openclaw(port) + "  environment_file: -/etc/gone.env\n", 0, []string{"valid"}},
+		{"a line of a shell", openclaw(port) + "  environment_file: /etc/odd.env\n", 0, []string{"warning: worker.environment_file (draft.yaml:3): /etc/odd.env:1 begins with export", draft + ": valid"}},
 		{"a variable of the launcher's", openclaw(port) + "  environment_file: /etc/bad.env\n", 1, []string{"error: worker.environment_file (draft.yaml:3)", "LISTEN_FDS is set by the launcher"}},
 		{"another port", openclaw("--port", "18790"), 1, []string{"error: worker.command (draft.yaml:2) makes OpenClaw listen on port 18790", "write port 18789"}},
 		{"another port, perhaps", worker("/bin/true", "--port", "18790"), 0, []string{"warning: worker.command (draft.yaml:2) has --port 18790", draft + ": valid"}},

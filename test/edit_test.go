@@ -185,6 +185,11 @@ func testEnvironmentFileEdits(t *testing.T, here place) {
 	statusText(t, m.Scope, "serves", "config.yaml:3: worker.environment_file", one+":1", "LISTEN_FDS is set by the launcher")
 	m.WriteFile(t, one, "VALUE=hush4\n", 0o600)
 	want("hush4", 4)
+	m.Run(t, "sh", "-c", ": > "+one)
+	statusText(t, m.Scope, "serves", one+" is empty, and had variables")
+	m.WriteFile(t, one, "VALUE=hush4\nexport A=hush\n", 0o600)
+	statusText(t, m.Scope, "serves", one+":2 begins with export")
+	want("hush4", 4)
 
 	// The key names another file, which is not there yet. Then only that one counts.
 	m.WriteFile(t, configPath(m.Scope), with(two), 0o644)

@@ -1,7 +1,6 @@
 package adopt
 
 import (
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,7 +28,7 @@ func TestEnvironment(t *testing.T) {
 	if err := os.WriteFile(path, environmentFile(e.own, "x.service"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := config.ReadEnvironmentFile(path, slog.New(slog.DiscardHandler))
+	got, _, err := config.ReadEnvironmentFile(path)
 	if err != nil || !slices.Equal(got, e.own) {
 		t.Errorf("read again: %q, %v\nwant %q", got, err, e.own)
 	}

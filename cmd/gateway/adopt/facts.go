@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,7 +43,7 @@ func readEnvFiles(paths []string) (files []envFile) {
 	for _, path := range paths {
 		file := envFile{Path: path}
 		var err error
-		file.Entries, err = config.ReadEnvironmentFile(path, slog.New(slog.DiscardHandler))
+		file.Entries, _, err = config.ReadEnvironmentFile(path)
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			file.Denied = true

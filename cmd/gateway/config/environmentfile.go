@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"log/slog"
 	"strings"
 	"unicode/utf8"
 
 	"openclaw-gateway/cmd/gateway/read"
+	"openclaw-gateway/cmd/gateway/say"
 )
 
 // What an environment file may hold, all files of a pattern together. The kernel takes 6 MiB of arguments and environment
@@ -18,26 +18,41 @@ import (
 const (
 	variablesLimit = 10_000
 	entryLimit     = 128<<10 - 1 // bytes, the NUL byte behind it aside
-	warningsLimit  = 10
+	odditiesLimit  = 10
 )
+
+// Oddity is something in an environment file that is hardly meant, and no mistake.
+type Oddity struct {
+	File string
+	Line int    // 0: the file is empty, as of an editor that is writing or a full disk
+	Is   string // what it is, without a name or a value: those may be secrets
+}
+
+func (o Oddity) String() string {
+	if o.Line == 0 {
+		return o.File + " " + o.Is
+	}
+	return fmt.Sprintf("%s:%d %s", o.File, o.Line, o.Is)
+}
 
 // ReadEnvironmentFile reads NAME=value lines as systemd does for EnvironmentFile=, see systemd.exec(5) and, for what that
 // leaves open, systemd's src/basic/env-file.c as of version 254. A path that begins with "-" may be missing, and it may be
 // a pattern such as /etc/worker.d/*.env. Nothing is expanded; # and ; begin a comment at the start of a line only; of two
 // lines for one name the later wins, in the place of the earlier.
 //
-// Lines that are no assignment are passed over with a warning to the log, as systemd does. A name that is
-// [Reserved] is an error, and so are bytes that are not UTF-8, and more than the kernel takes. Values, which are secrets as a
-// rule, are in no message. Where owners are named, each file has to belong to one of these uids, or to root.
+// Lines that are no assignment are passed over, as systemd does, and are among the oddities; so is an open quote, and a file without
+// anything. Unlike systemd, it takes no byte order mark for a part of the first name. A name that is [Reserved] is an error, and so are bytes that are not UTF-8, and more than the kernel takes.
+// Values, which are secrets as a rule, are in no message. Where owners are named, each file has to belong to one of these uids, or to
+// root.
 //
 // Why not a library: those for .env files expand $ or strip comments from the ends of lines, so that a password with a
 // $ or a # in it would reach the worker mutilated.
-func ReadEnvironmentFile(path string, log *slog.Logger, owners ...int) ([]string, error) {
+func ReadEnvironmentFile(path string, owners ...int) ([]string, []Oddity, error) {
 	files, err := EnvironmentFiles(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	e := environment{log: log, known: map[string]int{}}
+	e := environment{known: map[string]int{}}
 	left := read.ConfigLimit
 	for _, file := range files {
 		content, _, err := read.File(file, read.ConfigLimit, owners...)
@@ -45,19 +60,19 @@ func ReadEnvironmentFile(path string, log *slog.Logger, owners ...int) ([]string
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot read the environment file: %w", err)
+			return nil, nil, fmt.Errorf("cannot read the environment file: %w", err)
 		}
 		if left -= len(content); left < 0 {
-			return nil, fmt.Errorf("cannot read the environment file: the files of %s are together bigger than %d MiB", path, read.ConfigLimit>>20)
+			return nil, nil, fmt.Errorf("cannot read the environment file: the files of %s are together bigger than %d MiB", path, read.ConfigLimit>>20)
 		}
 		if err := e.add(file, content); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	if e.ignored > warningsLimit {
-		log.Warn("more lines of the environment file are not NAME=value and were ignored", "lines", e.ignored-warningsLimit)
+	if more := e.odd - odditiesLimit; more > 0 {
+		e.oddities[odditiesLimit].Is += fmt.Sprintf(", and is the first of %s like that", say.Count(more, "more line"))
 	}
-	return e.entries, nil
+	return e.entries, e.oddities, nil
 }
 
 // EnvironmentFiles are the files that worker.environment_file means: that of the path, or those that are there of a pattern.
@@ -78,26 +93,40 @@ func EnvironmentFiles(path string) ([]string, error) {
 
 // environment collects the variables of several files.
 type environment struct {
-	log     *slog.Logger
-	entries []string       // NAME=value
-	known   map[string]int // where each name is among them
-	ignored int
+	entries  []string       // NAME=value
+	known    map[string]int // where each name is among them
+	oddities []Oddity       // with one more than odditiesLimit where there are more
+	odd      int            // how many there are
+}
+
+// note takes note of an oddity.
+func (e *environment) note(file string, line int, is string) {
+	if e.odd++; len(e.oddities) <= odditiesLimit {
+		e.oddities = append(e.oddities, Oddity{file, line, is})
+	}
 }
 
 func (e *environment) add(file string, content []byte) error {
 	if bytes.IndexByte(content, 0) >= 0 {
 		return fmt.Errorf("cannot read the environment file: %s holds a NUL byte", file)
 	}
-	for a := range parseAssignments(content) {
+	content = bytes.TrimPrefix(content, []byte("\ufeff"))
+	if len(bytes.TrimSpace(content)) == 0 {
+		e.note(file, 0, "is empty")
+	}
+	open := 0
+	for a := range func(yield func(assignment) bool) { open = parse(content, yield) } {
 		i, again := e.known[a.name]
 		switch {
 		case !utf8.ValidString(a.name + a.value):
 			return fmt.Errorf("environment file %s:%d: not UTF-8", file, a.line)
 		case !validName(a.name):
 			// Without the name: a line of a secret that was broken in two may look like one.
-			if e.ignored++; e.ignored <= warningsLimit {
-				e.log.Warn("line of the environment file is not NAME=value and was ignored", "file", file, "line", a.line)
+			is := "is not NAME=value, and is ignored"
+			if strings.HasPrefix(a.name, "export ") {
+				is = "begins with export, which only a shell knows, and is ignored: leave that word out"
 			}
+			e.note(file, a.line, is)
 		case Reserved(a.name):
 			return fmt.Errorf("environment file %s:%d: %s is set by the launcher: remove it", file, a.line, a.name)
 		case len(a.name)+1+len(a.value) > entryLimit:
@@ -110,6 +139,9 @@ func (e *environment) add(file string, content []byte) error {
 			e.known[a.name] = len(e.entries)
 			e.entries = append(e.entries, a.name+"="+a.value)
 		}
+	}
+	if open > 0 {
+		e.note(file, open, "opens a quote that is not closed: all lines behind it are part of its value")
 	}
 	return nil
 }
@@ -146,7 +178,8 @@ func parseAssignments(content []byte) iter.Seq[assignment] {
 	return func(yield func(assignment) bool) { parse(content, yield) }
 }
 
-func parse(content []byte, yield func(assignment) bool) {
+// parse returns the line of the assignment in which a quote is open at the end; 0 where none is.
+func parse(content []byte, yield func(assignment) bool) (open int) {
 	var (
 		state       = preKey
 		name, value []byte
@@ -177,7 +210,7 @@ func parse(content []byte, yield func(assignment) bool) {
 			case isNewline:
 				name = name[:0]
 				if !end() {
-					return
+					return 0
 				}
 			case c == '=':
 				state = preValue
@@ -189,7 +222,7 @@ func parse(content []byte, yield func(assignment) bool) {
 			switch {
 			case isNewline:
 				if !end() {
-					return
+					return 0
 				}
 			case quoted && c == '\'':
 				state = singleQuote
@@ -252,9 +285,12 @@ func parse(content []byte, yield func(assignment) bool) {
 	}
 	switch state {
 	case preKey, comment, commentEscape:
-		return
+		return 0
 	case inKey:
 		name = nil
+	case singleQuote, doubleQuote, doubleQuoteEscape:
+		open = begun
 	}
 	end()
+	return open
 }

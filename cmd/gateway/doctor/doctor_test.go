@@ -418,6 +418,9 @@ var situations = []situation{
 	{"environment-unreadable", "worker.environment_file cannot be used: open /etc/x.env: permission denied", "", func(f *Facts) {
 		f.Scopes[0].Config.Environment = "open /etc/x.env: permission denied"
 	}},
+	{"environment-doubtful", "worker.environment_file: /etc/x.env:3 is not NAME=value; /etc/y.env is empty", `"${EDITOR:-vi}" /etc/x.env`, func(f *Facts) {
+		f.Scopes[0].Config.Oddities = []config.Oddity{{File: "/etc/x.env", Line: 3, Is: "is not NAME=value"}, {File: "/etc/y.env", Is: "is empty"}}
+	}},
 	{"node-too-old", "/usr/bin/node is Node.js v22.19.0, and OpenClaw 2026.9.6 needs >=24.16.0 <25 || >=26.1.0", "", func(f *Facts) {
 		f.Scopes[0].Config.Node.Version = "v22.19.0"
 	}},

@@ -87,6 +87,7 @@ var Kinds = []Kind{
 	{"handover-exclusive", Warning, "a restart is exclusive, although restart.mode asks for a handover", each((*gather.Scope).Answers, handoverExclusive)},
 	{"standby-missing", Warning, "no worker stands by for a crash, although restart.standby asks for one", each((*gather.Scope).Answers, standbyMissing)},
 	{"environment-unreadable", Error, "worker.environment_file cannot be read by the service's user, or has a mistake", each((*gather.Scope).Configured, environmentUnreadable)},
+	{"environment-doubtful", Warning, "worker.environment_file is empty, or has lines that are no variables or a quote that is not closed", each((*gather.Scope).Configured, environmentDoubtful)},
 	{"node-too-old", Error, "this OpenClaw does not run on this Node.js", each((*gather.Scope).Configured, nodeTooOld)},
 	{"exit-0-waits", Warning, "a worker that must always run waits for a client after exit code 0", each((*gather.Scope).Configured, doubtful(waitsAfterExit0))},
 	{"sockets-lost", Warning, "a program in front of the server, such as npm or sudo, does not pass the sockets on", each((*gather.Scope).Configured, doubtful(losesSockets))},

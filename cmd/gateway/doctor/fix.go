@@ -114,15 +114,18 @@ func (f *Facts) reinstall(s *gather.Scope) string {
 }
 
 // edit opens the configuration, as the user whose it is; what has to be changed there stands in the sentence.
-func (f *Facts) edit(s *gather.Scope) string {
-	editor := `"${EDITOR:-vi}" ` + say.Shell(s.Config.Path)
+func (f *Facts) edit(s *gather.Scope) string { return f.editFile(s, s.Config.Path) }
+
+// editFile is edit for a file that the configuration names.
+func (f *Facts) editFile(s *gather.Scope, path string) string {
+	editor := `"${EDITOR:-vi}" ` + say.Shell(path)
 	switch author := s.Author(); {
 	case author == f.UID:
 		return editor
 	case author > 0:
 		return systemd.As(f.UID, author) + " " + editor
 	case author == 0:
-		return say.Shell("sudoedit", s.Config.Path)
+		return say.Shell("sudoedit", path)
 	default:
 		return f.systemctl(s.Manager, "cat", s.Instance.Service())
 	}

@@ -11,7 +11,7 @@ import (
 
 // ofDraft are the kinds that can be told of a configuration which nobody uses yet.
 var ofDraft = []string{
-	"worker-program-missing", "environment-unreadable", "worker-other-port", "worker-address-clash", "worker-runs-bun", "node-too-old",
+	"worker-program-missing", "environment-unreadable", "environment-doubtful", "worker-other-port", "worker-address-clash", "worker-runs-bun", "node-too-old",
 	"alarm-program-missing",
 }
 

@@ -266,6 +266,18 @@ func environmentUnreadable(f *Facts, s *gather.Scope) *Finding {
 	}
 }
 
+func environmentDoubtful(f *Facts, s *gather.Scope) *Finding {
+	all := s.Config.Oddities
+	if len(all) == 0 {
+		return nil
+	}
+	return &Finding{
+		Summary:  fmt.Sprintf("%s: %s", s.Line("worker.environment_file"), strings.Join(say.Texts(all), "; ")),
+		Evidence: map[string]any{"file": all[0].File, "config": s.Config.Path},
+		Fix:      f.editFile(s, all[0].File),
+	}
+}
+
 func nodeTooOld(f *Facts, s *gather.Scope) *Finding {
 	node := s.Config.Node
 	if handoff.Suits(node.Version, node.Range) { // also where it is unknown: gather has said so

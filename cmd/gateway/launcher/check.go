@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"slices"
 
@@ -33,7 +32,8 @@ func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply
 		answer.Mistakes = []string{err.Error()}
 		return answer
 	}
-	fromFile, unread := readEnvironment(cfg, slog.New(slog.DiscardHandler))
+	read := reading{cfg: cfg}
+	read.readEnvironment()
 	// What is compared with must not change meanwhile.
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -46,15 +46,18 @@ func (e *editions) check(question api.CheckRequest, waiting bool) api.CheckReply
 		return answer
 	}
 	var next *edition
-	if err = unread; err == nil {
-		next, err = e.assemble(cfg, selected, fromFile)
+	current := e.current()
+	if err = read.err; err == nil {
+		err = read.emptied(current)
+	}
+	if err == nil {
+		next, err = e.assemble(cfg, selected, read.fromFile)
 	}
 	if err != nil {
 		answer.Rejected = err.Error()
 		return answer
 	}
 	next.addresses = addresses
-	current := e.current()
 	if current == nil {
 		answer.Summary = "no configuration is in use: this one would be"
 		return answer

@@ -46,6 +46,8 @@ type editions struct {
 	rolledBack   atomic.Int64
 
 	goodKept state.Keeper // of the last good one
+
+	oddities atomic.Pointer[[]config.Oddity] // of the environment file as it was read last
 }
 
 // applier is the supervisor, as far as it is told of editions.
@@ -84,6 +86,7 @@ func (e *editions) first(read, kept reading) (first generation.Spec, good *gener
 			e.log.Warn("going on with the last configuration that worked", "path", e.good.Load().cfg.Path)
 			e.level.Set(e.good.Load().cfg.Log.Level)
 			e.latest.Store(e.good.Load())
+			e.oddities.Store(&kept.oddities)
 			return *good, good
 		}
 		return generation.Spec{Refused: fmt.Errorf("no worker can be started: %w", err), FrontDesk: true}, nil
@@ -91,6 +94,7 @@ func (e *editions) first(read, kept reading) (first generation.Spec, good *gener
 	if good != nil && len(read.cfg.Changed(e.good.Load().cfg)) == 0 {
 		good.Edition = next.spec.Edition
 	}
+	e.oddities.Store(&read.oddities)
 	e.accept(next)
 	return next.spec, good
 }
@@ -119,7 +123,8 @@ type reading struct {
 	number   int64 // a look that began later has a higher one
 	cfg      *config.Config
 	fromFile []string // what worker.environment_file holds
-	err      error    // why there is nothing to apply
+	oddities []config.Oddity
+	err      error // why there is nothing to apply
 }
 
 // read reads the configuration and what it names.
@@ -142,7 +147,10 @@ func (e *editions) before() string {
 func (e *editions) completeReading(read *reading) {
 	if read.err == nil {
 		e.environment.follow(read.number, read.cfg.Worker.EnvironmentFile)
-		read.fromFile, read.err = readEnvironment(read.cfg, e.log)
+		read.readEnvironment()
+		for _, odd := range read.oddities {
+			e.log.Warn("environment file: " + odd.String())
+		}
 	}
 }
 
@@ -171,13 +179,19 @@ func (e *editions) applyRead(read reading, noticed bool) (*pending, error) {
 // A notice may come late, when the edit that it is of has been asked for and was rolled back already: it is not tried
 // again, until somebody asks or writes the file once more.
 func (e *editions) applyReading(read reading, noticed bool) (*pending, error) {
+	current := e.current()
 	next, err := e.prepare(read)
+	if err == nil {
+		if err = read.emptied(current); err != nil {
+			e.held.dropClaim(next.spec.Edition)
+		}
+	}
 	if err != nil {
 		e.reject(err)
 		return nil, err
 	}
+	e.oddities.Store(&read.oddities)
 	cfg := read.cfg
-	current := e.current()
 	if latest := e.latest.Load(); noticed && latest != current && latest.cfg.Written.Equal(cfg.Written) && len(compare(latest, next)) == 0 {
 		e.held.dropClaim(next.spec.Edition)
 		e.log.Info("the configuration is the one that did not work")
@@ -334,6 +348,17 @@ func (e *editions) problems() []string {
 	return problems
 }
 
+// notes says what is hardly meant in the environment file.
+func (e *editions) notes() []string {
+	notes := []string{}
+	if all := e.oddities.Load(); all != nil {
+		for _, odd := range *all {
+			notes = append(notes, "worker.environment_file: "+odd.String())
+		}
+	}
+	return notes
+}
+
 // save keeps the configuration whose worker has become ready last for the next life of the launcher.
 func (e *editions) save() error { return saveGood(e.good.Load().cfg) }
 
@@ -347,7 +372,7 @@ func (e *editions) readSaved(used bool) reading {
 	if used {
 		e.completeReading(&saved)
 	} else {
-		saved.fromFile, saved.err = readEnvironment(saved.cfg, e.log)
+		saved.readEnvironment()
 	}
 	return saved
 }

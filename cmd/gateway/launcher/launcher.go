@@ -78,6 +78,7 @@ func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, file
 		}
 		return nil
 	}
+	l.reporter.notes = l.editions.notes
 	l.desk = &desk{held: held, log: log, observed: &l.reporter.observed}
 	return l
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/test/sockets"
 )
@@ -18,7 +19,13 @@ import (
 // rigReading is a launcher that has applied a configuration with an environment file, beside which others can be put.
 func rigReading(t *testing.T) (e *editions, tried *applied, folder string, put func(name, text string)) {
 	t.Helper()
-	l, _, _ := rigControl(t)
+	_, e, tried, folder, put = rigLauncher(t)
+	return e, tried, folder, put
+}
+
+func rigLauncher(t *testing.T) (l *launcher, e *editions, tried *applied, folder string, put func(name, text string)) {
+	t.Helper()
+	l, _, _ = rigControl(t)
 	folder = t.TempDir()
 	t.Cleanup(func() { l.held.retainClaims(func(int) bool { return false }) })
 	put = func(name, text string) {
@@ -39,7 +46,7 @@ func rigReading(t *testing.T) (e *editions, tried *applied, folder string, put f
 	if err := e.reload(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	return e, tried, folder, put
+	return l, e, tried, folder, put
 }
 
 // TestOvertaken: what was read first and comes last is not put over what was read later, and has its outcome.
@@ -70,6 +77,39 @@ func TestOvertaken(t *testing.T) {
 	e.environment.follow(0, folder+"/old")
 	if e.environment.path != folder+"/environment" {
 		t.Errorf("edits of %s are noticed", e.environment.path)
+	}
+}
+
+// TestOddEnvironment: what an environment file says that is hardly meant is a note, and one that has been emptied is refused.
+func TestOddEnvironment(t *testing.T) {
+	l, e, tried, folder, put := rigLauncher(t)
+	path := folder + "/environment"
+	put("environment", "A=1\nexport B=hush\n")
+	want := "worker.environment_file: " + path + ":2 begins with export, which only a shell knows, and is ignored: leave that word out"
+	if err := e.reload(t.Context(), false); err != nil || *tried != 1 || fmt.Sprint(l.Status().Notes) != "["+want+"]" {
+		t.Errorf("with a line of a shell: %v, %d editions, notes %q, want %q", err, *tried, l.Status().Notes, want)
+	}
+	text, err := os.ReadFile(e.files.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, empty := range []string{"", "\ufeff", "\n \r\n"} {
+		put("environment", empty)
+		err := e.reload(t.Context(), true)
+		if err == nil || !strings.Contains(err.Error(), path+" is empty, and had variables") || *tried != 1 || fmt.Sprint(e.current().fromFile) != "[A=1]" {
+			t.Errorf("emptied: %v, %d editions, in use is %s", err, *tried, e.current().fromFile)
+		}
+		if answer := e.check(api.CheckRequest{Path: e.files.Path, Content: text}, false); !strings.Contains(answer.Rejected, path+" is empty") {
+			t.Errorf("a check of one that was emptied: %+v", answer)
+		}
+	}
+	put("environment", "# none\n")
+	if err := e.reload(t.Context(), true); err != nil || *tried != 2 || len(l.Status().Notes) > 0 || len(e.current().fromFile) > 0 {
+		t.Errorf("a comment alone: %v, %d editions, notes %q", err, *tried, l.Status().Notes)
+	}
+	put("environment", "")
+	if err := e.reload(t.Context(), true); err != nil || *tried != 2 || fmt.Sprint(l.Status().Notes) != "[worker.environment_file: "+path+" is empty]" {
+		t.Errorf("empty, without variables before: %v, %d editions, notes %q", err, *tried, l.Status().Notes)
 	}
 }
 

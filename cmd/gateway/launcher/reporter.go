@@ -35,6 +35,7 @@ type reporter struct {
 	upgraded time.Time
 	systemd  announce.Announcer
 	names    func() map[netaddr.Address]string // of the sockets, in the configuration
+	notes    func() []string                   // about the configuration
 	place    func() string                     // what is wrong with the control socket or its directory; ""
 
 	// Of the worker and of the configuration, the last that was told.
@@ -51,6 +52,7 @@ func newReporter(held *heldSockets) *reporter {
 	r := &reporter{
 		held: held, since: time.Now(), ends: history.NewCounts(),
 		place: func() string { return "" }, names: func() map[netaddr.Address]string { return nil },
+		notes: func() []string { return []string{} },
 	}
 	r.observed.Store(&worker.Status{})
 	r.configuration.Store(&configReport{})
@@ -93,7 +95,7 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 		Instance: string(r.held.of),
 		Version:  api.ProgramVersion(),
 		Problems: problems,
-		Notes:    []string{},
+		Notes:    r.notes(),
 		Unit:     api.Unit{Name: r.held.of.Service(), Scope: r.held.scopeName()},
 		Launcher: api.Launcher{PID: os.Getpid(), Since: &r.since, Upgraded: api.Moment(r.upgraded), Holder: r.held.kind},
 		Sockets:  []api.Socket{},

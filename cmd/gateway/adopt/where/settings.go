@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -97,7 +96,7 @@ func Read(argv, environment []string, home, product string) (own Settings, err e
 		return own, fmt.Errorf("OpenClaw's state directory is %q and its configuration %q, relative to wherever it is started: give whole paths in its unit", own.StateDir, own.Path)
 	}
 	// What the environment does not say already, OpenClaw takes from here, and after that from its configuration.
-	further, _ := config.ReadEnvironmentFile("-"+filepath.Join(own.StateDir, ".env"), slog.New(slog.DiscardHandler))
+	further, _, _ := config.ReadEnvironmentFile("-" + filepath.Join(own.StateDir, ".env"))
 	own.EnvPort = Variable(further, "GATEWAY_PORT")
 	tree, err := readIncluding(own.Path, 0)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -95,6 +95,8 @@ func (a *answer) check() error {
 		return fmt.Errorf("it names %d addresses", addresses)
 	case len(a.Scope.Sockets)+len(a.Scope.OpenClaw) > mostUnits:
 		return fmt.Errorf("it names %d units", len(a.Scope.Sockets)+len(a.Scope.OpenClaw))
+	case len(a.Scope.Config.Oddities) > mostMistakes:
+		return fmt.Errorf("it names %d lines", len(a.Scope.Config.Oddities))
 	case len(a.Scope.Named) > mostInstances:
 		return fmt.Errorf("it names %d instances", len(a.Scope.Named))
 	}

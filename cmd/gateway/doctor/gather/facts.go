@@ -187,8 +187,9 @@ type Config struct {
 	DotEnv    *DotEnv // of the OpenClaw that worker.command starts; nil where it starts none, or that is not known
 	// Writable is a part of the compile cache that others than the service's user can write to; nil: there is none, or none is used.
 	Writable *Writable
-	// Environment is why worker.environment_file cannot be used.
+	// Environment is why worker.environment_file cannot be used, Oddities what is hardly meant in it.
 	Environment string
+	Oddities    []config.Oddity
 }
 
 // Exposed is a file with secrets that everybody can read.

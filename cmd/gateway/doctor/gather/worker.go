@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,7 +33,7 @@ func (g *gatherer) exposed(s *Scope) {
 	paths, err := config.EnvironmentFiles(file)
 	var entries []string
 	if err == nil {
-		entries, err = config.ReadEnvironmentFile(file, slog.New(slog.DiscardHandler), s.owners()...)
+		entries, c.Oddities, err = config.ReadEnvironmentFile(file, s.owners()...)
 	}
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != s.UID() {
 		return // as it should be

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -79,7 +78,7 @@ func GatewayOf(worker config.Worker, uid int, home string, owners ...int) Gatewa
 	g := Gateway{UID: uid, Home: home, Command: worker.Command}
 	if path := worker.EnvironmentFile; path != "" {
 		// What is wrong with it, doctor and the launcher say.
-		g.Environment, _ = config.ReadEnvironmentFile(path, slog.New(slog.DiscardHandler), owners...)
+		g.Environment, _, _ = config.ReadEnvironmentFile(path, owners...)
 	}
 	g.Environment = append(g.Environment, worker.Environment...)
 	return g
