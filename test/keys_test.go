@@ -248,6 +248,14 @@ var keyEdits = map[string]keyEdit{
 		value: "/probed", effect: nextGeneration, from: `"\"\""`, to: "/probed",
 		proof: func(t *testing.T, k *keyWalk) { k.wantJournal(t, true, "worker: request /probed") },
 	},
+	"ready.host": {
+		before: settings{"ready.path": "/probed", "alive.path": "/alive", "alive.interval": "100ms"},
+		value:  "app.example.org", effect: nextGeneration, from: `"\"\""`, to: "app.example.org",
+		proof: func(t *testing.T, k *keyWalk) {
+			k.wantJournal(t, true, "worker: request /probed to app.example.org")
+			k.awaitJournal(t, "worker: request /alive to app.example.org")
+		},
+	},
 	"ready.timeout": {
 		value: "5s", effect: nextGeneration, from: "5m", to: "5s",
 		proof: func(t *testing.T, k *keyWalk) {

@@ -47,7 +47,8 @@ def serve(listener):
             request = connection.recv(65536).decode(errors="replace").split()
             if len(request) < 2:
                 continue
-            tell("request", request[1])
+            host = request[request.index("Host:") + 1] if "Host:" in request else ""
+            tell("request", request[1], "to", host)
             if request[1].startswith("/exit/"):
                 os._exit(int(request[1].removeprefix("/exit/")))
             code, body = answer(request[1])

@@ -42,6 +42,7 @@ type Spec struct {
 	Probe        Probe
 	ReadyPath    string        // a path on the first socket that can be asked, or a URL
 	ReadyShown   string        // the same as the log and the status may show it; "": as it is
+	ReadyHost    string        // the Host header and TLS server name of that request, and of the one for Alive.Path; "": as they lead
 	ReadyTimeout time.Duration // from start to ready
 
 	StopSignal  syscall.Signal // sent to the worker's main process, and to what it has left when it has ended

@@ -340,12 +340,17 @@ func (g *Generation) prober() probe.Prober {
 // target is where a path leads that the configuration names: to the first address that can be asked. A path that can be asked for
 // nowhere leads nowhere.
 func (g *Generation) target(path string) (target probe.Target, can bool) {
+	can = !strings.HasPrefix(path, "/")
+	var at netaddr.Address
 	for _, socket := range g.Spec.Sockets {
-		if address, can := g.Spec.Queues.Reach(socket.Address); can {
-			return probe.At(address, path), true
+		if address, reached := g.Spec.Queues.Reach(socket.Address); reached {
+			at, can = address, true
+			break
 		}
 	}
-	return probe.At(netaddr.Address{}, path), !strings.HasPrefix(path, "/")
+	target = probe.At(at, path)
+	target.Host = g.Spec.ReadyHost
+	return target, can
 }
 
 // probe waits, in the way that ready.probe asks for, until the worker is ready.

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -99,9 +100,17 @@ func (p Prober) Ask(ctx context.Context, target, shown Target) (complaint string
 	answer, err := p.exchange(ctx, http.MethodGet, target)
 	switch {
 	case err != nil:
-		return fmt.Sprintf("GET %s: %.*v", shown, longestSaid, err) + p.overTLS(ctx, target, shown, err)
-	case answer.StatusCode == http.StatusBadRequest:
-		return fmt.Sprintf("GET %s was answered with %.*s", shown, longestSaid, answer.Status) + p.overTLS(ctx, target, shown, nil)
+		said := fmt.Sprintf("GET %s: %.*v", shown, longestSaid, err) + p.overTLS(ctx, target, shown, err)
+		if alert(err) && target.nameless() {
+			said += byName
+		}
+		return said
+	case answer.StatusCode == http.StatusBadRequest, answer.StatusCode == http.StatusForbidden, answer.StatusCode == http.StatusMisdirectedRequest:
+		said := p.overTLS(ctx, target, shown, nil)
+		if said == "" && target.nameless() {
+			said = byName
+		}
+		return fmt.Sprintf("GET %s was answered with %.*s", shown, longestSaid, answer.Status) + said
 	case answer.StatusCode < 200 || answer.StatusCode >= 400:
 		return fmt.Sprintf("GET %s was answered with %.*s", shown, longestSaid, answer.Status)
 	default:
@@ -116,11 +125,29 @@ func (p Prober) overTLS(ctx context.Context, target, shown Target, err error) st
 	if dial := new(net.OpError); !plain || ctx.Err() != nil || errors.As(err, &dial) && dial.Op == "dial" || errors.Is(err, errSilent) {
 		return ""
 	}
-	_, err = p.exchange(ctx, http.MethodHead, Target{url: "https://" + rest, socket: target.socket})
-	if unknown := new(tls.CertificateVerificationError); err != nil && !errors.As(err, &unknown) {
+	encrypted := target
+	encrypted.url = "https://" + rest
+	_, err = p.exchange(ctx, http.MethodHead, encrypted)
+	if unknown := new(tls.CertificateVerificationError); err != nil && !errors.As(err, &unknown) && !alert(err) {
 		return ""
 	}
-	return fmt.Sprintf(": it speaks TLS there: ask for https://%s (ready.path, alive.path)", strings.TrimPrefix(shown.url, "http://"))
+	if target.socket != "" { // a URL leads to an address of TCP
+		return ": it speaks TLS there, and what is asked over a unix socket is asked without: name a URL at an address of TCP, or no path (ready.path, alive.path)"
+	}
+	said := fmt.Sprintf(": it speaks TLS there: ask for https://%s (ready.path, alive.path)", strings.TrimPrefix(shown.url, "http://"))
+	if alert(err) && target.nameless() {
+		said += byName
+	}
+	return said
+}
+
+// byName is what to say besides where a server refuses a request that has no name in it.
+const byName = ": if it answers to its own name alone, write that into ready.host"
+
+// alert reports whether the other end has refused to go on with TLS, as servers do that have no certificate for who names none.
+func alert(err error) bool {
+	remote := new(net.OpError)
+	return errors.As(err, &remote) && remote.Op == "remote error" // crypto/tls
 }
 
 // errSilent says that a request was accepted, and not answered.
@@ -170,28 +197,38 @@ func (p Prober) exchange(ctx context.Context, method string, target Target) (*ht
 		return nil, err
 	}
 	req.Header.Set("User-Agent", "gateway-ready-probe")
+	req.Host = target.Host
 	req.Close = true
 	silent := fmt.Errorf("%w in %s", errSilent, p.AnswerTimeout)
+	// The transport's own context outlives the request: a connection that
+	// is made at the last moment would be kept for one that never comes.
+	dial := func(_ context.Context, network, address string) (net.Conn, error) {
+		conn, err := target.dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		p.Connected(conn)
+		context.AfterFunc(ctx, func() { _ = conn.Close() })
+		go func() {
+			if p.stayedSilent(ctx, conn) {
+				cancel(silent)
+			}
+		}()
+		return conn, nil
+	}
 	transport := &http.Transport{
-		// The transport's own context outlives the request: a connection that
-		// is made at the last moment would be kept for one that never comes.
-		DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
-			conn, err := target.dial(ctx, network, address)
+		DialContext: dial,
+		DialTLSContext: func(_ context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
-			p.Connected(conn)
-			context.AfterFunc(ctx, func() { _ = conn.Close() })
-			go func() {
-				if p.stayedSilent(ctx, conn) {
-					cancel(silent)
-				}
-			}()
-			return conn, nil
+			server := url.URL{Host: cmp.Or(target.Host, req.URL.Host)}
+			// A certificate for the public name does not fit an address of this machine, such as those that the launcher itself
+			// holds; nothing secret is sent.
+			encrypted := tls.Client(conn, &tls.Config{ServerName: server.Hostname(), InsecureSkipVerify: staysHere(conn)})
+			return encrypted, encrypted.HandshakeContext(ctx)
 		},
-		// A certificate for the public name does not fit 127.0.0.1, and this
-		// is the socket that the launcher itself holds; nothing secret is sent.
-		TLSClientConfig:        &tls.Config{InsecureSkipVerify: loopback(req.URL)},
 		MaxResponseHeaderBytes: 1 << 20,
 	}
 	answer, err := transport.RoundTrip(req)
@@ -230,6 +267,8 @@ func (p Prober) stayedSilent(ctx context.Context, conn net.Conn) bool {
 type Target struct {
 	url    string
 	socket string // the path of a unix socket; "": where the URL leads
+	// Host is the Host header and the server's name for TLS, with a port or without; "": as the URL has it.
+	Host string
 }
 
 // At is where a path leads at an address; what is a URL already leads there.
@@ -247,10 +286,24 @@ func At(address netaddr.Address, path string) Target {
 
 // String is for people.
 func (t Target) String() string {
+	text := t.url
 	if t.socket != "" {
-		return fmt.Sprintf("%s over %s", t.url, netaddr.Unix(t.socket))
+		text += " over " + netaddr.Unix(t.socket).String()
 	}
-	return t.url
+	if t.Host != "" {
+		text += " as " + t.Host
+	}
+	return text
+}
+
+// nameless reports whether a server is asked by its address, of which it may know nothing.
+func (t Target) nameless() bool {
+	server, err := url.Parse(t.url)
+	if err != nil || t.Host != "" {
+		return false
+	}
+	_, err = netip.ParseAddr(server.Hostname())
+	return err == nil || server.Hostname() == "localhost"
 }
 
 func (t Target) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -270,7 +323,9 @@ func Ends(conn net.Conn) (server, client netaddr.Address) {
 	return netaddr.Of(conn.RemoteAddr()), netaddr.Of(conn.LocalAddr())
 }
 
-func loopback(u *url.URL) bool {
-	ip, err := netip.ParseAddr(u.Hostname())
-	return u.Hostname() == "localhost" || (err == nil && ip.IsLoopback())
+// staysHere reports whether both ends of a connection are this machine's. For an address that is its own the kernel chooses the same
+// one, or one of loopback, as the client's (see own in package listener).
+func staysHere(conn net.Conn) bool {
+	server, client := Ends(conn)
+	return server.IsUnix() || client.Addr().IsLoopback() || client.Addr().WithZone("") == server.Addr().WithZone("")
 }

@@ -9,7 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -378,18 +381,99 @@ func TestAt(t *testing.T) {
 	}
 }
 
-func TestLoopback(t *testing.T) {
+// ends are a connection that nobody has.
+type ends struct {
+	net.Conn
+	server, client string
+}
+
+func (e ends) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(e.server))
+}
+
+func (e ends) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(e.client)) }
+
+func TestStaysHere(t *testing.T) {
 	t.Parallel()
-	for target, want := range map[string]bool{
-		"https://127.0.0.1:1/": true, "https://127.9.9.9/": true, "https://[::1]:1/": true, "https://localhost:1/": true,
-		"https://192.0.2.1/": false, "https://localhost.example/": false, "https://127.0.0.1.example/": false,
+	for conn, want := range map[ends]bool{
+		{server: "127.0.0.1:1", client: "127.0.0.1:2"}:           true,
+		{server: "127.9.9.9:1", client: "127.0.0.1:2"}:           true,
+		{server: "[::1]:1", client: "[::1]:2"}:                   true,
+		{server: "10.7.7.7:1", client: "10.7.7.7:2"}:             true,
+		{server: "[2001:db8::1]:1", client: "[2001:db8::1]:2"}:   true,
+		{server: "[fe80::1%eth0]:1", client: "[fe80::1%eth0]:2"}: true,
+		{server: "10.7.7.7:1", client: "10.7.7.8:1"}:             false,
+		{server: "[2001:db8::1]:1", client: "[2001:db8::2]:1"}:   false,
+		{server: "203.0.113.1:1", client: "10.7.7.7:2"}:          false,
 	} {
-		req, err := http.NewRequest(http.MethodGet, target, nil)
-		if err != nil {
-			t.Fatal(err)
+		if got := staysHere(conn); got != want {
+			t.Errorf("%s from %s: %t", conn.server, conn.client, got)
 		}
-		if got := loopback(req.URL); got != want {
-			t.Errorf("%s: %t", target, got)
+	}
+}
+
+// byNameOnly has a certificate for one name, and nothing but a 400 for who asks for another one.
+func byNameOnly(t *testing.T) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name, _, _ := strings.Cut(r.Host, ":"); name != "app.example.org" {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	t.Cleanup(server.Close)
+	return server
+}
+
+// TestAskByName: a server that answers to its own name alone is asked by that, and the complaint says how where it is not.
+func TestAskByName(t *testing.T) {
+	t.Parallel()
+	plain, encrypted, overUnix := byNameOnly(t), byNameOnly(t), byNameOnly(t)
+	plain.Start()
+	encrypted.TLS = &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if hello.ServerName != "app.example.org" {
+			return nil, errors.New("nobody of that name is here")
+		}
+		return nil, nil
+	}}
+	encrypted.StartTLS()
+	path := filepath.Join(t.TempDir(), "s")
+	_ = overUnix.Listener.Close()
+	var err error
+	if overUnix.Listener, err = net.Listen("unix", path); err != nil {
+		t.Fatal(err)
+	}
+	overUnix.StartTLS()
+	_, port, _ := net.SplitHostPort(encrypted.Listener.Addr().String())
+	const own = "if it answers to its own name alone, write that into ready.host"
+	ask := "it speaks TLS there: ask for https://" + encrypted.Listener.Addr().String() + "/ready (ready.path, alive.path)"
+	for _, test := range []struct {
+		url, socket, host string
+		said              []string // none: it is a good answer
+	}{
+		{plain.URL + "/ready", "", "", []string{"400 Bad Request", own}},
+		{plain.URL + "/ready", "", "other.example.org", []string{"400 Bad Request"}},
+		{plain.URL + "/ready", "", "app.example.org", nil},
+		{plain.URL + "/ready", "", "app.example.org:8443", nil},
+		{encrypted.URL + "/ready", "", "", []string{"remote error: tls", own}},
+		{encrypted.URL + "/ready", "", "app.example.org", nil},
+		{encrypted.URL + "/ready", "", "app.example.org:8443", nil},
+		{"http://" + encrypted.Listener.Addr().String() + "/ready", "", "", []string{ask, own}},
+		{"http://" + encrypted.Listener.Addr().String() + "/ready", "", "app.example.org", []string{ask}},
+		// Not by name an address of loopback, and one of this machine all the same.
+		{"https://0.0.0.0:" + port + "/ready", "", "app.example.org", nil},
+		// What it is advised to ask for leads elsewhere.
+		{"http://localhost/ready", path, "app.example.org", []string{"over unix:" + path, "it speaks TLS there", "no path (ready.path, alive.path)"}},
+	} {
+		target := Target{url: test.url, socket: test.socket, Host: test.host}
+		said := testProber(10*time.Second).Ask(t.Context(), target, target)
+		if (said == "") != (test.said == nil) || strings.Contains(said, own) != slices.Contains(test.said, own) || strings.Contains(said, "ask for") != slices.Contains(test.said, ask) {
+			t.Errorf("%s: %q", target, said)
+		}
+		for _, words := range test.said {
+			if !strings.Contains(said, words) {
+				t.Errorf("%s: %q, want %q in it", target, said, words)
+			}
 		}
 	}
 }

@@ -58,6 +58,7 @@ type Worker struct {
 type Ready struct {
 	Probe   string        `mapstructure:"probe"` // ProbeAuto and so on
 	Path    string        `mapstructure:"path"`  // begins with "/", or is an http or https URL
+	Host    string        `mapstructure:"host"`  // the Host header and TLS server name of the requests for Path and Alive.Path; empty: as they lead
 	Timeout time.Duration `mapstructure:"timeout"`
 }
 
@@ -207,6 +208,7 @@ func (c *Config) fields() []field {
 		{"worker.idle_stop", &c.Worker.IdleStop},
 		{"ready.probe", &c.Ready.Probe},
 		{"ready.path", &c.Ready.Path},
+		{"ready.host", &c.Ready.Host},
 		{"ready.timeout", &c.Ready.Timeout},
 		{"alive.queue", &c.Alive.Queue},
 		{"alive.path", &c.Alive.Path},

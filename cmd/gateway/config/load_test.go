@@ -132,6 +132,8 @@ func TestLoadMissing(t *testing.T) {
 	}
 }
 
+const noHost = "c.yaml:2: ready.host: is no host as in a Host header: write a name such as app.example.org, with :PORT behind it if need be, and neither http:// nor a path"
+
 // mistakes are files that are refused, and the words.
 var mistakes = map[string]struct {
 	file []byte
@@ -386,6 +388,10 @@ var mistakes = map[string]struct {
 	"path to nowhere": {lines("ready:", "  path: http:///x"), []string{`c.yaml:2: ready.path: neither begins with / nor is an http:// or https:// URL`}},
 	"path's secret":   {lines("ready:", "  path: wss://u:hush@host/x"), []string{`c.yaml:2: ready.path: neither begins with / nor is an http:// or https:// URL`}},
 	"path no URL":     {lines("ready:", "  path: /%zz"), []string{`c.yaml:2: ready.path: is neither a path nor a URL`}},
+	"host as a URL":   {lines("ready:", "  host: https://u:hush@app.example.org/"), []string{noHost}},
+	"host's path":     {lines("ready:", "  host: app.example.org/x"), []string{noHost}},
+	"host's port":     {lines("ready:", "  host: app.example.org:65536"), []string{noHost}},
+	"host as IPv6":    {lines("ready:", "  host: '::1'"), []string{noHost}},
 	"no time":         {lines("ready:", "  timeout: 0s", "stop:", "  timeout: 0s", "restart:", "  backoff_min: 0s"), []string{"c.yaml:2: ready.timeout: must be more than 0", "c.yaml:4: stop.timeout: must be more than 0", "c.yaml:6: restart.backoff_min: must be more than 0"}},
 	"signal":          {lines("stop:", "  signal: SIGFOO"), []string{`c.yaml:2: stop.signal: "SIGFOO" is not the name of a signal such as SIGTERM or SIGINT`}},
 	"a signal number": {lines("stop:", "  signal: 15"), []string{"c.yaml:2: stop.signal: want the name of a signal such as SIGTERM, not a number"}},

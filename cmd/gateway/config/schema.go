@@ -113,6 +113,7 @@ const (
 	durationPattern = `^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`
 	portPattern     = `0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])`
 	unixPattern     = `^unix:/[^\x00-\x1f\x7f]{0,105}[^\x00-\x20\x7f/]$`
+	hostPattern     = `^(([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\])(:` + portPattern + `)?)?$`
 	addressPattern  = `^(\*|[0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(%[^\]]+)?\]):` + portPattern + `$`
 )
 
@@ -125,6 +126,7 @@ var more = map[string]func(*schema){
 	"worker.environment":       func(s *schema) { s.Items = environmentEntry() },
 	"worker.environment_file":  func(s *schema) { s.Pattern = `^(-?/[\s\S]*)?$` },
 	"ready.path":               path,
+	"ready.host":               func(s *schema) { s.Pattern = hostPattern },
 	"ready.timeout":            positive,
 	"alive.path":               path,
 	"alive.interval":           positive,

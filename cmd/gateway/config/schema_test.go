@@ -107,7 +107,7 @@ func TestSchemaTakes(t *testing.T) {
 			`  handoff: preload`,
 			`  start: at-once`,
 			`  idle_stop: 0s`,
-			`ready: {probe: http, path: "https://example.org/up", timeout: 1m30s}`,
+			`ready: {probe: http, path: "https://example.org/up", host: "app.example.org:8443", timeout: 1m30s}`,
 			`stop: {signal: int, timeout: 500ms}`,
 			`restart: {mode: exclusive, backoff_min: 0.5s, backoff_max: 1h, reset_after: 0s, fatal_exit_codes: [1, 255]}`,
 			`front_desk: false`,

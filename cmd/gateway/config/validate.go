@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"openclaw-gateway/lazy"
 	"openclaw-gateway/netaddr"
 )
 
@@ -24,6 +25,7 @@ func (l *loader) validate() {
 	l.checkChoice("worker.start", c.Worker.Start)
 	l.checkChoice("ready.probe", c.Ready.Probe)
 	l.check("ready.path", func(key string) { l.checkPath(key, c.Ready.Path) })
+	l.check("ready.host", l.checkHost)
 	l.checkPositive("ready.timeout", c.Ready.Timeout)
 	l.check("alive.path", func(key string) { l.checkPath(key, c.Alive.Path) })
 	if c.Alive.Queue != 0 {
@@ -169,6 +171,16 @@ func (l *loader) checkPath(key, path string) {
 	case u.Scheme == "" && u.Host == "" && strings.HasPrefix(path, "/"):
 	default:
 		l.report(key, "neither begins with / nor is an http:// or https:// URL")
+	}
+}
+
+// hostName is what a Host header has: a name, or an address, and perhaps a port.
+var hostName = lazy.Regexp(hostPattern)
+
+func (l *loader) checkHost(key string) {
+	// It is not quoted: who writes a whole URL may have a password in it.
+	if host := l.config.Ready.Host; !hostName().MatchString(host) {
+		l.report(key, "is no host as in a Host header: write a name such as app.example.org, with :PORT behind it if need be, and neither http:// nor a path")
 	}
 }
 

@@ -73,7 +73,7 @@ func (a assembler) assemble(cfg *config.Config, selected listener.Set, fromFile 
 	spec := generation.Spec{
 		Queues: selected, Command: cfg.Worker.Command, Directory: cfg.Worker.Directory,
 		Environment: slices.Clone(cfg.Worker.Environment), Handoff: handoff.Kind(cfg.Worker.Handoff), Cache: cfg.Worker.Cache == config.CacheAuto,
-		Probe: generation.Probe(cfg.Ready.Probe), ReadyPath: cfg.Ready.Path, ReadyShown: say.URL(cfg.Ready.Path), ReadyTimeout: cfg.Ready.Timeout,
+		Probe: generation.Probe(cfg.Ready.Probe), ReadyPath: cfg.Ready.Path, ReadyShown: say.URL(cfg.Ready.Path), ReadyHost: cfg.Ready.Host, ReadyTimeout: cfg.Ready.Timeout,
 		StopSignal: cfg.Stop.Signal, StopAll: cfg.Stop.To == config.StopAll, StopTimeout: cfg.Stop.Timeout,
 		Backoff:        generation.Backoff{Min: cfg.Restart.BackoffMin, Max: cfg.Restart.BackoffMax, ResetAfter: cfg.Restart.ResetAfter},
 		FatalExitCodes: cfg.Restart.FatalExitCodes, WaitAfterExit0: cfg.Restart.AfterExit0 == config.AfterExit0Wait, FrontDesk: cfg.FrontDesk,
