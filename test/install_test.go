@@ -2,6 +2,7 @@ package test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"os/exec"
 	"strconv"
@@ -319,6 +320,15 @@ func TestInstallForDirectoryUser(t *testing.T) {
 	}
 	if text := m.Run(t, gatewayPath, "status"); !strings.Contains(text, " dora ") {
 		t.Errorf("the status does not name the user:\n%s", text)
+	}
+	// Many a user of the system has no home: useradd --system makes none.
+	m.Run(t, "rm", "-r", "/srv/dora")
+	m.Systemctl(t, "restart", service)
+	if code, _ := get(t, m, ipv4, "/healthz"); code != http.StatusOK {
+		t.Errorf("without a home %s answered %d", ipv4, code)
+	}
+	if cwd := m.Run(t, "readlink", fmt.Sprintf("/proc/%d/cwd", gatewayStatus(t, m.Scope).Worker.PID)); strings.TrimSpace(cwd) != "/" {
+		t.Errorf("without a home it starts in %s", cwd)
 	}
 	const unknown = "unknown user nobody-of-that-name; create the user first"
 	if output, err := m.Output(gatewayPath, "install", "--system", "--run-as", "nobody-of-that-name"); err == nil || !strings.Contains(output+err.Error(), unknown) {

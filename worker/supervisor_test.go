@@ -617,6 +617,20 @@ func TestCannotStart(t *testing.T) {
 	}
 }
 
+// TestWithoutHome: where nobody has named a directory, none keeps the worker from its start.
+func TestWithoutHome(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	for wished, want := range map[string]string{home: home, filepath.Join(home, "none"): "/"} {
+		r := newRig(t, command(t, "serve"))
+		r.spec.Directory, r.spec.Home = "", wished
+		r.run()
+		if got, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", r.await(Ready).PID)); got != want {
+			t.Errorf("with home %s it starts in %s, want %s (%v)", wished, got, want, err)
+		}
+	}
+}
+
 func TestReadyTimeout(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "deaf"))

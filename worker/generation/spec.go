@@ -30,8 +30,10 @@ type Spec struct {
 	// Command is the program and its arguments. A name without a slash is
 	// looked up in the PATH of the worker's environment.
 	Command []string
-	// Directory is the working directory, an absolute path.
+	// Directory is the working directory, an absolute path; where nobody has named one it is Home instead, or / if the worker cannot
+	// start there.
 	Directory string
+	Home      string
 	// Environment holds KEY=value entries on top of the launcher's environment.
 	// Neither passes systemd's protocol on: LISTEN_FDS, NOTIFY_SOCKET and so on.
 	Environment []string

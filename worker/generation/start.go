@@ -106,6 +106,11 @@ func (b *birth) plantTree() (err error) {
 }
 
 func (b *birth) findProgram() error {
+	if b.Spec.Directory == "" {
+		if b.Spec.Directory = handoff.Directory(b.Spec.Home); b.Spec.Directory != b.Spec.Home {
+			b.Options.Log.Info("the worker starts in /: its home cannot be entered", "generation", b.Number, "home", b.Spec.Home)
+		}
+	}
 	// The error of the start would not tell which file it misses.
 	if info, err := os.Stat(b.Spec.Directory); err != nil {
 		return fmt.Errorf("worker.directory: %w", err)

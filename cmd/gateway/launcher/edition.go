@@ -99,9 +99,7 @@ func (a assembler) assemble(cfg *config.Config, selected listener.Set, fromFile 
 		spec.Command = []string{executable, a.hello}
 		spec.Environment = append(spec.Environment, "GATEWAY_CONFIG="+a.files.Name())
 	}
-	if spec.Directory == "" {
-		spec.Directory = directoryOf(cfg.Worker.Command)
-	}
+	spec.Home = homeOf(cfg.Worker.Command)
 	// After worker.environment, so that the file wins, as in a unit.
 	spec.Environment = append(spec.Environment, fromFile...)
 	return &edition{cfg: cfg, spec: spec, addresses: selected.Addresses(), drifts: drifts, fromFile: fromFile}, nil
@@ -149,17 +147,15 @@ func inKey(cfg *config.Config, key string, err error) error {
 	return fmt.Errorf("%s: %w", key, err)
 }
 
-// directoryOf is where a worker starts of which the configuration does not say it: at the home of the user that it runs as, also
+// homeOf is where a worker starts of which the configuration does not say it: at the home of the user that it runs as, also
 // where the command itself makes it another one. That one may not enter root's, and Node.js fails there with a script to load.
-func directoryOf(command []string) string {
+func homeOf(command []string) string {
 	name := handoff.Becomes(command)
 	if name == "" {
 		return homeDirectory()
 	}
 	if account, err := systemd.Account(name); err == nil {
-		if info, err := os.Stat(account.HomeDir); err == nil && info.IsDir() {
-			return account.HomeDir
-		}
+		return account.HomeDir
 	}
 	return "/"
 }

@@ -23,6 +23,7 @@ import (
 	"openclaw-gateway/units"
 	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/generation"
+	"openclaw-gateway/worker/handoff"
 	"openclaw-gateway/worker/proctree"
 	"openclaw-gateway/worker/spawn"
 )
@@ -69,8 +70,11 @@ func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, file
 		}
 		return config.Alarm{}
 	}
-	l.alarm.Status, l.alarm.Directory = l.Status, homeDirectory()
-	l.alarm.Run = func(ctx context.Context, cmd *exec.Cmd) error { return l.supervisor.Exec(ctx, cmd) }
+	l.alarm.Status = l.Status
+	l.alarm.Run = func(ctx context.Context, cmd *exec.Cmd) error {
+		cmd.Dir = handoff.Directory(homeDirectory())
+		return l.supervisor.Exec(ctx, cmd)
+	}
 	l.reporter.alarm = l.alarm
 	l.reporter.names = func() map[netaddr.Address]string {
 		if current := l.editions.current(); current != nil {

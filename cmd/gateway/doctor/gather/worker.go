@@ -142,7 +142,7 @@ func (g *gatherer) program(s *Scope) {
 		environ = strings.Split(string(content), "\x00")
 	}
 	if command := c.Loaded.Alarm.Command; len(command) > 0 {
-		_, err := g.executable(s, "alarm.command", command, s.home(), environ)
+		_, err := g.executable(s, "alarm.command", command, handoff.Directory(s.home()), environ)
 		if err != nil {
 			c.NoAlarm = err.Error()
 		}
@@ -150,7 +150,7 @@ func (g *gatherer) program(s *Scope) {
 	if len(spec.Command) == 0 {
 		return // the built-in server
 	}
-	directory := cmp.Or(spec.Directory, s.home())
+	directory := cmp.Or(spec.Directory, handoff.Directory(s.home()))
 	environ = append(environ, spec.Environment...)
 	if _, err := os.Stat(directory); spec.Directory != "" && errors.Is(err, fs.ErrNotExist) {
 		c.Missing, c.MissingAt = directory+" is not there", "worker.directory"

@@ -43,10 +43,9 @@ const alarmCalm = 10 * time.Second
 // Alarm runs a command when clients have not been served for long enough, and once more when they are again. The supervisor
 // never waits for it.
 type Alarm struct {
-	Settings  func() config.Alarm // as they are now
-	Status    func() api.Status
-	Run       func(context.Context, *exec.Cmd) error // returns when the command has ended, and all that it has started
-	Directory string                                 // where it runs
+	Settings func() config.Alarm // as they are now
+	Status   func() api.Status
+	Run      func(context.Context, *exec.Cmd) error // returns when the command has ended, and all that it has started
 
 	log     *slog.Logger
 	path    string // where it is kept that it rings; "" for this life only
@@ -260,7 +259,7 @@ func (a *Alarm) ring(ctx context.Context, o occurrence) {
 	ctx, cancel := context.WithTimeoutCause(ctx, alarmLimit, fmt.Errorf("not ended after %s", alarmLimit))
 	defer cancel()
 	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = a.Directory, bytes.NewReader(append(told, '\n')), os.Stderr, os.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(append(told, '\n')), os.Stderr, os.Stderr
 	cmd.Env = append(os.Environ(),
 		"GATEWAY_EVENT="+event, "GATEWAY_PROBLEM="+say.Printable(strings.Join(status.Problems, "; ")),
 		"GATEWAY_GENERATION="+strconv.Itoa(status.Worker.Generation), "GATEWAY_INSTANCE="+status.Instance)
