@@ -99,6 +99,14 @@ func expect(t testing.TB, d diagnosis, ids string) finding {
 	return d.Findings[0]
 }
 
+// expected are exactly these.
+func expected(t testing.TB, s *machine.Scope, ids string) []finding {
+	t.Helper()
+	d := diagnose(t, s, gatewayPath)
+	expect(t, d, ids)
+	return d.Findings
+}
+
 // mend runs the fix of a finding, which must be the wanted command, as a person who
 // pastes it; then nothing is found any more.
 func mend(t testing.TB, s *machine.Scope, f finding, want string) {
@@ -331,6 +339,11 @@ func testDoctorUnits(t *testing.T, here place, old, next string) {
 		}
 		d := diagnose(t, m.Scope, gatewayPath)
 		expect(t, d, "port-held-by-foreign socket-port-taken")
+		// The status has what is to be run in the order in which it helps.
+		text, _ := printedStatus(t, m.Scope)
+		if frees, opens := strings.Index(text, "`"+freed+"`"), strings.Index(text, "enable --now openclaw-gateway.socket"); frees < 0 || opens < frees {
+			t.Errorf("the status says\n%s", text)
+		}
 		mend(t, m.Scope, d.Findings[1], freed+" && "+ctl+" start openclaw-gateway.socket")
 	}
 	t.Run("port taken", func(t *testing.T) { taken(t, "stranger.service", ctl+" stop stranger.service") })
@@ -881,7 +894,17 @@ func testDoctorScopes(t *testing.T, here place) {
 		// The incident: it has the port, and comes back when it is killed.
 		alice.Run(t, gatewayPath, "uninstall", "--user")
 		alice.Systemctl(t, "enable", "--now", "claw.service")
-		finds(t, alice, "port-held-by-rival openclaw-unit-enabled")
-		mend(t, m.Scope, finds(t, m.Scope, "port-held-by-rival openclaw-unit-enabled"), forRoot)
+		for s, want := range map[*machine.Scope]string{alice: "gateway adopt claw.service --user", m.Scope: strings.Replace(forRoot, "systemctl --user disable --now claw.service", "gateway adopt claw.service --user", 1)} {
+			for _, f := range expected(t, s, "port-held-by-rival openclaw-unit-enabled") {
+				if f.Fix != want || !strings.Contains(f.Summary, "systemctl --user disable --now claw.service` ends it") {
+					t.Errorf("%s: %s\nfix: %s\nwant %s", f.ID, f.Summary, f.Fix, want)
+				}
+			}
+		}
+		m.Run(t, "rm", "-rf", filepath.Dir(configPath(alice)), "/.dockerenv")
+		f := finds(t, m.Scope, "port-held-by-rival openclaw-unit-enabled")
+		m.Run(t, "/bin/sh", "-c", f.Fix+" --yes") // no terminal is there to ask at
+		serving(t, alice, 1)
+		silent(t, m.Scope)
 	})
 }

@@ -154,6 +154,9 @@ func testStatus(t *testing.T, here place) {
 		squatter := squat(t, m, "squatter", "/usr/bin/python3", workersPath+"/squat.py", "0.0.0.0:18789")
 		wantStatus(t, m.Scope, 1, "foreign", "0.0.0.0:18789, which conflicts with 127.0.0.1:18789", "it is no OpenClaw gateway",
 			"`"+ctl+" stop squatter.service`", fmt.Sprintf("pid %d", squatter))
+		if text, _ := printedStatus(t, m.Scope); strings.Index(text, "stop squatter.service") > strings.Index(text, "nobody answers on") {
+			t.Errorf("what helps comes after what cannot help before that:\n%s", text)
+		}
 	})
 
 	t.Run("a stock service of the same name", func(t *testing.T) {
@@ -166,7 +169,7 @@ func testStatus(t *testing.T, here place) {
 		if code != 1 || !strings.HasPrefix(text, "rival: ") || strings.Contains(text, "launcher  pid") {
 			t.Errorf("exit status %d\n%s", code, text)
 		}
-		wantWords(t, text, "OpenClaw's own and not the launcher", "`gateway doctor --"+scope+"`")
+		wantWords(t, text, "OpenClaw's own and not the launcher", "`gateway adopt --"+scope+"` puts it behind the launcher", "`gateway doctor --"+scope+"`")
 		if output, _ := m.Output(gatewayPath, "doctor", "--"+scope); !strings.Contains(output, "openclaw-unit-enabled") {
 			t.Errorf("doctor says\n%s", output)
 		}

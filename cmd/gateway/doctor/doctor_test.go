@@ -107,6 +107,13 @@ func replaced(s *gather.Scope) *gather.Scope {
 	return s
 }
 
+// stock has OpenClaw's own service, and nothing of ours.
+func stock(f *Facts) {
+	s := closed(f, "inactive", "")
+	s.Socket, s.Service = gather.Unit{}, gather.Unit{}
+	s.OpenClaw = []gather.Unit{{Name: "claw.service", FileState: "enabled", Marked: true, Argv: s.Config.Loaded.Worker.Command}}
+}
+
 // taken lets a process have the port, instead of the socket unit.
 func taken(f *Facts, holder holders.Holder) {
 	f.Sockets = []holders.Socket{{Socket: sockdiag.Socket{Address: ipv4, Inode: 9, UID: holder.UID, Exact: true}, Holders: []holders.Holder{holder}, Wanted: []netaddr.Address{ipv4}}}
@@ -211,6 +218,9 @@ var situations = []situation{
 	{"openclaw-unit-enabled", "without a launcher: `gateway adopt` puts it behind one", "systemctl disable --now claw.service", func(f *Facts) {
 		s := closed(f, "inactive", "")
 		s.Socket, s.Service, s.OpenClaw = gather.Unit{}, gather.Unit{}, []gather.Unit{{Name: "claw.service", FileState: "enabled"}}
+	}},
+	{"openclaw-unit-enabled", "the command puts it behind one, and with --dry-run it says how; `systemctl disable --now claw.service` ends it", "gateway adopt claw.service --system", func(f *Facts) {
+		stock(f)
 	}},
 	{"openclaw-unit-enabled", "claw.service", "systemctl stop claw.service", func(f *Facts) {
 		f.Scopes[0].OpenClaw = []gather.Unit{{Name: "claw.service", FileState: "transient", MainPID: 7}}
@@ -586,6 +596,22 @@ func TestFindings(t *testing.T) {
 		if !slices.ContainsFunc(situations, func(s situation) bool { return s.id == kind.ID }) {
 			t.Errorf("no situation brings about %s", kind.ID)
 		}
+	}
+}
+
+// TestStock: who has OpenClaw's own service and nothing of ours is told to adopt it, and not what leaves them without any.
+func TestStock(t *testing.T) {
+	facts := healthy(t)
+	stock(facts)
+	taken(facts, holders.Holder{Process: proctree.Process{PID: 5}, Role: api.RoleRival, RunBy: holders.RunBy{Unit: "claw.service", Enabled: true}})
+	findings := Examine(facts)
+	for _, found := range findings {
+		if found.Fix != "gateway adopt claw.service --system" || !strings.Contains(found.Summary, "`systemctl disable --now claw.service` ends it") {
+			t.Errorf("%s: %s, fix %s", found.ID, found.Summary, found.Fix)
+		}
+	}
+	if len(findings) != 2 {
+		t.Errorf("found %+v", findings)
 	}
 }
 

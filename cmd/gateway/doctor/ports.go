@@ -59,12 +59,32 @@ func heldBy(role api.Role) func(*Facts) []Finding {
 
 func (f *Facts) heldByHolder(h holders.Holder) Finding {
 	remedy := h.Remedy(f.Asker)
-	return Finding{
+	finding := Finding{
 		Summary: fmt.Sprintf("%s %s held by pid %d: %s; the command %s",
 			say.Addresses(h.Addresses), say.Are(len(h.Addresses)), h.PID, h.Because(), remedy.Does),
 		Evidence: holding(h), Fix: remedy.Command, about: f.wanters(h.Wanted...),
 	}
+	for i := range f.Scopes {
+		for _, unit := range f.Scopes[i].OpenClaw {
+			if h.Role == api.RoleRival && f.Scopes[i].Manager == h.RunBy.Manager && unit.Name == h.RunBy.Unit && f.adoptable(&unit) {
+				finding.Summary = fmt.Sprintf("%s %s held by pid %d: %s; the command puts it behind the launcher, and %s",
+					say.Addresses(h.Addresses), say.Are(len(h.Addresses)), h.PID, h.Because(), remedy)
+				finding.Fix = f.gateway(&f.Scopes[i], "adopt", unit.Name)
+			}
+		}
+	}
+	return finding
 }
+
+// adoptable reports whether a unit is OpenClaw's own, as it has written it, on a machine where there is nothing of ours: who has that
+// has an OpenClaw that serves, and wants it kept from harm, not ended.
+func (f *Facts) adoptable(unit *gather.Unit) bool {
+	return unit.Marked && openclaw.Starts(unit.Argv) && !slices.Contains(undisabled, unit.FileState) &&
+		len(f.Which((*gather.Scope).Installed)) == 0 && len(f.Which((*gather.Scope).Answers)) == 0
+}
+
+// undisabled are the states of units that cannot be disabled: they are of no file that an administrator, or OpenClaw, has written.
+var undisabled = []string{"transient", "static", "generated"}
 
 // wanters are the instances that ask for one of the addresses.
 func (f *Facts) wanters(addresses ...netaddr.Address) []*gather.Scope {
@@ -313,12 +333,18 @@ func openclawUnit(f *Facts) []Finding {
 			switch {
 			case triggered:
 				fix = f.comeBack(s)
-			case slices.Contains([]string{"transient", "static", "generated"}, unit.FileState): // none can be disabled
+			case f.adoptable(&unit):
+				fix = f.gateway(s, "adopt", unit.Name)
+			case slices.Contains(undisabled, unit.FileState):
 				fix = f.systemctl(s.Manager, "stop", unit.Name)
 			}
 			summary := fmt.Sprintf("OpenClaw's own %s starts OpenClaw beside the launcher, and competes with it for the port", s.OfScope(unit.Name))
 			if len(f.Which((*gather.Scope).Installed)) == 0 && len(f.Which((*gather.Scope).Answers)) == 0 {
 				summary = fmt.Sprintf("OpenClaw's own %s starts OpenClaw without a launcher: `gateway adopt` puts it behind one, or the fix ends it", s.OfScope(unit.Name))
+			}
+			if f.adoptable(&unit) {
+				summary = fmt.Sprintf("OpenClaw's own %s starts OpenClaw without a launcher: the command puts it behind one, and with --dry-run it says how; `%s` ends it",
+					s.OfScope(unit.Name), f.systemctl(s.Manager, "disable", "--now", unit.Name))
 			}
 			if triggered {
 				summary = fmt.Sprintf("%s is OpenClaw's own, in the place of ours: it starts OpenClaw without the launcher, which cannot bind the port that the "+

@@ -193,8 +193,11 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 		s.Problems = append(s.Problems, silenceOf(t, err))
 	case len(t.Overrides) == 0 && openclaw.Starts(t.Runs):
 		s.Launcher, s.Verdict = api.Launcher{}, api.VerdictDown
-		s.Problems = append(s.Problems, fmt.Sprintf("%s is OpenClaw's own and not the launcher: it runs %s; `%s` says what to do about it",
-			t.Unit.Name, say.CommandLine(t.Runs), gatewayCommand(t, "doctor")))
+		way := fmt.Sprintf("`%s` says what to do about it", gatewayCommand(t, "doctor"))
+		if len(t.Listen) == 0 { // there is nothing of ours
+			way = fmt.Sprintf("`%s` puts it behind the launcher, and %s", gatewayCommand(t, "adopt"), way)
+		}
+		s.Problems = append(s.Problems, fmt.Sprintf("%s is OpenClaw's own and not the launcher: it runs %s; %s", t.Unit.Name, say.CommandLine(t.Runs), way))
 	case errors.Is(err, client.ErrForbidden):
 		s.Notes = append(s.Notes, "what the launcher itself knows is not shown: "+err.Error())
 		VerdictFromOutside(t, &s.Status)
@@ -243,6 +246,11 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 	compareSockets(ctx, t, &s, addresses)
 	if errors.Is(err, client.ErrNotRunning) {
 		s.addKeptWaiting(t)
+	}
+	// What opens the port helps when whoever has it has let go.
+	held := s.Worst() != "" || t.SocketState != "active" && len(s.Sockets) > 0
+	if at := slices.Index(s.Problems, err.Error()); held && at >= 0 {
+		s.Problems = append(slices.Delete(s.Problems, at, at+1), err.Error())
 	}
 	s.addClosing(t)
 	return s
