@@ -192,17 +192,21 @@ func (d *derivation) command(ctx context.Context) error {
 // itself refuses a command that becomes another user: the state, the port and the rights would be taken for those of the unit's user.
 // Who is root in the unit may become less; what a user's own files say makes nobody more.
 func (d *derivation) itself(a Another) error {
-	if a.By == "" {
+	if a == (Another{}) {
 		return nil
 	}
-	name, whom, out := d.c.described(), "another user", "take "+a.By+" out of what it starts"
+	by, what := "", "what makes it that user"
+	if a.By != "" {
+		by, what = ", by "+a.By, a.By
+	}
+	whom, out := "another user", "take "+what+" out of what it starts"
 	if a.User != "" {
 		whom = "user " + a.User
 	}
 	if d.c.scope() == units.System && d.was.UID == 0 {
-		out = fmt.Sprintf("give its unit User=%s, and take %s out (`%s`)", a.User, a.By, d.c.Manager.Command(d.o.By.UID, "edit", "--full", d.c.name()))
+		out = fmt.Sprintf("give its unit User=%s, and take %s out (`%s`)", a.User, what, d.c.Manager.Command(d.o.By.UID, "edit", "--full", d.c.name()))
 	}
-	return fmt.Errorf("%s cannot be adopted: it becomes %s itself, by %s: %s, see that it still starts, and run this again", name, whom, a.By, out)
+	return fmt.Errorf("%s cannot be adopted: it becomes %s itself%s: %s, see that it still starts, and run this again", d.c.described(), whom, by, out)
 }
 
 // directory is where it is started: "" for the home of its user, in which the launcher starts a worker of its own accord.

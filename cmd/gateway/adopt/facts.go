@@ -87,8 +87,8 @@ type facts struct {
 	Another Another // by what it becomes another user: then it cannot be adopted either
 }
 
-// Another is a program by which a command becomes another user than its unit's before it starts OpenClaw, and that user; "" where
-// it does not say whom.
+// Another is a program by which a command becomes another user than its unit's before it starts OpenClaw, "" where that does not
+// show, and that user, "" where it does not say whom.
 type Another struct{ By, User string }
 
 var (

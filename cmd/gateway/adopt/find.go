@@ -250,6 +250,9 @@ func candidate(p systemd.Properties, m systemd.Manager) (Candidate, bool) {
 
 // seeWho looks at what runs, and as whom.
 func (c *Candidate) seeWho(words []string) {
+	if len(words) > 0 && commandline.InShell(words) != nil {
+		words = commandline.InShell(words)
+	}
 	c.Another = anotherIn(words)
 	uid := c.Manager.UID
 	if !c.Manager.User {
@@ -261,7 +264,7 @@ func (c *Candidate) seeWho(words []string) {
 		c.Running = argv
 	case throughContainer(words) == "": // in one others run anyway
 		c.Running = argv
-		c.Another = Another{By: cmp.Or(c.Another.By, filepath.Base(cmp.Or(c.Script, c.Exec.Path))), User: systemd.UserName(other)}
+		c.Another.User = systemd.UserName(other)
 	}
 }
 

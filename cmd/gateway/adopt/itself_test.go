@@ -43,6 +43,7 @@ func TestItself(t *testing.T) {
 	}{
 		{roots, Another{By: "gosu", User: "bot"}, "it becomes user bot itself, by gosu: give its unit User=bot, and take gosu out (`systemctl edit --full bot.service`)"},
 		{roots, Another{By: "doas"}, "it becomes another user itself, by doas: give its unit User=, and take doas out"},
+		{roots, Another{User: "bot"}, "it becomes user bot itself: give its unit User=bot, and take what makes it that user out (`systemctl edit --full bot.service`)"},
 		{users, Another{By: "doas", User: "root"}, "it becomes user root itself, by doas: take doas out of what it starts"},
 		{own, Another{By: "sudo", User: "root"}, "it becomes user root itself, by sudo: take sudo out of what it starts"},
 	} {
