@@ -150,8 +150,8 @@ func (s *Socket) Grant(access netaddr.Access) error {
 	return nil
 }
 
-// GrantAt gives the unix socket at a path an owner and a mode. What is no socket, is behind a symlink or has a second name stays
-// as it is: whoever can write to the directory could have put it there.
+// GrantAt gives the unix socket at an absolute path an owner and a mode. What is no socket, is a symlink or behind one that somebody
+// else could have made, or has a second name stays as it is: whoever can write to a directory could have put it there.
 func GrantAt(path string, access netaddr.Access) error {
 	mode, uid, gid, err := numbers(access)
 	if err != nil {
@@ -235,35 +235,62 @@ func removeStale(path string) error {
 // directoryOf is the directory of a path. No symlink leads to it that somebody else could have made: one is followed only in a
 // directory where nobody but root and this user can write.
 func directoryOf(path string) (os.FileInfo, error) {
-	directory := filepath.Dir(path)
-	for followed := 0; ; followed++ {
-		link, target, err := firstLink(directory)
-		if err != nil {
-			return nil, err
-		}
-		if link == "" {
-			break
-		}
-		if followed == mostLinks {
-			return nil, &os.PathError{Op: "follow", Path: directory, Err: unix.ELOOP}
-		}
-		above, err := os.Stat(filepath.Dir(link))
-		if err != nil {
-			return nil, err
-		}
-		if othersWrite(above.Sys().(*syscall.Stat_t)) {
-			return nil, fmt.Errorf("%s is a symlink in a directory in which others can write: name the path without it", link)
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(link), target)
-		}
-		directory = filepath.Join(target, strings.TrimPrefix(directory, link))
+	directory, err := withoutLinks(filepath.Dir(path))
+	if err != nil {
+		return nil, err
 	}
 	info, err := os.Stat(directory)
 	if err == nil && !info.IsDir() {
 		err = fmt.Errorf("%s is no directory", directory)
 	}
 	return info, err
+}
+
+// withoutLinks is the path of a directory with the symlinks followed that directoryOf follows; another one is an error.
+func withoutLinks(directory string) (string, error) {
+	for followed := 0; ; followed++ {
+		link, target, err := firstLink(directory)
+		if err != nil || link == "" {
+			return directory, err
+		}
+		if followed == mostLinks {
+			return "", &os.PathError{Op: "follow", Path: directory, Err: unix.ELOOP}
+		}
+		above, err := os.Stat(filepath.Dir(link))
+		if err != nil {
+			return "", err
+		}
+		if othersWrite(above.Sys().(*syscall.Stat_t)) {
+			return "", fmt.Errorf("%s is a symlink in a directory in which others can write: name the path without it", link)
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(link), target)
+		}
+		directory = filepath.Join(target, strings.TrimPrefix(directory, link))
+	}
+}
+
+// openDirectory opens the directory of an absolute path, to be looked at, as directoryOf finds it. What has become a symlink
+// since is not followed.
+func openDirectory(path string) (fd int, err error) {
+	directory, err := withoutLinks(filepath.Dir(path))
+	if err != nil {
+		return -1, err
+	}
+	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err = unix.Open("/", flags, 0)
+	for name := range strings.FieldsFuncSeq(directory, func(r rune) bool { return r == '/' }) {
+		if err != nil {
+			break
+		}
+		above := fd
+		fd, err = unix.Openat(above, name, flags, 0)
+		_ = unix.Close(above)
+	}
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: directory, Err: err}
+	}
+	return fd, nil
 }
 
 // mostLinks is how many symlinks are followed, as in the kernel.
@@ -312,7 +339,12 @@ func numbers(access netaddr.Access) (mode uint32, uid, gid int, err error) {
 
 // grant gives the file of a socket an owner and a mode, in this order: a change of the owner may clear bits of the mode.
 func grant(path string, mode uint32, uid, gid int) error {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	directory, err := openDirectory(path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(directory)
+	fd, err := unix.Openat(directory, filepath.Base(path), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}

@@ -151,6 +151,44 @@ func TestGrantAt(t *testing.T) {
 	}
 }
 
+// TestGrantAtSwapped: who owns the directory of a socket must not come by one elsewhere, by having that directory be a symlink in
+// between.
+func TestGrantAtSwapped(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	at := func(name string) string { return filepath.Join(directory, name) }
+	if err := errors.Join(os.Mkdir(at("precious"), 0o700), os.Mkdir(at("theirs"), 0o777), os.Chmod(at("theirs"), 0o777),
+		os.Mkdir(at("theirs/folder"), 0o700), os.Symlink(at("precious"), at("theirs/link"))); err != nil {
+		t.Fatal(err)
+	}
+	unixAt(t, at("precious/socket"), netaddr.Access{})
+	unixAt(t, at("theirs/folder/socket"), netaddr.Access{})
+	if err := GrantAt(at("theirs/link/socket"), netaddr.Access{Mode: "0666"}); err == nil || !strings.Contains(err.Error(), "is a symlink in a directory in which others can write") {
+		t.Errorf("behind another's symlink: %v", err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 5000 {
+			_ = unix.Renameat2(unix.AT_FDCWD, at("theirs/folder"), unix.AT_FDCWD, at("theirs/link"), unix.RENAME_EXCHANGE)
+		}
+	}()
+	granted := 0
+	for swapping := true; swapping; {
+		if err := GrantAt(at("theirs/folder/socket"), netaddr.Access{Mode: "0666"}); err == nil {
+			granted++
+		}
+		select {
+		case <-done:
+			swapping = false
+		default:
+		}
+	}
+	if info, err := os.Stat(at("precious/socket")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("after %d grants the one elsewhere: %v, %v", granted, info.Mode(), err)
+	}
+}
+
 func TestBindUnixInTheWay(t *testing.T) {
 	t.Parallel()
 	directory := t.TempDir()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -215,6 +216,88 @@ cp `+gatewayPath+` /opt/four/launcher
 		}
 		if listed := m.Run(t, "ls", "/home/claw/conf"); listed != "config.yaml\nx\n" {
 			t.Errorf("root has written beside it: %s", listed)
+		}
+		gone()
+	})
+	t.Run("a unix socket where others decide", func(t *testing.T) {
+		m.Run(t, "/bin/sh", "-c", "gateway install --system --now "+asClaw)
+		config := "/etc/openclaw-gateway/config.yaml"
+		asks := func(listen string) {
+			t.Helper()
+			home("echo 'listen: [\"" + ipv4 + "\", \"[::1]:18789\", \"" + listen + "\"]' >" + config)
+		}
+		edits := "runuser --pty -u claw -- env XDG_RUNTIME_DIR=/run/user/" + strings.TrimSpace(m.Run(t, "id", "-u", "claw")) + " \"${EDITOR:-vi}\" " + config
+		good := "unix:/run/openclaw-gateway.sock" // as the sentence has it
+		m.WriteFile(t, "/opt/editor", "#!/bin/sh\necho 'listen: [\""+ipv4+"\", \"[::1]:18789\", \""+good+"\"]' >\"$1\"\n", 0o755)
+		refuses := func(why string) {
+			t.Helper()
+			before := m.ReadFile(t, unitPath(m.Scope, socket))
+			for _, command := range []string{"install", "install --now", "install --dry-run"} {
+				if _, err := m.Output("/bin/sh", "-c", "gateway "+command+" --system"); err == nil || !strings.Contains(err.Error(), "nothing is installed: "+why) {
+					t.Errorf("gateway %s: %v, want %q", command, err, why)
+				}
+			}
+			if m.ReadFile(t, unitPath(m.Scope, socket)) != before {
+				t.Error("the unit has changed")
+			}
+		}
+
+		home("mkdir r")
+		asks("unix:/home/claw/r/shadow")
+		where := "others than root decide what lies at the path of unix:/home/claw/r/shadow (/home/claw belongs to user claw)"
+		refuses(where)
+		d := diagnose(t, m.Scope, gatewayPath)
+		if d.ids() != "unix-socket-unsafe" || d.exit != 0 || d.Findings[0].Fix != edits || !strings.Contains(d.Findings[0].Summary, where) || !strings.HasSuffix(d.Findings[0].Summary, good) {
+			t.Fatalf("exit status %d\n%s", d.exit, d.text())
+		}
+		get(t, m, ipv4, "/healthz")
+		m.Run(t, gatewayPath, "reload", "--system")
+		if s := gatewayStatus(t, m.Scope); !slices.ContainsFunc(s.Problems, func(p string) bool { return strings.Contains(p, where) }) {
+			t.Errorf("the status is %+v", s)
+		}
+		if said := m.Run(t, "/bin/sh", "-c", "gateway config check --system 2>&1"); !strings.Contains(said, "warning: ") || !strings.Contains(said, where) {
+			t.Errorf("gateway config check: %s", said)
+		}
+		fixes := func(fix string) { m.Run(t, "/bin/sh", "-c", "export EDITOR=/opt/editor && "+fix) }
+		fixes(d.Findings[0].Fix)
+		m.Run(t, gatewayPath, "install", "--system")
+		if code, _ := getUnix(t, m, strings.TrimPrefix(good, "unix:"), "/healthz"); code != http.StatusOK {
+			t.Errorf("%s answered %d", good, code)
+		}
+		silent(t, m.Scope)
+
+		// Units that were written before this was refused.
+		asks("unix:/home/claw/r/shadow")
+		m.Run(t, "sed", "-i", "s|/run/openclaw-gateway.sock|/home/claw/r/shadow|", unitPath(m.Scope, socket))
+		m.Systemctl(t, "daemon-reload")
+		home("rm -r r && ln -s /root/precious r")
+		m.Run(t, "/bin/sh", "-euc", "mkdir -m 700 /root/precious && python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"/root/precious/shadow\")'")
+		m.Systemctl(t, "restart", socket)
+		if owner := m.Run(t, "stat", "--format=%U", "/root/precious/shadow"); owner != "root\n" {
+			t.Errorf("a file in a folder of root's belongs to %s", owner)
+		}
+		home("rm r && mkdir r")
+		m.Systemctl(t, "restart", socket)
+		f := finds(t, m.Scope, "unix-socket-unsafe")
+		if want := edits + " && gateway install --system"; f.Fix != want {
+			t.Errorf("the fix is %q, want %q", f.Fix, want)
+		}
+		fixes(f.Fix)
+		silent(t, m.Scope)
+
+		// Where another one listens.
+		m.Run(t, "mkdir", "/run/engine")
+		end := holder(t, m.As(m.System()), "python3", "-c", "import os, socket, sys\ns = socket.socket(socket.AF_UNIX)\nos.umask(0o177)\n"+
+			"s.bind('/run/engine/docker.sock')\ns.listen()\nprint('listening', flush=True)\nsys.stdin.read()")
+		defer end()
+		asks("unix:/run/engine/docker.sock")
+		refuses("a process of user root listens on unix:/run/engine/docker.sock")
+		if d := diagnose(t, m.Scope, gatewayPath); d.ids() != "port-held-by-foreign" || d.exit != 0 || d.Findings[0].Fix != edits {
+			t.Errorf("exit status %d\n%s", d.exit, d.text())
+		}
+		m.Systemctl(t, "restart", socket)
+		if owner := m.Run(t, "stat", "--format=%U", "/run/engine/docker.sock"); owner != "root\n" {
+			t.Errorf("it belongs to %s", owner)
 		}
 		gone()
 	})

@@ -312,6 +312,14 @@ var situations = []situation{
 	{"listen-differs", "lacks 127.0.0.1:9 and has [::1]:18789, which the worker does not get", "gateway install --system", func(f *Facts) {
 		f.Scopes[0].Config.Loaded.Listen = []netaddr.Address{ipv4, netaddr.MustParse("127.0.0.1:9")}
 	}},
+	{"listen-differs", "still has unix:/home/other/app.sock: ", "gateway install --system", func(f *Facts) { misplaced(f).Config.Loaded.Listen = f.Wanted[:2] }},
+	{"unix-socket-unsafe", "(/home/other belongs to user other), and systemd, which makes and removes the file there, is root: name a path in listen whose " +
+		"folders are root's alone, such as unix:/run/openclaw-gateway.sock", `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml && gateway install --system`, func(f *Facts) { misplaced(f) }},
+	// What is in listen alone "gateway install" refuses, so root is not told to run that.
+	{"unix-socket-unsafe", "others than root decide what lies at the path of unix:/home/other/app.sock", `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`, func(f *Facts) {
+		s := misplaced(f)
+		s.Socket.Listen = s.Socket.Listen[:2]
+	}},
 	{"unit-changed-on-disk", "has not read", "systemctl daemon-reload", func(f *Facts) { f.Scopes[0].Service.Reload = true }},
 	{"main-pid-not-launcher", "is 99, and the launcher that answers is 100", "gateway install --system && systemctl restart openclaw-gateway.service", func(f *Facts) { f.Scopes[0].Service.MainPID = 99 }},
 	{"main-pid-not-launcher", "started by hand, pid 100", "kill 100", func(f *Facts) {
@@ -510,6 +518,16 @@ var situations = []situation{
 	{"kernel-too-old", "seccomp", `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`, func(f *Facts) {
 		f.KernelLacks, f.Scopes[0].Config.Loaded.Worker.Handoff = []string{kernel.SeccompNotify}, config.HandoffIntercept
 	}},
+}
+
+// misplaced has the system's socket unit listen where another user decides what lies there.
+func misplaced(f *Facts) *gather.Scope {
+	address, s := netaddr.Unix("/home/other/app.sock"), &f.Scopes[0]
+	s.Misplaced = map[netaddr.Address]*read.OthersError{address: {At: "/home/other", Why: "belongs to user other"}}
+	s.Config.Loaded.Listen, s.Socket.Listen = append(s.Config.Loaded.Listen, address), append(s.Socket.Listen, address)
+	f.Sockets = append(f.Sockets, f.Sockets[0])
+	f.Sockets[len(f.Sockets)-1].Address = address
+	return s
 }
 
 // TestHealthy: a machine on which all is well gets no finding, in each of the states

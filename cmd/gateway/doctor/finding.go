@@ -91,6 +91,7 @@ var Kinds = []Kind{
 	{"node-too-old", Error, "this OpenClaw does not run on this Node.js", each((*gather.Scope).Configured, nodeTooOld)},
 	{"exit-0-waits", Warning, "a worker that must always run waits for a client after exit code 0", each((*gather.Scope).Configured, doubtful(waitsAfterExit0))},
 	{"sockets-lost", Warning, "a program in front of the server, such as npm or sudo, does not pass the sockets on", each((*gather.Scope).Configured, doubtful(losesSockets))},
+	{"unix-socket-unsafe", Error, "others than root decide what lies at the path of a unix socket that root's systemd opens", each((*gather.Scope).Configured, socketUnsafe)},
 	{"unix-socket-place", Warning, "the owner of a unix socket does not exist, or something else is at its path", each((*gather.Scope).Configured, doubtful(socketPlace))},
 	{"stop-not-graceful", Warning, "at stop.signal the worker drops the requests that it has begun", each((*gather.Scope).Configured, doubtful(abruptStop))},
 	{"openclaw-replaced", Warning, "another OpenClaw was installed since the one that runs was started", each((*gather.Scope).Answers, openclawReplaced)},

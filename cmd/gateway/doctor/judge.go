@@ -12,7 +12,7 @@ import (
 // ofDraft are the kinds that can be told of a configuration which nobody uses yet.
 var ofDraft = []string{
 	"worker-program-missing", "environment-unreadable", "environment-doubtful", "worker-other-port", "worker-address-clash", "worker-runs-bun", "node-too-old",
-	"alarm-program-missing",
+	"alarm-program-missing", "unix-socket-unsafe",
 }
 
 // Judge says what of a configuration cannot work, or may not, as gather.Draft looks at it. Unknown is what could not be looked at.

@@ -184,6 +184,21 @@ func TestWish(t *testing.T) {
 			f.Scopes = f.Scopes[:1]
 			f.Scopes[0].Socket.Listen = f.Scopes[0].Config.Loaded.Listen[:2]
 		}, map[string]string{"port-held-by-foreign": otherEdit, "listen-differs": "gateway install --system"}},
+		// systemd would take the path from whoever listens there: "gateway install" refuses that.
+		"the service's user, a unix socket of another service": {func(f *Facts) {
+			wishing(f, api.RoleForeign, db)
+			docker := netaddr.Unix("/run/docker.sock")
+			f.Wanted[2], f.Sockets[2].Address, f.Sockets[2].Wanted = docker, docker, []netaddr.Address{docker}
+			f.Scopes[0].Config.Loaded.Listen = append(f.Scopes[0].Config.Loaded.Listen, docker)
+			f.Scopes[0].Config.Others = &read.OthersError{At: "/home/other/config.yaml", UID: other}
+			f.Scopes[0].Config.Path = "/home/other/config.yaml"
+			f.Scopes = f.Scopes[:1]
+		}, map[string]string{"port-held-by-foreign": otherEdit}},
+		"the service's user, where that one decides": {func(f *Facts) {
+			s := misplaced(f)
+			s.Socket.Listen, f.Sockets = s.Socket.Listen[:2], f.Sockets[:2]
+			s.Config.Others, s.Config.Path = &read.OthersError{At: "/home/other/config.yaml", UID: other}, "/home/other/config.yaml"
+		}, map[string]string{"unix-socket-unsafe": otherEdit}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			facts := healthy(t)

@@ -15,6 +15,7 @@ import (
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/netaddr"
 )
 
@@ -319,9 +320,17 @@ func listenDiffers(f *Facts, s *gather.Scope) *Finding {
 	if s.Config.Loaded == nil || !s.Socket.Exists() || s.Socket.LoadState != "loaded" || len(s.Overridden("ListenStream")) > 0 {
 		return nil
 	}
-	missing, extra := without(f.bindable(s.Config.Loaded.Listen), s.Socket.Listen), without(s.Socket.Listen, s.Config.Loaded.Listen)
+	wanted, extra := without(f.bindable(s.Config.Loaded.Listen), s.Socket.Listen), without(s.Socket.Listen, s.Config.Loaded.Listen)
+	// "gateway install" refuses these, and another finding says what to change.
+	missing := slices.DeleteFunc(slices.Clone(wanted), func(a netaddr.Address) bool {
+		return s.Misplaced[a] != nil || a.IsUnix() && len(wanting(f.Sockets, []netaddr.Address{a})) > 0
+	})
+	left := slices.DeleteFunc(slices.Clone(extra), func(a netaddr.Address) bool { return s.Misplaced[a] == nil })
 	extra = slices.DeleteFunc(extra, netaddr.Address.IsUnix) // the worker gets that too
 	var parts []string
+	if len(left) > 0 {
+		parts = append(parts, "still has "+say.Addresses(left))
+	}
 	for _, address := range s.Socket.Listen {
 		if shown := say.Address(address, s.Config.Loaded.DualStack); s.Socket.IPv6Only && shown != address.String() && !slices.Contains(extra, address) {
 			parts = append(parts, fmt.Sprintf("takes no IPv4 clients on %s", shown))
@@ -336,13 +345,39 @@ func listenDiffers(f *Facts, s *gather.Scope) *Finding {
 	if len(extra) > 0 {
 		parts = append(parts, "has "+say.Addresses(extra)+", which the worker does not get")
 	}
+	fix := f.install(s, f.Program)
+	if len(missing) < len(wanted) {
+		fix = f.move(s)
+	}
 	return &Finding{
 		Summary: fmt.Sprintf("%s %s: %s has changed", s.OfScope(s.Instance.Socket()), say.List(parts), s.Line("listen")),
 		Evidence: map[string]any{
 			"listen": say.Listen(s.Config.Loaded.Listen, s.Config.Loaded.DualStack), "socket": say.Addresses(s.Socket.Listen), "config": s.Config.Path,
 		},
-		Fix: f.install(s, f.Program),
+		Fix: fix,
 	}
+}
+
+// socketUnsafe finds the first unix socket of a configuration where others than root decide what the system's manager meets.
+func socketUnsafe(f *Facts, s *gather.Scope) *Finding {
+	for _, address := range s.Config.Loaded.Listen {
+		others := s.Misplaced[address]
+		if others == nil {
+			continue
+		}
+		finding := Finding{
+			Summary:  fmt.Sprintf("%s: %s", s.Line("listen"), systemd.Elsewhere(address, others, s.Instance)),
+			Evidence: map[string]any{"address": address.String(), "at": others.At, "config": s.Config.Path},
+			Fix:      f.edit(s),
+		}
+		if slices.Contains(s.Socket.Listen, address) {
+			finding.Fix = f.move(s)
+		} else {
+			finding.theirs = s.Config.Others != nil
+		}
+		return &finding
+	}
+	return nil
 }
 
 // bindable returns the addresses of which the kernel has sockets.

@@ -7,12 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
@@ -100,6 +104,41 @@ func refuseTaken(to *installation, neighbours []neighbour) error {
 		}
 	}
 	return nil
+}
+
+// refuseListening refuses the path of a unix socket on which somebody else listens: systemd would take it from them.
+func (in *Installer) refuseListening(ctx context.Context, to *installation) error {
+	for _, address := range to.listen {
+		if in.Root != "" || !address.IsUnix() || !listens(ctx, address) {
+			continue
+		}
+		own := client.NewTarget(ctx, to.scope, in.Name)
+		if own.SocketState == "active" && slices.Contains(own.Listen, address) {
+			continue
+		}
+		who := "somebody"
+		if listening, err := sockdiag.Listening(address); err == nil && len(listening) > 0 {
+			// A drop-in that was taken out named it perhaps: the launcher has whatever its socket unit still holds.
+			link := fmt.Sprintf("socket:[%d]", listening[0].Inode)
+			if has, err := sockdiag.Descriptors(ctx, own.Unit.MainPID, map[string]uint64{link: listening[0].Inode}); err == nil && len(has) > 0 {
+				continue
+			}
+			who = "a process of user " + systemd.UserName(int(listening[0].UID))
+		}
+		return fmt.Errorf("nothing is installed: %s listens on %s, and systemd would take that path away: end it first, or name another path in listen of %s", who, address, to.config)
+	}
+	return nil
+}
+
+// listens reports whether somebody listens on a unix socket, in whatever network namespace.
+func listens(ctx context.Context, address netaddr.Address) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", address.Path())
+	if err == nil {
+		_ = conn.Close()
+	}
+	return !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist)
 }
 
 // refuseShared refuses an OpenClaw that has its state where another instance's has it: it would wait for the lock there for ever.

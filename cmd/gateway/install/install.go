@@ -154,6 +154,9 @@ func (in *Installer) prepare(ctx context.Context) (to installation, err error) {
 	if err := refuseTaken(&to, neighbours); err != nil {
 		return to, err
 	}
+	if err := in.refuseListening(ctx, &to); err != nil {
+		return to, err
+	}
 	if err := in.refuseShared(ctx, &to, neighbours); err != nil {
 		return to, err
 	}
@@ -223,6 +226,11 @@ func (in *Installer) render(to *installation) (files []units.File, err error) {
 		}
 	}
 	to.dualStack = settings.DualStack
+	for _, address := range settings.Listen {
+		if others := in.othersOf(filepath.Dir(address.Path())); address.IsUnix() && others != nil {
+			return nil, fmt.Errorf("nothing is installed: %s of %s", systemd.Elsewhere(address, others, in.Name), to.config)
+		}
+	}
 	if to.listen, err = in.bindable(settings.Listen); err != nil {
 		return nil, err
 	}

@@ -34,6 +34,12 @@ func (h *heldSockets) drifts(cfg *config.Config, limit time.Duration) (drifts []
 	needed := units.NeededStopLimit(cfg.Stop.Timeout)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
+	for _, address := range missing {
+		if others := systemd.Misplaced(address); others != nil && h.scope() == units.System {
+			drifts = append(drifts, drift{"listen", systemd.Elsewhere(address, others, h.of)})
+			missing = slices.DeleteFunc(slices.Clone(missing), func(a netaddr.Address) bool { return a == address })
+		}
+	}
 	if len(missing) > 0 {
 		drifts = append(drifts, drift{"listen", fmt.Sprintf(
 			"listen has %s, but systemd does not hold it: %s", say.Listen(missing, cfg.DualStack), h.mend(ctx, "ListenStream", "BindIPv6Only"))})

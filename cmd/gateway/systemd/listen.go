@@ -2,11 +2,15 @@ package systemd
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/lazy"
 	"openclaw-gateway/netaddr"
+	"openclaw-gateway/units/instance"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,6 +44,22 @@ func Unremovable(addresses []netaddr.Address) (address netaddr.Address, found bo
 		}
 	}
 	return netaddr.Address{}, false
+}
+
+// Misplaced says who else than root decides what lies at the path of a unix socket; nil where nobody does, and of another address.
+// A manager that is root would follow whatever links they put there, and remove what it finds.
+func Misplaced(address netaddr.Address) *read.OthersError {
+	if !address.IsUnix() {
+		return nil
+	}
+	others, _ := errors.AsType[*read.OthersError](read.OnlyRoots(filepath.Dir(address.Path())))
+	return others
+}
+
+// Elsewhere says that of such an address, and what an instance is to listen on instead.
+func Elsewhere(address netaddr.Address, others *read.OthersError, name instance.Name) string {
+	return fmt.Sprintf("others than root decide what lies at the path of %s (%s %s), and systemd, which makes and removes the file there, is root: "+
+		"name a path in listen whose folders are root's alone, such as unix:/run/%s.sock", address, others.At, others.Why, name.Directory())
 }
 
 // Bindable returns those of the addresses for which this kernel has sockets, and those for which it has none: without IPv6

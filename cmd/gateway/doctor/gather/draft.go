@@ -30,6 +30,7 @@ func Draft(ctx context.Context, scope units.Scope, name instance.Name, path stri
 	}
 	s.Config.Path, s.Config.Draft = path, append([]byte{}, content...)
 	g.as(ctx, &s, configurationStep)
+	s.misplaced()
 	g.facts.Scopes = []Scope{s}
 	return g.facts
 }

@@ -72,9 +72,11 @@ type Scope struct {
 	Overrides []dropins.Override
 	// Replaceable says who else than root can replace the program that the system's service names; nil: nobody.
 	Replaceable *read.OthersError
-	OpenClaw    []Unit          // services that start OpenClaw without the launcher
-	Named       []instance.Name // the other instances that the manager knows; of the default one's
-	Sockets     []Unit          // all socket units, with their addresses
+	// Misplaced says who else than root decides what lies at the paths of unix sockets that a manager of root's has, or is to have.
+	Misplaced map[netaddr.Address]*read.OthersError
+	OpenClaw  []Unit          // services that start OpenClaw without the launcher
+	Named     []instance.Name // the other instances that the manager knows; of the default one's
+	Sockets   []Unit          // all socket units, with their addresses
 
 	Config   Config
 	Listener Listener // who has the control socket; zero when Absent or refused

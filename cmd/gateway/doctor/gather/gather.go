@@ -117,7 +117,24 @@ func (g *gatherer) lookAt(ctx context.Context, scopes []Scope, booted bool) {
 			}
 			// Where units and launcher tell which one they use.
 			g.as(ctx, s, configurationStep)
+			s.misplaced()
 		})
+	}
+}
+
+// misplaced looks where unix sockets are that a manager of root's has, or is to have.
+func (s *Scope) misplaced() {
+	listen := slices.Clone(s.Socket.Listen)
+	if s.Config.Loaded != nil {
+		listen = append(listen, s.Config.Loaded.Listen...)
+	}
+	for _, address := range listen {
+		if others := systemd.Misplaced(address); others != nil && s.Manager.UID == 0 {
+			if s.Misplaced == nil {
+				s.Misplaced = map[netaddr.Address]*read.OthersError{}
+			}
+			s.Misplaced[address] = others
+		}
 	}
 }
 
