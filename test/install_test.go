@@ -357,6 +357,70 @@ func testOtherUsers(t *testing.T, here place) {
 	if s := gatewayStatus(t, m.Scope); s.Worker.Generation != 1 {
 		t.Errorf("the worker is %+v, want the first generation", s.Worker)
 	}
+	if !here.user {
+		t.Run("as the service's user", func(t *testing.T) { replaced(t, m) })
+	}
+}
+
+// answersStatus puts its own control socket in the launcher's place, which answers with a saved status, and nothing else.
+const answersStatus = `
+import os, socket, sys, threading
+path, saved = sys.argv[1:]
+s = socket.socket(socket.AF_UNIX)
+s.bind(path + ".new")
+os.chmod(path + ".new", 0o600)
+s.listen()
+os.rename(path + ".new", path)
+answer = open(saved, "rb").read()
+def serve(c):
+    if b"/status" in c.recv(65536).split(b"\r\n")[0]:
+        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(answer) + answer)
+    while c.recv(4096): pass
+def accept():
+    while True: threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
+threading.Thread(target=accept, daemon=True).start()
+print("listening", flush=True)
+sys.stdin.read()
+`
+
+// replaced has the service's user answer in the launcher's place: root is not kept waiting, believes nothing, and is told what helps.
+func replaced(t *testing.T, m *machine.Machine) {
+	install(t, m.Scope, m, "worker: {start: at-once}\n", "--run-as", "mallory")
+	m.Systemctl(t, "restart", socket, service)
+	serving(t, m.Scope, 1)
+	control := m.RuntimeDir() + "/openclaw-gateway/control.sock"
+	m.WriteFile(t, "/opt/answers.py", answersStatus, 0o644)
+	m.Run(t, "/bin/sh", "-euc", "curl --silent --unix-socket "+control+" http://localhost/status >/opt/saved && chmod 644 /opt/saved")
+	answers := func() (end func()) {
+		return holder(t, m.As(m.System()), "runuser", "-u", "mallory", "--", "python3", "/opt/answers.py", control, "/opt/saved")
+	}
+	end := answers()
+	main := m.Unit(t, service).MainPID
+	const why = "a process of user mallory, pid "
+	for _, verb := range []string{"reload", "restart", "restart --now", "upgrade"} {
+		_, err := m.Output("/bin/sh", "-c", "timeout 60 gateway "+verb+" --system")
+		if err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), "`systemctl restart openclaw-gateway.service`") {
+			t.Errorf("gateway %s: %v", verb, err)
+		}
+	}
+	if s := gatewayStatus(t, m.Scope); s.Launcher.PID != main || s.Verdict != "degraded" || !slices.ContainsFunc(s.Problems, func(p string) bool { return strings.Contains(p, why) }) {
+		t.Errorf("the status is %+v", s)
+	}
+	f := finds(t, m.Scope, "main-pid-not-launcher")
+	if !strings.HasPrefix(f.Summary, why) || f.Fix != "systemctl restart openclaw-gateway.service" {
+		t.Errorf("found %+v", f)
+	}
+	m.Run(t, "/bin/sh", "-c", f.Fix)
+	serving(t, m.Scope, 1)
+	end()
+	silent(t, m.Scope)
+
+	end = answers()
+	m.Run(t, "timeout", "60", gatewayPath, "stop", "--now", "--system")
+	if state := m.Unit(t, service).ActiveState; state != "inactive" {
+		t.Errorf("the service is %s", state)
+	}
+	end()
 }
 
 // TestWatchdog: the launcher's own loop answers for it. One that hangs is

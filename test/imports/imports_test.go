@@ -90,7 +90,7 @@ var walls = []wall{
 	},
 	{
 		"cmd/gateway/client",
-		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/dropins", "cmd/gateway/openclaw", "cmd/gateway/systemd", "cmd/gateway/peer", "units/..."},
+		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/dropins", "cmd/gateway/openclaw", "cmd/gateway/systemd", "cmd/gateway/peer", "units/...", "worker/proctree"},
 		"a tool speaks to the daemon, and never calls it",
 	},
 	{

@@ -303,6 +303,8 @@ func (t Target) Unanswered(err error) error {
 		return fmt.Errorf("%w (nobody answers on %s): %s", ErrNotRunning, t.Control, t.startHint())
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.EAGAIN):
 		return fmt.Errorf("%w on %s in time", ErrSilent, t.Control)
+	case errors.Is(err, ErrReplaced):
+		return err
 	case errors.Is(err, errAnswer):
 		return fmt.Errorf("the answer on %s was not taken: %w", t.Control, err)
 	}

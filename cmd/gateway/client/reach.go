@@ -19,14 +19,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/peer"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
+	"openclaw-gateway/worker/proctree"
 )
 
 // ErrStranger says that what is where a launcher is asked may be somebody else's. Nothing was said to it.
 var ErrStranger = errors.New("what is there may be somebody else's, so nothing was said to it")
+
+// ErrReplaced says that another process than the launcher of the system's service listens on the control socket. Nothing was said
+// to it.
+var ErrReplaced = errors.New("nothing was said to it")
 
 // Launcher is a connection to a launcher, for one question.
 type Launcher struct {
@@ -55,6 +61,9 @@ func (t Target) Reach(ctx context.Context) (*Launcher, error) {
 			if spare, spareErr := t.reach(ctx, api.SpareControl(t.Instance)); spareErr == nil {
 				l, err = spare, nil
 			}
+		}
+		if errors.Is(err, ErrReplaced) { // or the launcher was between two lives: the socket then is the last one's no more
+			l, err = t.reach(ctx, t.Control)
 		}
 		looked <- reached{l, err}
 	}()
@@ -110,6 +119,9 @@ func (t Target) reach(ctx context.Context, path string) (*Launcher, error) {
 	if err == nil {
 		err = t.trusts(made, owner)
 	}
+	if err == nil {
+		err = t.Replaced(ctx, int(made.Pid), int(made.Uid))
+	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -136,6 +148,26 @@ func (t Target) trusts(made *unix.Ucred, owner int) error {
 		return unix.EACCES
 	}
 	return nil
+}
+
+// Replaced fails with [ErrReplaced] if a process that has made the control socket of a service of the system is not the launcher, as
+// the manager says: the service's user, and so its worker, can put another socket there, that answers what it likes when it likes.
+// Root's may be one that was started by hand. Nobody can tell of a process that cannot be seen from here, nor without the manager.
+func (t Target) Replaced(ctx context.Context, pid, uid int) error {
+	is := func(main int) bool {
+		// A program in front of the launcher has it below.
+		return pid == main || main > 0 && !dropins.RunsLauncher(t.Runs) && proctree.Descends(pid, main)
+	}
+	if t.Scope != units.System || !t.Installed || uid == 0 || pid <= 0 || is(t.Unit.MainPID) {
+		return nil
+	}
+	// It may have been started again since.
+	service, err := t.Manager().Unit(ctx, t.Service(), "MainPID")
+	if err != nil || is(service.Int("MainPID")) {
+		return nil
+	}
+	return fmt.Errorf("a process of user %s, pid %d, has replaced the control socket of %s, and is not its main process: `%s` makes that anew: %w",
+		systemd.UserName(uid), pid, t.Service(), t.Manager().Command(os.Geteuid(), "restart", t.Service()), ErrReplaced)
 }
 
 // user is whose launcher is meant in a user's scope.

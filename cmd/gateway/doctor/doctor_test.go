@@ -325,6 +325,9 @@ var situations = []situation{
 	{"main-pid-not-launcher", "started by hand, pid 100", "kill 100", func(f *Facts) {
 		f.Scopes[0].Service.MainPID, f.Scopes[0].Launcher.Launcher.Holder = 0, "self"
 	}},
+	{"main-pid-not-launcher", "a process of user 4000000, pid 7, has replaced the control socket", "systemctl restart openclaw-gateway.service", func(f *Facts) {
+		f.Scopes[0].Launcher, f.Scopes[0].Answer, f.Scopes[0].Listener = nil, gather.Foreign, gather.Listener{PID: 7, UID: 4000000}
+	}},
 	{"launcher-not-answering", "pid 100, hangs", "systemctl kill --kill-whom=main --signal=KILL openclaw-gateway.service", func(f *Facts) {
 		f.Scopes[0].Launcher, f.Scopes[0].Answer = nil, gather.Hung
 	}},

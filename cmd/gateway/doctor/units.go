@@ -403,6 +403,16 @@ func unitChanged(f *Facts, s *gather.Scope) *Finding {
 }
 
 func mainPIDNotLauncher(f *Facts, s *gather.Scope) *Finding {
+	if s.Answer == gather.Foreign {
+		user := systemd.UserName(s.Listener.UID)
+		return &Finding{
+			Summary: fmt.Sprintf("a process of user %s, pid %d, has replaced the control socket of %s, whose main process is %d: what it says there "+
+				"is not believed, nor is it asked for anything; the next start makes that socket anew, and whatever runs as user %s can replace it again",
+				user, s.Listener.PID, s.OfScope(s.Instance.Service()), s.Service.MainPID, user),
+			Evidence: map[string]any{"main_pid": s.Service.MainPID, "pid": s.Listener.PID, "by_user": user},
+			Fix:      f.systemctl(s.Manager, "restart", s.Instance.Service()),
+		}
+	}
 	if s.Launcher == nil || s.Launcher.Launcher.PID == s.Service.MainPID || !s.Service.RunsLauncher() && !s.Service.Running() {
 		return nil
 	}

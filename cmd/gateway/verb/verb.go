@@ -91,6 +91,13 @@ func HasUnits(t client.Target) error {
 	return nil
 }
 
+// hurry has the launcher wait for the worker no longer, which it answers at once.
+func hurry(ctx context.Context, t client.Target) error {
+	ctx, cancel := context.WithTimeout(ctx, client.AnswerLimit)
+	defer cancel()
+	return t.Call(ctx, http.MethodPost, "/hurry", nil, new(api.Reply))
+}
+
 // Start opens the port and starts the launcher.
 func Start(ctx context.Context, t client.Target) error {
 	return units.Systemctl(ctx, t.Scope, "start", t.Socket(), t.Service())
@@ -103,7 +110,7 @@ func Stop(ctx context.Context, errOut io.Writer, t client.Target, now bool) erro
 		if err := units.Systemctl(ctx, t.Scope, "stop", "--no-block", t.Socket(), t.Service()); err != nil {
 			return err
 		}
-		if err := t.Call(ctx, http.MethodPost, "/hurry", nil, new(api.Reply)); err != nil && !errors.Is(err, client.ErrNotRunning) {
+		if err := hurry(ctx, t); err != nil && !errors.Is(err, client.ErrNotRunning) {
 			fmt.Fprintf(errOut, "gateway: the worker is stopped without hurry: %v\n", err)
 		}
 	}

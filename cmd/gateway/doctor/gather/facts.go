@@ -239,8 +239,9 @@ type Answer string
 // The answers; zero: it was not asked, or could not be.
 const (
 	Answered Answer = "answered"
-	Absent   Answer = "absent" // nobody listens on the control socket
-	Hung     Answer = "hung"   // no answer in time
+	Absent   Answer = "absent"  // nobody listens on the control socket
+	Hung     Answer = "hung"    // no answer in time
+	Foreign  Answer = "foreign" // another process than the launcher has put its own in the place of the control socket
 )
 
 // Worker is what the kernel says of the worker.

@@ -112,7 +112,7 @@ func (g *gatherer) lookAt(ctx context.Context, scopes []Scope, booted bool) {
 		s := &scopes[i]
 		g.tasks.Go(func() {
 			g.look(ctx, s, booted)
-			if s.Launcher != nil && s.Installed() && s.Launcher.Launcher.PID != s.Service.MainPID {
+			if s.Launcher != nil && s.Installed() && s.Launcher.Launcher.PID != s.Service.MainPID || s.Answer == Foreign {
 				g.look(ctx, s, booted) // the service may have been restarted between the two questions
 			}
 			// Where units and launcher tell which one they use.
@@ -229,6 +229,10 @@ func (g *gatherer) look(ctx context.Context, s *Scope, booted bool) {
 	}
 	both.Go(func() { g.launcher(ctx, s) })
 	both.Wait()
+	t := client.Target{Instance: s.Instance, Scope: s.Name, Installed: booted && s.Installed(), Runs: s.Service.Argv, Unit: api.Unit{MainPID: s.Service.MainPID}}
+	if t.Replaced(ctx, s.Listener.PID, s.Listener.UID) != nil {
+		s.Launcher, s.Worker, s.Answer = nil, Worker{}, Foreign
+	}
 	if s.Answer == Hung && !s.Installed() {
 		g.unknown("a launcher that was started by hand in %s scope takes a question and gives no answer", s.Name)
 	}
