@@ -64,7 +64,11 @@ const http = require("node:http")
 const server = http.createServer((request, response) => {
   if (request.url === "/slow") return setTimeout(() => response.end("slow " + process.env.GATEWAY_GENERATION), 1000)
   if (request.url === "/stray") {
-    require("node:child_process").spawn("sleep", ["1000"], {detached: true, stdio: "ignore"}).unref()
+    const start = (seconds, options) => require("node:child_process").spawn("/usr/bin/sleep", [seconds], {stdio: "ignore", ...options}).unref()
+    start("1000", {detached: true})
+    // Without the launcher's mark: in its session, and with the socket.
+    start("1001", {env: {}})
+    start("1002", {env: {}, detached: true, stdio: ["ignore", "ignore", "ignore", server._handle.fd]})
   }
   response.end(process.env.GATEWAY_GENERATION + " " + request.socket.remoteAddress)
 })
@@ -316,7 +320,7 @@ func testContainer(t *testing.T, of image, user string) {
 	if body := c.get("/stray"); body != "1 127.0.0.1" {
 		t.Errorf("the server answers %q", body)
 	}
-	if c.counts("sleep 1000") != 1 {
+	if c.counts("sleep 100") != 3 {
 		t.Fatalf("the server has started nothing: %v", c.processes())
 	}
 	if text, code := c.exec("gateway", "restart"); code != 0 {
@@ -325,7 +329,7 @@ func testContainer(t *testing.T, of image, user string) {
 	if body := c.get("/"); body != "2 127.0.0.1" {
 		t.Errorf("the server answers %q", body)
 	}
-	if c.counts("sleep 9999") != 1 || c.counts("sleep 1000") != 0 {
+	if c.counts("sleep 9999") != 1 || c.counts("sleep 100") != 0 {
 		t.Errorf("after a restart there are %v, want what docker exec has started and nothing of the first generation", c.processes())
 	}
 
@@ -335,9 +339,10 @@ func testContainer(t *testing.T, of image, user string) {
 		_ = json.Unmarshal([]byte(text), &s)
 		return s
 	}
+	c.get("/stray")
 	c.exec("kill", "-KILL", strconv.Itoa(ask().Worker.PID))
 	c.await("the next generation", func() bool { s := ask(); return s.Worker.Generation == 3 && s.Verdict != "starting" })
-	if body := c.get("/"); body != "3 127.0.0.1" || c.counts("sleep 9999") != 1 {
+	if body := c.get("/"); body != "3 127.0.0.1" || c.counts("sleep 9999") != 1 || c.counts("sleep 100") != 0 {
 		t.Errorf("after a crash the server answers %q, and there are %v", body, c.processes())
 	}
 

@@ -29,8 +29,10 @@ type Options struct {
 	// Alone says that this process has no other business than the worker: every
 	// process that comes to be below it is the worker's unless Exec has started it,
 	// it inherits the worker's orphans, and all of them end with their generation. As PID 1 it inherits everybody's, and only
-	// those that have its mark do.
+	// those do that show that they are the worker's.
 	Alone bool
+	// HasSocket is as in [tree.Trees].
+	HasSocket func(pid int) bool
 	// AtOnce starts the first generation without waiting for a client.
 	AtOnce bool
 	// ExitIdle says what follows when a worker was stopped because nobody needed it
@@ -152,6 +154,7 @@ func New(spec generation.Spec, options Options) *Supervisor {
 		s.reaper = tree.NewReaper()
 	}
 	s.around.Trees = tree.New(s.log, s.reaper, options.Directory)
+	s.around.Trees.HasSocket = options.HasSocket
 	if s.cramped = options.cramped; s.cramped == nil {
 		s.cramped = s.around.Trees.Cramped
 	}

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -51,7 +53,7 @@ func shell(test *testing.T, t *tree.Tree, script string) (main int, others []int
 	said := fifo(test)
 	cmd := exec.Command("/bin/sh", "-c", script+" >"+said+"; wait")
 	cmd.Env = append(os.Environ(), t.Environment...)
-	cmd.SysProcAttr = new(syscall.SysProcAttr)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err := t.Start(cmd.SysProcAttr, func() (*os.Process, error) {
 		err := cmd.Start()
 		return cmd.Process, err
@@ -136,6 +138,115 @@ func TestTwoTrees(t *testing.T) {
 			if alive(pid) {
 				t.Errorf("process %d is alive after the end of the last tree", pid)
 			}
+		}
+	})
+}
+
+// TestNobodys: what nothing connects with a generation ends with one that ends, unless the other one can have started it.
+func TestNobodys(t *testing.T) {
+	inPlaces(t, func(t *testing.T, trees *tree.Trees) {
+		trees.HasSocket = func(pid int) bool { // as far as these processes are concerned
+			value, _ := proctree.Variable(pid, "HELD")
+			return value != ""
+		}
+		// tick waits until what starts has another start time than what has started.
+		tick := func() {
+			for now := proctree.Now(); proctree.Now() <= now+1; {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		begin := func(t *testing.T, two *tree.Tree) (main int) {
+			t.Helper()
+			tick()
+			main, _ = shell(t, two, "echo")
+			tick()
+			return main
+		}
+		nobodys := func(t *testing.T, held string) int { return bystander(t, "HELD="+held).Process.Pid }
+		number := 0
+		for _, test := range []struct {
+			what string
+			// nobodys are started beside the first, with the second that has not begun; main is the second's then, 0 for none.
+			start  func(t *testing.T, two *tree.Tree) (started, main int)
+			spared bool
+		}{
+			{"the other one is prepared", func(t *testing.T, two *tree.Tree) (int, int) { return nobodys(t, ""), 0 }, false},
+			{"the other one has begun since", func(t *testing.T, two *tree.Tree) (int, int) {
+				started := nobodys(t, "")
+				return started, begin(t, two)
+			}, false},
+			{"the other one had begun", func(t *testing.T, two *tree.Tree) (int, int) {
+				main := begin(t, two)
+				return nobodys(t, "1"), main
+			}, true},
+			{"it has a socket, and the other one has none", func(t *testing.T, two *tree.Tree) (int, int) {
+				two.Gate()
+				main := begin(t, two)
+				return nobodys(t, "1"), main
+			}, false},
+			{"it has no socket, and the other one has none", func(t *testing.T, two *tree.Tree) (int, int) {
+				two.Gate()
+				main := begin(t, two)
+				return nobodys(t, ""), main
+			}, true},
+			{"it has a socket, and the other one has got them since", func(t *testing.T, two *tree.Tree) (int, int) {
+				two.Gate()
+				main := begin(t, two)
+				started := nobodys(t, "1")
+				tick()
+				two.Admit()
+				return started, main
+			}, false},
+			{"it has a socket, and the other one had got them", func(t *testing.T, two *tree.Tree) (int, int) {
+				two.Gate()
+				main := begin(t, two)
+				two.Admit()
+				tick()
+				return nobodys(t, "1"), main
+			}, true},
+		} {
+			one, two := plant(t, trees, number+1), plant(t, trees, number+2)
+			number += 2
+			oneMain := begin(t, one)
+			started, twoMain := test.start(t, two)
+			killed(t, one, oneMain)
+			if spared := alive(started); spared != test.spared {
+				t.Errorf("%s: it has outlived the first: %v, want %v", test.what, spared, test.spared)
+			}
+			if twoMain > 0 {
+				killed(t, two, twoMain)
+			} else if err := two.Drop(); err != nil {
+				t.Error(err)
+			}
+			if alive(started) {
+				t.Errorf("%s: it has outlived both", test.what)
+			}
+		}
+	})
+}
+
+// TestSession: what has left the control group of a generation, its environment and its parents is known by its session.
+func TestSession(t *testing.T) {
+	inPlaces(t, func(t *testing.T, trees *tree.Trees) {
+		one, two := plant(t, trees, 1), plant(t, trees, 2)
+		start := func(of *tree.Tree) (main, orphan int) {
+			main, orphans := shell(t, of, "(env -i sleep 100 >/dev/null & echo $!)")
+			if path := os.Getenv("GATEWAY_TEST_CGROUP"); path != "" {
+				if err := os.WriteFile(filepath.Join(path, cgroup.LauncherName, "cgroup.procs"), fmt.Append(nil, orphans[0]), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return main, orphans[0]
+		}
+		twoMain, twos := start(two)
+		oneMain, ones := start(one)
+		killed(t, one, oneMain)
+		if alive(ones) || !alive(twos) {
+			t.Errorf("alive after the end of the first: its own %v, the second's %v", alive(ones), alive(twos))
+		}
+		killed(t, two, twoMain)
+		if alive(twos) {
+			t.Error("what the second has started is alive after its end")
 		}
 	})
 }

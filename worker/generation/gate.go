@@ -134,6 +134,7 @@ func (g *Generation) enterGate(Event) {
 		return
 	}
 	g.Gated, g.Released = false, time.Now()
+	g.tree.Admit()
 	close(g.passed)
 	g.freeze(false)
 	// Nobody serves.

@@ -118,6 +118,7 @@ func TestParked(t *testing.T) {
 			t.Errorf("%s: stage %d, passed %v, until %s", when, g.Stage, gate.passed, g.Until)
 		}
 	}
+	g.tree = planted(g.Options.Log)
 	arrives(third)
 	want("at an address that nobody has", Starting, 1, true)
 	arrives(other)
@@ -156,7 +157,7 @@ func TestParkedStandby(t *testing.T) {
 	gate := new(gated)
 	g := New(2, spec, Surroundings{Options: Options{Log: log}}, func(Event) {})
 	g.Beside(elder)
-	g.Handoff, g.Process, g.Standby, g.tree = gate, &os.Process{}, true, new(tree.Tree)
+	g.Handoff, g.Process, g.Standby, g.tree = gate, &os.Process{}, true, planted(log)
 	g.enter(Starting, time.Hour)
 	g.Handle(Event{Kind: Arrived, Report: handoff.Report{Address: other}})
 	elder.besides = nil
@@ -403,3 +404,6 @@ func TestHungLeaves(t *testing.T) {
 		t.Errorf("stage %d, hung %v", g.Stage, g.Hung)
 	}
 }
+
+// planted is the tree of a generation without processes.
+func planted(log *slog.Logger) *tree.Tree { return &tree.Tree{Trees: tree.New(log, nil, "")} }

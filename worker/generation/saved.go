@@ -163,6 +163,7 @@ func Resume(saved Saved, spec Spec, around Surroundings, tell func(Event)) (*Gen
 	if g.tree, err = around.Trees.Generation(saved.Number); err != nil {
 		return nil, err
 	}
+	g.tree.Begun()
 	if g.Handoff, err = handoff.Resume(saved.Handoff, spec.Sockets, g.tree.Processes); err != nil {
 		return nil, err
 	}

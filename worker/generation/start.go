@@ -208,6 +208,9 @@ func (b *birth) openControl() (err error) {
 }
 
 func (b *birth) startProcess() (err error) {
+	if b.Gated {
+		b.tree.Gate()
+	}
 	b.Process, err = b.Spawn.Start(b.first(), b.tree)
 	if err != nil && b.tree.RefusesBirth() {
 		b.Options.Log.Debug("the worker is moved into its cgroup: it cannot be born there", "generation", b.Number, "error", err)

@@ -15,6 +15,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Now is the present moment as Start has it; 0 where the kernel does not say.
+func Now() uint64 {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return 0
+	}
+	return uint64(now.Nano()) / (uint64(time.Second) / userHZ)
+}
+
 // Since is when the process started, to the second: the clocks that lead there are read one after the other, and the
 // answer should be the same each time.
 func (p Process) Since() time.Time {

@@ -20,6 +20,9 @@ type Process struct {
 	PID, PPID int
 	// Start is in clock ticks since boot: field 22 of /proc/PID/stat (proc(5)).
 	Start uint64
+	// Session is the pid of the process that has made its session (setsid(2)), which no other process gets while one is in it; 0 where
+	// that is not of this PID namespace.
+	Session int
 	// Name is the kernel's short name for it.
 	Name string
 	// Zombie says that it has ended, to its last thread, and waits to be reaped
@@ -50,7 +53,7 @@ func describe(process procfs.Proc) (Process, error) {
 	}
 	// The state is the first thread's, which the others can outlive.
 	ended := (stat.State == "Z" || stat.State == "X") && stat.NumThreads <= 1
-	return Process{PID: stat.PID, PPID: stat.PPID, Start: stat.Starttime, Name: stat.Comm, Zombie: ended}, nil
+	return Process{PID: stat.PID, PPID: stat.PPID, Start: stat.Starttime, Session: stat.Session, Name: stat.Comm, Zombie: ended}, nil
 }
 
 // all lists every process, as far as it lives while it is looked at.

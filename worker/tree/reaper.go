@@ -29,7 +29,8 @@ type Reaper struct {
 	// by exec, and what descends from that.
 	aside map[int]uint64
 	// init says that this process is the first one of its PID namespace, as in a container: then it inherits what others have
-	// started there too, and what does not show that it is the worker's is not.
+	// started there too, and what does not show that it is the worker's is not. That it has a held socket does show it: nobody else
+	// is given one.
 	init bool
 	// resumed says that an earlier program of this process has begun all that.
 	resumed bool
@@ -65,7 +66,7 @@ func (r *Reaper) Inherit(ctx context.Context, log *slog.Logger) {
 		for {
 			select {
 			case <-ended:
-				if _, _, err := r.reap(nil); err != nil {
+				if _, _, err := r.reap(nil, nil); err != nil {
 					log.Warn("cannot reap all orphans of the worker", "error", err)
 				}
 			case <-ctx.Done():
@@ -131,9 +132,10 @@ func (r *Reaper) waited(pid int) {
 // reap reaps the inherited children that have ended, and returns how many they
 // were, and which processes live that were not there before the launcher, with
 // whose they are: that of a main process is known, and of others told, which may be
-// nil, or that of their parent. What started while it looked can be missing among
-// these, but only if another one lives that was looked at, or was reaped.
-func (r *Reaper) reap(told func(pid int) owner) (living []owned, reaped int, err error) {
+// nil, or that of their parent, or of the main process in whose session they are. What
+// started while it looked can be missing among these, but only if another one lives
+// that was looked at, or was reaped. hasSocket is asked of orphans that are nobody's, as PID 1.
+func (r *Reaper) reap(told func(pid int) owner, hasSocket func(pid int) bool) (living []owned, reaped int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	self := os.Getpid()
@@ -156,8 +158,8 @@ func (r *Reaper) reap(told func(pid int) owner) (living []owned, reaped int, err
 			if told != nil && !process.Zombie {
 				whose = told(process.PID)
 			}
-			whose = cmp.Or(whose, above)
-			if r.init && told != nil && whose == nobody && process.PPID == self {
+			whose = cmp.Or(whose, above, r.started[process.Session])
+			if r.init && told != nil && whose == nobody && process.PPID == self && !hasSocket(process.PID) {
 				whose = stranger
 				aside[process.PID] = process.Start
 			}

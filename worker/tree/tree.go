@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"slices"
@@ -56,6 +57,9 @@ type Trees struct {
 	reaper    *Reaper
 	directory string
 	launcher  proctree.Process
+	// HasSocket reports whether a process has one of the held sockets open, as far as that can be seen; set before the first tree. nil: that
+	// cannot be asked.
+	HasSocket func(pid int) bool
 
 	mu sync.Mutex
 	// group is the unit's cgroup; nil where none was delegated, or to a process
@@ -73,6 +77,9 @@ type Tree struct {
 	Environment []string      // marks its processes
 	group       *cgroup.Group // nil where there is none
 	Outside     bool          // its main process is not born in the group, but moved there
+	begun       bool          // its main process has started, or is about to
+	since       uint64        // when that was, as proctree.Process.Start; 0: not known
+	admitted    uint64        // since when it can have the sockets, likewise; 0: since its start
 	ending      bool          // its main process has ended
 	OOMKills    int           // of its processes, by the kernel for want of memory, when that has ended
 
@@ -432,7 +439,7 @@ func (t *Tree) Linger(ctx context.Context, main int, signal syscall.Signal) {
 func (t *Tree) left(main int) (left []proctree.Process, reaped int, err error) {
 	var living []owned
 	if t.reaper != nil {
-		living, reaped, err = t.reaper.reap(t.ownerOf)
+		living, reaped, err = t.reaper.reap(t.ownerOf, t.hasSocket)
 	} else {
 		var marked []proctree.Process
 		marked, err = proctree.Marked(proctree.MarkKey, func(value string) bool { return value == t.Mark() })
@@ -441,7 +448,7 @@ func (t *Tree) left(main int) (left []proctree.Process, reaped int, err error) {
 		}
 	}
 	for _, process := range living {
-		if process.PID != main && t.has(process.owner) {
+		if process.PID != main && t.has(process) {
 			left = append(left, process.Process)
 		}
 	}
@@ -470,22 +477,30 @@ func (t *Trees) ownerOf(pid int) owner {
 	return nobody
 }
 
-// has reports whether a process of that owner ends with the tree. What nothing
-// connects with a generation, or only with one that has ended, can be any one's: it
-// ends with the last that is alive.
-func (t *Tree) has(owner owner) bool {
+// has reports whether a process ends with the tree. What nothing connects with a
+// generation, or only with one that has ended, can be any one's that had begun when it
+// started, and had the sockets if it has one: it ends with the last of them that is alive.
+func (t *Tree) has(process owned) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.there[owner] != nil || !t.owner.generation() {
-		return owner == t.owner
+	if t.there[process.owner] != nil || !t.owner.generation() {
+		return process.owner == t.owner
+	}
+	if !t.ending {
+		return false
 	}
 	for _, other := range t.there {
-		if other.owner.generation() && !other.ending {
+		if !other.owner.generation() || !other.begun || other.ending || process.Start < other.since {
+			continue
+		}
+		if process.Start >= other.admitted || !t.hasSocket(process.PID) {
 			return false
 		}
 	}
 	return true
 }
+
+func (t *Trees) hasSocket(pid int) bool { return t.HasSocket != nil && t.HasSocket(pid) }
 
 // Run runs a command of the launcher's own, in a tree beside the generations'. It
 // returns when all that it has started has ended, which is at the latest when the
@@ -529,6 +544,47 @@ func (t *Tree) RefusesBirth() bool { return t.group != nil && !t.group.Births() 
 // Start has f start the main process with the attributes, in the tree's cgroup if it
 // has one.
 func (t *Tree) Start(attributes *syscall.SysProcAttr, f func() (*os.Process, error)) error {
+	t.begin(true, 0) // before the first process of it can be seen
+	err := t.start(attributes, func() (*os.Process, error) {
+		process, err := f()
+		if err == nil {
+			if main, err := proctree.Find(process.Pid); err == nil { // else nobody's processes are older
+				t.begin(true, main.Start)
+			}
+		}
+		return process, err
+	})
+	if err != nil {
+		t.begin(false, 0)
+	}
+	return err
+}
+
+// Gate says of a tree that has not begun that its processes have none of the held sockets, until Admit is called.
+func (t *Tree) Gate() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.admitted = math.MaxUint64
+}
+
+// Admit says that the processes of the tree can have the held sockets from now on.
+func (t *Tree) Admit() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.admitted = proctree.Now()
+}
+
+// Begun says that an earlier program of this process has started the main process.
+func (t *Tree) Begun() { t.begin(true, 0) }
+
+// begin says whether the tree can have processes, and since when; 0: that is not known.
+func (t *Tree) begin(begun bool, since uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.begun, t.since = begun, since
+}
+
+func (t *Tree) start(attributes *syscall.SysProcAttr, f func() (*os.Process, error)) error {
 	if t.Outside {
 		return t.reaper.start(t.owner, func() (*os.Process, error) {
 			process, err := f()

@@ -101,7 +101,7 @@ func (l *launcher) begin(cfg *config.Config, rejected error, options worker.Opti
 func (l *launcher) supervise(first generation.Spec, options worker.Options) {
 	options.Observe, options.Ended = unmapping(l.log, l.observe), l.reporter.ended
 	options.ListensOn, options.OpenDesk = listensOn, l.desk.open
-	options.Serving, options.Extended = serving(l.held), extendStop
+	options.Serving, options.HasSocket, options.Extended = serving(l.held), hasSocket(l.held), extendStop
 	options.MendOutput, options.Bound, options.Spawn = l.mendOutput, l.binds.keep, l.spawner
 	l.supervisor = worker.New(first, options)
 }
@@ -114,6 +114,21 @@ func serving(held *heldSockets) func(pids []int) bool {
 		sockets, _ := held.current()
 		some, _ := sockdiag.AnyAccepted(ctx, sockets.Addresses(), pids...)
 		return some
+	}
+}
+
+// hasSocket tells whether a process has one of the held sockets open; not knowing is no.
+func hasSocket(held *heldSockets) func(pid int) bool {
+	return func(pid int) bool {
+		ctx, cancel := context.WithTimeout(context.Background(), listensLimit)
+		defer cancel()
+		sockets, _ := held.current()
+		wanted := map[string]uint64{}
+		for _, socket := range sockets {
+			wanted[fmt.Sprintf("socket:[%d]", socket.Inode)] = socket.Inode
+		}
+		found, err := sockdiag.Descriptors(ctx, pid, wanted)
+		return err == nil && len(found) > 0
 	}
 }
 
