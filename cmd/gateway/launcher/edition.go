@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/user"
 	"slices"
-	"strings"
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/say"
@@ -103,39 +102,6 @@ func (a assembler) assemble(cfg *config.Config, selected listener.Set, fromFile 
 	// After worker.environment, so that the file wins, as in a unit.
 	spec.Environment = append(spec.Environment, fromFile...)
 	return &edition{cfg: cfg, spec: spec, addresses: selected.Addresses(), drifts: drifts, fromFile: fromFile}, nil
-}
-
-// readEnvironment reads what the environment file of a configuration holds.
-func (r *reading) readEnvironment() {
-	if r.err != nil || r.cfg.Worker.EnvironmentFile == "" {
-		return
-	}
-	r.fromFile, r.oddities, r.err = config.ReadEnvironmentFile(r.cfg.Worker.EnvironmentFile)
-	if r.err != nil {
-		r.err = inKey(r.cfg, "worker.environment_file", r.err)
-	}
-}
-
-// emptied refuses an environment file that has become empty while variables of it are in use, as the configuration file is refused.
-func (r *reading) emptied(inUse *edition) error {
-	if inUse == nil || inUse.cfg.Worker.EnvironmentFile != r.cfg.Worker.EnvironmentFile {
-		return nil
-	}
-	i := slices.IndexFunc(r.oddities, func(o config.Oddity) bool { return o.Line == 0 })
-	if i < 0 {
-		return nil
-	}
-	has := map[string]bool{}
-	for _, entry := range r.fromFile {
-		name, _, _ := strings.Cut(entry, "=")
-		has[name] = true
-	}
-	for _, entry := range inUse.fromFile {
-		if name, _, _ := strings.Cut(entry, "="); !has[name] {
-			return inKey(r.cfg, "worker.environment_file", fmt.Errorf("%s, and had variables: write a comment (#) into it if none are meant", r.oddities[i]))
-		}
-	}
-	return nil
 }
 
 // inKey names the key that an error is about, and the line or the variable where

@@ -118,15 +118,6 @@ func (e *editions) reload(ctx context.Context, noticed bool) error {
 	return nil
 }
 
-// reading is what one look at the files has found.
-type reading struct {
-	number   int64 // a look that began later has a higher one
-	cfg      *config.Config
-	fromFile []string // what worker.environment_file holds
-	oddities []config.Oddity
-	err      error // why there is nothing to apply
-}
-
 // read reads the configuration and what it names.
 func (e *editions) read() reading {
 	read := reading{number: e.readings.Add(1)}
