@@ -221,6 +221,12 @@ var edges = []edge{
 		defer unix.Close(second)
 		return fmt.Sprint(unix.Bind(second, v4("127.0.0.1", port)), again()(fd, port), again(reusePort)(fd, port))
 	})},
+	{name: "two sockets, SO_REUSEPORT, the first made non-blocking", ours: true, do: after([]func(int) error{reusePort}, func(fd int, port uint16) string {
+		second := tcp4(reusePort)
+		defer unix.Close(second)
+		return fmt.Sprint(unix.SetNonblock(fd, true), unix.Bind(second, v4("127.0.0.1", port)), ", the first is ", shape(fd))
+	})},
+	{name: "SO_REUSEPORT, blocking again", ours: true, do: bound(unix.AF_INET, unix.SOCK_STREAM, 0, to4("127.0.0.1"), reusePort)},
 	{name: "another process meanwhile", ours: true, do: after(nil, func(_ int, port uint16) string { return inAnother(port) })},
 	{name: "another process", ours: true, do: inAnother},
 	{name: "closed, but a child has it", ours: true, do: func(port uint16) string {

@@ -335,13 +335,17 @@ func (i *Interceptor) give(n notifier, id uint64, tid int, h *held, own traits, 
 		return err
 	}
 	watches := watchesOf(from.process, fd, own.inode)
+	// The mode belongs to the description, which all share. Beside others it is not made blocking: an event loop of theirs would hang in
+	// accept(2), and who has just asked for that address as they did asks for their mode later. Looked at before it is there once more.
+	blocks := !own.nonblocking && !(h.shared && i.has(h))
 	err = h.use(func(ours int) error {
 		// First, because that is refused for who has gone: nothing changes on the socket for one of an earlier generation.
 		if err := n.put(id, uintptr(ours), fd, cloexec); err != nil {
 			return err
 		}
-		// The mode belongs to the description, which all share.
-		_ = unix.SetNonblock(ours, own.nonblocking)
+		if own.nonblocking || blocks {
+			_ = unix.SetNonblock(ours, own.nonblocking)
+		}
 		if !h.given {
 			h.base = sockopts.Read(ours)
 		}
