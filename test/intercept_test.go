@@ -109,7 +109,7 @@ func TestIntercept(t *testing.T) {
 }
 
 // testAuto has servers that nobody has said anything about: one that binds its address itself is given the socket for that in the next
-// generation, which is remembered; one behind npm in the first; and where it has no price, nobody has to ask.
+// generation, which is remembered, and so is a Node.js with its server in another process; one behind npm in the first; and where it has no price, nobody has to ask.
 func testAuto(t *testing.T, m *machine.Machine, port int) {
 	for i, test := range []struct {
 		name, command string
@@ -119,6 +119,8 @@ func testAuto(t *testing.T, m *machine.Machine, port int) {
 	}{
 		{"auto", "python3 -m http.server --bind 127.0.0.1 $", []string{"--run-as", "www-data"}, 2, true},
 		{"auto-npm", modulesIn + "npm start", []string{"--run-as", "www-data"}, 1, true},
+		{"auto-child", "node child.js", []string{"--run-as", "www-data"}, 2, true},
+		{"auto-child-root", "node child.js", []string{"--run-as", "root"}, 2, false},
 		{"auto-root", "python3 -m http.server --bind 127.0.0.1 $", []string{"--run-as", "root"}, 1, false},
 		{"auto-hardened", "python3 -m http.server --bind 127.0.0.1 $", []string{"--run-as", "www-data", "--hardened"}, 1, false},
 		{"auto-listen-fds", "gunicorn --workers 2 app:application", []string{"--run-as", "root"}, 1, false},

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -56,6 +58,65 @@ func TestInterceptBeside(t *testing.T) {
 				if err := r.outcome(r.supervisor.Restart(false)); err != nil {
 					t.Fatal(err)
 				}
+			}
+		})
+	}
+}
+
+// asNode is the test's own program by a name that is Node.js's.
+func asNode(t *testing.T, name string, options ...string) []string {
+	t.Helper()
+	command := command(t, name, options...)
+	node := filepath.Join(t.TempDir(), "node")
+	if err := os.Symlink(command[0], node); err != nil {
+		t.Fatal(err)
+	}
+	return append([]string{node}, command[1:]...)
+}
+
+// TestInterceptLater: a Node.js of which something else binds than what the script is loaded in gets the sockets in the next generation,
+// whether it ends because of that or stays. One that shows what is wrong, and an OpenClaw, are as they were.
+func TestInterceptLater(t *testing.T) {
+	t.Parallel()
+	for name, stays := range map[string]bool{"it ends": false, "it stays": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil)
+			r.spec.Command = asNode(t, "bind", "address="+r.spec.Sockets[0].Address.String())
+			r.spec.Handoff = handoff.Auto
+			if stays {
+				r.spec.Command = append(r.spec.Command, "stay=1")
+				r.spec.ReadyTimeout = time.Second
+			}
+			r.run()
+			for generation := 2; generation <= 3; generation++ { // from then on it is known
+				r.awaitThat("ready by intercept", func(s Status) bool {
+					return s.State == Ready && s.Generation == generation && s.Handoff == handoff.Intercept && s.Failures == 0
+				})
+				if answer, err := r.get("/"); err != nil {
+					t.Errorf("generation %d: answered %q, %v", generation, answer, err)
+				}
+				if err := r.outcome(r.supervisor.Restart(false)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+	for name, options := range map[string][]string{
+		"an OpenClaw":                    {"needs=>=20", "code=1"},
+		"it has listened elsewhere":      {"elsewhere=127.0.0.1:1", "code=1"},
+		"it has asked for what overlaps": {"clash=0.0.0.0:PORT", "code=1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil)
+			for i, option := range options {
+				options[i] = strings.ReplaceAll(option, "PORT", strconv.Itoa(int(r.spec.Sockets[0].Address.Port())))
+			}
+			r.spec.Command, r.spec.Handoff = asNode(t, "preload", options...), handoff.Auto
+			r.run()
+			if s := r.await(BackingOff); s.Generation != 1 || s.Failures != 1 {
+				t.Errorf("backing off: %+v", s)
 			}
 		})
 	}

@@ -570,6 +570,9 @@ func bind(o options) error {
 		}
 	}
 	listener, err := net.Listen("tcp", o["address"])
+	if err != nil && o["stay"] != "" { // stay=1 does not end when it cannot
+		rest()
+	}
 	if err == nil && o["late"] != "" {
 		err = elsewhere()
 	}

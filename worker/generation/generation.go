@@ -488,8 +488,11 @@ func (g *Generation) filter() bool {
 // MayBind reports whether the worker, which has not served, may be one that binds its address itself, and could not: the next one is
 // given the sockets for that, at the price of no_new_privs. An end counts that says nothing else.
 func (g *Generation) MayBind(exit *ends.Exit) bool {
-	if g.Spec.Handoff != handoff.Auto || g.Binds || g.ReadyAfter > 0 || len(g.Listening) > 0 || g.filter() && !g.unfiltered ||
-		!why.MayBind(g.Spec.Command, g.Handoff.Kind()) {
+	kind := g.Handoff.Kind()
+	switch {
+	case g.Spec.Handoff != handoff.Auto, g.Binds, g.ReadyAfter > 0, g.filter() && !g.unfiltered, !why.MayBind(g.Spec.Command, kind),
+		len(g.Listening) > 0, len(g.elsewhere) > 0, g.clash.IsValid(), // its addresses are what is wrong
+		g.OpenClaw.Release != "" && why.Away(g.Spec.Command, kind) == "": // which listens itself
 		return false
 	}
 	return exit == nil || exit.Reason == ends.ReasonCrash && exit.Code > 0 && exit.Code < notExecuted && !slices.Contains(g.Spec.FatalExitCodes, exit.Code)

@@ -62,7 +62,7 @@ func (e End) Advice() string {
 	case e.Ready || e.Signal != 0:
 		return ""
 	case e.Code == 0:
-		return "it ended by itself before it served: worker.command needs a server, which stays"
+		return joined("it ended by itself before it served: worker.command needs a server, which stays", e.below())
 	case e.Code == exConfig:
 		return "so a program says that its configuration is wrong (EX_CONFIG), and an OpenClaw also that another one has its state: its last words say what; " +
 			"run " + e.Restart + " when that is mended"
@@ -89,6 +89,15 @@ func (e End) Advice() string {
 	return ""
 }
 
+// below says of a Node.js how what it starts gets the sockets, which a cluster with SCHED_NONE wants too; "" where that is so already, or
+// where it has listened.
+func (e End) below() string {
+	if e.Handoff != handoff.Preload || e.Filtered || e.Listened {
+		return ""
+	}
+	return "if a child process or a worker thread of it is to listen, which gets EADDRINUSE by preload, set worker.handoff to intercept"
+}
+
 // inherits reports whether the sockets were in LISTEN_FDS, and nothing was seen to take them otherwise.
 func (e End) inherits() bool { return e.Handoff == handoff.ListenFDs || e.Handoff == handoff.Auto }
 
@@ -104,10 +113,8 @@ func MayBind(command []string, kind handoff.Kind) bool {
 	switch {
 	case len(command) == 0, slices.Contains(closers, filepath.Base(command[0])): // which need the privileges that are lost by it
 		return false
-	case kind == handoff.Preload:
-		return Away(command, kind) != ""
 	}
-	return kind == handoff.ListenFDs
+	return kind == handoff.ListenFDs || kind == handoff.Preload // of which a child or a thread may bind
 }
 
 // apart says of a program that starts the server as a process of its own, and waits for it, what a server means by it that looks

@@ -36,6 +36,7 @@ func TestAdvice(t *testing.T) {
 		"no script":                  {at(End{Code: 2}, "python3", "/gone.py"), "/gone.py, which is not there: correct worker.command"},
 		"Node.js, listen-fds":        {at(End{Code: 1}, "/usr/bin/node", "-e", "1"), "set worker.handoff to auto"},
 		"no server":                  {at(End{}, "true"), "needs a server"},
+		"Node.js for a while":        {at(End{Handoff: handoff.Preload}, "node", "x.js"), "a child process or a worker thread of it is to listen, which gets EADDRINUSE by preload, set worker.handoff to intercept"},
 		"configuration":              {at(End{Code: 78}, "node", "x"), "EX_CONFIG"},
 		"not found":                  {at(End{Code: 127}, "sh", "-c", "nothing"), "whole path"},
 		"binds itself":               {at(End{Code: 1, Lived: time.Second}, "python3", "-m", "http.server", "18789"), "binds 127.0.0.1:18789 itself"},
