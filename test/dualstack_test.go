@@ -44,6 +44,15 @@ func testDualStack(t *testing.T, here place) {
 		begin(t, strings.Replace(worker(nodePath, "-e", "process.on('uncaughtException', () => {}); setInterval(() => {}, 1000); "+anywhere)+rest, "20s", "2s", 1))
 		statusText(t, m.Scope, "it wanted to listen on [::]:18789, which overlaps "+ipv4+" and "+ipv6, `or set listen to "*:18789"`)
 	})
+	t.Run("a socket for each family", func(t *testing.T) {
+		each := strings.Replace(worker("/usr/bin/python3", workersPath+"/families.py")+rest, "20s", "2s", 1)
+		begin(t, "listen: [\"*:18789\"]\n"+each)
+		const line = `["0.0.0.0:18789", "[::]:18789"]`
+		statusText(t, m.Scope, "it wanted to listen on ", ", which overlaps *:18789", "set listen to ", line)
+		begin(t, "listen: "+line+"\n"+each)
+		serving(t, m.Scope, 1)
+		served(t, "0.0.0.0:18789", "[::]:18789")
+	})
 	t.Run("preload", func(t *testing.T) {
 		begin(t, "listen: [\"*:18789\"]\n"+node)
 		serving(t, m.Scope, 1)

@@ -138,6 +138,42 @@ func TestInterceptElsewhere(t *testing.T) {
 	}
 }
 
+// TestInterceptEachFamily: a server with a socket for each family cannot have the one for both. Which line it needs instead is said of
+// each of the two that it may begin with, in each generation.
+func TestInterceptEachFamily(t *testing.T) {
+	t.Parallel()
+	for network, want := range map[string]string{
+		"tcp4 0.0.0.0": `it wanted to listen on 0.0.0.0:PORT, which overlaps *:PORT that the launcher holds: make the worker listen on *:PORT, ` +
+			`or set listen to 0.0.0.0:PORT, or, if it listens without a host, to ["0.0.0.0:PORT", "[::]:PORT"]`,
+		"tcp6 [::]": `it wanted to listen on [::]:PORT, which overlaps *:PORT that the launcher holds: make the worker listen on *:PORT, ` +
+			`or set listen to ["0.0.0.0:PORT", "[::]:PORT"]`,
+	} {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil)
+			server, held := sockets.Server(t, "tcp", "[::]:0")
+			file, err := server.File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			r.spec.Sockets = []handoff.Socket{{File: file, Address: held, DualStack: true}}
+			r.queues.sockets = r.spec.Sockets
+			network, host, _ := strings.Cut(network, " ")
+			port := strconv.Itoa(int(held.Port()))
+			r.spec.Command = asNode(t, "bind", "network="+network, "address="+host+":"+port)
+			r.spec.Handoff, r.spec.Backoff.Min = handoff.Auto, time.Millisecond
+			r.run()
+			for generation := 2; generation <= 4; generation++ { // the first one has shown that it binds
+				s := r.await(BackingOff)
+				if s.Generation != generation || !strings.Contains(s.Problem, strings.ReplaceAll(want, "PORT", port)) {
+					t.Errorf("generation %d: %+v, want %s", generation, s, want)
+				}
+			}
+		})
+	}
+}
+
 // TestInterceptOneForTwo: a server with one socket for both families does not get two, and is told what to write instead.
 func TestInterceptOneForTwo(t *testing.T) {
 	t.Parallel()

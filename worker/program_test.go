@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -569,7 +570,7 @@ func bind(o options) error {
 			return err
 		}
 	}
-	listener, err := net.Listen("tcp", o["address"])
+	listener, err := net.Listen(cmp.Or(o["network"], "tcp"), o["address"])
 	if err != nil && o["stay"] != "" { // stay=1 does not end when it cannot
 		rest()
 	}

@@ -81,7 +81,7 @@ func (s *Supervisor) prepare() error {
 // following is a generation that is made from the present spec.
 func (s *Supervisor) following(number int) *generation.Generation {
 	g := generation.New(number, s.spec, s.around, s.handle)
-	g.Binds = s.tries || slices.Equal(s.binds, s.spec.Command)
+	g.Binds = slices.Equal(s.tries, s.spec.Command) || slices.Equal(s.binds, s.spec.Command)
 	return g
 }
 
@@ -142,6 +142,9 @@ func (s *Supervisor) afterEnd(e generation.Event) {
 	}
 	s.serving, s.coming = nil, nil
 	s.unprove()
+	if ended != nil && ended.Binds && ended.Clashes() {
+		s.tries = ended.Spec.Command // it binds itself: what is wrong is which address, and only so that is seen
+	}
 	if ended != nil && ended.Ahead && s.coldAfter(ended, exit) {
 		return
 	}
@@ -161,7 +164,7 @@ func (s *Supervisor) afterEnd(e generation.Event) {
 	case exit.Reason == ends.ReasonUnready:
 		s.afterFailure(exit)
 	case ended != nil && ended.MayBind(&exit):
-		s.try()
+		s.try(ended)
 		s.start(generation.Event{})
 	default:
 		s.problem = fmt.Sprintf("generation %d ended: %s", exit.Generation, exit)
@@ -186,7 +189,7 @@ func (s *Supervisor) start(generation.Event) {
 		g = s.following(s.number)
 		g.Elder = s.leaving // which may have other ports still
 	}
-	s.prepared, s.tries = nil, false
+	s.prepared, s.tries = nil, nil
 	g.Served = s.worked(g)
 	err := s.spec.Queues.Restore() // nobody serves
 	if err == nil {
@@ -304,7 +307,7 @@ func (s *Supervisor) prepareFailure(e generation.Event) {
 	}
 	s.problem = fmt.Sprintf("generation %d: %v", s.number, e.Err)
 	if s.coming != nil && s.coming.MayBind(nil) {
-		s.try()
+		s.try(s.coming)
 		s.again = true
 		return
 	}
@@ -316,9 +319,9 @@ func (s *Supervisor) prepareFailure(e generation.Event) {
 	s.replyToWaiters(errors.New(s.problem))
 }
 
-// try has the next generation get the sockets by intercept, whatever that costs.
-func (s *Supervisor) try() {
-	s.tries = true
+// try has the next generation of this command get the sockets by intercept, whatever that costs.
+func (s *Supervisor) try(g *generation.Generation) {
+	s.tries = g.Spec.Command
 	s.log.Warn("worker has listened on no held address: the next generation gets the sockets when it binds that itself, by intercept", "generation", s.number)
 }
 

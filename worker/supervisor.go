@@ -97,7 +97,7 @@ type Supervisor struct {
 	prepared  *generation.Generation // for the one that serves to be replaced; nil while that is not asked
 	number    int                    // of the last generation
 	again     bool                   // the next generation starts when the present one has ended
-	tries     bool                   // and gets intercept, because the present one may be one that binds its address itself
+	tries     []string               // that command gets intercept then, because it may be one that binds its address itself
 	binds     []string               // the command that is known to do so
 	later     ends.Reason            // it is to be replaced when what is leaving has gone; "": it is not
 	anew      ends.Reason            // another successor starts when the one that is being thrown away has gone; "": none does

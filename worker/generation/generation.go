@@ -100,6 +100,7 @@ type Generation struct {
 	elsewhere   []netaddr.Address        // fixed ports that are not the launcher's
 	besides     []netaddr.Address        // those of them on which it listens now
 	clash       netaddr.Address          // an address in use that it wanted besides
+	clashV6Only bool                     // and for IPv6 clients alone
 	both        netaddr.Address          // the IPv6 wildcard, where the worker has asked for all of IPv4 with it, of which there is a socket of its own
 	absent      map[netaddr.Address]bool // held addresses that this machine did not have when it mattered
 	Warning     string                   // what clients miss although it serves; "": nothing
@@ -506,7 +507,7 @@ func (g *Generation) seen(exit ends.Exit) why.End {
 	return why.End{
 		Code: exit.Code, Signal: exit.Signal, Ready: g.ReadyAfter > 0, Lived: exit.Lived, Strays: len(exit.Strays), OOMKills: g.tree.OOMKills,
 		Restart: g.Options.Restart, Command: g.Spec.Command, Directory: g.Spec.Directory, Served: g.Served,
-		Handoff: g.Kind(), Filtered: g.filter() && !g.unfiltered && g.obstacle == "", Listened: len(g.Listening) > 0, Held: why.Join(addresses(g.Spec.Sockets)),
+		Handoff: g.Kind(), Auto: g.Spec.Handoff == handoff.Auto, Filtered: g.filter() && !g.unfiltered && g.obstacle == "", Listened: len(g.Listening) > 0, Held: why.Join(addresses(g.Spec.Sockets)),
 	}
 }
 

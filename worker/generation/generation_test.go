@@ -296,6 +296,17 @@ func TestExplain(t *testing.T) {
 			`it wanted to listen on [::]:80, which overlaps 127.0.0.1:80 and [::1]:80 that the launcher holds: ` +
 				`make the worker listen on 127.0.0.1:80 and [::1]:80, or set listen to "*:80"`,
 		},
+		"a clash with all of IPv6 alone": {
+			Generation{Handoff: reporting{}, clash: netaddr.MustParse("[::]:80"), clashV6Only: true},
+			nil,
+			`it wanted to listen on [::]:80, which overlaps 127.0.0.1:80 and [::1]:80 that the launcher holds: ` +
+				`make the worker listen on 127.0.0.1:80 and [::1]:80, or set listen to ["0.0.0.0:80", "[::]:80"]`,
+		},
+		"another port of both families": {
+			Generation{Handoff: reporting{}, elsewhere: []netaddr.Address{netaddr.MustParse("[::]:81"), netaddr.MustParse("0.0.0.0:81")}},
+			nil,
+			`it listens on [::]:81 and 0.0.0.0:81, not on 127.0.0.1:80 and [::1]:80: set its port in worker.command, or set listen to "[::]:81" and 0.0.0.0:81`,
+		},
 		"one socket for two": {
 			Generation{Handoff: reporting{}, Listening: map[netaddr.Address]bool{netaddr.MustParse("[::]:80"): true}, both: netaddr.MustParse("[::]:80")},
 			nil,
@@ -333,6 +344,11 @@ func TestClashes(t *testing.T) {
 		held, wanted string
 		want         bool
 	}{
+		{"*:80", "0.0.0.0:80", true},
+		{"*:80", "[::]:80", false},
+		{"*:80", "[::]:80 alone", true},
+		{"[::]:80", "[::]:80 alone", false},
+		{"[::1]:80", "[::]:80 alone", true},
 		{"127.0.0.1:80", "0.0.0.0:80", true},
 		{"127.0.0.1:80", "[::]:80", true},
 		{"0.0.0.0:80", "127.0.0.1:80", true},
@@ -342,8 +358,13 @@ func TestClashes(t *testing.T) {
 		{"127.0.0.1:80", "0.0.0.0:81", false},
 		{"[::]:80", "0.0.0.0:80", true},
 	} {
-		g := Generation{Spec: Spec{Sockets: []handoff.Socket{{Address: netaddr.MustParse(test.held)}}}}
-		if got := g.clashes(netaddr.MustParse(test.wanted)); got != test.want {
+		held, dual := strings.CutPrefix(test.held, "*")
+		if dual {
+			held = "[::]" + held
+		}
+		wanted, alone := strings.CutSuffix(test.wanted, " alone")
+		g := Generation{Spec: Spec{Sockets: []handoff.Socket{{Address: netaddr.MustParse(held), DualStack: dual}}}}
+		if got := g.clashes(handoff.Report{Address: netaddr.MustParse(wanted), V6Only: alone}); got != test.want {
 			t.Errorf("%s held, %s wanted: %t", test.held, test.wanted, got)
 		}
 	}

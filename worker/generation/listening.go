@@ -153,8 +153,8 @@ func (g *Generation) remember(report handoff.Report) error {
 			g.takeClosed(report)
 		}
 	case handoff.Failed:
-		if report.Code == "EADDRINUSE" && g.clashes(report.Address) {
-			g.clash = report.Address
+		if report.Code == "EADDRINUSE" && g.clashes(report) {
+			g.clash, g.clashV6Only = report.Address, report.V6Only
 		}
 	case handoff.Exhausted:
 		if !held {
@@ -209,20 +209,25 @@ func (g *Generation) takeClosed(report handoff.Report) bool {
 	return listened || len(g.besides) < before
 }
 
-// clashes reports whether address is not one of the held ones but overlaps one:
-// the same port, and one of the two is for all addresses of the machine.
-func (g *Generation) clashes(address netaddr.Address) bool {
+// clashes reports whether what could not be listened on is not one of the held addresses but overlaps one:
+// the same port, and one of the two is for all addresses of the machine. The IPv6 wildcard of IPv6 clients alone is another one than
+// that of both families.
+func (g *Generation) clashes(report handoff.Report) bool {
+	address := report.Address
 	return slices.ContainsFunc(g.Spec.Sockets, func(s handoff.Socket) bool {
-		return s.Address != address && s.Address.Port() == address.Port() &&
+		return (s.Address != address || s.DualStack && report.V6Only) && s.Address.Port() == address.Port() &&
 			(s.Address.Addr().IsUnspecified() || address.Addr().IsUnspecified())
 	})
 }
+
+// Clashes reports whether the worker wanted to listen on an address that overlaps a held one.
+func (g *Generation) Clashes() bool { return g.clash.IsValid() }
 
 // explain says what kept the worker from serving, as far as is known; listens
 // holds the addresses on which its processes were seen to listen.
 func (g *Generation) explain(listens []netaddr.Address) string {
 	silence := why.Silence{
-		Wanted: g.wanted(), Missing: g.missing(), Clash: g.clash, Notify: g.Spec.Probe == ProbeNotify, Obstacle: g.obstacle, Tells: g.tells(), Probed: g.Probed,
+		Wanted: g.wanted(), Missing: g.missing(), Clash: g.clash, V6Only: g.clashV6Only, Notify: g.Spec.Probe == ProbeNotify, Obstacle: g.obstacle, Tells: g.tells(), Probed: g.Probed,
 		Command: g.Spec.Command, Handoff: g.Kind(),
 	}
 	for _, address := range slices.Concat(g.elsewhere, listens) {

@@ -68,7 +68,7 @@ func reportOf(told intercept.Told, sockets []Socket) Report {
 	case intercept.Closed:
 		return Report{Event: Closed, Address: address, Held: held}
 	case intercept.Clash:
-		return Report{Event: Failed, Address: netaddr.TCP(told.Wanted), Code: "EADDRINUSE"}
+		return Report{Event: Failed, Address: netaddr.TCP(told.Wanted), Code: "EADDRINUSE", V6Only: told.V6Only}
 	default:
 		return Report{Event: Unseen, Detail: told.Detail}
 	}

@@ -55,6 +55,7 @@ type Report struct {
 
 	Detail string `json:"-"` // for people; never the worker's own words
 	Bound  bool   `json:"-"` // the kernel has told of it, and not the worker
+	V6Only bool   `json:"-"` // of Failed: it has asked for IPv6 clients alone, as far as is known
 
 	// Of Runtime.
 	Program string `json:"program"` // of Node.js

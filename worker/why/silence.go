@@ -18,6 +18,7 @@ type Silence struct {
 	Adopted   []netaddr.Address // the sockets on which it does
 	Elsewhere []netaddr.Address // where it listens besides
 	Clash     netaddr.Address   // an address in use that it wanted besides
+	V6Only    bool              // that was asked for IPv6 clients alone
 	Displaced string            // that somebody else listens at a path; "": nobody does
 	Both      netaddr.Address   // where it listens for the clients of both families; those of Waiting would not be served
 	Waiting   netaddr.Address
@@ -39,14 +40,14 @@ func (s Silence) String() string {
 	switch {
 	case s.Clash.IsValid():
 		return fmt.Sprintf("it wanted to listen on %s, which overlaps %s that the launcher holds: make the worker listen on %s, or set listen to %s",
-			s.Clash, held, held, AsListen(s.Clash))
+			s.Clash, held, held, s.instead())
 	// With an answer to the probe, another port is not what is wrong.
 	case len(s.Elsewhere) > 0 && len(s.Adopted) == 0 && s.Probed == "":
 		what := "port"
 		if slices.ContainsFunc(slices.Concat(s.Elsewhere, s.Missing), netaddr.Address.IsUnix) {
 			what = "address"
 		}
-		return fmt.Sprintf("it listens on %s, not on %s: set its %s in worker.command, or set listen to %s", Join(s.Elsewhere), held, what, joinTexts(s.Elsewhere, AsListen))
+		return fmt.Sprintf("it listens on %s, not on %s: set its %s in worker.command, or set listen to %s", Join(s.Elsewhere), held, what, joinTexts(s.Elsewhere, s.asListen))
 	case s.Displaced != "":
 		return s.Displaced
 	case s.Notify:
@@ -66,6 +67,28 @@ func (s Silence) String() string {
 		away := cmp.Or(Away(s.Command, s.Handoff), "does it accept sockets by the listen-fds protocol? (worker.handoff)")
 		return joined(fmt.Sprintf("it has not taken a connection on %s", held), away)
 	}
+}
+
+// asListen is AsListen of one of the addresses elsewhere: the IPv6 wildcard takes no IPv4 clients beside that of IPv4.
+func (s Silence) asListen(address netaddr.Address) string {
+	if address.Addr() == netip.IPv6Unspecified() && slices.Contains(s.Elsewhere, netaddr.AllOfIPv4(address.Port())) {
+		return fmt.Sprintf("%q", address)
+	}
+	return AsListen(address)
+}
+
+// instead is what to write in listen where there is a clash. A server that listens without a host may do so with a socket for each family
+// (getaddrinfo(3), as asyncio does), in any order: it wants the IPv6 wildcard of IPv6 clients alone, or both.
+func (s Silence) instead() string {
+	port := s.Clash.Port()
+	both := fmt.Sprintf("[%q, %q]", netaddr.AllOfIPv4(port), netaddr.From(netip.IPv6Unspecified(), port))
+	switch {
+	case s.V6Only && s.Clash.Addr() == netip.IPv6Unspecified():
+		return both
+	case s.Clash == netaddr.AllOfIPv4(port) && slices.ContainsFunc(s.Wanted, func(w handoff.Socket) bool { return w.Address.Port() == port && w.Address.Addr().Is6() }):
+		return fmt.Sprintf("%s, or, if it listens without a host, to %s", AsListen(s.Clash), both)
+	}
+	return AsListen(s.Clash)
 }
 
 // joined puts an advice behind what it is about.

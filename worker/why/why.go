@@ -26,6 +26,7 @@ type End struct {
 	// Directory is the worker's.
 	Directory string
 	Handoff   handoff.Kind
+	Auto      bool   // that is what auto has come to
 	Filtered  bool   // it would have got the sockets by intercept
 	Listened  bool   // on a held address, as far as is known
 	Served    bool   // an earlier generation of this command has
@@ -83,8 +84,12 @@ func (e End) Advice() string {
 		return "" // nothing gets lost on the way to who binds
 	}
 	if e.Handoff != handoff.Preload && e.Lived < early && !e.Listened && !e.Served {
+		others := "auto or intercept"
+		if e.Auto {
+			others = "intercept"
+		}
 		return fmt.Sprintf("it has listened on nothing; a server that binds %s itself cannot, because the launcher holds that: worker.command needs a program, or an option of this one, "+
-			"that takes its sockets from systemd (LISTEN_FDS), or Node.js; or set worker.handoff to auto or intercept", e.Held)
+			"that takes its sockets from systemd (LISTEN_FDS), or Node.js; or set worker.handoff to %s", e.Held, others)
 	}
 	return ""
 }

@@ -39,6 +39,7 @@ type Told struct {
 	Event  Event
 	Socket int            // the number of it; -1: it is none of the held ones, but has the address Wanted
 	Wanted netip.AddrPort // of Clash, and without a held socket
+	V6Only bool           // of Clash: IPv6 clients alone were asked for
 	// Narrow says that who listens has asked for IPv4 clients as well, which the socket does not take.
 	Narrow bool
 	// Passed says that who listens was started with the socket, and has not bound its address.
@@ -309,7 +310,7 @@ func (i *Interceptor) bind(n notifier, id uint64, tid int, c call, passed bool) 
 	switch {
 	case clash != nil:
 		pass()
-		i.tell(Told{Event: Clash, Socket: clash.number, Wanted: netip.AddrPortFrom(asked.ip, asked.port)})
+		i.tell(Told{Event: Clash, Socket: clash.number, Wanted: netip.AddrPortFrom(asked.ip, asked.port), V6Only: own.v6only})
 	case i.shut && !passed && (ours != nil || besides):
 		i.wait(placeOf(ours, asked), waiting{n, id, tid, c})
 	case besides:
