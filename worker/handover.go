@@ -167,7 +167,7 @@ func (s *Supervisor) afterSuccessor(exit ends.Exit) {
 	switch {
 	case exit.Reason == ends.ReasonUnready:
 		why = fmt.Sprintf("generation %d, started while generation %d was running: %s", exit.Generation, s.serving.Number, exit.Detail)
-	case exit.Reason == ends.ReasonOOM:
+	case exit.Reason == ends.ReasonOOM, exit.Code < 0: // killed, by whomever
 	case g.Served && !s.untried():
 		why += ": it may be alone only; restart.mode: exclusive"
 	default:

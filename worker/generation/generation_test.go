@@ -317,6 +317,21 @@ func TestExplain(t *testing.T) {
 			[]netaddr.Address{other},
 			"it listens on 127.0.0.1:81, not on 127.0.0.1:80 and [::1]:80: set its port in worker.command, or set listen to 127.0.0.1:81",
 		},
+		"a port of the kernel's choice": {
+			Generation{Handoff: reporting{}},
+			[]netaddr.Address{netaddr.MustParse("0.0.0.0:40000")},
+			"it listens on 0.0.0.0:40000, not on 127.0.0.1:80 and [::1]:80: set its port in worker.command",
+		},
+		"the same, and another one": {
+			Generation{Handoff: reporting{}},
+			[]netaddr.Address{netaddr.MustParse("0.0.0.0:40000"), other},
+			"it listens on 0.0.0.0:40000 and 127.0.0.1:81, not on 127.0.0.1:80 and [::1]:80: set its port in worker.command, or set listen to 127.0.0.1:81",
+		},
+		"such a port by the worker's": {
+			Generation{Handoff: reporting{}, Spec: Spec{Environment: []string{"PORT=40000"}}},
+			[]netaddr.Address{netaddr.MustParse("0.0.0.0:40000")},
+			"it listens on 0.0.0.0:40000, not on 127.0.0.1:80 and [::1]:80: set its port in worker.command, or set listen to 0.0.0.0:40000",
+		},
 		"all, and the probe": {
 			Generation{Handoff: reporting{}, Listening: map[netaddr.Address]bool{v4: true, v6: true}, Probed: "GET / was answered with 500"},
 			nil,

@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"openclaw-gateway/netaddr"
@@ -233,6 +236,9 @@ func (g *Generation) explain(listens []netaddr.Address) string {
 	for _, address := range slices.Concat(g.elsewhere, listens) {
 		if !slices.Contains(silence.Elsewhere, address) {
 			silence.Elsewhere = append(silence.Elsewhere, address)
+			if !slices.Contains(g.elsewhere, address) && g.byChance(address.Port()) {
+				silence.Chance = append(silence.Chance, address)
+			}
 		}
 	}
 	for _, address := range addresses(g.Spec.Sockets) {
@@ -247,6 +253,18 @@ func (g *Generation) explain(listens []netaddr.Address) string {
 		silence.Displaced = probe.Displaced(g.wanted()[at].Address)
 	}
 	return silence.String()
+}
+
+// byChance reports whether a port is one that the kernel gives to whoever asks for none (ip_local_port_range, ip(7)), and nothing that the
+// worker is given names it.
+func (g *Generation) byChance(port uint16) bool {
+	first, last := uint16(32768), uint16(60999)
+	if content, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		_, _ = fmt.Sscan(string(content), &first, &last)
+	}
+	return port >= first && port <= last && !slices.ContainsFunc(slices.Concat(g.Spec.Command, g.Spec.Environment), func(word string) bool {
+		return strings.Contains(word, strconv.Itoa(int(port)))
+	})
 }
 
 func addresses(sockets []handoff.Socket) []netaddr.Address {

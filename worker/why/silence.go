@@ -17,6 +17,7 @@ type Silence struct {
 	Missing   []netaddr.Address // those of them on which it does not
 	Adopted   []netaddr.Address // the sockets on which it does
 	Elsewhere []netaddr.Address // where it listens besides
+	Chance    []netaddr.Address // those of them that may be others at the next start: the kernel has chosen the port
 	Clash     netaddr.Address   // an address in use that it wanted besides
 	V6Only    bool              // that was asked for IPv6 clients alone
 	Displaced string            // that somebody else listens at a path; "": nobody does
@@ -47,7 +48,11 @@ func (s Silence) String() string {
 		if slices.ContainsFunc(slices.Concat(s.Elsewhere, s.Missing), netaddr.Address.IsUnix) {
 			what = "address"
 		}
-		return fmt.Sprintf("it listens on %s, not on %s: set its %s in worker.command, or set listen to %s", Join(s.Elsewhere), held, what, joinTexts(s.Elsewhere, s.asListen))
+		advice := "set its " + what + " in worker.command"
+		if stay := slices.DeleteFunc(slices.Clone(s.Elsewhere), func(a netaddr.Address) bool { return slices.Contains(s.Chance, a) }); len(stay) > 0 {
+			advice += ", or set listen to " + joinTexts(stay, s.asListen)
+		}
+		return fmt.Sprintf("it listens on %s, not on %s: %s", Join(s.Elsewhere), held, advice)
 	case s.Displaced != "":
 		return s.Displaced
 	case s.Notify:
