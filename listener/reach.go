@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -18,7 +19,7 @@ import (
 // systemd.socket(5)), and nobody can connect to it. A wildcard is never absent.
 func (sockets Set) Absent(address netaddr.Address) bool {
 	socket := sockets.on(address)
-	return socket != nil && !address.IsUnix() && !address.Addr().IsUnspecified() && !socket.away() && !own(address.Addr())
+	return socket != nil && !address.IsUnix() && !address.Addr().IsUnspecified() && !socket.away() && own(address.Addr()) == no
 }
 
 // Reach returns where this process can connect to a socket: at its address, over loopback where it listens on all of
@@ -38,7 +39,7 @@ func (sockets Set) Reach(address netaddr.Address) (target netaddr.Address, can b
 	case ip == netip.IPv6Unspecified():
 		ip = netip.IPv6Loopback()
 	}
-	return netaddr.From(ip, address.Port()), !socket.away() && !socket.onDevice() && own(ip)
+	return netaddr.From(ip, address.Port()), !socket.away() && !socket.onDevice() && own(ip) == yes
 }
 
 // Displaced reports whether somebody else listens where the path of a unix socket leads to now.
@@ -90,15 +91,39 @@ func (s *Socket) onDevice() bool {
 // own reports whether an address is this machine's. Only for such a one the kernel chooses the address itself, or a loopback
 // one, as the other end's (ip_route_output_key_hash_rcu in net/ipv4/route.c, rule 1 of RFC 6724). No packet is sent: who has
 // the address of another machine, as a failover may leave it, must not ask that one. To bind it would not tell where
-// net.ipv4.ip_nonlocal_bind is set. Where the kernel does not answer, the address counts as the machine's.
-func own(ip netip.Addr) bool {
+// net.ipv4.ip_nonlocal_bind is set. Where the kernel does not answer, the address counts as the machine's; where this process may have
+// no socket of that family (RestrictAddressFamilies= in systemd.exec(5)), it can connect to none, and cannot tell.
+func own(ip netip.Addr) answer {
 	const discard = 9 // any port would do
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, discard)))
+	if errors.Is(err, unix.EAFNOSUPPORT) && (ip.Is4() || hasIPv6()) {
+		return unknown
+	}
 	if err != nil {
 		none := []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EADDRNOTAVAIL, unix.EAFNOSUPPORT, unix.EINVAL, unix.ENODEV}
-		return !slices.ContainsFunc(none, func(none error) bool { return errors.Is(err, none) })
+		if slices.ContainsFunc(none, func(none error) bool { return errors.Is(err, none) }) {
+			return no
+		}
+		return yes
 	}
 	defer conn.Close()
 	source := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
-	return source.IsLoopback() || source.WithZone("") == ip.WithZone("")
+	if source.IsLoopback() || source.WithZone("") == ip.WithZone("") {
+		return yes
+	}
+	return no
+}
+
+type answer int
+
+const (
+	unknown answer = iota
+	no
+	yes
+)
+
+// hasIPv6 reports whether the kernel has IPv6, which may be switched off all the same.
+func hasIPv6() bool {
+	_, err := os.Stat("/proc/self/net/if_inet6")
+	return err == nil
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -90,6 +91,46 @@ func TestReach(t *testing.T) {
 		}
 		if set := (listener.Set{before}); set.Absent(before.Address) || can(set, before.Address) {
 			t.Errorf("a socket of another network namespace: absent %t, askable %t", set.Absent(before.Address), can(set, before.Address))
+		}
+	}()
+	<-done
+}
+
+// TestReachForbidden: where this process may have no socket of a family, it can ask nobody of it, and cannot tell that the machine
+// lacks the address.
+func TestReachForbidden(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, for a filter of system calls: make test")
+	}
+	socket, err := listener.Bind(netaddr.MustParse("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.File.Close()
+	set := listener.Set{socket}
+	if set.Absent(socket.Address) || !can(set, socket.Address) {
+		t.Errorf("before: absent %t, askable %t", set.Absent(socket.Address), can(set, socket.Address))
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()                           // and never unlocked: the thread ends with its filter
+		const allow, family = unix.SECCOMP_RET_ALLOW, 16 // where the first argument is, on a little-endian machine
+		filter := []unix.SockFilter{                     // as RestrictAddressFamilies= has it, without AF_INET
+			{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS},
+			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_SOCKET, Jf: 3},
+			{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: family},
+			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.AF_INET, Jf: 1},
+			{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EAFNOSUPPORT)},
+			{Code: unix.BPF_RET | unix.BPF_K, K: allow},
+		}
+		program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+		if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program))); errno != 0 {
+			t.Errorf("seccomp: %v", errno)
+			return
+		}
+		if absent, askable := set.Absent(socket.Address), can(set, socket.Address); absent || askable {
+			t.Errorf("absent %t, askable %t", absent, askable)
 		}
 	}()
 	<-done

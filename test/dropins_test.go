@@ -3,8 +3,11 @@ package test
 import (
 	"net/http"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"openclaw-gateway/test/machine"
 )
@@ -131,6 +134,43 @@ func testDropIns(t *testing.T, here place) {
 			t.Errorf("found %+v", f)
 		}
 		mended(t, f.Fix)
+	})
+	t.Run("nobody sees who waits", func(t *testing.T) {
+		lines := map[string]string{"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6": "(AF_NETLINK)"}
+		if !here.user { // whose manager gives it a user namespace besides
+			lines["PrivateNetwork=yes"] = "in another network"
+		}
+		for line, says := range lines {
+			m.WriteFile(t, configPath(m.Scope), "stop: {timeout: 19s}\nalive: {queue: 1s}\n", 0o644)
+			write(t, own(service), "[Service]\n"+line+"\n")
+			m.Systemctl(t, "restart", service)
+			get(t, m, ipv4, "/healthz")
+			serving(t, m.Scope, 1)
+			f := finds(t, m.Scope, "unit-overridden")
+			if !strings.Contains(f.Summary, line+": ") || !strings.Contains(f.Summary, says) {
+				t.Errorf("found %+v", f)
+			}
+			// until is for what the launcher, or a client in the queue, needs some time for.
+			until := func(verdict string, words ...string) (s status) {
+				for end := time.Now().Add(bound); time.Now().Before(end); {
+					s = gatewayStatus(t, m.Scope)
+					problems := strings.Join(s.Problems, "\n")
+					if s.Verdict == verdict && !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(problems, word) }) {
+						return s
+					}
+				}
+				t.Errorf("%s: the status is %s with %q, want %s and %q", line, s.Verdict, s.Problems, verdict, words)
+				return s
+			}
+			name, _, _ := strings.Cut(line, "=")
+			worker := until("degraded", "alive.queue is in vain", name+"=").Worker.PID
+			stopProcess(t, m, worker)
+			waitingClient(t, m, ipv4)
+			until("hung", "alive.queue is in vain", "a client has waited on "+ipv4)
+			m.Run(t, "kill", "-CONT", strconv.Itoa(worker))
+			m.WriteFile(t, configPath(m.Scope), "stop: {timeout: 19s}\n", 0o644)
+			mended(t, f.Fix)
+		}
 	})
 	t.Run("what systemd does not load", func(t *testing.T) {
 		write(t, own(service), "[Service]\nExecStart=/bin/true\n")

@@ -69,14 +69,19 @@ func TestHungByQueue(t *testing.T) {
 	r.wantAnswer("/", "generation 1,")
 }
 
-// TestHungUnseen: where the queue cannot be seen, that is said and nothing else.
+// TestHungUnseen: where the queue cannot be seen, that is said, in the status too, until it is not looked at any more.
 func TestHungUnseen(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, command(t, "serve"))
 	r.spec.Alive = signs.Settings{Queue: time.Minute}
 	r.run()
 	r.awaitLog("a worker that hangs is not noticed by its queue (alive.queue)")
+	r.awaitThat("why", func(s Status) bool { return s.State == Ready && s.Blind == "nothing can be seen" })
 	r.wantAnswer("/", "generation 1,")
+	spec := r.spec
+	spec.Alive.Queue = 0
+	r.want(r.outcome(r.supervisor.Apply(spec, false)))
+	r.awaitThat("nothing", func(s Status) bool { return s.State == Ready && s.Blind == "" })
 }
 
 // TestHungReplaced: with alive.restart the next generation comes at once, also of a worker that takes no signal, without

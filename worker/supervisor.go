@@ -416,7 +416,7 @@ func (s *Supervisor) observe() {
 			if g.Stage == generation.Ready {
 				status.Until = time.Time{} // the timer is not of the state
 			}
-			status.Unserved, status.Warning, status.Deprived = g.Unserved, g.Warning, g.Deprived
+			status.Unserved, status.Warning, status.Deprived, status.Blind = g.Unserved, g.Warning, g.Deprived, g.Blind
 			if len(g.Hung) > 0 {
 				status.Hung = g.Hung[0]
 			}

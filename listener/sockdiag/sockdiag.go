@@ -80,6 +80,9 @@ func sockDiag(family uint8, states uint32, port uint16, extensions uint8) ([]ent
 // ask sends a request with its header to the kernel, and takes each entry of the answer.
 func ask(request any, what string, take func(data []byte) error) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if errors.Is(err, unix.EAFNOSUPPORT) { // every kernel has it
+		return fmt.Errorf("open a sock_diag socket: AF_NETLINK is forbidden (RestrictAddressFamilies=, systemd.exec(5)): %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("open a sock_diag socket: %w", err)
 	}

@@ -14,6 +14,7 @@ type aliveness struct {
 	alive signs.Settings
 	cease func()        // ends what watches for the signs, and returns when it has ended
 	Hung  []*signs.Hung // the signs that it does not, the first one first
+	Blind string        // why a client that waits too long is not seen, although that is looked at; "": it is
 	beats chan bool     // WATCHDOG=1 of the worker; true: WATCHDOG=trigger
 }
 
@@ -23,22 +24,30 @@ func (g *Generation) WatchAlive(settings signs.Settings) {
 		return
 	}
 	g.cease()
-	g.alive, g.Hung = settings, nil
+	g.alive, g.Hung, g.Blind = settings, nil, ""
 	watched := signs.Worker{
 		Log: g.Options.Log, Generation: g.Number, Queues: g.Spec.Queues, Prober: g.prober(), Target: g.target, Waiting: g.own.Waiting, Beats: g.beats,
 		Hangs:    func(ctx context.Context, hung signs.Hung) { g.sign(ctx, Hangs, hung) },
 		Relieved: func(ctx context.Context, hung signs.Hung) { g.sign(ctx, Relieved, hung) },
+		Blind:    func(ctx context.Context, err error) { g.tellOf(ctx, Event{Kind: Blinded, Err: err}) },
 	}
 	g.cease = watched.Watch(settings)
 }
 
 // sign tells of a sign, or that it has gone.
 func (g *Generation) sign(ctx context.Context, kind Kind, hung signs.Hung) {
+	g.tellOf(ctx, Event{Kind: kind, hung: hung})
+}
+
+func (g *Generation) tellOf(ctx context.Context, e Event) {
+	e.Generation = g.Number
 	select {
-	case g.Events <- Event{Kind: kind, Generation: g.Number, hung: hung}:
+	case g.Events <- e:
 	case <-ctx.Done():
 	}
 }
+
+func (g *Generation) takeBlind(e Event) { g.Blind = e.Err.Error() }
 
 func (g *Generation) takeHang(e Event) {
 	g.Hung = append(g.Hung, &e.hung)

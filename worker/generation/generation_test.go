@@ -39,11 +39,11 @@ func TestTable(t *testing.T) {
 	}
 	reasons := map[Stage]map[Kind]string{
 		Starting: {
-			ClientWaits: supervisors, RestartAsked: supervisors, HurryAsked: before, Idled: notReady, Hangs: notReady, Relieved: notReady,
+			ClientWaits: supervisors, RestartAsked: supervisors, HurryAsked: before, Idled: notReady, Hangs: notReady, Relieved: notReady, Blinded: notReady,
 			Reloads: notReady, LetGo: supervisors,
 		},
 		Parked: {
-			ClientWaits: supervisors, RestartAsked: supervisors, HurryAsked: before, TimeUp: noTimer, Idled: notReady, Hangs: notReady, Relieved: notReady,
+			ClientWaits: supervisors, RestartAsked: supervisors, HurryAsked: before, TimeUp: noTimer, Idled: notReady, Hangs: notReady, Relieved: notReady, Blinded: notReady,
 			Probed:   atGate,
 			Extended: noTimer, Stated: atGate, Reloads: notReady, LetGo: supervisors, Loaded: atGate, Staled: atGate,
 		},
@@ -52,7 +52,7 @@ func TestTable(t *testing.T) {
 			LetIn: past, LetGo: supervisors, Extended: "no time is set for it", Stated: "its state says it", Loaded: past,
 		},
 		Stopping: {
-			ClientWaits: supervisors, RestartAsked: supervisors, BecameReady: tooLate, CannotServe: tooLate, Idled: tooLate, Hangs: tooLate, Relieved: tooLate,
+			ClientWaits: supervisors, RestartAsked: supervisors, BecameReady: tooLate, CannotServe: tooLate, Idled: tooLate, Hangs: tooLate, Relieved: tooLate, Blinded: tooLate,
 			Probed: tooLate, Arrived: tooLate, LetIn: tooLate, LetGo: supervisors,
 			Stated: tooLate, Reloads: tooLate, Leaves: tooLate, Loaded: tooLate, Staled: tooLate, Compared: tooLate,
 		},

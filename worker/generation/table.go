@@ -41,6 +41,7 @@ const (
 	Idled             // no client has been connected for long enough
 	Hangs             // the worker does not serve, as far as one of the signs of alive shows
 	Relieved          // that sign has gone
+	Blinded           // one of the signs cannot be seen
 	Reported          // the handoff tells what the worker listens on
 	Probed            // a probe was answered with something else than ready
 	Arrived           // the worker waits at the gate of its handoff
@@ -117,6 +118,7 @@ func init() {
 			Compared:    (*Generation).compare,
 			Hangs:       (*Generation).takeHang,
 			Relieved:    (*Generation).takeRelief,
+			Blinded:     (*Generation).takeBlind,
 			Arrived:     (*Generation).arrive,
 			BecameReady: (*Generation).reloaded,
 			Reloads:     (*Generation).reload,

@@ -67,6 +67,8 @@ type Worker struct {
 	Beats      <-chan bool                                       // WATCHDOG=1 of the worker; true: WATCHDOG=trigger
 	// Hangs is told of a sign, and Relieved that it has gone.
 	Hangs, Relieved func(context.Context, Hung)
+	// Blind is told that ByQueue cannot be seen, and why.
+	Blind func(context.Context, error)
 }
 
 // Watch watches until what it returns is called, which returns when nothing does any more.
@@ -100,6 +102,7 @@ func (w *Worker) watchQueue(ctx context.Context, limit time.Duration) {
 		if err != nil {
 			if ctx.Err() == nil {
 				w.Log.Error("a worker that hangs is not noticed by its queue (alive.queue)", "generation", w.Generation, "error", err)
+				w.Blind(ctx, err)
 			}
 			return
 		}

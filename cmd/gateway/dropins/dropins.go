@@ -42,7 +42,7 @@ type Override struct {
 var Properties = []string{
 	"Id", "Description", "LoadState", "ActiveState", "FragmentPath", "DropInPaths", "Listen", "Accept", "Backlog", "BindIPv6Only", "ExecStart", "Type", "Restart", "RestartUSec",
 	"StartLimitIntervalUSec", "StartLimitBurst", "KillMode", "TimeoutStartUSec", "TimeoutStopUSec", "User", "DynamicUser", "Delegate", "ProtectControlGroups",
-	"RuntimeDirectory", "StateDirectory", "CacheDirectory", "RuntimeMaxUSec", "KillSignal", "FlushPending", "BindToDevice", "Triggers",
+	"RuntimeDirectory", "StateDirectory", "CacheDirectory", "RuntimeMaxUSec", "KillSignal", "FlushPending", "BindToDevice", "Triggers", "RestrictAddressFamilies", "PrivateNetwork",
 	"SubState", "Result", "NRestarts", "ExecMainCode", "ExecMainStatus", "ConditionResult", "AssertResult", "ConditionTimestampMonotonic",
 }
 
@@ -149,6 +149,18 @@ func changes() []change {
 		{service, "ProtectControlGroups", []string{"ProtectControlGroupsEx"}, func(now systemd.Properties, _ map[string][]string) string {
 			return differs(now["ProtectControlGroups"], "no", noGroups)
 		}, false, true},
+		{service, "RestrictAddressFamilies", nil, func(now systemd.Properties, _ map[string][]string) string {
+			switch families := now["RestrictAddressFamilies"]; {
+			case !allows(families, "AF_UNIX"):
+				return "the launcher may not make its control socket (AF_UNIX): nobody can ask it"
+			case !allows(families, "AF_NETLINK"):
+				return "the launcher may not ask the kernel who waits and who is connected (AF_NETLINK): a worker that hangs is not noticed by its queue (alive.queue)"
+			}
+			return ""
+		}, false, true},
+		{service, "PrivateNetwork", nil, func(now systemd.Properties, _ map[string][]string) string {
+			return differs(now["PrivateNetwork"], "no", "the launcher does not see who waits and who is connected, which is in another network: a worker that hangs is not noticed by its queue (alive.queue)")
+		}, false, true},
 		{service, "RuntimeDirectory", nil, elsewhere("RuntimeDirectory", "its control socket is where nobody asks for it, or where another instance has its own"), false, true},
 		{service, "StateDirectory", nil, elsewhere("StateDirectory", "its history and its last good configuration are where another instance may have its own"), false, true},
 		{service, "CacheDirectory", nil, elsewhere("CacheDirectory", "what stands in for its runtime directory is where another instance may have its own"), false, true},
@@ -186,6 +198,12 @@ func elsewhere(setting, does string) effect {
 		}
 		return does
 	}
+}
+
+// allows reports whether what systemd says of RestrictAddressFamilies= leaves a process that family.
+func allows(families, family string) bool {
+	but, forbids := strings.CutPrefix(families, "~")
+	return families == "" || slices.Contains(strings.Fields(but), family) != forbids
 }
 
 const noGroups = "the launcher may not make control groups, and what the worker leaves behind is found only by which process started it"

@@ -142,6 +142,9 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 	if observed.Warning != "" {
 		s.Problems = append(s.Problems, observed.Warning)
 	}
+	if observed.Blind != "" {
+		s.Problems = append(s.Problems, "alive.queue is in vain, a worker that hangs is not noticed: "+observed.Blind)
+	}
 	if hung := observed.Hung; hung != nil {
 		s.Problems = append(s.Problems, api.SayHung(observed.Generation, observed.PID, hung.Detail))
 	}

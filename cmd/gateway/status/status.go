@@ -170,6 +170,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 		s.lookForEdit(ctx)
 	}
 	s.SetVerdict()
+	s.addOverdue()
 	s.addClosing(t)
 	if !s.theirs {
 		lastwords.Ask(t).Complete(ctx, &s.Status)
@@ -308,6 +309,20 @@ func (s *View) addNoUser(t client.Target) bool {
 
 // comes is how long a launcher may take to come up; it answers long before its worker does.
 const comes = 10 * time.Second
+
+// addOverdue is for a worker that hangs by what is seen from here, and the launcher does not see it.
+func (s *View) addOverdue() {
+	i := slices.IndexFunc(s.Sockets, func(socket api.Socket) bool { return socket.Address == s.Overdue() })
+	if i < 0 || s.Worker.State != api.StateReady || s.Worker.Hung != nil {
+		return
+	}
+	waits := time.Duration(s.Sockets[i].WaitingS * float64(time.Second))
+	s.Problems = append(s.Problems, api.SayHung(s.Worker.Generation, s.Worker.PID, fmt.Sprintf(
+		"a client has waited on %s for %s and is not accepted: it hangs, or is full", s.Sockets[i].Address, say.Duration(waits))))
+	if s.Verdict == api.VerdictOK || s.Verdict == api.VerdictDegraded {
+		s.Verdict = api.VerdictHung
+	}
+}
 
 // addKeptWaiting is for a launcher that should have come up for a client, whatever keeps systemd from starting it: a condition
 // that does not hold, a command before it that hangs, a job that it waits for.

@@ -44,3 +44,30 @@ func TestNoManager(t *testing.T) {
 		t.Errorf("%v: %s (exit status %d)", at.Unasked, s.Verdict, s.ExitStatus())
 	}
 }
+
+// TestOverdue: who waits longer than alive.queue is seen from here too, where the launcher cannot look.
+func TestOverdue(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		worker api.Worker
+		waits  float64
+		want   api.Verdict
+		said   int
+	}{
+		"in time":               {api.Worker{State: api.StateReady, QueueLimitS: 2}, 1, api.VerdictOK, 0},
+		"too long":              {api.Worker{State: api.StateReady, QueueLimitS: 2, Generation: 3, PID: 77}, 8, api.VerdictHung, 1},
+		"nobody asks":           {api.Worker{State: api.StateReady}, 8, api.VerdictOK, 0},
+		"the launcher tells":    {api.Worker{State: api.StateReady, QueueLimitS: 2, Hung: new(api.Hung)}, 8, api.VerdictHung, 0},
+		"it does not serve yet": {api.Worker{State: api.StateStarting, QueueLimitS: 2}, 8, api.VerdictStarting, 0},
+	} {
+		s := View{Status: api.Status{Worker: test.worker, Sockets: []api.Socket{{Address: "127.0.0.1:1"}, {Address: "127.0.0.1:2", WaitingS: test.waits}}}}
+		s.SetVerdict()
+		s.addOverdue()
+		if s.Verdict != test.want || len(s.Problems) != test.said {
+			t.Errorf("%s: %s, %q, want %s", name, s.Verdict, s.Problems, test.want)
+		}
+		if test.said > 0 && !strings.HasPrefix(s.Problems[0], "generation 3 hangs (pid 77): a client has waited on 127.0.0.1:2 for 8s and is not accepted") {
+			t.Errorf("%s: %q", name, s.Problems)
+		}
+	}
+}

@@ -245,8 +245,29 @@ func text(name string, value any) string {
 		return joined(value)
 	case [][]any:
 		return structs(name, value)
+	case []any:
+		return filter(value)
 	}
 	return ""
+}
+
+// filter writes a list of what alone is allowed, or is not, as a unit file has it: RestrictAddressFamilies= in systemd.exec(5). ""
+// where all is allowed, "none" where nothing is.
+func filter(value []any) string {
+	if len(value) != 2 {
+		return ""
+	}
+	alone, isFilter := value[0].(bool)
+	list, _ := value[1].([]string)
+	switch {
+	case !isFilter:
+		return ""
+	case alone && len(list) == 0:
+		return "none"
+	case alone || len(list) == 0:
+		return strings.Join(list, " ")
+	}
+	return "~" + strings.Join(list, " ")
 }
 
 // structs writes a list of structures. Listen has the kind and the address of each, ExecStart the path and the argv, ExecStartEx
