@@ -624,6 +624,32 @@ func testDoctorWorker(t *testing.T, here place) {
 		}
 		edited(t, f, "config.yaml:2")
 	})
+	t.Run("wrong variable", func(t *testing.T) {
+		const wrong, out = "Environment=GATEWAY_READY_TIMEOUT=10", "UnsetEnvironment=GATEWAY_READY_TIMEOUT"
+		elsewhere := "/etc/systemd/" + kind(m.Scope) + "/openclaw-gateway.service.d"
+		m.WriteFile(t, elsewhere+"/z.conf", "[Service]\n"+wrong+"\n", 0o644)
+		m.WriteFile(t, "/opt/editor", "#!/bin/sh\nfor file; do [ ! -f \"$file\" ] || printf '[Service]\\n"+out+"\\n' >\"$file\"; done\n", 0o755)
+		m.Systemctl(t, "daemon-reload")
+		m.Systemctl(t, "restart", service)
+		d := diagnose(t, m.Scope, gatewayPath)
+		f := expect(t, d, "worker-failed config-rejected")
+		_, shows, _ := strings.Cut(d.Findings[1].Summary, "`")
+		shows, _, _ = strings.Cut(shows, "`")
+		if text := m.Run(t, "/bin/sh", "-c", shows); !strings.Contains(text, wrong) || !strings.Contains(d.Findings[1].Summary, out) {
+			t.Errorf("%s shows\n%s\nfor %+v", shows, text, d.Findings[1])
+		}
+		if f.Fix != d.Findings[1].Fix {
+			t.Errorf("found %+v", d.Findings)
+		}
+		// An editor needs a terminal.
+		m.Run(t, "/usr/bin/env", "SYSTEMD_EDITOR=/opt/editor", "script", "-qec", f.Fix, "/dev/null")
+		get(t, m, ipv4, "/")
+		silent(t, m.Scope)
+		root.Run(t, "rm", elsewhere+"/z.conf")
+		m.Systemctl(t, "revert", service)
+		m.Systemctl(t, "restart", service)
+		get(t, m, ipv4, "/")
+	})
 	t.Run("rolled back", func(t *testing.T) {
 		reload(t, worker("/bin/false"))
 		f := finds(t, m.Scope, "config-rejected")

@@ -180,6 +180,9 @@ type Worker struct {
 // SaysCold begins the note that says why the last restart was none with modules that were loaded ahead (restart.prewarm).
 const SaysCold = "the last restart was not prewarmed: "
 
+// SaysRefused begins the problem that says why no worker is started with any configuration.
+const SaysRefused = "no worker can be started: "
+
 // SaysDeprived says what a worker has paid for its handoff.
 const SaysDeprived = "the worker runs with no_new_privs, so that it gets the sockets when it binds their addresses (intercept): sudo, su, ping and " +
 	"rootless containers do not work in it"

@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 
 	"openclaw-gateway/netaddr"
@@ -32,7 +33,7 @@ func (l *loader) readVariables(lookup func(string) (string, bool)) {
 			if _, err := netaddr.Parse(text); err != nil && strings.HasPrefix(text, "[") {
 				node = l.parseVariable(f.key, text)
 			}
-		case *[]int, *bool:
+		case *[]int, *bool, *int:
 			node = l.parseVariable(f.key, text)
 		}
 		if node == nil {
@@ -47,6 +48,18 @@ func (l *loader) readVariables(lookup func(string) (string, bool)) {
 		}
 		l.given[f.key] = given{node: node, variable: true}
 	}
+}
+
+// Blamed returns the variables that the text of [Errors] blames, and nothing where it blames the file.
+func Blamed(text string) []string {
+	var names []string
+	for line := range strings.Lines(text) {
+		name, _, _ := strings.Cut(line, ": ")
+		if slices.ContainsFunc(keys(), func(key string) bool { return variable(key) == name }) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // parseVariable reads the value of a variable as YAML. It returns nil if it is none, and has reported it then.

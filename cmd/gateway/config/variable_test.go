@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -67,6 +68,44 @@ func TestVariables(t *testing.T) {
 				t.Errorf("config (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestVariableOfEachKey: each key can be set by its variable, to whatever it can be set to in the file.
+func TestVariableOfEachKey(t *testing.T) {
+	texts := map[string]string{
+		"worker.directory": "/srv", "worker.environment_file": "/srv/env", "ready.path": "/ready", "ready.host": "app.example.org:8443", "alive.path": "/alive",
+	}
+	for _, value := range Default().Values() {
+		text, given := texts[value.Key]
+		if _, isText := value.Value.(string); !given && isText {
+			text = value.Value.(string)
+		} else if !given {
+			written, err := json.Marshal(value.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(written)
+		}
+		name := variable(value.Key)
+		got, err := load("", nil, variables(map[string]string{name: text}))
+		if err != nil {
+			t.Errorf("%s=%s: %v", name, text, err)
+		} else if got.Source[value.Key] != name {
+			t.Errorf("%s=%s: %s is from %q", name, text, value.Key, got.Source[value.Key])
+		}
+	}
+}
+
+func TestBlamed(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "c.yaml:2: ready.timeout: 10 has no unit": "", "GATEWAY_TOKEN: x": "",
+		"GATEWAY_READY_TIMEOUT: ready.timeout: 10 has no unit: 10s?":                              "GATEWAY_READY_TIMEOUT",
+		"c.yaml:2: x\nGATEWAY_LISTEN: listen: a\nGATEWAY_LISTEN: listen: b\nGATEWAY_LOG_LEVEL: c": "GATEWAY_LISTEN GATEWAY_LOG_LEVEL",
+	} {
+		if got := strings.Join(Blamed(text), " "); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
 	}
 }
 

@@ -484,6 +484,15 @@ var situations = []situation{
 		f.Scopes[0].Launcher.Config.State = "rejected"
 	}},
 	{"config-rejected", "was not applied", "", func(f *Facts) { f.Scopes[0].Launcher.Config.State = "rejected" }},
+	{"config-rejected", "GATEWAY_READY_TIMEOUT in the environment of openclaw-gateway.service of the system scope is wrong, and wins over the file: `systemctl cat openclaw-gateway.service`", "systemctl edit openclaw-gateway.service && systemctl restart openclaw-gateway.service", wrongVariable},
+	{"config-rejected", "GATEWAY_READY_TIMEOUT in the environment of the launcher, pid 20, is wrong", "grep -az '^GATEWAY_READY_TIMEOUT=' /proc/20/environ", func(f *Facts) {
+		wrongVariable(f)
+		s := &f.Scopes[0]
+		s.Socket, s.Service, s.Launcher.Launcher.PID = gather.Unit{}, gather.Unit{}, 20
+	}},
+	{"worker-failed", "none that has worked is known", `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`, func(f *Facts) {
+		f.Scopes[0].Launcher.Worker.State, f.Scopes[0].Launcher.Problems = "failed", []string{api.SaysRefused + "c.yaml:2: x"}
+	}},
 	{"secrets-readable", "/etc/secret.env can be read by every user", "chmod 600 /etc/secret.env", func(f *Facts) {
 		f.Scopes[0].Config.Exposed = []gather.Exposed{{Path: "/etc/secret.env", Mode: 0o644, Names: []string{"API_TOKEN"}}}
 	}},
@@ -582,6 +591,26 @@ func TestHealthy(t *testing.T) {
 				t.Errorf("found %s: %s, fix %s", finding.ID, finding.Summary, finding.Fix)
 			}
 		})
+	}
+}
+
+func wrongVariable(f *Facts) {
+	f.Scopes[0].Launcher.Config.State = "rejected"
+	f.Scopes[0].Launcher.Config.Error = "GATEWAY_READY_TIMEOUT: ready.timeout: 10 has no unit: 10s? (units are ms, s, m and h)"
+}
+
+// TestWorkerFailedByVariable: where a variable keeps every worker from its start, both findings have the one remedy.
+func TestWorkerFailedByVariable(t *testing.T) {
+	facts := healthy(t)
+	wrongVariable(facts)
+	launcher := facts.Scopes[0].Launcher
+	launcher.Worker.State, launcher.Problems = "failed", []string{api.SaysRefused + launcher.Config.Error}
+	fixes := map[string]string{}
+	for _, f := range Examine(facts) {
+		fixes[f.ID] = f.Fix
+	}
+	if len(fixes) != 2 || fixes["worker-failed"] == "" || fixes["worker-failed"] != fixes["config-rejected"] {
+		t.Errorf("found %q", fixes)
 	}
 }
 

@@ -130,6 +130,16 @@ func workerFailed(f *Facts, s *gather.Scope) *Finding {
 	if s.Launcher.Worker.State != api.StateFailed {
 		return nil
 	}
+	if slices.ContainsFunc(s.Launcher.Problems, func(p string) bool { return strings.HasPrefix(p, api.SaysRefused) }) {
+		finding := &Finding{
+			Summary:  "no worker is started: the configuration is wrong, and none that has worked is known",
+			Evidence: said(s.Launcher), Fix: f.edit(s),
+		}
+		if rejected := configRejected(f, s); rejected != nil {
+			finding.Fix = rejected.Fix
+		}
+		return finding
+	}
 	return &Finding{
 		Summary:  fmt.Sprintf("no worker is started any more: the launcher waits for an edit of the configuration or for %q", say.Shell(append([]string{"gateway", "restart"}, s.Instance.Flag()...)...)),
 		Evidence: said(s.Launcher),
@@ -364,12 +374,33 @@ func configRejected(f *Facts, s *gather.Scope) *Finding {
 	if s.Launcher.Config.State != "rejected" || len(s.Config.Mistakes) > 0 {
 		return nil
 	}
+	if blamed := config.Blamed(s.Launcher.Config.Error); len(blamed) > 0 {
+		return f.blame(s, blamed)
+	}
 	return &Finding{
 		Summary: fmt.Sprintf("the configuration as it is was not applied; the last one that worked is in use: an edit is applied at once, "+
 			"and `%s` tries the file again as it is", f.gateway(s, "reload")),
 		Evidence: map[string]any{"reason": s.Launcher.Config.Error, "config": s.Launcher.Config.Path, "worker": s.Launcher.Worker.State},
 		Fix:      f.edit(s),
 	}
+}
+
+// blame is for a configuration that is not applied because of variables: an edit of the file does not help, and the environment of a
+// process stays as it is.
+func (f *Facts) blame(s *gather.Scope, blamed []string) *Finding {
+	finding := &Finding{Evidence: map[string]any{"reason": s.Launcher.Config.Error, "variables": blamed, "worker": s.Launcher.Worker.State}}
+	names, pid := say.List(blamed), s.Launcher.Launcher.PID
+	if !s.Installed() {
+		finding.Summary = fmt.Sprintf("%s in the environment of the launcher, pid %d, is wrong, and wins over the file: start it again with a right value, or without", names, pid)
+		finding.Fix = systemd.As(f.UID, s.UID(), "grep", "-az", "^"+blamed[0]+"=", fmt.Sprintf("/proc/%d/environ", pid))
+		return finding
+	}
+	service := s.Instance.Service()
+	finding.Summary = fmt.Sprintf("%s in the environment of %s is wrong, and wins over the file: `%s` shows the line that sets it, there or in a drop-in; "+
+		"give it a right value, or take it out, wherever it comes from, with UnsetEnvironment=%s below [Service]",
+		names, s.OfScope(service), f.systemctl(s.Manager, "cat", service), strings.Join(blamed, " "))
+	finding.Fix = then(f.systemctl(s.Manager, "edit", service), f.systemctl(s.Manager, "restart", service))
+	return finding
 }
 
 func secretsReadable(f *Facts) []Finding {

@@ -89,7 +89,7 @@ func (e *editions) first(read, kept reading) (first generation.Spec, good *gener
 			e.oddities.Store(&kept.oddities)
 			return *good, good
 		}
-		return generation.Spec{Refused: fmt.Errorf("no worker can be started: %w", err), FrontDesk: true}, nil
+		return generation.Spec{Refused: fmt.Errorf(api.SaysRefused+"%w", err), FrontDesk: true}, nil
 	}
 	if good != nil && len(read.cfg.Changed(e.good.Load().cfg)) == 0 {
 		good.Edition = next.spec.Edition
