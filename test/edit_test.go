@@ -188,7 +188,10 @@ func testEnvironmentFileEdits(t *testing.T, here place) {
 	m.Run(t, "sh", "-c", ": > "+one)
 	statusText(t, m.Scope, "serves", one+" is empty, and had variables")
 	m.WriteFile(t, one, "VALUE=hush4\nexport A=hush\n", 0o600)
-	statusText(t, m.Scope, "serves", one+":2 begins with export")
+	m.Run(t, gatewayPath, "reload")
+	if s := gatewayStatus(t, m.Scope); s.Verdict != "ok" || !strings.Contains(fmt.Sprint(s.Notes), one+":2 begins with export") {
+		t.Errorf("with a line that is ignored: %s, notes %q", s.Verdict, s.Notes)
+	}
 	want("hush4", 4)
 
 	// The key names another file, which is not there yet. Then only that one counts.
