@@ -192,10 +192,13 @@ func testDropIns(t *testing.T, here place) {
 		mended(t, f.Fix)
 	})
 	t.Run("what keeps it from starting", func(t *testing.T) {
+		m.WriteFile(t, unitPath(m.Scope, "db.service"), "[Service]\nType=oneshot\nExecStart=/bin/false\n", 0o644)
 		for _, keeps := range []struct{ unit, lines, says string }{
 			{service, "[Service]\nWorkingDirectory=/nowhere\n", "WorkingDirectory=/nowhere: it is not there"},
 			{service, "[Service]\nEnvironmentFile=/nowhere\n", "EnvironmentFile=/nowhere: systemd cannot read that"},
 			{service, "[Service]\nExecStartPre=/bin/false\n", "ExecStartPre=: it fails"},
+			{service, "[Unit]\nRequires=nowhere.service\n", "Requires=nowhere.service: systemd does not start openclaw-gateway.service without nowhere.service (not-found)"},
+			{service, "[Unit]\nRequires=db.service\nAfter=db.service\n", "Requires=db.service: systemd does not start openclaw-gateway.service without db.service (failed)"},
 			{service, "[Unit]\nAssertPathExists=/nowhere\n", "AssertPathExists=/nowhere: it does not hold"},
 			{socket, "[Unit]\nConditionPathExists=/nowhere\n", "ConditionPathExists=/nowhere: it does not hold"},
 			{socket, "[Socket]\nBindToDevice=nowhere0\n", "BindToDevice=nowhere0: if there is no such device"},
@@ -259,6 +262,23 @@ func testDropIns(t *testing.T, here place) {
 		write(t, unitPath(m.Scope, service), "[Service]\nExecStart="+nodePath+" "+fakeEntry+" gateway --port 18789\n[Install]\nWantedBy=default.target\n")
 		write(t, own(service), "[Service]\n"+kept+"RestartSec=60\n")
 		f := expect(t, without(diagnose(t, m.Scope, gatewayPath), "socket-not-active"), "openclaw-unit-enabled unit-overridden")
+		mended(t, f.Fix)
+	})
+	t.Run("starts that are counted", func(t *testing.T) {
+		m.Run(t, gatewayPath, "stop")
+		write(t, own(socket), "[Socket]\nTriggerLimitBurst=1\nTriggerLimitIntervalSec=600s\n")
+		m.Systemctl(t, "start", socket)
+		if f := finds(t, m.Scope, "unit-overridden"); f.Severity != "warning" || !strings.Contains(f.Summary, "systemd closes the port") {
+			t.Errorf("found %+v", f)
+		}
+		get(t, m, ipv4, "/healthz")
+		m.Systemctl(t, "stop", service)
+		_, _, _ = tryGet(t.Context(), m, ipv4, "/")
+		m.WaitUnit(t, socket, bound, func(u machine.Unit) bool { return u.ActiveState == "failed" })
+		f := finds(t, m.Scope, "unit-overridden")
+		if f.Severity != "error" || !strings.Contains(f.Summary, "systemd has closed the port") {
+			t.Errorf("found %+v", f)
+		}
 		mended(t, f.Fix)
 	})
 	t.Run("queue", func(t *testing.T) {

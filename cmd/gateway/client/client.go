@@ -82,7 +82,11 @@ type Target struct {
 	// Ended says how the launcher ended that systemd is about to start again; ""
 	// where it is about to do nothing of the kind.
 	Ended string
-	// Again is the same of one that systemd is starting again at the moment.
+	// Lacks are the units without which the manager does not start the service, each with its state.
+	Lacks []string
+	// Comes says that the manager is about to start the service.
+	Comes bool
+	// Again is the same as Ended of one that systemd is starting again at the moment.
 	Again string
 }
 
@@ -176,6 +180,7 @@ func (t Target) told(service, socket systemd.Properties) Target {
 		t.Again = endOf(service)
 	}
 	t.SocketState, t.Listen = socket["ActiveState"], socket.Listen()
+	t.Lacks, t.Comes = dropins.Lacking(service), service["JobType"] == "start"
 	t.Closing = t.Unit.ActiveState == "deactivating" && socket["JobType"] == "stop"
 	t.Wants = strings.HasPrefix(socket["UnitFileState"], "enabled") || t.SocketState == "active" || t.SocketState == "failed"
 	t.IPv6Only = socket["BindIPv6Only"] == "ipv6-only"

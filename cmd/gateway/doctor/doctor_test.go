@@ -289,7 +289,14 @@ var situations = []situation{
 		userUnits(f, "active")
 		taken(f, holders.Holder{Process: proctree.Process{PID: 8}, UID: uint32(f.UID), Role: api.RoleLauncher})
 	}},
-	{"socket-port-taken", "nobody holds them any more", "systemctl start openclaw-gateway.socket", func(f *Facts) { closed(f, "failed", "resources") }},
+	{"socket-port-taken", "or could not start its service: nobody holds them that can be seen. If it fails again, `systemctl status openclaw-gateway.socket` says why", "systemctl start openclaw-gateway.socket", func(f *Facts) { closed(f, "failed", "resources") }},
+	{"service-failed", "systemd does not start openclaw-gateway.service of the system scope without nope.service (not-found): mend that", "systemctl status nope.service", func(f *Facts) {
+		closed(f, "failed", "resources").Service.Lacks = []string{"nope.service (not-found)"}
+	}},
+	{"service-failed", "without db.service (failed)", "systemctl status db.service", func(f *Facts) {
+		s := &f.Scopes[0]
+		s.Launcher, s.Service.ActiveState, s.Service.MainPID, s.Service.Lacks = nil, "inactive", 0, []string{"db.service (failed)"}
+	}},
 	{"socket-start-limit", "openclaw-gateway.socket of the system scope was started too often", "systemctl reset-failed openclaw-gateway.socket && systemctl start openclaw-gateway.socket", func(f *Facts) {
 		closed(f, "failed", "start-limit-hit")
 	}},

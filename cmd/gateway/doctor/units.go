@@ -117,7 +117,7 @@ func (f *Facts) resetAndStart(s *gather.Scope, reset ...string) string {
 }
 
 func socketPortTaken(f *Facts, s *gather.Scope) *Finding {
-	if s.Replaced() || s.ServiceGone() || s.Socket.ActiveState != "failed" || s.Socket.Result != resultResources || s.Unusable(s.Instance.Socket()) {
+	if s.Replaced() || s.ServiceGone() || s.Socket.ActiveState != "failed" || s.Socket.Result != resultResources || s.Unusable(s.Instance.Socket()) || len(s.Service.Lacks) > 0 {
 		return nil
 	}
 	if left := f.bindable(s.Socket.Listen); len(left) < len(s.Socket.Listen) {
@@ -199,7 +199,8 @@ func socketPortTaken(f *Facts, s *gather.Scope) *Finding {
 	if len(who) > 0 {
 		summary += "; the port is held by " + strings.Join(who, ", ")
 	} else {
-		summary += ": clients are refused; nobody holds them any more that can be seen"
+		summary = fmt.Sprintf("%s could not bind its addresses, or could not start its service: nobody holds them that can be seen. "+
+			"If it fails again, `%s` says why", s.OfScope(s.Instance.Socket()), f.systemctl(s.Manager, "status", s.Instance.Socket()))
 	}
 	return finding(then(append(steps, f.systemctl(s.Manager, "start", s.Instance.Socket()))...))
 }
@@ -215,7 +216,7 @@ func socketStartLimit(f *Facts, s *gather.Scope) (summary, fix string) {
 }
 
 func socketTriggerLimit(f *Facts, s *gather.Scope) (summary, fix string) {
-	if s.Socket.Result != resultTriggerLimit {
+	if s.Socket.Result != resultTriggerLimit || s.Unusable(s.Instance.Socket()) {
 		return "", ""
 	}
 	return s.OfScope(s.Instance.Socket()) + " has started its service too often, and systemd has closed it", f.resetAndStart(s, s.Instance.Socket(), s.Instance.Service())
@@ -292,6 +293,15 @@ func serviceFailed(f *Facts, s *gather.Scope) *Finding {
 	service := &s.Service
 	if s.Replaced() || s.ServiceGone() {
 		return nil
+	}
+	if len(service.Lacks) > 0 && !s.Unusable(s.Instance.Service()) {
+		needed, _, _ := strings.Cut(service.Lacks[0], " ")
+		return &Finding{
+			Summary: fmt.Sprintf("systemd does not start %s without %s: mend that, or take it out of what the service requires",
+				s.OfScope(s.Instance.Service()), say.List(service.Lacks)),
+			Evidence: map[string]any{"lacks": service.Lacks, "socket": s.Socket.ActiveState},
+			Fix:      f.systemctl(s.Manager, "status", needed),
+		}
 	}
 	again := strings.HasPrefix(service.SubState, "auto-restart") // since systemd 254 there is "auto-restart-queued" too
 	if service.ActiveState != "failed" && !again || s.Unusable(s.Instance.Service()) {

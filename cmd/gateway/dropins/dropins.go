@@ -43,6 +43,7 @@ var Properties = []string{
 	"Id", "Description", "LoadState", "ActiveState", "FragmentPath", "DropInPaths", "Listen", "Accept", "Backlog", "BindIPv6Only", "ExecStart", "Type", "Restart", "RestartUSec",
 	"StartLimitIntervalUSec", "StartLimitBurst", "KillMode", "TimeoutStartUSec", "TimeoutStopUSec", "User", "DynamicUser", "Delegate", "ProtectControlGroups",
 	"RuntimeDirectory", "StateDirectory", "CacheDirectory", "RuntimeMaxUSec", "KillSignal", "FlushPending", "BindToDevice", "Triggers", "RestrictAddressFamilies", "PrivateNetwork",
+	"TriggerLimitIntervalUSec", "TriggerLimitBurst", "Lacks",
 	"SubState", "Result", "NRestarts", "ExecMainCode", "ExecMainStatus", "ConditionResult", "AssertResult", "ConditionTimestampMonotonic",
 }
 
@@ -164,7 +165,7 @@ func changes() []change {
 		{service, "RuntimeDirectory", nil, elsewhere("RuntimeDirectory", "its control socket is where nobody asks for it, or where another instance has its own"), false, true},
 		{service, "StateDirectory", nil, elsewhere("StateDirectory", "its history and its last good configuration are where another instance may have its own"), false, true},
 		{service, "CacheDirectory", nil, elsewhere("CacheDirectory", "what stands in for its runtime directory is where another instance may have its own"), false, true},
-		{socket, "ListenStream", []string{"ListenDatagram", "ListenSequentialPacket", "ListenFIFO", "ListenNetlink", "ListenSpecial"}, listens, false, true},
+		{socket, "ListenStream", []string{"ListenDatagram", "ListenSequentialPacket", "ListenFIFO", "ListenNetlink", "ListenSpecial", "ListenMessageQueue", "ListenUSBFunction"}, listens, false, true},
 		{socket, "Accept", nil, func(now systemd.Properties, _ map[string][]string) string {
 			return differs(now["Accept"], "no", "systemd would start a service for each client, from a template that there is not, and nobody is served")
 		}, true, true},
@@ -186,8 +187,18 @@ func changes() []change {
 			return differs(now["FlushPending"], "no", "who waits while the launcher restarts is dropped")
 		}, false, true},
 		{socket, "StartLimitBurst", []string{"StartLimitIntervalSec", "StartLimitInterval"}, limited, false, false},
+		{socket, "TriggerLimitBurst", []string{"TriggerLimitIntervalSec"}, func(now systemd.Properties, _ map[string][]string) string {
+			within, burst := duration(now, "TriggerLimitIntervalUSec"), now.Int("TriggerLimitBurst")
+			if within <= 0 || burst == 0 || now["Result"] == triggerLimit {
+				return ""
+			}
+			return fmt.Sprintf("when clients have started the launcher more than %s within %s, systemd closes the port", say.Count(burst, "time"), say.Duration(within))
+		}, false, false},
 	}
 }
+
+// triggerLimit is the result of a socket that has started its service too often (socket_result_table in systemd's src/core/socket.c).
+const triggerLimit = "trigger-limit-hit"
 
 // elsewhere says what comes of another first directory than the unit's own: the launcher uses that one.
 func elsewhere(setting, does string) effect {

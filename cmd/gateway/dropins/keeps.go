@@ -1,6 +1,7 @@
 package dropins
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -32,6 +33,16 @@ func keeps() []change {
 			results("systemd cannot open that, and does not start the launcher", "resources"),
 		)),
 		keeps(service, "ExecStartPre", []string{"ExecCondition"}, results("it fails, and the launcher does not start", "exit-code", "signal", "timeout", "exec-condition")),
+		keeps(service, "ExecStartPost", nil, func(now systemd.Properties, _ map[string][]string) string {
+			// The launcher runs still, or has ended well when it was told to: it is not what has failed.
+			if now.Int("ExecMainCode") <= 1 && now.Int("ExecMainStatus") == 0 && slices.Contains([]string{"exit-code", "signal", "timeout"}, now["Result"]) {
+				return "it fails, and systemd ends the launcher again"
+			}
+			return ""
+		}),
+		keeps(service, "Requires", needs, lacks),
+		keeps(socket, "Requires", needs, lacks),
+		keeps(socket, "TriggerLimitBurst", []string{"TriggerLimitIntervalSec"}, results("clients have started the launcher more often, and systemd has closed the port", triggerLimit)),
 		keeps(service, "Group", []string{"SupplementaryGroups"}, exits("there is no such group, and the launcher does not start", 216)),
 		keeps(service, "AmbientCapabilities", []string{"CapabilityBoundingSet"}, exits("it may not have these, and the launcher does not start", 218)),
 		keeps(service, "ReadWritePaths", []string{
@@ -91,6 +102,27 @@ func either(all ...effect) effect {
 		}
 		return ""
 	}
+}
+
+// needs are the lines that say what else has to be up for a unit, besides Requires= (systemd.unit(5)).
+var needs = []string{"BindsTo", "Requisite"}
+
+func lacks(now systemd.Properties, _ map[string][]string) string {
+	lacking := Lacking(now)
+	if len(lacking) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("systemd does not start %s without %s", now["Id"], say.List(lacking))
+}
+
+// Lacking are the units without which systemd does not start one of ours, each with its state; our own socket is a matter of its own.
+func Lacking(now systemd.Properties) (units []string) {
+	for _, unit := range now.List("Lacks") {
+		if !strings.HasPrefix(unit, strings.TrimSuffix(now["Id"], service)+socket+" ") {
+			units = append(units, say.Printable(unit))
+		}
+	}
+	return units
 }
 
 func unmet(now systemd.Properties, _ map[string][]string) string {

@@ -222,6 +222,14 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 	case t.Unit.MainPID > 0 && t.SocketState == "active":
 		// It has just died, and systemd is about to see that.
 		s.Verdict = api.VerdictStarting
+	case t.SocketState == "active" && t.Unit.ActiveState == "inactive" && t.Comes && len(t.Lacks) == 0:
+		s.Verdict = api.VerdictStarting // when what it requires is up
+	case t.SocketState == "active" && t.Unit.ActiveState == "inactive" && len(t.Lacks) > 0:
+		s.meets = "clients wait: no launcher comes up"
+		if !slices.ContainsFunc(t.Overrides, func(o dropins.Override) bool { return o.Setting == "Requires" }) {
+			s.Problems = append(s.Problems, fmt.Sprintf("systemd does not start %s without %s: `%s` says what to do about it",
+				t.Service(), say.List(t.Lacks), gatewayCommand(t, "doctor")))
+		}
 	case t.SocketState == "active" && t.Unit.ActiveState == "inactive":
 		// The port is open and the first client starts everything.
 		s.Verdict = api.VerdictWaiting

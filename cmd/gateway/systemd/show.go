@@ -19,7 +19,8 @@ import (
 // Properties is what a manager says of a unit, as systemctl show prints it: "yes" and "no", numbers in digits. A list has a
 // line for each of its elements; see List, and Listen for that one. ExecStart is the argv of the first command, and for all of
 // them, and the prefixes, there is ExecStartEx; see Commands. EnvironmentFiles are as they stand behind EnvironmentFile=. JobType,
-// which systemctl show does not have, is what the unit's pending job is about: start, stop, restart.
+// which systemctl show does not have, is what the unit's pending job is about: start, stop, restart. Lacks, which it does not have
+// either, is of a unit that is not up: without what it cannot start, as "db.service (failed)".
 type Properties map[string]string
 
 // Exec is a command of a service, with specifiers expanded and variables not (systemd.service(5), "Command lines").
@@ -154,17 +155,9 @@ func matching(ctx context.Context, conn *dbus.Conn, pattern string, files bool) 
 	if files {
 		states = []string{}
 	}
-	var listed []struct {
-		Name, Description, Load, Active, Sub, Following string
-		Path                                            dbus.ObjectPath
-		Job                                             uint32
-		JobType                                         string
-		JobPath                                         dbus.ObjectPath
-	}
-	err := conn.Object(managerName, "/org/freedesktop/systemd1").
-		CallWithContext(ctx, managerName+".Manager.ListUnitsByPatterns", 0, states, []string{pattern}).Store(&listed)
-	paths := make([]dbus.ObjectPath, len(listed))
-	for i, unit := range listed {
+	units, err := listed(ctx, conn, "ListUnitsByPatterns", states, []string{pattern})
+	paths := make([]dbus.ObjectPath, len(units))
+	for i, unit := range units {
 		paths[i] = unit.Path
 	}
 	if !files || err != nil {
@@ -179,6 +172,20 @@ func matching(ctx context.Context, conn *dbus.Conn, pattern string, files bool) 
 		}
 	}
 	return paths, err
+}
+
+// listedUnit is a line of systemctl list-units.
+type listedUnit struct {
+	Name, Description, Load, Active, Sub, Following string
+	Path                                            dbus.ObjectPath
+	Job                                             uint32
+	JobType                                         string
+	JobPath                                         dbus.ObjectPath
+}
+
+func listed(ctx context.Context, conn *dbus.Conn, method string, arguments ...any) (units []listedUnit, err error) {
+	err = conn.Object(managerName, "/org/freedesktop/systemd1").CallWithContext(ctx, managerName+".Manager."+method, 0, arguments...).Store(&units)
+	return units, err
 }
 
 // interfaces has where some properties are, which are asked for one by one: all those of a service are some hundred, and
@@ -204,6 +211,9 @@ func properties(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, name
 		if slices.Contains(names, "JobType") {
 			unit["JobType"] = jobType(ctx, conn, all["Job"].Value())
 		}
+		if slices.Contains(names, "Lacks") {
+			unit["Lacks"] = joined(lacks(ctx, conn, all))
+		}
 		return unit, nil
 	}
 	for _, name := range names {
@@ -227,6 +237,33 @@ func jobType(ctx context.Context, conn *dbus.Conn, job any) (kind string) {
 		_ = conn.Object(managerName, path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, managerName+".Job", "JobType").Store(&kind)
 	}
 	return kind
+}
+
+// lacks are the units that another one needs (Requires= and its like, systemd.unit(5)), and that are not loaded or have failed. systemd keeps
+// no note of a start that came to nothing because of them.
+func lacks(ctx context.Context, conn *dbus.Conn, all map[string]dbus.Variant) (lacking []string) {
+	if state := all["ActiveState"].Value(); state != "inactive" && state != "failed" {
+		return nil
+	}
+	for _, kind := range []string{"Requires", "BindsTo", "Requisite"} {
+		needs, _ := all[kind].Value().([]string)
+		if len(needs) == 0 {
+			continue
+		}
+		units, err := listed(ctx, conn, "ListUnitsByNames", needs)
+		if err != nil {
+			return nil
+		}
+		for _, unit := range units {
+			switch {
+			case unit.Load != "loaded":
+				lacking = append(lacking, fmt.Sprintf("%s (%s)", unit.Name, unit.Load))
+			case unit.Active == "failed", unit.Active == "inactive" && kind == "Requisite":
+				lacking = append(lacking, fmt.Sprintf("%s (%s)", unit.Name, unit.Active))
+			}
+		}
+	}
+	return lacking
 }
 
 // text writes the value of a property: org.freedesktop.systemd1(5) has their types.

@@ -126,10 +126,11 @@ type Unit struct {
 	ActiveState string
 	SubState    string
 	Result      string
-	Path        string // FragmentPath
-	Gone        bool   // nothing lies there any more, and the manager goes on with what it has read
-	Ours        bool   // of our own two: "gateway install" has written it
-	Reload      bool   // NeedDaemonReload
+	Path        string   // FragmentPath
+	Gone        bool     // nothing lies there any more, and the manager goes on with what it has read
+	Lacks       []string // the units without which the manager does not start it, each with its state
+	Ours        bool     // of our own two: "gateway install" has written it
+	Reload      bool     // NeedDaemonReload
 
 	// Of a service.
 	MainPID    int

@@ -113,7 +113,7 @@ func newUnit(p systemd.Properties) Unit {
 	return Unit{
 		Name: p["Id"], LoadState: p["LoadState"], FileState: p["UnitFileState"], ActiveState: p["ActiveState"], SubState: p["SubState"],
 		Result: p["Result"], Path: p["FragmentPath"], Reload: p["NeedDaemonReload"] == "yes",
-		MainPID: p.Int("MainPID"), ExitStatus: p.Int("ExecMainStatus"), Restarts: p.Int("NRestarts"),
+		Lacks: dropins.Lacking(p), MainPID: p.Int("MainPID"), ExitStatus: p.Int("ExecMainStatus"), Restarts: p.Int("NRestarts"),
 		Cgroup: p["ControlGroup"], Delegate: p["Delegate"] == "yes", User: p["User"],
 		Argv: argv, Marked: openclaw.Marked(environment), Port: port,
 		Listen: p.Listen(), IPv6Only: p["BindIPv6Only"] == "ipv6-only", Backlog: p.Int("Backlog"),
