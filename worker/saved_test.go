@@ -66,6 +66,30 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// TestHoldExecuted: a worker can be ready before it has been noticed that it was executed, and that comes without an event.
+func TestHoldExecuted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	executed := make(chan struct{})
+	r.options.Observe = func(s Status) {
+		if s.State == Ready {
+			<-r.supervisor.serving.Executed
+			r.supervisor.serving.Executed = executed
+		}
+		r.observe(s)
+	}
+	r.run()
+	r.await(Ready)
+	held := func(Saved, *passed.Files) error { return errAsWished }
+	first := &hold{ctx: t.Context(), alone: true, f: held, reply: make(chan error, 1)}
+	r.supervisor.holds <- first
+	if err := r.supervisor.Hold(t.Context(), true, held); err == nil || errors.Is(err, errAsWished) { // the first is looked at before
+		t.Fatalf("a second: %v", err)
+	}
+	close(executed)
+	r.want(r.outcome(first.reply), errAsWished.Error())
+}
+
 // TestHoldNot: who does not serve, and does not come to it, is not passed on, and it is said why.
 func TestHoldNot(t *testing.T) {
 	t.Parallel()

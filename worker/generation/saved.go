@@ -72,17 +72,17 @@ func (g *Generation) Unsettled() string {
 	case g.compares():
 		return "is being compared with what was loaded ahead"
 	}
-	select {
-	case <-g.Executed:
-		return ""
-	default:
-		return "has not been executed"
-	}
+	return ""
 }
 
 // Suspend returns when all that the worker has said is told and nothing more is taken in, until resume is called. It needs somebody who
 // takes the events meanwhile.
 func (g *Generation) Suspend(ctx context.Context) (resume func(), err error) {
+	select {
+	case <-g.Executed: // of which no event tells: a worker can be ready before it is seen here
+	case <-ctx.Done():
+		return nil, fmt.Errorf("generation %d has not been executed", g.Number)
+	}
 	again, err := g.notify.Suspend(ctx)
 	if err != nil {
 		return nil, err
