@@ -18,7 +18,7 @@ func TestTable(t *testing.T) {
 		over         = "the supervisor has ended"
 		itsOwn       = "it concerns the generation alone"
 	)
-	ofGenerations := []generation.Kind{generation.BecameReady, generation.CannotServe, generation.Idled, generation.Hangs, generation.Relieved, generation.Reported, generation.Probed, generation.Arrived, generation.LetIn, generation.LetGo, generation.Extended, generation.Stated, generation.Reloads, generation.Leaves, generation.Followed, generation.Beheaded, generation.Loaded, generation.Staled, generation.Compared, generation.Ended}
+	ofGenerations := []generation.Kind{generation.BecameReady, generation.CannotServe, generation.Idled, generation.Hangs, generation.Relieved, generation.Blinded, generation.Reported, generation.Probed, generation.Arrived, generation.LetIn, generation.LetGo, generation.Extended, generation.Stated, generation.Reloads, generation.Leaves, generation.Followed, generation.Beheaded, generation.Loaded, generation.Staled, generation.Compared, generation.Ended}
 	withoutOne := func(reasons map[generation.Kind]string) map[generation.Kind]string {
 		for _, event := range ofGenerations {
 			if event != generation.Ended {
@@ -43,7 +43,7 @@ func TestTable(t *testing.T) {
 	supervisor := map[phase]map[generation.Kind]string{
 		waiting: withoutOne(map[generation.Kind]string{generation.TimeUp: noTimer}),
 		running: {
-			generation.ClientWaits: notWaiting, generation.Idled: itsOwn, generation.Hangs: itsOwn, generation.Relieved: itsOwn, generation.Probed: itsOwn, generation.LetIn: itsOwn,
+			generation.ClientWaits: notWaiting, generation.Idled: itsOwn, generation.Hangs: itsOwn, generation.Relieved: itsOwn, generation.Blinded: itsOwn, generation.Probed: itsOwn, generation.LetIn: itsOwn,
 			generation.Extended: itsOwn, generation.Stated: itsOwn, generation.Reloads: itsOwn, generation.Leaves: itsOwn, generation.Followed: itsOwn, generation.Beheaded: itsOwn,
 			generation.Loaded: itsOwn, generation.Staled: itsOwn, generation.Compared: itsOwn,
 		},

@@ -326,7 +326,7 @@ func (s *View) addOverdue() {
 	}
 	waits := time.Duration(s.Sockets[i].WaitingS * float64(time.Second))
 	s.Problems = append(s.Problems, api.SayHung(s.Worker.Generation, s.Worker.PID, fmt.Sprintf(
-		"a client has waited on %s for %s and is not accepted: it hangs, or is full", s.Sockets[i].Address, say.Duration(waits))))
+		"a client has waited on %s for %s and is not accepted: the worker hangs, or is full", s.Sockets[i].Address, say.Duration(waits))))
 	if s.Verdict == api.VerdictOK || s.Verdict == api.VerdictDegraded {
 		s.Verdict = api.VerdictHung
 	}
