@@ -52,12 +52,17 @@ func TestOpen(t *testing.T) {
 	if !strings.Contains(string(path), ":"+got.Cgroup+"\n") || got.Cgroup == "" {
 		t.Errorf("got cgroup %q, want one of\n%s", got.Cgroup, path)
 	}
+	session, err := unix.Getsid(0)
+	if err != nil {
+		t.Fatal(err)
+	}
 	wantHolder := Holder{
 		Process: proctree.Process{
-			PID:   cmd.Process.Pid,
-			PPID:  os.Getpid(),
-			Start: startTime(t, got.PID),
-			Name:  "exe", // the last part of /proc/self/exe, which is what was executed
+			PID:     cmd.Process.Pid,
+			PPID:    os.Getpid(),
+			Start:   startTime(t, got.PID),
+			Session: session,
+			Name:    "exe", // the last part of /proc/self/exe, which is what was executed
 		},
 		UID:     uint32(os.Geteuid()),
 		Argv:    []string{"gateway", "--token", "hunter2", "--port=1"},
