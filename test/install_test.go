@@ -278,6 +278,7 @@ cp `+gatewayPath+` /opt/four/launcher
 		}
 		home("rm r && mkdir r")
 		m.Systemctl(t, "restart", socket)
+		get(t, m, ipv4, "/healthz") // when the launcher is there
 		f := finds(t, m.Scope, "unix-socket-unsafe")
 		if want := edits + " && gateway install --system"; f.Fix != want {
 			t.Errorf("the fix is %q, want %q", f.Fix, want)
