@@ -276,9 +276,10 @@ func serviceMissing(f *Facts, s *gather.Scope) *Finding {
 	}
 }
 
-// userMissing names the command that there is for it: whose the service is to be from now on, only a person can say.
+// userMissing names the command that there is for it: whose the service is to be from now on, only a person can say. One that a drop-in
+// names is another finding.
 func userMissing(f *Facts, s *gather.Scope) *Finding {
-	if s.Service.User == "" || !s.Service.RunsLauncher() || s.UID() >= 0 {
+	if s.Service.User == "" || !s.Service.RunsLauncher() || s.UID() >= 0 || s.Unusable(s.Instance.Service()) {
 		return nil
 	}
 	return &Finding{
