@@ -156,7 +156,7 @@ func TestInterceptEachFamily(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer file.Close()
+			t.Cleanup(func() { _ = file.Close() }) // when the rig has ended
 			r.spec.Sockets = []handoff.Socket{{File: file, Address: held, DualStack: true}}
 			r.queues.sockets = r.spec.Sockets
 			network, host, _ := strings.Cut(network, " ")
