@@ -644,12 +644,15 @@ func testAdoptFinds(t *testing.T, here place) {
 	})
 	t.Run("as another user than its unit's", func(t *testing.T) {
 		m.As(alice).WriteFile(t, "/home/alice/start.sh", "#!/bin/sh\nset -- gateway --port 9007 --allow-unconfigured\nexec "+machineNode+" "+machineEntry+" \"$@\"\n", 0o755)
-		m.As(root).WriteFile(t, "/etc/systemd/system/turned.service", "[Service]\nEnvironment=OPENCLAW_STATE_DIR=/home/alice/.turned\n"+
+		m.As(root).WriteFile(t, "/etc/systemd/system/turned.service", "[Service]\nEnvironment=OPENCLAW_STATE_DIR=/home/alice/.turned NODE_OPTIONS=--require=/opt/tells.cjs\n"+
 			"ExecStart=/usr/bin/setpriv --reuid=alice --regid=alice --init-groups /home/alice/start.sh\n", 0o644)
+		const tells = "/home/alice/runs"
+		m.As(root).WriteFile(t, "/opt/tells.cjs", "require('node:fs').writeFileSync('"+tells+"', 'yes')\n", 0o644)
 		root.Systemctl(t, "daemon-reload")
-		runs := func() {
+		runs := func() { // the shell has become OpenClaw
+			root.Run(t, "rm", "-f", tells)
 			root.Systemctl(t, "restart", "turned.service")
-			root.Run(t, "sh", "-c", "until tr '\\0' ' ' </proc/$(systemctl show -P MainPID turned.service)/cmdline | grep -q 'index.js gateway'; do sleep 0.1; done")
+			m.WaitFile(t, tells, bound, func(content string, err error) bool { return err == nil && content == "yes" })
 		}
 		runs()
 		defer root.Systemctl(t, "stop", "turned.service")

@@ -14,8 +14,10 @@ func newCompletionCommand() *cobra.Command {
 		Long: `Prints a script for a shell, which then completes commands, options, users, units and the fields of the log.
 The examples install it: for all users of bash, which needs the package bash-completion; for yourself in zsh, which needs
 "fpath+=(~/.zsh); autoload -U compinit; compinit" in ~/.zshrc; and for yourself in fish. A new shell has it.`,
-		Example: "gateway completion bash | sudo tee /etc/bash_completion.d/gateway >/dev/null\nmkdir -p ~/.zsh && gateway completion zsh > ~/.zsh/_gateway\ngateway completion fish > ~/.config/fish/completions/gateway.fish",
-		Args:    cobra.MaximumNArgs(1), ValidArgs: []cobra.Completion{"bash", "zsh", "fish"},
+		Example: "gateway completion bash | sudo tee /etc/bash_completion.d/gateway >/dev/null\n" +
+			"mkdir -p ~/.zsh && gateway completion zsh > ~/.zsh/_gateway\n" +
+			"gateway completion fish > ~/.config/fish/completions/gateway.fish",
+		Args: cobra.MaximumNArgs(1), ValidArgs: []cobra.Completion{"bash", "zsh", "fish"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root, out := cmd.Root(), cmd.OutOrStdout()
 			switch append(args, "")[0] {

@@ -79,7 +79,7 @@ func (q Question[Q, A]) Ask(ctx context.Context, credential *syscall.Credential,
 }
 
 // oneLine has an error of the child's become a part of root's sentences: it can end no line, and begin none of its own. What is not
-// printable is a space.
+// printable is a space. As root's sentences elsewhere (say.Line), but nothing of ours may run in the child before it is that user.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -41,9 +41,9 @@ func (o Oddity) String() string {
 // lines for one name the later wins, in the place of the earlier.
 //
 // Lines that are no assignment are passed over, as systemd does, and are among the oddities; so is an open quote, and a file without
-// anything. Unlike systemd, it takes no byte order mark for a part of the first name. A name that is [Reserved] is an error, and so are bytes that are not UTF-8, and more than the kernel takes.
-// Values, which are secrets as a rule, are in no message. Where owners are named, each file has to belong to one of these uids, or to
-// root.
+// anything. Unlike systemd, it takes no byte order mark for a part of the first name. A name that is [Reserved] is an error, and
+// so are bytes that are not UTF-8, and more than the kernel takes. Values, which are secrets as a rule, are in no message. Where
+// owners are named, each file has to belong to one of these uids, or to root.
 //
 // Why not a library: those for .env files expand $ or strip comments from the ends of lines, so that a password with a
 // $ or a # in it would reach the worker mutilated.

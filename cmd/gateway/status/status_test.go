@@ -66,7 +66,7 @@ func TestOverdue(t *testing.T) {
 		if s.Verdict != test.want || len(s.Problems) != test.said {
 			t.Errorf("%s: %s, %q, want %s", name, s.Verdict, s.Problems, test.want)
 		}
-		if test.said > 0 && !strings.HasPrefix(s.Problems[0], "generation 3 hangs (pid 77): a client has waited on 127.0.0.1:2 for 8s and is not accepted") {
+		if test.said > 0 && s.Problems[0] != "generation 3 hangs (pid 77): a client has waited on 127.0.0.1:2 for 8s and is not accepted: the worker hangs, or is full; `gateway restart` replaces it" {
 			t.Errorf("%s: %q", name, s.Problems)
 		}
 	}
