@@ -644,18 +644,26 @@ func testAdoptFinds(t *testing.T, here place) {
 	})
 	t.Run("as another user than its unit's", func(t *testing.T) {
 		m.As(alice).WriteFile(t, "/home/alice/start.sh", "#!/bin/sh\nset -- gateway --port 9007 --allow-unconfigured\nexec "+machineNode+" "+machineEntry+" \"$@\"\n", 0o755)
-		m.As(root).WriteFile(t, "/etc/systemd/system/turned.service", "[Service]\nEnvironment=OPENCLAW_STATE_DIR=/home/alice/.turned NODE_OPTIONS=--require=/opt/tells.cjs\n"+
-			"ExecStart=/usr/bin/setpriv --reuid=alice --regid=alice --init-groups /home/alice/start.sh\n", 0o644)
+		// Its command says so, and another one's does not: then what runs shows it.
+		m.As(root).WriteFile(t, "/opt/become", "#!/usr/bin/perl\nmy (undef, undef, $uid, $gid) = getpwnam('alice');\n$( = $gid; $) = \"$gid $gid\"; $< = $uid; $> = $uid;\nexec('/home/alice/start.sh');\n", 0o755)
+		unit := func(command string) {
+			m.As(root).WriteFile(t, "/etc/systemd/system/turned.service", "[Service]\nEnvironment=OPENCLAW_STATE_DIR=/home/alice/.turned NODE_OPTIONS=--require=/opt/tells.cjs\n"+
+				"ExecStart="+command+"\n", 0o644)
+			root.Systemctl(t, "daemon-reload")
+		}
 		const tells = "/home/alice/runs"
 		m.As(root).WriteFile(t, "/opt/tells.cjs", "require('node:fs').writeFileSync('"+tells+"', 'yes')\n", 0o644)
-		root.Systemctl(t, "daemon-reload")
 		runs := func() { // the shell has become OpenClaw
 			root.Run(t, "rm", "-f", tells)
 			root.Systemctl(t, "restart", "turned.service")
 			m.WaitFile(t, tells, bound, func(content string, err error) bool { return err == nil && content == "yes" })
 		}
+		unit("/opt/become")
 		runs()
 		defer root.Systemctl(t, "stop", "turned.service")
+		as(t, root, []string{"turned.service", "--run-as", "root"}, 1, "it becomes user alice itself: give its unit User=alice, and take what makes it that user out")
+		unit("/usr/bin/setpriv --reuid=alice --regid=alice --init-groups /home/alice/start.sh")
+		runs()
 		const refused = "turned.service of the system cannot be adopted: it becomes user alice itself, by setpriv: give its unit User=alice, and take setpriv out"
 		said := as(t, root, []string{"turned.service"}, 1, refused)
 		as(t, root, []string{"turned.service", "--run-as", "root"}, 1, refused)
