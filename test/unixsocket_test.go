@@ -60,7 +60,7 @@ func testUnixSockets(t *testing.T, here place) {
 	if m.User != "" {
 		directory = m.RuntimeDir() + "/web"
 	}
-	app, two := directory+"/a b%$.sock", directory+"/two.sock"
+	app, two := directory+`/a b%$é'\"x.sock`, directory+"/two.sock"
 	const rest = "  start: at-once\nstop: {timeout: 1s}\nrestart: {backoff_min: 20s, backoff_max: 30s}\n"
 	python := worker("/usr/bin/python3", workersPath+"/listenfds.py") + rest
 	access := `mode: "0660", user: nobody, group: "1"`

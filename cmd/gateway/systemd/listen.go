@@ -8,20 +8,19 @@ import (
 	"strings"
 
 	"openclaw-gateway/cmd/gateway/read"
-	"openclaw-gateway/lazy"
 	"openclaw-gateway/netaddr"
 	"openclaw-gateway/units/instance"
 
 	"golang.org/x/sys/unix"
 )
 
-// Listen is where a socket unit listens for TCP and on unix sockets with a path: Listen= is "127.0.0.1:18789 (Stream)",
-// one a line or several in one. UDP and the like are left out.
+// Listen is where a socket unit listens for TCP and on unix sockets with a path: a line of Listen= is "127.0.0.1:18789 (Stream)".
+// UDP and the like are left out.
 func (p Properties) Listen() []netaddr.Address {
 	var listen []netaddr.Address
-	for _, entry := range listenEntry().FindAllStringSubmatch(p["Listen"], -1) {
-		where, kind := entry[1], entry[2]
-		if kind != "Stream" {
+	for _, line := range p.List("Listen") {
+		where, stream := strings.CutSuffix(line, " (Stream)")
+		if !stream {
 			continue
 		}
 		if strings.HasPrefix(where, "/") {
@@ -32,8 +31,6 @@ func (p Properties) Listen() []netaddr.Address {
 	}
 	return listen
 }
-
-var listenEntry = lazy.Regexp(`([^\s][^\n]+?) \((\w+)\)`)
 
 // Unremovable is the first of the addresses at whose path something else than a socket lies, which systemd would remove to bind
 // there.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/godbus/dbus/v5"
 
@@ -319,7 +320,7 @@ func structs(name string, list [][]any) string {
 		switch second := fields[1].(type) {
 		case string:
 			if name == "Listen" {
-				lines = append(lines, fmt.Sprintf("%s (%s)", second, first))
+				lines = append(lines, fmt.Sprintf("%s (%s)", address(second), first))
 			}
 		case []string:
 			if name == "ExecStart" {
@@ -338,6 +339,17 @@ func structs(name string, list [][]any) string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+// address undoes what systemd does to the path of a unix socket (cescape, in its sockaddr_pretty): quotes, backslashes and what is
+// not ASCII come as in a string of C. A path with a control character stays so, as it would make lines of its own.
+func address(escaped string) string {
+	// A ' needs its backslash in a character constant of Go's only.
+	path, err := strconv.Unquote(`"` + strings.ReplaceAll(escaped, `\'`, "'") + `"`)
+	if err != nil || strings.ContainsFunc(path, unicode.IsControl) {
+		return escaped
+	}
+	return path
 }
 
 // unitPath is where the manager has a unit, loaded or not; see sd_bus_path_encode(3).
