@@ -78,6 +78,7 @@ var walls = []wall{
 	},
 	{"cmd/gateway/launcher/runtimedir", []string{"cmd/gateway/api", "units/instance"}, "where something lies is the same whatever it is"},
 	{"cmd/gateway/openclaw", []string{"cmd/gateway/read", "worker/proctree"}, "how an OpenClaw gateway is told from outside does not depend on who asks"},
+	{"cmd/gateway/openclaw/commandline", []string{"cmd/gateway/openclaw", "cmd/gateway/read"}, "a command line is text, wherever it stands"},
 	{
 		"cmd/gateway/openclaw/dotenv",
 		[]string{"cmd/gateway/asuser", "cmd/gateway/config", "cmd/gateway/openclaw", "cmd/gateway/read", "cmd/gateway/systemd", "cmd/gateway/unfinished"},
@@ -160,14 +161,13 @@ var walls = []wall{
 	{
 		"cmd/gateway/adopt",
 		[]string{
-			"cmd/gateway/adopt/commandline", "cmd/gateway/adopt/lines", "cmd/gateway/adopt/where", "cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/asuser", "cmd/gateway/client", "cmd/gateway/config", "cmd/gateway/dropins", "cmd/gateway/holders", "cmd/gateway/install",
+			"cmd/gateway/adopt/lines", "cmd/gateway/adopt/where", "cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/asuser", "cmd/gateway/client", "cmd/gateway/config", "cmd/gateway/dropins", "cmd/gateway/holders", "cmd/gateway/install",
 			"cmd/gateway/openclaw/...", "cmd/gateway/read", "cmd/gateway/systemd", "units/...", "listener/sockdiag", "worker/handoff", "worker/proctree",
 		},
 		"it is install for a machine that has an OpenClaw, and asks the daemon nothing",
 	},
-	{"cmd/gateway/adopt/lines", []string{"cmd/gateway/adopt/commandline", "cmd/gateway/dropins", "cmd/gateway/openclaw", "cmd/gateway/say"}, "what a line of a unit becomes does not depend on who has the unit"},
-	{"cmd/gateway/adopt/where", []string{"cmd/gateway/adopt/commandline", "cmd/gateway/config", "cmd/gateway/openclaw", "cmd/gateway/read"}, "where an OpenClaw listens does not depend on what becomes of it"},
-	{"cmd/gateway/adopt/commandline", []string{"cmd/gateway/openclaw"}, "a command line is text, wherever it stands"},
+	{"cmd/gateway/adopt/lines", []string{"cmd/gateway/dropins", "cmd/gateway/openclaw", "cmd/gateway/openclaw/commandline", "cmd/gateway/say"}, "what a line of a unit becomes does not depend on who has the unit"},
+	{"cmd/gateway/adopt/where", []string{"cmd/gateway/config", "cmd/gateway/openclaw", "cmd/gateway/openclaw/commandline", "cmd/gateway/read"}, "where an OpenClaw listens does not depend on what becomes of it"},
 	{
 		"cmd/gateway/adopt/steps",
 		[]string{

@@ -15,11 +15,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"openclaw-gateway/cmd/gateway/adopt/commandline"
 	"openclaw-gateway/cmd/gateway/adopt/where"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"time"
 
-	"openclaw-gateway/cmd/gateway/adopt/commandline"
 	"openclaw-gateway/cmd/gateway/adopt/where"
 	"openclaw-gateway/cmd/gateway/asuser"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -211,7 +211,7 @@ func (f *facts) command(q question) {
 			f.Refused = fmt.Sprintf("the script that it starts cannot be read by its user: %v", err)
 			return
 		}
-		_, arguments := scriptOf(argv)
+		_, arguments := commandline.ScriptOf(argv)
 		s, ok := commandline.ReadScript(string(text), arguments, q.Environment)
 		if !ok {
 			f.Refused = q.Script + " starts an OpenClaw no more: look at it, and run this again"
@@ -333,7 +333,7 @@ func (f *facts) direct(q question, words []string, why string) {
 		f.Refused = fmt.Sprintf("OpenClaw's program cannot be opened by its user: %v", err)
 		return
 	}
-	if text, _, err := read.File(resolved, read.UnitLimit); err == nil && isScript(resolved, text, []string{resolved}) {
+	if text, _, err := read.File(resolved, read.UnitLimit); err == nil && commandline.IsScript(resolved, text, []string{resolved}) {
 		// As pnpm makes them.
 		f.Command, f.Said = append([]string{entry}, rest[1:]...), rest
 		f.OnWay = true

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"time"
 
-	"openclaw-gateway/cmd/gateway/adopt/commandline"
 	"openclaw-gateway/cmd/gateway/asuser"
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -226,12 +226,16 @@ func candidate(p systemd.Properties, m systemd.Manager) (Candidate, bool) {
 			c.Ours = true
 			return c, true
 		}
-		via, path, words, ok := through(command, p)
+		argv := slices.Clone(command.Argv)
+		if len(argv) > 0 {
+			argv[0] = command.Path
+		}
+		way, ok := commandline.Through(argv, p.List("Environment"))
 		if !ok {
 			continue
 		}
-		c.Exec, c.Before, c.After, c.Via, c.Script = command, commands[:i], commands[i+1:], via, path
-		c.seeWho(words)
+		c.Exec, c.Before, c.After, c.Via, c.Script = command, commands[:i], commands[i+1:], way.Via, way.Script
+		c.seeWho(way.Words)
 		return c, true
 	}
 	// By the mark that OpenClaw has put into it, or by what runs in it.
@@ -285,66 +289,6 @@ func becomes(command systemd.Exec, p systemd.Properties) bool {
 // manages reports whether a service holds what others start: a manager of its own, a session.
 func manages(p systemd.Properties) bool {
 	return strings.HasPrefix(p["Id"], "user@") || p["Id"] == "init.scope"
-}
-
-// through says what a command that starts a gateway goes through, and the words of the one that does start it.
-func through(command systemd.Exec, p systemd.Properties) (via, path string, words []string, ok bool) {
-	argv := slices.Clone(command.Argv)
-	if len(argv) == 0 {
-		return "", "", nil, false
-	}
-	argv[0] = command.Path
-	at := commandline.GatewayAt(argv)
-	if openclaw.Starts(argv) || at == 0 {
-		return "", "", argv, openclaw.Starts(argv) || openclaw.Marked(p.List("Environment")) || mentions(argv)
-	}
-	if at > 0 {
-		return filepath.Base(argv[0]), "", argv, mentions(argv) || openclaw.Marked(p.List("Environment"))
-	}
-	if words := commandline.InShell(argv); commandline.GatewayAt(words) >= 0 && words != nil {
-		return filepath.Base(argv[0]), "", words, mentions(words)
-	}
-	path, arguments := scriptOf(argv)
-	if path == "" {
-		return "", "", nil, false
-	}
-	text, _, err := read.File(path, read.UnitLimit)
-	if err != nil || !isScript(path, text, argv) {
-		return "", "", nil, false
-	}
-	s, found := commandline.ReadScript(string(text), arguments, p.List("Environment"))
-	return path, path, s.Words, found && (mentions(s.Words) || mentions([]string{string(text)}) || openclaw.Marked(p.List("Environment")))
-}
-
-// scriptOf is the script that a command runs, by its own name or as the argument of a shell, and what it is called with.
-func scriptOf(argv []string) (path string, arguments []string) {
-	if !commandline.IsShell(argv[0]) {
-		return argv[0], argv[1:]
-	}
-	for i, word := range argv[1:] {
-		if !strings.HasPrefix(word, "-") && !strings.HasPrefix(word, "+") {
-			return word, argv[i+2:]
-		}
-	}
-	return "", nil
-}
-
-// isScript reports whether a file is one for a shell.
-func isScript(path string, text []byte, argv []string) bool {
-	if argv[0] != path {
-		return true // a shell is called with it
-	}
-	line, _, _ := strings.Cut(string(text[:min(len(text), 256)]), "\n")
-	interpreter, ok := strings.CutPrefix(line, "#!")
-	return ok && slices.ContainsFunc(strings.Fields(interpreter), func(word string) bool { return commandline.IsShell(word) })
-}
-
-// mentions reports whether a name of OpenClaw's stands in one of the words.
-func mentions(words []string) bool {
-	return slices.ContainsFunc(words, func(word string) bool {
-		word = strings.ToLower(word)
-		return slices.ContainsFunc(openclaw.Names(), func(name string) bool { return strings.Contains(word, name) })
-	})
 }
 
 // runningIn is the argv of the gateway in a control group, of one that runs as another user than that of the uid before all; other is

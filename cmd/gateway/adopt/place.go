@@ -13,12 +13,12 @@ import (
 	"slices"
 	"strings"
 
-	"openclaw-gateway/cmd/gateway/adopt/commandline"
 	"openclaw-gateway/cmd/gateway/adopt/where"
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/openclaw/dotenv"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"

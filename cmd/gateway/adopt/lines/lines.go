@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"openclaw-gateway/cmd/gateway/adopt/commandline"
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/lazy"
 )

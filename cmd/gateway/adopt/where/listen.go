@@ -9,7 +9,7 @@ import (
 	"os"
 	"slices"
 
-	"openclaw-gateway/cmd/gateway/adopt/commandline"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/lazy"
 	"openclaw-gateway/netaddr"
 )

@@ -1,0 +1,75 @@
+package commandline
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/read"
+)
+
+// Way is how a command comes to start a gateway.
+type Way struct {
+	Via    string   // what it goes through; "" where it is the gateway's own
+	Script string   // the same, where that is a script
+	Words  []string // of the command that does start it
+}
+
+// Through says what a command goes through until it starts a gateway; false where it starts none.
+func Through(argv, environment []string) (way Way, ok bool) {
+	if len(argv) == 0 {
+		return way, false
+	}
+	at := GatewayAt(argv)
+	if openclaw.Starts(argv) || at == 0 {
+		return Way{Words: argv}, openclaw.Starts(argv) || openclaw.Marked(environment) || mentions(argv)
+	}
+	if at > 0 {
+		return Way{Via: filepath.Base(argv[0]), Words: argv}, mentions(argv) || openclaw.Marked(environment)
+	}
+	if words := InShell(argv); GatewayAt(words) >= 0 && words != nil {
+		return Way{Via: filepath.Base(argv[0]), Words: words}, mentions(words)
+	}
+	path, arguments := ScriptOf(argv)
+	if path == "" {
+		return way, false
+	}
+	text, _, err := read.File(path, read.UnitLimit)
+	if err != nil || !IsScript(path, text, argv) {
+		return way, false
+	}
+	s, found := ReadScript(string(text), arguments, environment)
+	return Way{Via: path, Script: path, Words: s.Words}, found && (mentions(s.Words) || mentions([]string{string(text)}) || openclaw.Marked(environment))
+}
+
+// ScriptOf is the script that a command runs, by its own name or as the argument of a shell, and what it is called with.
+func ScriptOf(argv []string) (path string, arguments []string) {
+	if !IsShell(argv[0]) {
+		return argv[0], argv[1:]
+	}
+	for i, word := range argv[1:] {
+		if !strings.HasPrefix(word, "-") && !strings.HasPrefix(word, "+") {
+			return word, argv[i+2:]
+		}
+	}
+	return "", nil
+}
+
+// IsScript reports whether a file is one for a shell.
+func IsScript(path string, text []byte, argv []string) bool {
+	if argv[0] != path {
+		return true // a shell is called with it
+	}
+	line, _, _ := strings.Cut(string(text[:min(len(text), 256)]), "\n")
+	interpreter, ok := strings.CutPrefix(line, "#!")
+	return ok && slices.ContainsFunc(strings.Fields(interpreter), IsShell)
+}
+
+// mentions reports whether a name of OpenClaw's stands in one of the words.
+func mentions(words []string) bool {
+	return slices.ContainsFunc(words, func(word string) bool {
+		word = strings.ToLower(word)
+		return slices.ContainsFunc(openclaw.Names(), func(name string) bool { return strings.Contains(word, name) })
+	})
+}
