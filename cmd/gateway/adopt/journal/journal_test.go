@@ -287,6 +287,73 @@ func TestEdited(t *testing.T) {
 	}
 }
 
+// TestPurged: the removal of the Debian package with all that it has made leaves what it has kept of somebody's, and that alone.
+func TestPurged(t *testing.T) {
+	again := func(s scene) error { // a second adoption is being carried out
+		j, err := Open(s.base, instance)
+		if err != nil {
+			return err
+		}
+		defer j.Close()
+		return j.Begin(Record{})
+	}
+	undo := func(s scene) error { return s.undo(nothing(t)) }
+	edit := func(s scene) error {
+		return os.WriteFile(s.units+"/openclaw-gateway.service", []byte("mine\n"), 0o600)
+	}
+	undoEdited := func(s scene) error { return s.undo(func(Restored) {}) }
+	drop := func(s scene) error {
+		j, err := Open(s.base, instance)
+		if err != nil {
+			return err
+		}
+		defer j.Close()
+		return errors.Join(j.Begin(Record{}), j.Drop())
+	}
+	for name, test := range map[string]struct {
+		steps []func(scene) error
+		unit  string // one that is there
+		stays bool
+	}{
+		"adopted":                   {[]func(scene) error{scene.adopt}, "claw", true},
+		"given back":                {[]func(scene) error{scene.adopt, undo}, "claw", false},
+		"given back, named as ours": {[]func(scene) error{scene.adopt, undo}, instance, false},
+		"given back, edited":        {[]func(scene) error{scene.adopt, edit, undoEdited}, "claw", true},
+		"interrupted":               {[]func(scene) error{scene.adopt, undo, again}, "claw", true},
+		"changed nothing":           {[]func(scene) error{drop}, "claw", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			s := newScene(t)
+			s.base = root + "/var/lib/openclaw-gateway.adopt"
+			for _, step := range test.steps {
+				if err := step(s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			system := root + "/etc/systemd/system"
+			if err := errors.Join(os.MkdirAll(system, 0o755), os.WriteFile(filepath.Join(system, test.unit+".service"), nil, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			before, err := exec.Command("find", s.base+"/"+instance).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			purge := exec.Command("sh", "../../../../packaging/deb/postrm", "purge")
+			purge.Env = append(os.Environ(), "DPKG_ROOT="+root)
+			said, err := purge.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v: %s", err, said)
+			}
+			after, _ := exec.Command("find", s.base+"/"+instance).Output()
+			_, baseErr := os.Lstat(s.base)
+			if test.stays && string(after) != string(before) || !test.stays && baseErr == nil || strings.Contains(string(said), s.base) != test.stays {
+				t.Errorf("it says %q, and of\n%s there is\n%s", said, before, after)
+			}
+		})
+	}
+}
+
 // TestUntouched: what was kept and never changed is left as it is now, whoever has changed it.
 func TestUntouched(t *testing.T) {
 	s := newScene(t)
