@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/status"
 	"openclaw-gateway/cmd/gateway/verb"
@@ -17,9 +18,9 @@ has begun, within stop.timeout. With --now it is killed at once, also if it is s
 next worker starts first, and clients need not wait.`,
 		func() string {
 			if now {
-				return "restart-now"
+				return api.RestartNowPath
 			}
-			return "restart"
+			return api.RestartPath
 		})
 	cmd.Flags().BoolVar(&now, "now", false, "kill the worker at once, and do not wait for it")
 	cmd.Example += "\n" + cmd.Example + " --now"
@@ -30,7 +31,7 @@ func newReloadCommand() *cobra.Command {
 	return newRequest("reload", "apply the configuration now",
 		`Reads the configuration, applies it and waits for the outcome. If nothing has changed, it does nothing. If the
 configuration is rejected, nothing changes, the exit status is 1 and the reason is printed.`,
-		func() string { return "reload" })
+		func() string { return api.ReloadPath })
 }
 
 func newUpgradeCommand() *cobra.Command {
@@ -45,9 +46,9 @@ the command waits up to a minute. A stop signal within the few milliseconds of t
 }
 
 // newRequest asks the launcher for something that may take its time.
-func newRequest(name, short, long string, request func() string) *cobra.Command {
+func newRequest(name, short, long string, path func() string) *cobra.Command {
 	return newVerb(name, short, long, func(cmd *cobra.Command, t client.Target) error {
-		return verb.Request(cmd.Context(), cmd.ErrOrStderr(), t, request())
+		return verb.Request(cmd.Context(), cmd.ErrOrStderr(), t, path())
 	})
 }
 

@@ -6,7 +6,7 @@ import "time"
 // --history --json" answer.
 type History struct {
 	Instance    string `json:"instance"` // its name; "" for the default one
-	Scope       string `json:"scope"`    // system, user or none
+	Scope       string `json:"scope"`    // system, user or ScopeNone
 	Generations []Life `json:"generations"`
 	// Notes say what is not known of earlier generations, and why.
 	Notes []string `json:"notes"`

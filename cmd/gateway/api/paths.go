@@ -20,9 +20,22 @@ const CompileCache = "node"
 // Prewarm is the name of the one beside it, with what is known of the modules of a Node.js (restart.prewarm).
 const Prewarm = "prewarm"
 
-// StatusPath is where the status is asked for. The query is for an older launcher, which without it looks for the holders
-// itself: that takes its time, and whoever asks would say all of it twice.
-const StatusPath = "/status?holders=no"
+// What can be asked of a launcher over its control socket. The first three are told (GET), the others are done (POST).
+const (
+	StatusPath     = "/status"
+	HistoryPath    = "/history"
+	WatchPath      = "/watch"
+	CheckPath      = "/check"
+	RestartPath    = "/restart"
+	RestartNowPath = "/restart-now"
+	ReloadPath     = "/reload"
+	UpgradePath    = "/upgrade"
+	HurryPath      = "/hurry"
+)
+
+// StatusQuery is for an older launcher, which without it looks for the holders itself: that takes its time, and whoever asks
+// would say all of it twice.
+const StatusQuery = "?holders=no"
 
 // Control returns the control socket of an instance of the system scope or of this user's scope.
 func Control(user bool, name instance.Name) string {

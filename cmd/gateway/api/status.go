@@ -70,11 +70,14 @@ var Verdicts = []Verdict{
 // Unit is the service as the manager sees it.
 type Unit struct {
 	Name        string `json:"name"`
-	Scope       string `json:"scope"`          // system, user or none
+	Scope       string `json:"scope"`          // system, user or ScopeNone
 	User        string `json:"user,omitempty"` // whose it is in another user's scope, which root sees
 	ActiveState string `json:"active_state"`
 	MainPID     int    `json:"main_pid"`
 }
+
+// ScopeNone is the scope of a launcher that no manager has started.
+const ScopeNone = "none"
 
 // Launcher is the launcher's process.
 type Launcher struct {
@@ -208,9 +211,6 @@ const (
 	ForStandby       = "standby" // it is there in case that the worker fails
 )
 
-// StateLeaving is the state of a generation in the history that has let go of the sockets.
-const StateLeaving = "leaving"
-
 // Leaving is a generation that has let go of the sockets.
 type Leaving struct {
 	Generation int       `json:"generation"`
@@ -257,9 +257,15 @@ type Exit struct {
 // Config is the configuration file.
 type Config struct {
 	Path  string `json:"path"`
-	State string `json:"state"` // applied or rejected; "" where no launcher answers
+	State string `json:"state"` // ConfigApplied or ConfigRejected; "" where no launcher answers
 	Error string `json:"error"`
 }
+
+// The states of the configuration.
+const (
+	ConfigApplied  = "applied"
+	ConfigRejected = "rejected" // the one before it goes on
+)
 
 // Alarm is whether somebody is told of a worker that does not serve (alarm.command).
 type Alarm struct {

@@ -45,7 +45,7 @@ func File(ctx context.Context, out, errOut io.Writer, choice client.Choice, path
 	if alone == nil {
 		ctx, cancel := context.WithTimeout(ctx, client.CheckLimit)
 		defer cancel()
-		alone = t.Call(ctx, http.MethodPost, "/check", question, &answer)
+		alone = t.Call(ctx, http.MethodPost, api.CheckPath, question, &answer)
 	}
 	if alone != nil {
 		_, err := config.Parse(question.Path, question.Content)

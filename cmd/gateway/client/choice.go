@@ -258,7 +258,7 @@ func Nowhere(name instance.Name) Target {
 	}
 	return Target{
 		Instance: name, Scope: scope, Control: api.Control(scope == units.User, name),
-		Unit: api.Unit{Name: name.Service(), Scope: "none"},
+		Unit: api.Unit{Name: name.Service(), Scope: api.ScopeNone},
 	}
 }
 

@@ -125,7 +125,7 @@ func (t Target) Refreshed(ctx context.Context) Target { return t.refreshed(ctx, 
 
 // refreshed asks again; what the manager has said of the end of the service meanwhile is how it stands.
 func (t Target) refreshed(ctx context.Context, ended systemd.Properties) Target {
-	if t.Unit.Scope == "none" {
+	if t.Unit.Scope == api.ScopeNone {
 		return t
 	}
 	ctx, cancel := context.WithTimeout(ctx, ManagerLimit)
@@ -252,7 +252,7 @@ func (t Target) Answers() bool {
 	return err == nil || errors.Is(err, ErrForbidden) || errors.Is(err, ErrSilent)
 }
 
-// Ask is call for what the launcher answers at once.
+// Ask is Call for what the launcher answers at once.
 func (t Target) Ask(ctx context.Context, path string, result any) error {
 	ctx, cancel := context.WithTimeout(ctx, AnswerLimit)
 	defer cancel()
@@ -351,7 +351,7 @@ func (t Target) Stream(ctx context.Context, told chan<- api.Status) error {
 }
 
 func (l *Launcher) stream(ctx context.Context, told chan<- api.Status) error {
-	response, err := l.send(ctx, http.MethodGet, "/watch", nil)
+	response, err := l.send(ctx, http.MethodGet, api.WatchPath, nil)
 	if err != nil {
 		return err
 	}

@@ -184,7 +184,7 @@ func (l *Launcher) Close() { _ = l.conn.Close() }
 // Status asks for what the launcher knows by heart.
 func (l *Launcher) Status(ctx context.Context) (api.Status, error) {
 	var s api.Status
-	err := l.call(ctx, http.MethodGet, api.StatusPath, nil, &s)
+	err := l.call(ctx, http.MethodGet, api.StatusPath+api.StatusQuery, nil, &s)
 	if err == nil {
 		err = l.verify(&s)
 	}

@@ -371,7 +371,7 @@ func configInvalid(f *Facts, s *gather.Scope) *Finding {
 }
 
 func configRejected(f *Facts, s *gather.Scope) *Finding {
-	if s.Launcher.Config.State != "rejected" || len(s.Config.Mistakes) > 0 {
+	if s.Launcher.Config.State != api.ConfigRejected || len(s.Config.Mistakes) > 0 {
 		return nil
 	}
 	if blamed := config.Blamed(s.Launcher.Config.Error); len(blamed) > 0 {

@@ -111,13 +111,13 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 		s.Unit.MainPID, s.Unit.ActiveState = os.Getpid(), r.systemd.ActiveState()
 	}
 	report := r.configuration.Load()
-	s.Config = api.Config{Path: report.path, State: "applied"}
+	s.Config = api.Config{Path: report.path, State: api.ConfigApplied}
 	switch {
 	case report.err != "":
-		s.Config.State, s.Config.Error = "rejected", report.err
+		s.Config.State, s.Config.Error = api.ConfigRejected, report.err
 		s.Problems = append(s.Problems, "the configuration was rejected: "+report.err)
 	case observed.RolledBack != 0:
-		s.Config.State, s.Config.Error = "rejected", observed.RollbackReason
+		s.Config.State, s.Config.Error = api.ConfigRejected, observed.RollbackReason
 		back := "is in use again"
 		if observed.State == worker.Stopping && observed.Ending == ends.ReasonUnready {
 			back = "comes back" // when the worker of the new one has ended

@@ -46,7 +46,7 @@ func (s source) scope() units.Scope {
 // scopeName is where the launcher's unit is.
 func (s source) scopeName() string {
 	if s.kind != api.FromSystemd {
-		return "none"
+		return api.ScopeNone
 	}
 	return string(s.scope())
 }

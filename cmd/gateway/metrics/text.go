@@ -73,7 +73,7 @@ var families = []family{
 		add(float64(l.Worker.StraysEnded))
 	})},
 	{"gateway_config_rejected", "gauge", "Whether the configuration file as it is was not applied.", ofWorker(func(l *Launcher, add adder) {
-		add(truth(l.Config.State == "rejected"))
+		add(truth(l.Config.State == api.ConfigRejected))
 	})},
 }
 

@@ -20,7 +20,7 @@ func Histories(ctx context.Context, targets []client.Target) (all []api.History,
 	exit = 3 // unless something else is wrong
 	for _, t := range targets {
 		var h api.History
-		if err := t.Ask(ctx, "/history", &h); err != nil {
+		if err := t.Ask(ctx, api.HistoryPath, &h); err != nil {
 			if !errors.Is(err, client.ErrNotRunning) {
 				exit = 1
 			}

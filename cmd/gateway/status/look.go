@@ -221,7 +221,7 @@ func (s *View) intruder(h holders.Holder, wanted []netaddr.Address, by holders.A
 // lookForEdit says who has an address that a rejected edit asks for: a launcher run by hand cannot bind it, and sends whoever
 // reads that here.
 func (s *View) lookForEdit(ctx context.Context) {
-	if s.Launcher.Holder != api.FromItself || s.Config.State != "rejected" {
+	if s.Launcher.Holder != api.FromItself || s.Config.State != api.ConfigRejected {
 		return
 	}
 	edit, err := config.Load(s.Config.Path)

@@ -95,7 +95,7 @@ func (s *View) text(p style) string {
 		}
 	}
 	brief := s.brief(p)
-	if s.Unit.Scope != "none" && (!brief || p.several || s.theirs) {
+	if s.Unit.Scope != api.ScopeNone && (!brief || p.several || s.theirs) {
 		scope := s.Unit.Scope + " scope"
 		if s.theirs {
 			scope += " of " + s.Unit.User
@@ -110,7 +110,7 @@ func (s *View) text(p style) string {
 	path := cmp.Or(s.Config.Path, "built-in defaults")
 	switch s.Config.State {
 	case "":
-	case "applied":
+	case api.ConfigApplied:
 		line("config", "%s, applied", path)
 	default:
 		line("config", "%s, %s", path, p.Paint(say.Red, s.Config.State))

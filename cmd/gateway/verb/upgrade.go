@@ -27,7 +27,7 @@ func Upgrade(ctx context.Context, out, errOut io.Writer, t client.Target) error 
 		return errors.New("a launcher run by hand is not upgraded: stop \"gateway run\" and start it again")
 	}
 	err = whileTold(ctx, errOut, t, "restart", func() error {
-		return t.Call(ctx, http.MethodPost, "/upgrade", nil, new(api.Reply))
+		return t.Call(ctx, http.MethodPost, api.UpgradePath, nil, new(api.Reply))
 	})
 	if err == nil {
 		return errors.New("the launcher has not become another program, and does not say why")

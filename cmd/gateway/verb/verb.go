@@ -21,16 +21,16 @@ import (
 	"openclaw-gateway/worker/proctree"
 )
 
-// Request asks the launcher for something that may take its time: restart, restart-now or reload.
-func Request(ctx context.Context, errOut io.Writer, t client.Target, request string) error {
+// Request asks the launcher for something that may take its time, of the path: a restart, one that does not wait, or a reload.
+func Request(ctx context.Context, errOut io.Writer, t client.Target, path string) error {
 	before, err := t.Status(ctx)
 	if err == nil {
 		err = whileTold(ctx, errOut, t, "restart", func() error {
-			err := t.Call(ctx, http.MethodPost, "/"+request, nil, new(api.Reply))
+			err := t.Call(ctx, http.MethodPost, path, nil, new(api.Reply))
 			if errors.Is(err, client.ErrCut) {
 				if after, failed := t.Status(ctx); failed == nil && upgraded(before, after) {
 					// It has become another program meanwhile, and nobody has taken the request.
-					return t.Call(ctx, http.MethodPost, "/"+request, nil, new(api.Reply))
+					return t.Call(ctx, http.MethodPost, path, nil, new(api.Reply))
 				}
 			}
 			return err
@@ -95,7 +95,7 @@ func HasUnits(t client.Target) error {
 func hurry(ctx context.Context, t client.Target) error {
 	ctx, cancel := context.WithTimeout(ctx, client.AnswerLimit)
 	defer cancel()
-	return t.Call(ctx, http.MethodPost, "/hurry", nil, new(api.Reply))
+	return t.Call(ctx, http.MethodPost, api.HurryPath, nil, new(api.Reply))
 }
 
 // Start opens the port and starts the launcher.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -174,10 +175,10 @@ type Verbs interface {
 // Serve answers until the control socket is closed.
 func (c *Control) Serve(l Verbs) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, l.Status()) })
-	mux.HandleFunc("GET /history", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, l.History()) })
-	mux.HandleFunc("POST /check", func(w http.ResponseWriter, r *http.Request) {
-		c.logAsker(r, "check")
+	mux.HandleFunc("GET "+api.StatusPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, l.Status()) })
+	mux.HandleFunc("GET "+api.HistoryPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, l.History()) })
+	mux.HandleFunc("POST "+api.CheckPath, func(w http.ResponseWriter, r *http.Request) {
+		c.logAsker(r)
 		var question api.CheckRequest
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, questionLimit)).Decode(&question); err != nil {
 			reply(w, http.StatusBadRequest, api.Reply{Error: "read the question: " + err.Error()})
@@ -187,7 +188,7 @@ func (c *Control) Serve(l Verbs) {
 	})
 	// Those who watch would hold up the launcher's end.
 	watching, endWatches := context.WithCancel(context.Background())
-	mux.HandleFunc("GET /watch", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET "+api.WatchPath, func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(watching, cancel)()
@@ -195,25 +196,25 @@ func (c *Control) Serve(l Verbs) {
 		lines, flush := json.NewEncoder(say.NewJSONWriter(w)), http.NewResponseController(w)
 		l.Watch(ctx, func(s api.Status) error { return errors.Join(lines.Encode(s), flush.Flush()) })
 	})
-	verb := func(name string, do func(context.Context) error) {
-		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
-			c.logAsker(r, name)
+	verb := func(path string, do func(context.Context) error) {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+			c.logAsker(r)
 			c.asked.RLock()
 			defer c.asked.RUnlock()
 			answer(w, do(r.Context()))
 		})
 	}
-	mux.HandleFunc("POST /upgrade", func(w http.ResponseWriter, r *http.Request) {
-		c.logAsker(r, "upgrade")
+	mux.HandleFunc("POST "+api.UpgradePath, func(w http.ResponseWriter, r *http.Request) {
+		c.logAsker(r)
 		answer(w, l.Upgrade(r.Context())) // where it succeeds there is nobody who could
 	})
-	verb("restart", func(ctx context.Context) error { return l.Restart(ctx, false) })
-	verb("restart-now", func(ctx context.Context) error { return l.Restart(ctx, true) })
-	verb("hurry", func(context.Context) error {
+	verb(api.RestartPath, func(ctx context.Context) error { return l.Restart(ctx, false) })
+	verb(api.RestartNowPath, func(ctx context.Context) error { return l.Restart(ctx, true) })
+	verb(api.HurryPath, func(context.Context) error {
 		l.Hurry()
 		return nil
 	})
-	verb("reload", l.Reload)
+	verb(api.ReloadPath, l.Reload)
 	c.server = http.Server{
 		Handler:           permit(mux),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -238,10 +239,10 @@ func (c *Control) accept(socket *net.UnixListener) {
 }
 
 // logAsker logs who asked; the request has passed permit.
-func (c *Control) logAsker(r *http.Request, what string) {
+func (c *Control) logAsker(r *http.Request) {
 	peer := r.Context().Value(peerKey{}).(*unix.Ucred)
 	process, _ := proctree.Find(int(peer.Pid)) // without a name when it has gone
-	c.log.Info("asked for a "+what, "by_pid", peer.Pid, "by_uid", peer.Uid, "by", process.Name)
+	c.log.Info("asked for a "+strings.TrimPrefix(r.URL.Path, "/"), "by_pid", peer.Pid, "by_uid", peer.Uid, "by", process.Name)
 }
 
 // Close ends the control socket, when those who wait for an outcome have it.
