@@ -19,6 +19,7 @@ import (
 // (PR_SET_CHILD_SUBREAPER(2const)), so that every process of a generation
 // descends from the launcher whatever it did, and reaps them when they end. It
 // never waits for just any child: package os waits for those that it started.
+// A nil Reaper starts processes and leaves orphans to others.
 type Reaper struct {
 	mu sync.Mutex
 	// started is what package os has started, and not yet waited for: the main
@@ -42,8 +43,7 @@ type owned struct {
 	owner owner
 }
 
-// A nil Reaper starts processes and leaves orphans to others.
-
+// NewReaper returns one that does not inherit yet, see [Reaper.Inherit].
 func NewReaper() *Reaper {
 	return &Reaper{started: map[int]owner{}, aside: map[int]uint64{}, init: os.Getpid() == 1}
 }

@@ -40,7 +40,7 @@ type Facts struct {
 	Somaxconn   int // net.core.somaxconn, the longest queue that the kernel allows
 	Kernel      string
 	NoIPv6      bool     // the kernel has no such sockets
-	KernelLacks []string // what the launcher needs; with seccompNotify only where a handoff wants it
+	KernelLacks []string // what the launcher needs; with kernel.SeccompNotify only where a handoff wants it
 
 	Unknown []Unknown
 }
