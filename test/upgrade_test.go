@@ -174,7 +174,7 @@ func testUpgradeRefused(t *testing.T, m *machine.Machine) {
 		{"broken", "#!/bin/sh\necho gateway: it is broken >&2\nexit 3\n", "755", "exit status 3: it is broken"},
 		{"none", "it is text\n", "755", "exec format error"},
 		{"an older one", "#!/bin/sh\nexec " + gatewayPath + " unknown-command\n", "755", "unknown command"},
-		{"anybody's", "#!/bin/sh\ntouch /tmp/executed\n", "777", "others can write to"},
+		{"anybody's", "#!/bin/sh\ntouch /tmp/executed\n", "777", "can be written to by everybody"},
 	} {
 		root.WriteFile(t, "/opt/other", test.program, 0o755)
 		root.Run(t, "chmod", test.mode, "/opt/other")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,15 +35,18 @@ func (e *OthersError) Error() string {
 // The error wraps [fs.ErrNotExist] if something on the way is not there, below what is root's alone. What root cannot look at
 // otherwise is not root's: a file system of a user's own (FUSE) answers that user alone, and can be gone in a moment.
 func OnlyRoots(path string) error {
-	err := onlyOf(0, "", path)
+	err := OnlyOf(path, 0)
 	if _, others := errors.AsType[*OthersError](err); err == nil || others || errors.Is(err, fs.ErrNotExist) || os.Geteuid() != 0 || !filepath.IsAbs(path) {
 		return err
 	}
 	return &OthersError{Path: path, At: path, Why: fmt.Sprintf("cannot be looked at by root (%v)", err)}
 }
 
-// onlyOf is OnlyRoots for another owner, from a folder on that is not looked at itself; "" stands for above /.
-func onlyOf(owner int, base, path string) error {
+// OnlyOf is OnlyRoots for some owners whom who asks trusts alike, and says of what cannot be looked at that it cannot.
+func OnlyOf(path string, owners ...int) error { return onlyOf(owners, "", path) }
+
+// onlyOf is OnlyOf from a folder on that is not looked at itself; "" stands for above /.
+func onlyOf(owners []int, base, path string) error {
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("%s: the path is not absolute", path)
 	}
@@ -62,9 +66,9 @@ func onlyOf(owner int, base, path string) error {
 			return fmt.Errorf("look who can replace %s: %w", path, err)
 		}
 		link := info.Mode().Type() == fs.ModeSymlink
-		if why := othersOf(info, owner); why != "" && (!link || sticky != nil && Owner(info) != owner) {
+		if why := othersOf(info, owners); why != "" && (!link || sticky != nil && !slices.Contains(owners, Owner(info))) {
 			others := &OthersError{Path: path, At: next, Why: why, UID: Owner(info)}
-			if !info.IsDir() || info.Mode()&fs.ModeSticky == 0 || Owner(info) != owner || len(left) == 0 {
+			if !info.IsDir() || info.Mode()&fs.ModeSticky == 0 || !slices.Contains(owners, Owner(info)) || len(left) == 0 {
 				return others
 			}
 			at, sticky = next, others
@@ -90,11 +94,11 @@ func onlyOf(owner int, base, path string) error {
 	return nil
 }
 
-// othersOf says who else than an owner can write to a file, or replace what is in a folder.
-func othersOf(info fs.FileInfo, owner int) (why string) {
+// othersOf says who else than the owners can write to a file, or replace what is in a folder.
+func othersOf(info fs.FileInfo, owners []int) (why string) {
 	stat, mode := info.Sys().(*syscall.Stat_t), info.Mode()
 	switch {
-	case int(stat.Uid) != owner:
+	case !slices.Contains(owners, int(stat.Uid)):
 		return "belongs to user " + userOf(stat.Uid)
 	case mode&0o002 != 0:
 		return fmt.Sprintf("can be written to by everybody (mode %04o)", mode.Perm())

@@ -62,7 +62,7 @@ func TestOnlyRoots(t *testing.T) {
 		"open/gateway": "open", "sticky": "sticky", "sticky/gateway": "", "sticky/folder/gateway": "", "sticky/link": "", "sticky/none": "sticky", "sticky/../open/gateway": "open", "groups/deep/gateway": "groups",
 		"bin/up": "open", "bin/twice": "open", "folder/gateway": "open", "bin/through": "open", "bin/gone": "open", "open/none": "open",
 	} {
-		err := onlyOf(owner, base, filepath.Join(base, path))
+		err := onlyOf([]int{owner}, base, filepath.Join(base, path))
 		if owner == 0 && strings.Contains(path, "group") { // root's own group may write
 			if err != nil {
 				t.Errorf("%s: %v", path, err)
@@ -74,10 +74,10 @@ func TestOnlyRoots(t *testing.T) {
 			t.Errorf("%s: %v, want %q to be named", path, err, at)
 		}
 	}
-	if err := onlyOf(owner, base, filepath.Join(base, "bin/none/deeper")); !errors.Is(err, fs.ErrNotExist) {
+	if err := onlyOf([]int{owner}, base, filepath.Join(base, "bin/none/deeper")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what is not there: %v", err)
 	}
-	if err := onlyOf(owner, base, filepath.Join(base, "round")); err == nil || !strings.Contains(err.Error(), "too many levels") {
+	if err := onlyOf([]int{owner}, base, filepath.Join(base, "round")); err == nil || !strings.Contains(err.Error(), "too many levels") {
 		t.Errorf("a link to itself: %v", err)
 	}
 	// A link of another user's in such a folder: whoever is asked for owns nothing here.
@@ -85,11 +85,11 @@ func TestOnlyRoots(t *testing.T) {
 		if err := os.Lchown(filepath.Join(base, "sticky/link"), 1, 1); err != nil {
 			t.Fatal(err)
 		}
-		if others, refused := errors.AsType[*OthersError](onlyOf(0, base, filepath.Join(base, "sticky/link"))); !refused || others.UID != 1 {
+		if others, refused := errors.AsType[*OthersError](onlyOf([]int{0}, base, filepath.Join(base, "sticky/link"))); !refused || others.UID != 1 {
 			t.Error("a link of another user's is followed")
 		}
 	}
-	if others, refused := errors.AsType[*OthersError](onlyOf(owner+1, base, filepath.Join(base, "bin/gateway"))); !refused || others.UID != owner {
+	if others, refused := errors.AsType[*OthersError](onlyOf([]int{owner + 1}, base, filepath.Join(base, "bin/gateway"))); !refused || others.UID != owner {
 		t.Error("another user's is not refused")
 	}
 	if err := OnlyRoots("relative"); err == nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -267,14 +266,14 @@ func (s *View) unseenHolder(socket api.Socket) string {
 	if s.Unseen > 0 {
 		where = "by a process that cannot be seen from here"
 	}
-	return "held " + where + "; its socket was made by " + accountName(s.owners[socket.Inode])
+	return "held " + where + "; its socket was made by " + systemd.UserName(int(s.owners[socket.Inode]))
 }
 
 // holderLine is one process for a person: who, which, whose, since when, where it
 // belongs, and what it is.
 func (s *View) holderLine(h api.Holder, p style) string {
 	intruder := slices.Contains(api.Intruders, h.Role)
-	words := []string{p.Paint(roleColours[h.Role], fmt.Sprintf("%-8s", h.Role)), fmt.Sprintf("pid %-7d", h.PID), accountName(h.UID)}
+	words := []string{p.Paint(roleColours[h.Role], fmt.Sprintf("%-8s", h.Role)), fmt.Sprintf("pid %-7d", h.PID), systemd.UserName(int(h.UID))}
 	if h.Since != nil && (intruder || p.full) {
 		words = append(words, "since "+h.Since.Local().Format(time.DateTime))
 	}
@@ -308,11 +307,3 @@ func connectionsText(n *int) string {
 	return say.Count(*n, "connection")
 }
 
-// accountName is the user's name, or the number where there is none.
-func accountName(uid uint32) string {
-	id := strconv.FormatUint(uint64(uid), 10)
-	if account, err := systemd.Account(id); err == nil {
-		return account.Username
-	}
-	return "uid " + id
-}

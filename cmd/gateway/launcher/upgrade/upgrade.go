@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -78,44 +77,20 @@ func (p Program) same(other Program) bool {
 	return os.SameFile(p.info, other.info) && p.info.Size() == other.info.Size() && p.info.ModTime().Equal(other.info.ModTime())
 }
 
-// most links are followed by the kernel as well (path_resolution(7)).
-const mostLinks = 40
-
-// find fails where another user than these could put another program at a path: each folder on the way has to be theirs, and each link.
+// find fails where another user than these could put another program at a path.
 func find(path string, uids ...int) (Program, error) {
-	at, left := "/", strings.Split(path, "/")
-	for links := 0; ; {
-		info, err := os.Lstat(at)
-		if err != nil {
-			return Program{}, fmt.Errorf("find the program that is installed now: %w", err)
-		}
-		link := info.Mode().Type() == fs.ModeSymlink
-		switch owner := read.Owner(info); {
-		case !slices.Contains(uids, owner):
-			return Program{}, fmt.Errorf("%s is not executed: %s belongs to uid %d, who could have put anything there", path, at, owner)
-		case !link && info.Mode()&0o022 != 0 && (info.Mode()&fs.ModeSticky == 0 || !info.IsDir()):
-			return Program{}, fmt.Errorf("%s is not executed: others can write to %s (%s)", path, at, info.Mode())
-		case link:
-			target, err := os.Readlink(at)
-			if links++; err == nil && links > mostLinks {
-				err = unix.ELOOP
-			}
-			if err != nil {
-				return Program{}, fmt.Errorf("find the program that is installed now: %w", err)
-			}
-			at, left = filepath.Dir(at), append(strings.Split(target, "/"), left...)
-			if filepath.IsAbs(target) {
-				at = "/"
-			}
-		}
-		if len(left) == 0 {
-			if !info.Mode().IsRegular() {
-				return Program{}, fmt.Errorf("%s is no program", at)
-			}
-			return Program{Path: path, info: info}, nil
-		}
-		at, left = filepath.Join(at, left[0]), left[1:] // no link is in what is joined
+	err := read.OnlyOf(path, uids...)
+	if others, is := errors.AsType[*read.OthersError](err); is {
+		return Program{}, fmt.Errorf("%s is not executed: %s %s", path, others.At, others.Why)
 	}
+	if err != nil {
+		return Program{}, fmt.Errorf("find the program that is installed now: %w", err)
+	}
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no program", path)
+	}
+	return Program{Path: path, info: info}, err
 }
 
 // Encode is what the next program is told.

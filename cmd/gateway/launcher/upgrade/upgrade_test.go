@@ -28,7 +28,7 @@ func TestFindProgram(t *testing.T) {
 	}
 	me := os.Geteuid()
 	chosen := filepath.Join(t.TempDir(), "theirs") // who owns it can have the link lead elsewhere
-	if err := errors.Join(os.Mkdir(chosen, 0o755), os.Symlink(program, filepath.Join(chosen, "gateway")), os.Chown(chosen, 1000, 1000)); err != nil {
+	if err := errors.Join(os.Mkdir(chosen, 0o755), os.Symlink(program, filepath.Join(chosen, "gateway")), os.Chown(chosen, 424242, 1000)); err != nil {
 		t.Fatal(err)
 	}
 	circle := filepath.Join(directory, "circle")
@@ -45,14 +45,15 @@ func TestFindProgram(t *testing.T) {
 		{"its own", program, nil, []int{0, me}, ""},
 		{"by a link", link, nil, []int{0, me}, ""},
 		{"by one from near by", filepath.Join(directory, "near"), nil, []int{0, me}, ""},
-		{"by one in another user's directory", filepath.Join(chosen, "gateway"), nil, []int{0, me}, chosen + " belongs to uid 1000"},
-		{"by another user's", filepath.Join(directory, "theirs"), nil, []int{0, me}, "belongs to uid 1000"},
+		{"by one in another user's directory", filepath.Join(chosen, "gateway"), nil, []int{0, me}, chosen + " belongs to user 424242"},
+		{"by another user's, whom the directory lets change nothing", filepath.Join(directory, "theirs"), nil, []int{0, me}, ""},
 		{"by one that leads to itself", circle, nil, []int{0, me}, "too many levels"},
 		{"below a file", program + "/gateway", nil, []int{0, me}, "not a directory"},
-		{"another user's", program, func() error { return os.Chown(program, 1000, 1000) }, []int{0}, "belongs to uid 1000"},
-		{"the launcher's own user's", program, nil, []int{0, 1000}, ""},
-		{"its group's", program, func() error { return errors.Join(os.Chown(program, me, -1), os.Chmod(program, 0o775)) }, []int{0, me}, "others can write to " + program},
-		{"in a directory of everybody's", program, func() error { return errors.Join(os.Chmod(program, 0o755), os.Chmod(directory, 0o777)) }, []int{0, me}, "others can write to " + directory},
+		{"another user's", program, func() error { return os.Chown(program, 424242, 1000) }, []int{0}, "belongs to user 424242"},
+		{"the launcher's own user's", program, nil, []int{0, 424242}, ""},
+		{"its group's", program, func() error { return errors.Join(os.Chown(program, me, 1000), os.Chmod(program, 0o775)) }, []int{0, me}, program + " can be written to by the group"},
+		{"root's own group's", program, func() error { return os.Chown(program, me, 0) }, []int{0, me}, ""},
+		{"in a directory of everybody's", program, func() error { return errors.Join(os.Chmod(program, 0o755), os.Chmod(directory, 0o777)) }, []int{0, me}, directory + " can be written to by everybody"},
 		{"a directory", directory, func() error { return os.Chmod(directory, 0o755) }, []int{0, me}, "is no program"},
 		{"nothing", program + "x", nil, []int{0, me}, "no such file"},
 	} {
