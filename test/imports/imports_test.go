@@ -81,7 +81,7 @@ var walls = []wall{
 	{"cmd/gateway/openclaw/commandline", []string{"cmd/gateway/openclaw", "cmd/gateway/read"}, "a command line is text, wherever it stands"},
 	{
 		"cmd/gateway/openclaw/dotenv",
-		[]string{"cmd/gateway/asuser", "cmd/gateway/config", "cmd/gateway/openclaw", "cmd/gateway/read", "cmd/gateway/systemd", "cmd/gateway/unfinished"},
+		[]string{"cmd/gateway/asuser", "cmd/gateway/config", "cmd/gateway/openclaw", "cmd/gateway/openclaw/commandline", "cmd/gateway/read", "cmd/gateway/systemd", "cmd/gateway/unfinished"},
 		"what is written into OpenClaw's file is the same for whoever has it written",
 	},
 	{

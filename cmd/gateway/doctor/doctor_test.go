@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -389,6 +390,17 @@ var situations = []situation{
 	{"worker-other-port", "worker.command (config.yaml:2) makes OpenClaw listen on port 9999, and listen has 127.0.0.1:18789 and [::1]:18789: write port 18789 instead of 9999 there", `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`, func(f *Facts) {
 		f.Scopes[0].Config.Loaded.Worker.Command[5] = "9999"
 	}},
+	{"worker-other-port", "worker.command (config.yaml:2) makes OpenClaw listen on port 9999, and listen has", `"${EDITOR:-vi}" /etc/openclaw-gateway/config.yaml`, func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Worker.Command = []string{"/bin/sh", "-c", "exec openclaw gateway --port 9999"}
+	}},
+	{"worker-other-port", "/start.sh makes OpenClaw listen on port 9999, and listen has", "", func(f *Facts) {
+		command := &f.Scopes[0].Config.Loaded.Worker.Command
+		script := filepath.Join(filepath.Dir((*command)[1]), "start.sh")
+		if err := os.WriteFile(script, []byte("#!/bin/sh\nexec openclaw gateway --port 9999\n"), 0o755); err != nil {
+			panic(err)
+		}
+		*command = []string{script}
+	}},
 	{"worker-other-port", "worker.environment makes OpenClaw listen on port 9999", "", func(f *Facts) {
 		worker := &f.Scopes[0].Config.Loaded.Worker
 		worker.Command, worker.Environment = slices.Delete(worker.Command, 4, 6), []string{"OPENCLAW_GATEWAY_PORT=9999"}
@@ -400,6 +412,9 @@ var situations = []situation{
 	{"worker-address-clash", "with --bind lan OpenClaw binds 0.0.0.0:18789, which overlaps 127.0.0.1:18789", "", func(f *Facts) {
 		command := f.Scopes[0].Config.Loaded.Worker.Command
 		command[len(command)-1] = "lan"
+	}},
+	{"worker-address-clash", "with --bind lan OpenClaw binds 0.0.0.0:18789, which overlaps 127.0.0.1:18789", "", func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Worker.Command = []string{"/bin/sh", "-c", "exec openclaw gateway --bind lan"}
 	}},
 	{"at-once-not-enabled", "after a boot the worker starts with the first client", "gateway install --system", func(f *Facts) {
 		f.Scopes[0].Config.Loaded.Worker.Start = "at-once"
@@ -461,6 +476,10 @@ var situations = []situation{
 	}},
 	{"exit-0-waits", "restart.after_exit_0: OpenClaw ends with exit code 0 when it wants to be restarted", "", func(f *Facts) {
 		f.Scopes[0].Config.Loaded.Restart.AfterExit0 = config.AfterExit0Wait
+	}},
+	{"exit-0-waits", "restart.after_exit_0: OpenClaw ends with exit code 0 when it wants to be restarted", "", func(f *Facts) {
+		f.Scopes[0].Config.Loaded.Restart.AfterExit0 = config.AfterExit0Wait
+		f.Scopes[0].Config.Loaded.Worker.Command = append([]string{"nice"}, f.Scopes[0].Config.Loaded.Worker.Command...)
 	}},
 	{"exit-0-waits", "worker.start is at-once", "", func(f *Facts) {
 		f.Scopes[0].Config.Loaded.Restart.AfterExit0, f.Scopes[0].Config.Loaded.Worker.Start = config.AfterExit0Wait, config.StartAtOnce

@@ -10,7 +10,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/doctor/gather"
-	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/lazy"
 	"openclaw-gateway/units"
@@ -49,8 +49,9 @@ func waitsAfterExit0(cfg *config.Config) *Doubt {
 	if cfg.Restart.AfterExit0 != config.AfterExit0Wait {
 		return nil
 	}
+	_, openClaw := commandline.Gateway(cfg.Worker.Command, cfg.Worker.Environment)
 	switch {
-	case openclaw.Starts(cfg.Worker.Command):
+	case openClaw:
 		return &Doubt{"restart.after_exit_0", "OpenClaw ends with exit code 0 when it wants to be restarted, and with wait it stays away until somebody connects: write start"}
 	case cfg.Worker.Start == config.StartAtOnce:
 		return &Doubt{"restart.after_exit_0", "worker.start is at-once, and with wait a worker that has ended by itself stays away until somebody connects: write start, or worker.start: on-demand"}

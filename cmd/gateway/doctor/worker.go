@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/doctor/gather"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/openclaw/dotenv"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -43,8 +45,12 @@ func workerOtherPort(f *Facts, s *gather.Scope) *Finding {
 		return slices.ContainsFunc(listen, func(a netaddr.Address) bool { return a.Port() == port })
 	}
 	worker := s.Config.Loaded.Worker
-	port, byOption := openclaw.PortOf(worker.Command, worker.Environment)
-	openClaw := openclaw.Starts(worker.Command)
+	command := worker.Command
+	way, openClaw := commandline.Gateway(command, worker.Environment)
+	if openClaw {
+		command = way.Words
+	}
+	port, byOption := openclaw.PortOf(command, worker.Environment)
 	if byOption && port != 0 && !openClaw && !same(uint16(port)) && !s.Serves() {
 		return &Finding{
 			Severity: Warning,
@@ -55,15 +61,18 @@ func workerOtherPort(f *Facts, s *gather.Scope) *Finding {
 		}
 	}
 	if port != 0 && openClaw && !same(uint16(port)) {
-		key := "worker.environment"
-		if byOption {
-			key = "worker.command"
+		place, fix := s.Line("worker.environment"), f.edit(s)
+		switch {
+		case byOption && way.Script != "" && openclaw.Option(worker.Command, "--port") == "":
+			place, fix = way.Script, f.editFile(s, way.Script)
+		case byOption:
+			place = s.Line("worker.command")
 		}
 		return &Finding{
 			Summary: fmt.Sprintf("%s makes OpenClaw listen on port %d, and listen has %s: write port %d instead of %d there",
-				s.Line(key), port, say.Addresses(listen), listen[0].Port(), port),
+				place, port, say.Addresses(listen), listen[0].Port(), port),
 			Evidence: map[string]any{"port": port, "listen": say.Addresses(listen), "config": s.Config.Path},
-			Fix:      f.edit(s),
+			Fix:      fix,
 		}
 	}
 	if len(s.Worker.Elsewhere) == 0 || s.Launcher == nil {
@@ -82,8 +91,9 @@ func workerOtherPort(f *Facts, s *gather.Scope) *Finding {
 // variable): 0.0.0.0 for lan, 127.0.0.1 for all others.
 func workerClash(f *Facts, s *gather.Scope) *Finding {
 	command, listen := s.Config.Loaded.Worker.Command, s.Config.Loaded.Listen
-	bind := openclaw.Option(command, "--bind")
-	if bind == "" || !openclaw.Starts(command) {
+	way, _ := commandline.Gateway(command, s.Config.Loaded.Worker.Environment)
+	bind := openclaw.Option(way.Words, "--bind")
+	if bind == "" {
 		return nil
 	}
 	wants := netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -99,7 +109,7 @@ func workerClash(f *Facts, s *gather.Scope) *Finding {
 		}
 		return &Finding{
 			Summary: fmt.Sprintf("with --bind %s OpenClaw binds %s, which overlaps %s of listen and is not equal to it: make it %s in %s, "+
-				"and run %q then; or change --bind in %s", bind, address, shown, address, s.Line("listen"), say.Shell(append([]string{"gateway", "install"}, s.Instance.Flag()...)...), s.Line("worker.command")),
+				"and run %q then; or change --bind in %s", bind, address, shown, address, s.Line("listen"), say.Shell(append([]string{"gateway", "install"}, s.Instance.Flag()...)...), cmp.Or(way.Script, s.Line("worker.command"))),
 			Evidence: map[string]any{"binds": address.String(), "held": shown, "config": s.Config.Path},
 			Fix:      f.edit(s),
 		}

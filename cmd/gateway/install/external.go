@@ -8,6 +8,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/openclaw/dotenv"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -16,7 +17,7 @@ import (
 
 // dotEnv finds the .env of the OpenClaw that a service runs; false where it runs none.
 func (in *Installer) dotEnv(ctx context.Context, to installation) (file dotenv.File, is bool, err error) {
-	if in.Root != "" || !to.unread && !openclaw.Starts(to.worker.Command) {
+	if in.Root != "" {
 		return file, false, nil
 	}
 	uid := in.EUID()
@@ -25,13 +26,20 @@ func (in *Installer) dotEnv(ctx context.Context, to installation) (file dotenv.F
 			return file, false, err
 		}
 	}
-	file, err = dotenv.Find(ctx, dotenv.GatewayOf(to.worker, uid, systemd.HomeOf(uid), uid))
+	gateway := dotenv.GatewayOf(to.worker, uid, systemd.HomeOf(uid), uid)
+	if len(gateway.Command) == 0 && !to.unread {
+		return file, false, nil
+	}
+	file, err = dotenv.Find(ctx, gateway)
 	return file, err == nil, err
 }
 
 // leaveToUs has OpenClaw's own commands leave the units alone, or takes that back, as far as somebody has said so.
 func (in *Installer) leaveToUs(ctx context.Context, to installation) error {
 	file, is, err := in.dotEnv(ctx, to)
+	if err == nil && !is && in.External != nil && *in.External {
+		fmt.Fprintf(in.Advice, "nothing is written for --external: worker.command does not show that it starts OpenClaw; if it does, write %s into the .env of its state directory yourself\n", dotenv.Line)
+	}
 	if err != nil || !is {
 		return err
 	}
@@ -45,7 +53,8 @@ func (in *Installer) leaveToUs(ctx context.Context, to installation) error {
 		return nil
 	}
 	wanted := in.External != nil
-	if version := openclaw.Installed(openclaw.Entry(to.worker.Command)); !wanted && version != "" && !dotenv.Known(version) {
+	way, _ := commandline.Gateway(to.worker.Command, to.worker.Environment)
+	if version := openclaw.Installed(openclaw.Entry(way.Words)); !wanted && version != "" && !dotenv.Known(version) {
 		fmt.Fprintf(in.Advice, "OpenClaw %s cannot be told that its service is yours to run by gateway: its own \"gateway install\", \"stop\" and "+
 			"\"uninstall\" still act on these units\n", version)
 		return nil

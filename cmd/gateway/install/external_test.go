@@ -33,6 +33,8 @@ func TestLeaveToUs(t *testing.T) {
 		"Ctrl-D":                 {nil, "\x04", "2026.9.6", false, "[Y/n]"},
 		"too old for it":         {nil, "\n", "2026.5.5", false, "OpenClaw 2026.5.5 cannot be told"},
 		"too old, and an option": {&yes, "", "2026.5.5", true, dotenv.Line},
+		"behind a wrapper":       {&yes, "", "2026.9.6", true, dotenv.Line + " is in "},
+		"a wrapper, too old":     {nil, "\n", "2026.5.5", false, "OpenClaw 2026.5.5 cannot be told"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			entry, state := fixtures.OpenClaw(t), t.TempDir()
@@ -65,6 +67,9 @@ func TestLeaveToUs(t *testing.T) {
 			to := installation{scope: units.User, worker: config.Worker{
 				Command: []string{"/usr/bin/node", entry, "gateway"}, Environment: []string{"OPENCLAW_STATE_DIR=" + state},
 			}}
+			if strings.Contains(name, "wrapper") {
+				to.worker.Command = append([]string{"/usr/bin/nice", "-n", "5"}, to.worker.Command...)
+			}
 			if err := in.leaveToUs(t.Context(), to); err != nil {
 				t.Fatal(err)
 			}
@@ -82,9 +87,48 @@ func TestLeaveToUs(t *testing.T) {
 		})
 	}
 	t.Run("another program", func(t *testing.T) {
-		in := &Installer{EUID: os.Geteuid, External: &yes, Out: io.Discard, Advice: io.Discard}
+		var said bytes.Buffer
+		in := &Installer{EUID: os.Geteuid, External: &yes, Out: io.Discard, Advice: &said}
 		if err := in.leaveToUs(t.Context(), installation{scope: units.User, worker: config.Worker{Command: []string{"/usr/bin/node", "server.js"}}}); err != nil {
 			t.Error(err)
 		}
+		if !strings.Contains(said.String(), "nothing is written for --external") {
+			t.Errorf("it says %q", said.String())
+		}
 	})
+}
+
+// TestGiveBack: what was written for an OpenClaw is taken out when its launcher goes, whatever that has started it through.
+func TestGiveBack(t *testing.T) {
+	for name, wrap := range map[string]func(command string) string{
+		"directly":     func(command string) string { return "[" + command + "]" },
+		"through nice": func(command string) string { return "[nice, " + command + "]" },
+		"through bash": func(command string) string { return "[bash, -c, exec " + strings.ReplaceAll(command, ", ", " ") + "]" },
+		"through script": func(command string) string {
+			script := filepath.Join(t.TempDir(), "start.sh")
+			if err := os.WriteFile(script, []byte("#!/bin/sh\nexec "+strings.ReplaceAll(command, ", ", " ")+" \"$@\"\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			return "[" + script + "]"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			entry, state := fixtures.OpenClaw(t), t.TempDir()
+			path, env := filepath.Join(t.TempDir(), "config.yaml"), filepath.Join(state, ".env")
+			content := "worker:\n  command: " + wrap("node, "+entry+", gateway") + "\n  environment: [OPENCLAW_STATE_DIR=" + state + "]\n"
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := (dotenv.File{Path: env, UID: os.Geteuid()}).Set(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			in := &Installer{EUID: os.Geteuid, Out: io.Discard, Advice: io.Discard}
+			if err := in.giveBack(t.Context(), installation{scope: units.User, config: path}); err != nil {
+				t.Fatal(err)
+			}
+			if left, err := os.ReadFile(env); err == nil {
+				t.Errorf("left: %q", left)
+			}
+		})
+	}
 }

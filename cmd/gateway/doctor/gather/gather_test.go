@@ -308,6 +308,18 @@ func TestProgram(t *testing.T) {
 	if c, unknown := look("node", claw, "gateway"); c.Node.Version != "24.21.0" || c.Node.Program != node || len(unknown) > 0 {
 		t.Errorf("OpenClaw: %+v, %v", c.Node, unknown)
 	}
+	if c, unknown := look("/usr/bin/nice", node, claw, "gateway"); c.Node.Version != "24.21.0" || c.Node.Program != node || len(unknown) > 0 {
+		t.Errorf("OpenClaw behind nice: %+v, %v", c.Node, unknown)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(filepath.Dir(claw)), "package.json"), []byte(`{"name": "openclaw", "version": "2026.9.6"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if c, unknown := look("/bin/sh", "-c", ". ~/.nvm/nvm.sh; node "+claw+" gateway"); c.Node.OpenClaw != "2026.9.6" || c.Node.Program != "" || c.Missing != "" || len(unknown) > 0 {
+		t.Errorf("OpenClaw on a Node.js that its shell chooses: %+v, %q, %v", c.Node, c.Missing, unknown)
+	}
+	if c, unknown := look("/usr/bin/nice", "node", "/gone/node_modules/openclaw/dist/index.js", "gateway"); c.Missing != "" || len(unknown) > 0 {
+		t.Errorf("an entry file that is perhaps on its way: %q, %v", c.Missing, unknown)
+	}
 	if c, _ := look("node", folder+"/gone.js"); !strings.Contains(c.Missing, "gone.js, which is not there") || c.MissingAt != "worker.command" {
 		t.Errorf("a script that is not there: %q", c.Missing)
 	}

@@ -13,6 +13,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/openclaw/dotenv"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
@@ -76,10 +77,11 @@ func (g *gatherer) cache(s *Scope) {
 // dotEnv looks whether OpenClaw leaves its service to us.
 func (g *gatherer) dotEnv(ctx context.Context, s *Scope) {
 	worker := s.Config.Loaded.Worker
-	if !openclaw.Starts(worker.Command) || s.UID() < 0 {
+	gateway := dotenv.GatewayOf(worker, s.UID(), s.home(), s.owners()...)
+	if len(gateway.Command) == 0 || s.UID() < 0 {
 		return
 	}
-	file, err := dotenv.Find(ctx, dotenv.GatewayOf(worker, s.UID(), s.home(), s.owners()...))
+	file, err := dotenv.Find(ctx, gateway)
 	if err != nil {
 		return // it may be known where the worker is started
 	}
@@ -169,11 +171,19 @@ func (g *gatherer) program(s *Scope) {
 		}
 		return
 	}
-	entry := openclaw.Entry(spec.Command)
-	if entry == "" || !openclaw.Starts(spec.Command) {
+	way, _ := commandline.Gateway(spec.Command, spec.Environment)
+	entry := openclaw.Entry(way.Words)
+	if entry == "" {
 		return
 	}
-	if entry == spec.Command[0] { // a script, which finds Node.js by the PATH
+	if way.Via != "" { // on its way it may find another Node.js than by this PATH
+		if found = way.Words[0]; entry == found || !filepath.IsAbs(found) {
+			found = ""
+		}
+		if !strings.Contains(entry, "/") {
+			entry, err = handoff.Lookup(entry, directory, environ)
+		}
+	} else if entry == spec.Command[0] { // a script, which finds Node.js by the PATH
 		if found, err = handoff.Lookup("node", directory, environ); err != nil {
 			return // it may be no script for env(1)
 		}
@@ -187,6 +197,9 @@ func (g *gatherer) program(s *Scope) {
 	if err == nil {
 		entry, err = read.Resolve(entry)
 	}
+	if err != nil && way.Via != "" {
+		return
+	}
 	if err != nil {
 		c.Missing, c.MissingAt = fmt.Sprintf("OpenClaw's entry file cannot be opened: %v", err), "worker.command"
 		return
@@ -194,6 +207,10 @@ func (g *gatherer) program(s *Scope) {
 	pkg, err := openclaw.ReadPackage(entry)
 	if err != nil {
 		g.unknown("which Node.js OpenClaw needs is not known: %v", err)
+		return
+	}
+	c.Node.OpenClaw = pkg.Version
+	if found == "" {
 		return
 	}
 	c.Node = Node{Program: found, Version: openclaw.NodeVersion(found), Range: pkg.Engines.Node, OpenClaw: pkg.Version}

@@ -134,6 +134,7 @@ func Words(line string) (words []string) {
 type Script struct {
 	Words  []string // of the command that does, its own arguments put in, and its variables as far as they are known
 	Passes bool     // it passes on what it is called with
+	Set    []string // the variables that it has set by then
 }
 
 // ReadScript looks for the command in the text of a script that is called with arguments.
@@ -143,13 +144,15 @@ func ReadScript(text string, arguments, environment []string) (found Script, ok 
 		name, value, _ := strings.Cut(entry, "=")
 		known[name] = value
 	}
+	var assignments []string
 	text = strings.ReplaceAll(text, "\\\n", " ")
 	for line := range strings.Lines(text) {
 		if set := assigned().FindStringSubmatch(strings.TrimRight(line, "\r\n")); set != nil {
 			if words := Split(set[2]); len(words) == 1 {
 				known[set[1]] = ExpandShell(words[0], known)
+				assignments = append(assignments, set[1]+"="+known[set[1]])
+				continue
 			}
-			continue
 		}
 		var words []string
 		passes := false
@@ -161,7 +164,7 @@ func ReadScript(text string, arguments, environment []string) (found Script, ok 
 			words = append(words, ExpandShell(word, known))
 		}
 		if at := GatewayAt(words); at >= 0 {
-			return Script{Words: words, Passes: passes}, true
+			return Script{words, passes, assignments}, true
 		}
 	}
 	return Script{}, false

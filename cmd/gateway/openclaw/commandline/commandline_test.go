@@ -1,6 +1,8 @@
 package commandline
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -51,6 +53,39 @@ func TestReadScript(t *testing.T) {
 		got, ok := ReadScript(c.text, c.arguments, []string{"P=5"})
 		if ok != (c.want != "") || strings.Join(got.Words, " ") != c.want || got.Passes != c.passes {
 			t.Errorf("%s: %q, passes on %t, found %t; want %q", c.name, got.Words, got.Passes, ok, c.want)
+		}
+	}
+}
+
+// TestGateway: whatever a command goes through, the gateway's own words are found, and the variables that it gets on its way.
+func TestGateway(t *testing.T) {
+	t.Parallel()
+	const claw = "/nowhere/node_modules/openclaw/dist/index.js"
+	script := filepath.Join(t.TempDir(), "start.sh")
+	text := "#!/bin/bash\nexport OPENCLAW_STATE_DIR=$HOME/bot\n[ -f ~/x ] && . ~/x\nOPENCLAW_GATEWAY_PORT=7 exec node " + claw + " \"$@\"\n"
+	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		argv []string
+		own  string // "" where it starts none
+		set  string
+	}{
+		{[]string{"node", claw, "gateway"}, "node " + claw + " gateway", ""},
+		{[]string{"nice", "-n", "5", "node", claw, "gateway", "--port", "1"}, "node " + claw + " gateway --port 1", ""},
+		{[]string{"env", "OPENCLAW_STATE_DIR=/s", "--", "openclaw", "gateway"}, "openclaw gateway", "OPENCLAW_STATE_DIR=/s"},
+		{[]string{"sh", "-c", "cd /x; export A=b; exec node " + claw + " --profile p gateway"}, "node " + claw + " --profile p gateway", "A=b"},
+		{[]string{script, "gateway", "run"}, "node " + claw + " gateway run", "OPENCLAW_STATE_DIR=/home/u/bot OPENCLAW_GATEWAY_PORT=7"},
+		{[]string{"/bin/bash", "-e", script, "gateway"}, "node " + claw + " gateway", "OPENCLAW_STATE_DIR=/home/u/bot OPENCLAW_GATEWAY_PORT=7"},
+		{[]string{script, "gateway", "status"}, "", ""},
+		{[]string{filepath.Base(script), "gateway"}, "", ""},
+		{[]string{"node", "/nowhere/openclaw-tools/dist/index.js", "gateway"}, "", ""},
+		{[]string{"nice", "nginx", "-c", "/etc/openclaw.conf"}, "", ""},
+		{nil, "", ""},
+	} {
+		way, ok := Gateway(c.argv, []string{"HOME=/home/u"})
+		if ok != (c.own != "") || strings.Join(way.Words, " ") != c.own || strings.Join(way.Set, " ") != c.set {
+			t.Errorf("%q: %q with %q, %t; want %q with %q", c.argv, way.Words, way.Set, ok, c.own, c.set)
 		}
 	}
 }

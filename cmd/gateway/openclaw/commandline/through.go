@@ -7,6 +7,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/read"
+	"openclaw-gateway/lazy"
 )
 
 // Way is how a command comes to start a gateway.
@@ -14,7 +15,26 @@ type Way struct {
 	Via    string   // what it goes through; "" where it is the gateway's own
 	Script string   // the same, where that is a script
 	Words  []string // of the command that does start it
+	Set    []string // variables that are set on the way, as far as they are known
 }
+
+// Gateway is Through with the gateway's own words alone, for those who have a command and no unit that says whose it is.
+func Gateway(argv, environment []string) (way Way, ok bool) {
+	way, ok = Through(argv, environment)
+	if !ok || way.Via == "" && !openclaw.Starts(argv) {
+		return Way{}, false
+	}
+	at := GatewayAt(way.Words)
+	for _, word := range way.Words[:at] {
+		if name, _, set := strings.Cut(word, "="); set && isName().MatchString(name) {
+			way.Set = append(way.Set, word)
+		}
+	}
+	way.Words = way.Words[at:]
+	return way, true
+}
+
+var isName = lazy.Regexp(`^[A-Za-z_]\w*$`)
 
 // Through says what a command goes through until it starts a gateway; false where it starts none.
 func Through(argv, environment []string) (way Way, ok bool) {
@@ -32,15 +52,15 @@ func Through(argv, environment []string) (way Way, ok bool) {
 		return Way{Via: filepath.Base(argv[0]), Words: words}, mentions(words)
 	}
 	path, arguments := ScriptOf(argv)
-	if path == "" {
-		return way, false
+	if !filepath.IsAbs(path) {
+		return way, false // where it is looked for, who asks does not know
 	}
 	text, _, err := read.File(path, read.UnitLimit)
 	if err != nil || !IsScript(path, text, argv) {
 		return way, false
 	}
 	s, found := ReadScript(string(text), arguments, environment)
-	return Way{Via: path, Script: path, Words: s.Words}, found && (mentions(s.Words) || mentions([]string{string(text)}) || openclaw.Marked(environment))
+	return Way{Via: path, Script: path, Words: s.Words, Set: s.Set}, found && (mentions(s.Words) || mentions([]string{string(text)}) || openclaw.Marked(environment))
 }
 
 // ScriptOf is the script that a command runs, by its own name or as the argument of a shell, and what it is called with.

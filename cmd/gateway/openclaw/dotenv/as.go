@@ -13,6 +13,7 @@ import (
 	"openclaw-gateway/cmd/gateway/asuser"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/systemd"
 )
 
@@ -69,18 +70,20 @@ type Gateway struct {
 	UID         int // that it has
 	Home        string
 	Environment []string // NAME=value; of one name the last counts
-	Command     []string
+	Command     []string // its own, without what it goes through; none where it is no gateway
 }
 
 // GatewayOf is the gateway that the worker of a configuration is, for the user who has it. Of the owners see
 // [config.ReadEnvironmentFile].
 func GatewayOf(worker config.Worker, uid int, home string, owners ...int) Gateway {
-	g := Gateway{UID: uid, Home: home, Command: worker.Command}
+	g := Gateway{UID: uid, Home: home}
 	if path := worker.EnvironmentFile; path != "" {
 		// What is wrong with it, doctor and the launcher say.
 		g.Environment, _, _ = config.ReadEnvironmentFile(path, owners...)
 	}
 	g.Environment = append(g.Environment, worker.Environment...)
+	way, _ := commandline.Gateway(worker.Command, append([]string{"HOME=" + home}, g.Environment...))
+	g.Command, g.Environment = way.Words, append(g.Environment, way.Set...)
 	return g
 }
 
@@ -115,10 +118,11 @@ func (c configured) find() (File, error) {
 	if err != nil {
 		return File{}, err
 	}
-	if !openclaw.Starts(settings.Worker.Command) {
+	g := GatewayOf(settings.Worker, c.UID, c.Home)
+	if len(g.Command) == 0 {
 		return File{}, fmt.Errorf("worker.command of %s starts no OpenClaw", c.Path)
 	}
-	return GatewayOf(settings.Worker, c.UID, c.Home).find()
+	return g.find()
 }
 
 var findAsOwner = asuser.Question[Gateway, File]{Name: "dotenv.find", Limit: 5 * time.Second, Memory: 24 << 20}

@@ -307,6 +307,25 @@ func TestOwner(t *testing.T) {
 	}
 }
 
+// TestConfigured: an OpenClaw's state is found whatever its launcher starts it through, which may say itself where that is.
+func TestConfigured(t *testing.T) {
+	folder := t.TempDir()
+	entry, script, path := fixtures.OpenClaw(t), filepath.Join(folder, "start.sh"), filepath.Join(folder, "config.yaml")
+	must(t, os.WriteFile(script, []byte("#!/bin/sh\nexport OPENCLAW_STATE_DIR=\"$HOME/bot\"\nexec node "+entry+" \"$@\"\n"), 0o755))
+	for command, want := range map[string]string{
+		"[node, " + entry + ", gateway]":                                         "/home/u/.openclaw/.env",
+		"[nice, node, " + entry + ", --profile, p, gateway]":                     "/home/u/.openclaw-p/.env",
+		"[sh, -c, OPENCLAW_STATE_DIR=/home/u/x exec node " + entry + " gateway]": "/home/u/x/.env",
+		"[" + script + ", gateway]":                                              "/home/u/bot/.env",
+		"[node, server.js]":                                                      "",
+	} {
+		must(t, os.WriteFile(path, []byte("worker:\n  command: "+command+"\n"), 0o600))
+		if file, err := (configured{path, os.Geteuid(), "/home/u"}).find(); file.Path != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v; want %q", command, file.Path, err, want)
+		}
+	}
+}
+
 // TestTooLong: a file that OpenClaw would not read any more is left alone.
 func TestTooLong(t *testing.T) {
 	file := File{Path: filepath.Join(t.TempDir(), ".env"), UID: os.Geteuid()}
