@@ -2,8 +2,6 @@ package config
 
 import (
 	"fmt"
-	"strings"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -76,15 +74,4 @@ func sizeMistake(key string, node *yaml.Node) (line int, mistake string) {
 		}
 	}
 	return 0, ""
-}
-
-// cut shortens a text of the file's for a person.
-func cut(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	for !utf8.RuneStart(text[most]) && most > 0 {
-		most--
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
 }

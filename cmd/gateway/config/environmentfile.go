@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"strings"
 	"unicode/utf8"
 
@@ -173,12 +172,7 @@ const (
 	newline    = "\n\r"
 )
 
-// parseAssignments is systemd's state machine. It accepts anything.
-func parseAssignments(content []byte) iter.Seq[assignment] {
-	return func(yield func(assignment) bool) { parse(content, yield) }
-}
-
-// parse returns the line of the assignment in which a quote is open at the end; 0 where none is.
+// parse is systemd's state machine, which accepts anything. It returns the line of the assignment in which a quote is open at the end; 0 where none is.
 func parse(content []byte, yield func(assignment) bool) (open int) {
 	var (
 		state       = preKey

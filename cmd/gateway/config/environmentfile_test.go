@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -52,7 +53,7 @@ func TestParseAssignments(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(test.want, slices.Collect(parseAssignments([]byte(test.file))), cmp.AllowUnexported(assignment{})); diff != "" {
+			if diff := cmp.Diff(test.want, slices.Collect(assignments([]byte(test.file))), cmp.AllowUnexported(assignment{})); diff != "" {
 				t.Errorf("assignments (-want +got):\n%s", diff)
 			}
 		})
@@ -182,12 +183,16 @@ func TestEnvironmentFileBounds(t *testing.T) {
 	}
 }
 
+func assignments(content []byte) iter.Seq[assignment] {
+	return func(yield func(assignment) bool) { parse(content, yield) }
+}
+
 func FuzzParseAssignments(f *testing.F) {
 	f.Add([]byte("A=1\n# b\\\nC='d' \"e\\\n\" f \\"))
 	f.Add([]byte("A=\\\n \\ \r\n=\n;"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		last := 0
-		for a := range parseAssignments(content) {
+		for a := range assignments(content) {
 			if a.line < last || a.line > bytes.Count(content, []byte("\n"))+1 {
 				t.Fatalf("%q is on line %d, after one on line %d", a.name, a.line, last)
 			}

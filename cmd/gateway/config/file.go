@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/lazy"
 )
 
@@ -72,7 +73,7 @@ func (l *loader) readSection(section string, mapping *yaml.Node) {
 			l.reportAt(line, section, "merge keys (<<) are not understood: write the keys out")
 			continue
 		}
-		key := cut(name.Value, shownLimit)
+		key := say.Cut(name.Value, shownLimit)
 		if section != "" {
 			key = section + "." + key
 		}

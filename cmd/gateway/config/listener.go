@@ -87,7 +87,7 @@ func parseListener(from reflect.Value) (any, error) {
 		number, isNumber := value.(int)
 		switch {
 		case !slices.Contains([]string{"address", "name", "mode", "user", "group"}, key):
-			return nil, fmt.Errorf("%q is unknown here: an entry is an address, or %s", cut(key, shownLimit), shownEntries)
+			return nil, fmt.Errorf("%q is unknown here: an entry is an address, or %s", say.Cut(key, shownLimit), shownEntries)
 		case isNumber && (key == "user" || key == "group"):
 			text = strconv.Itoa(number)
 		case !isText:
@@ -209,7 +209,7 @@ const longestPath = 107
 func parsePath(text, path string) (Listener, error) {
 	clean := filepath.Clean(path)
 	refuse := func(why string, with ...any) (Listener, error) {
-		return Listener{}, fmt.Errorf("%q: "+why, append([]any{cut(text, shownLimit)}, with...)...)
+		return Listener{}, fmt.Errorf("%q: "+why, append([]any{say.Cut(text, shownLimit)}, with...)...)
 	}
 	switch {
 	case strings.HasPrefix(path, "@"):

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"openclaw-gateway/cmd/gateway/read"
+	"openclaw-gateway/cmd/gateway/say"
 )
 
 // Load reads the configuration from the file at path and from the environment, where GATEWAY_LOG_LEVEL stands for
@@ -149,7 +150,7 @@ func (l *loader) reportAt(line int, key, format string, args ...any) {
 // add takes a problem that lacks its message. Of too many there is one more, which tells.
 func (l *loader) add(problem Problem, format string, args ...any) {
 	if len(l.problems) <= problemsLimit {
-		problem.Message = cut(fmt.Sprintf(format, args...), messageLimit)
+		problem.Message = say.Cut(fmt.Sprintf(format, args...), messageLimit)
 		l.problems = append(l.problems, problem)
 	}
 }

@@ -20,7 +20,7 @@ func (l *loader) validate() {
 	l.check("worker.directory", l.checkDirectory)
 	l.check("worker.environment", l.checkEnvironment)
 	l.check("worker.environment_file", l.checkEnvironmentFile)
-	l.check("worker.handoff", l.checkHandoff)
+	l.checkChoice("worker.handoff", c.Worker.Handoff)
 	l.checkChoice("worker.cache", c.Worker.Cache)
 	l.checkChoice("worker.start", c.Worker.Start)
 	l.checkChoice("ready.probe", c.Ready.Probe)
@@ -152,10 +152,6 @@ func (l *loader) checkEnvironmentFile(key string) {
 	case hasNUL(path):
 		l.report(key, "holds a NUL byte")
 	}
-}
-
-func (l *loader) checkHandoff(key string) {
-	l.checkChoice(key, l.config.Worker.Handoff)
 }
 
 func (l *loader) checkPath(key, path string) {

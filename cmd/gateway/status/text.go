@@ -306,4 +306,3 @@ func connectionsText(n *int) string {
 	}
 	return say.Count(*n, "connection")
 }
-
