@@ -3,9 +3,9 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
-	"iter"
 	"slices"
 	"strings"
 	"testing"
