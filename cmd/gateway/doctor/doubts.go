@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -102,7 +104,7 @@ var graceful = []struct {
 	program func() *regexp.Regexp
 	signal  syscall.Signal
 }{
-	{lazy.Regexp(`^nginx$`), unix.SIGQUIT},
+	{lazy.Regexp(`^(nginx|openresty)$`), unix.SIGQUIT},
 	{lazy.Regexp(`^php-fpm[0-9.]*$`), unix.SIGQUIT},
 	{lazy.Regexp(`^haproxy$`), unix.SIGUSR1},
 	{lazy.Regexp(`^lighttpd$`), unix.SIGINT},
@@ -112,11 +114,33 @@ func abruptStop(cfg *config.Config) *Doubt {
 	if len(cfg.Worker.Command) == 0 || cfg.Stop.Signal != unix.SIGTERM {
 		return nil
 	}
-	program := filepath.Base(cfg.Worker.Command[0])
-	for _, g := range graceful {
-		if g.program().MatchString(program) {
-			return &Doubt{"stop.signal", fmt.Sprintf("at SIGTERM %s drops the requests that it has begun: write %s, at which it finishes them", program, unix.SignalName(g.signal))}
+	for _, program := range programs(cfg.Worker.Command) {
+		for _, g := range graceful {
+			if g.program().MatchString(program) {
+				return &Doubt{"stop.signal", fmt.Sprintf("at SIGTERM %s drops the requests that it has begun: write %s, at which it finishes them", program, unix.SignalName(g.signal))}
+			}
 		}
 	}
 	return nil
+}
+
+// programs are the names of what a command may become: its first word, and what stands where a shell or a wrapper has its program.
+func programs(command []string) (names []string) {
+	words, inShell := command, commandline.InShell(command)
+	if inShell != nil {
+		words = inShell
+	} else if !handoff.Wraps(filepath.Base(command[0])) {
+		words = command[:1]
+	}
+	user, said := handoff.Becomes(words), false
+	for i, word := range words {
+		switch {
+		case inShell != nil && i > 0 && !slices.Contains([]string{"exec", ";", "&", "|", "("}, words[i-1]): // an argument
+		case user != "" && word == user && (!said || strings.HasPrefix(words[i-1], "-")): // a server's user is called as it is
+			said = true
+		default:
+			names = append(names, filepath.Base(word))
+		}
+	}
+	return names
 }

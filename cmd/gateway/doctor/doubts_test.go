@@ -7,6 +7,33 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 )
 
+// TestAbruptStop: a server is known behind a wrapper, and not by what a user or an argument is called.
+func TestAbruptStop(t *testing.T) {
+	t.Parallel()
+	for command, want := range map[string]string{
+		`[nginx, -g, "daemon off;"]`:                                                             "SIGQUIT",
+		`[/usr/local/openresty/bin/openresty, -g, "daemon off;"]`:                                "SIGQUIT",
+		`[setpriv, --reuid=www-data, --regid=www-data, --init-groups, nginx, -g, "daemon off;"]`: "SIGQUIT",
+		`[/bin/sh, -c, "cd /srv && exec nginx -g 'daemon off;'"]`:                                "SIGQUIT",
+		`[gosu, nginx, nginx, -g, "daemon off;"]`:                                                "SIGQUIT",
+		`[nice, -n, "5", /usr/sbin/haproxy, -W]`:                                                 "SIGUSR1",
+		`[gosu, nginx, node, server.js]`:                                                         "",
+		`[runuser, -u, nginx, --, node, server.js]`:                                              "",
+		`[setpriv, --reuid, nginx, --regid, nginx, --clear-groups, node, server.js]`:             "",
+		`[sh, -c, "exec node server.js --before nginx"]`:                                         "",
+		`[python3, nginx]`: "",
+		`[caddy, run]`:     "",
+	} {
+		cfg, err := config.Parse("c.yaml", []byte("worker:\n  command: "+command+"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := abruptStop(cfg); (d == nil) != (want == "") || d != nil && !strings.Contains(d.Sentence, "write "+want) {
+			t.Errorf("%s: %+v, want %q", command, d, want)
+		}
+	}
+}
+
 // TestByHandAlone: what "gateway install" refuses of listen is told before somebody runs it.
 func TestByHandAlone(t *testing.T) {
 	t.Parallel()
