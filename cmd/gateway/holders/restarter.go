@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -71,6 +72,33 @@ func variable(r *Restarter, pid int, name string) (string, bool) {
 	return proctree.Variable(pid, name)
 }
 
+// pm2 is how the user of PM2's daemon calls PM2: where that lies beside the daemon's Node.js or in its PATH, as nvm and npm have it,
+// nobody else's PATH has it, nor perhaps the Node.js that it asks env(1) for. A home that is not ~/.pm2 stands in the daemon's title.
+func (r *Restarter) pm2(title string) (argv []string) {
+	if uids, err := proctree.UIDs(r.PID); err != nil || uids[0] != uids[1] {
+		return []string{"pm2"} // whoever has executed another user's program has chosen its title
+	}
+	_, home, _ := strings.Cut(title, " (")
+	if home = strings.TrimSuffix(home, ")"); filepath.IsAbs(home) && home != filepath.Join(systemd.HomeOf(int(r.UID)), ".pm2") {
+		argv = []string{"env", "PM2_HOME=" + home}
+	}
+	node, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", r.PID))
+	folders, _ := proctree.Variable(r.PID, "PATH")
+	for _, folder := range append([]string{filepath.Dir(node)}, filepath.SplitList(folders)...) {
+		found, missing := os.Stat(filepath.Join(folder, "pm2"))
+		if err != nil || missing != nil || !filepath.IsAbs(folder) {
+			continue
+		}
+		if own, err := exec.LookPath("pm2"); err == nil {
+			if plain, err := os.Stat(own); err == nil && os.SameFile(plain, found) {
+				break
+			}
+		}
+		return append(argv, node, filepath.Join(folder, "pm2"))
+	}
+	return append(argv, "pm2")
+}
+
 var (
 	shells   = []string{"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "busybox"}
 	repeats  = lazy.Regexp(`\b(while|until|for)\b`)
@@ -91,7 +119,7 @@ func restarterOf(h *Holder) *Restarter {
 		case openclaw.PM2(argv):
 			r.What = "PM2"
 			if id, ok := variable(r, h.PID, "pm_id"); ok {
-				r.stop = []string{"pm2", "delete", id}
+				r.stop = append(r.pm2(argv[0]), "delete", id)
 			}
 			return r
 		case supervisors[name] != nil || runtimes().MatchString(name) && supervisors[script] != nil:

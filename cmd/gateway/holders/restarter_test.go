@@ -1,0 +1,76 @@
+package holders
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"openclaw-gateway/cmd/gateway/systemd"
+	"openclaw-gateway/test/wait"
+	"openclaw-gateway/worker/proctree"
+)
+
+// TestPM2: the command names the PM2 that its user has, where a PATH does not lead to it, and the home that its daemon has.
+func TestPM2(t *testing.T) {
+	folder, plain := t.TempDir(), t.TempDir()
+	node, module := filepath.Join(folder, "bin/node"), filepath.Join(folder, "npm/pm2")
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(sleep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{node, module} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, program, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := func(t *testing.T, environment string, argv ...string) int {
+		cmd := &exec.Cmd{Path: node, Args: argv, Env: []string{environment}}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		wait.Within(t, 10*time.Second, "its command line", func() error {
+			for len(proctree.Argv(cmd.Process.Pid)) == 0 { // the kernel is at execve(2) still
+				time.Sleep(time.Millisecond)
+			}
+			return nil
+		})
+		return cmd.Process.Pid
+	}
+	app := start(t, "pm_id=3", "node", "60")
+	for name, test := range map[string]struct{ home, path, own, want string }{
+		"in its PATH":          {filepath.Join(systemd.HomeOf(os.Getuid()), ".pm2"), "/nowhere:" + filepath.Dir(module), plain, node + " " + module + " delete 3"},
+		"of a home of its own": {"/srv/my pm2", "", plain, "env 'PM2_HOME=/srv/my pm2' pm2 delete 3"},
+		"in the caller's, too": {"/srv/pm2", filepath.Dir(module), filepath.Dir(module), "env PM2_HOME=/srv/pm2 pm2 delete 3"},
+		"below no whole path":  {"x", "npm", plain, "pm2 delete 3"},
+		"beside its Node.js":   {"/srv/pm2", filepath.Dir(module), plain, "env PM2_HOME=/srv/pm2 " + node + " " + filepath.Join(filepath.Dir(node), "pm2") + " delete 3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("PATH", test.own)
+			t.Chdir(folder)
+			if beside := filepath.Join(filepath.Dir(node), "pm2"); name == "beside its Node.js" {
+				if err := os.WriteFile(beside, nil, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				defer os.Remove(beside)
+			}
+			h := &Holder{}
+			h.PID, h.PPID = app, start(t, "PATH="+test.path, fmt.Sprintf("PM2 v7.0.4: God Daemon (%s)", test.home), "60")
+			r := restarterOf(h)
+			if r == nil || r.What != "PM2" {
+				t.Fatalf("%+v", r)
+			}
+			if got := r.Stop(Asker{UID: os.Getuid()}); got != test.want {
+				t.Errorf("%s, want %s", got, test.want)
+			}
+		})
+	}
+}
