@@ -223,15 +223,21 @@ func othersOf(path string) *read.OthersError {
 // look asks the manager and the launcher of a scope, at the same time.
 func (g *gatherer) look(ctx context.Context, s *Scope, booted bool) {
 	*s = Scope{Instance: s.Instance, Name: s.Name, Manager: s.Manager, User: s.User}
+	asked := *s // neither sees what the other has written by then
 	var both sync.WaitGroup
 	if booted {
 		both.Go(func() { g.as(ctx, s, unitsStep) })
 	}
-	both.Go(func() { g.launcher(ctx, s) })
+	both.Go(func() { g.launcher(ctx, &asked) })
 	both.Wait()
+	s.Answer, s.Listener, s.Launcher, s.Worker = asked.Answer, asked.Listener, asked.Launcher, asked.Worker
 	t := client.Target{Instance: s.Instance, Scope: s.Name, Installed: booted && s.Installed(), Runs: s.Service.Argv, Unit: api.Unit{MainPID: s.Service.MainPID}}
 	if t.Replaced(ctx, s.Listener.PID, s.Listener.UID) != nil {
 		s.Launcher, s.Worker, s.Answer = nil, Worker{}, Foreign
+	}
+	if s.Launcher != nil {
+		t := client.Target{Instance: s.Instance, Scope: s.Name, UID: s.Listener.UID, Cgroup: s.Service.Cgroup}
+		lastwords.Ask(t).Complete(ctx, s.Launcher)
 	}
 	if s.Answer == Hung && !s.Installed() {
 		g.unknown("a launcher that was started by hand in %s scope takes a question and gives no answer", s.Name)
@@ -327,8 +333,6 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 		g.unknown("the launcher of the %s scope gave no status: %v", s.Name, err)
 		return
 	}
-	t := client.Target{Instance: s.Instance, Scope: s.Name, UID: s.Listener.UID, Cgroup: s.Service.Cgroup}
-	lastwords.Ask(t).Complete(ctx, &launcher)
 	// It may name anybody.
 	if !proctree.Descends(launcher.Worker.PID, s.Listener.PID) {
 		launcher.Worker.PID = 0
