@@ -123,11 +123,11 @@ func (g *gatherer) as(ctx context.Context, s *Scope, what step) {
 	asked.Reader = &Reader{UID: uid, Home: systemd.HomeOf(uid)}
 	got, err := g.ask(ctx, question{what, g.Options, asked})
 	if err != nil {
-		g.unknown("the %s of the %s could not be looked at: %v", what, s.ofUser(), err)
+		g.unknownOf(s, "the %s of the %s could not be looked at: %v", what, s.ofUser(), err)
 		return
 	}
 	for _, unknown := range got.Unknown {
-		g.addUnknown(unknown.Essential, "%s", unknown.What)
+		g.addUnknown(unknown.Essential && !g.facts.Theirs(s), "%s", unknown.What)
 	}
 	switch what {
 	case unitsStep:
@@ -136,7 +136,7 @@ func (g *gatherer) as(ctx context.Context, s *Scope, what step) {
 		s.SessionsOnly = got.Scope.SessionsOnly
 		if pid := s.Service.MainPID; pid != 0 && !isOf(pid, uid) {
 			s.Service.MainPID = 0
-			g.unknown("the manager of user %s says that pid %d is the main process of %s, which is not a process of that user", s.User, pid, s.Instance.Service())
+			g.unknownOf(s, "the manager of user %s says that pid %d is the main process of %s, which is not a process of that user", s.User, pid, s.Instance.Service())
 		}
 	case configurationStep:
 		s.Config = got.Scope.Config

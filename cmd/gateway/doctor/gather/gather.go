@@ -62,6 +62,11 @@ type gatherer struct {
 // unknown takes note of something that ought to be known.
 func (g *gatherer) unknown(format string, values ...any) { g.addUnknown(true, format, values...) }
 
+// unknownOf is unknown of a scope. Of another user's it does not count: everybody could have root's doctor fail by it.
+func (g *gatherer) unknownOf(s *Scope, format string, values ...any) {
+	g.addUnknown(!g.facts.Theirs(s), format, values...)
+}
+
 func (g *gatherer) addUnknown(essential bool, format string, values ...any) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -240,7 +245,7 @@ func (g *gatherer) look(ctx context.Context, s *Scope, booted bool) {
 		lastwords.Ask(t).Complete(ctx, s.Launcher)
 	}
 	if s.Answer == Hung && !s.Installed() {
-		g.unknown("a launcher that was started by hand in %s scope takes a question and gives no answer", s.Name)
+		g.unknownOf(s, "a launcher that was started by hand in %s scope takes a question and gives no answer", s.Name)
 	}
 }
 
@@ -306,16 +311,16 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 		s.Answer = Absent
 		return
 	case errors.Is(err, client.ErrForbidden):
-		g.unknown("the launcher of the %s scope was not asked: its control socket is another user's: run this as that user or with sudo", s.Name)
+		g.unknownOf(s, "the launcher of the %s scope was not asked: its control socket is another user's: run this as that user or with sudo", s.Name)
 		return
 	case err != nil:
-		g.unknown("the launcher of the %s scope was not asked: %v", s.Name, err)
+		g.unknownOf(s, "the launcher of the %s scope was not asked: %v", s.Name, err)
 		return
 	}
 	defer at.Close()
 	s.Listener, err = listenerOf(at)
 	if err != nil {
-		g.unknown("the launcher of the %s scope was not asked: %s: %v", s.Name, path, err)
+		g.unknownOf(s, "the launcher of the %s scope was not asked: %s: %v", s.Name, path, err)
 		return
 	}
 	launcher, err := at.Status(ctx)
@@ -330,7 +335,7 @@ func (g *gatherer) launcher(ctx context.Context, s *Scope) {
 		s.Listener, s.Answer = Listener{}, Absent
 		return
 	default:
-		g.unknown("the launcher of the %s scope gave no status: %v", s.Name, err)
+		g.unknownOf(s, "the launcher of the %s scope gave no status: %v", s.Name, err)
 		return
 	}
 	// It may name anybody.
@@ -539,7 +544,7 @@ func (g *gatherer) otherNetwork(s *Scope) bool {
 	if !g.facts.Theirs(s) {
 		hint = ": " + say.Shell("nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", pid), g.facts.Program, "doctor")
 	}
-	g.unknown("the launcher of %s, pid %d, is in another network namespace, whose sockets are not seen from here%s",
+	g.unknownOf(s, "the launcher of %s, pid %d, is in another network namespace, whose sockets are not seen from here%s",
 		s.OfScope(s.Instance.Service()), pid, hint)
 	return true
 }

@@ -140,6 +140,20 @@ func launcherAt(t *testing.T, path string) (*Scope, []Unknown) {
 	return s, g.facts.Unknown
 }
 
+// TestOthersUnknown: what is not known of another user's scope does not count, whether the child says so or there is none.
+func TestOthersUnknown(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, to look as another user: make test")
+	}
+	for uid, want := range map[int]string{65534: "has no service manager", 4_000_000: "could not be looked at"} { // the second is nobody's
+		g := &gatherer{facts: &Facts{}, Options: Options{User: true}}
+		g.as(t.Context(), &Scope{Name: units.User, Manager: systemd.Manager{User: true, UID: uid}}, unitsStep)
+		if u := g.facts.Unknown; len(u) != 1 || !strings.Contains(u[0].What, want) || u[0].Essential {
+			t.Errorf("of uid %d it is not known: %+v", uid, u)
+		}
+	}
+}
+
 // TestLauncherAnswers tells the ways in which a launcher does not answer.
 func TestLauncherAnswers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "control.sock")
