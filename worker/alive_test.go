@@ -84,6 +84,19 @@ func TestHungUnseen(t *testing.T) {
 	r.awaitThat("nothing", func(s Status) bool { return s.State == Ready && s.Blind == "" })
 }
 
+// TestHungUnasked: where alive.path leads nowhere, that is said, in the status too, until an address is there.
+func TestHungUnasked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, command(t, "serve"))
+	r.queues.leave(r.held()...)
+	r.spec.Alive = signs.Settings{Path: "/", Interval: 50 * time.Millisecond, Timeout: 2 * time.Second, Failures: 2}
+	r.run()
+	r.awaitLog("a worker that hangs is not noticed by its answers (alive.path)")
+	r.awaitThat("why", func(s Status) bool { return s.State == Ready && strings.Contains(s.Mute, "no address of listen can be asked") })
+	r.queues.leave()
+	r.awaitThat("nothing", func(s Status) bool { return s.State == Ready && s.Mute == "" })
+}
+
 // TestHungReplaced: with alive.restart the next generation comes at once, also of a worker that takes no signal, without
 // waiting stop.timeout, which is an hour here.
 func TestHungReplaced(t *testing.T) {

@@ -461,7 +461,18 @@ func (q *testQueues) Reach(address netaddr.Address) (netaddr.Address, bool) {
 	return address, !q.Absent(address)
 }
 
-func (q *testQueues) Absent(address netaddr.Address) bool { return slices.Contains(q.absent, address) }
+func (q *testQueues) Absent(address netaddr.Address) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Contains(q.absent, address)
+}
+
+// leave has the machine be without these addresses from now on.
+func (q *testQueues) leave(addresses ...netaddr.Address) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.absent = addresses
+}
 
 func (*testQueues) Displaced(netaddr.Address) bool { return false }
 

@@ -49,6 +49,7 @@ type Status struct {
 	Warning  string      // in Ready, what clients miss all the same; "": nothing
 	Deprived bool        // in Ready, it runs with no_new_privs, which intercept needs here
 	Blind    string      // in Ready, why a client that waits too long is not seen (Alive.Queue); "": it is, or is not looked at
+	Mute     string      // in Ready, why no request is made (Alive.Path); "": it is, or none is to be
 	Hung     *signs.Hung // in Ready, why it does not serve all the same; nil when it does
 	Ending   ends.Reason // in Stopping, why; "" otherwise, and where it ends by itself
 	Says     string      // of a worker that starts or reloads, its STATUS=

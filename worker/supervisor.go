@@ -416,7 +416,7 @@ func (s *Supervisor) observe() {
 			if g.Stage == generation.Ready {
 				status.Until = time.Time{} // the timer is not of the state
 			}
-			status.Unserved, status.Warning, status.Deprived, status.Blind = g.Unserved, g.Warning, g.Deprived, g.Blind
+			status.Unserved, status.Warning, status.Deprived, status.Blind, status.Mute = g.Unserved, g.Warning, g.Deprived, g.Blind, g.Mute
 			if len(g.Hung) > 0 {
 				status.Hung = g.Hung[0]
 			}

@@ -15,6 +15,7 @@ type aliveness struct {
 	cease func()        // ends what watches for the signs, and returns when it has ended
 	Hung  []*signs.Hung // the signs that it does not, the first one first
 	Blind string        // why a client that waits too long is not seen, although that is looked at; "": it is
+	Mute  string        // why no request of alive.path is made, although one is to be; "": it is
 	beats chan bool     // WATCHDOG=1 of the worker; true: WATCHDOG=trigger
 }
 
@@ -24,12 +25,12 @@ func (g *Generation) WatchAlive(settings signs.Settings) {
 		return
 	}
 	g.cease()
-	g.alive, g.Hung, g.Blind = settings, nil, ""
+	g.alive, g.Hung, g.Blind, g.Mute = settings, nil, "", ""
 	watched := signs.Worker{
 		Log: g.Options.Log, Generation: g.Number, Queues: g.Spec.Queues, Prober: g.prober(), Target: g.target, Waiting: g.own.Waiting, Beats: g.beats,
 		Hangs:    func(ctx context.Context, hung signs.Hung) { g.sign(ctx, Hangs, hung) },
 		Relieved: func(ctx context.Context, hung signs.Hung) { g.sign(ctx, Relieved, hung) },
-		Blind:    func(ctx context.Context, err error) { g.tellOf(ctx, Event{Kind: Blinded, Err: err}) },
+		Blind:    func(ctx context.Context, by signs.Sign, err error) { g.tellOf(ctx, Event{Kind: Blinded, Err: err, hung: signs.Hung{By: by}}) },
 	}
 	g.cease = watched.Watch(settings)
 }
@@ -47,7 +48,17 @@ func (g *Generation) tellOf(ctx context.Context, e Event) {
 	}
 }
 
-func (g *Generation) takeBlind(e Event) { g.Blind = e.Err.Error() }
+func (g *Generation) takeBlind(e Event) {
+	why := ""
+	if e.Err != nil {
+		why = e.Err.Error()
+	}
+	if e.hung.By == signs.ByProbe {
+		g.Mute = why
+	} else {
+		g.Blind = why
+	}
+}
 
 func (g *Generation) takeHang(e Event) {
 	g.Hung = append(g.Hung, &e.hung)

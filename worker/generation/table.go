@@ -19,7 +19,7 @@ type Event struct {
 	Reason     ends.Reason // of StopAsked and RestartAsked
 	Err        error
 	Text       string
-	hung       signs.Hung    // of Hangs and Relieved
+	hung       signs.Hung    // of Hangs and Relieved; of Blinded the sign
 	process    *os.Process   // of Followed
 	more       time.Duration // of Extended
 	modules    int           // of Loaded
@@ -41,7 +41,7 @@ const (
 	Idled             // no client has been connected for long enough
 	Hangs             // the worker does not serve, as far as one of the signs of alive shows
 	Relieved          // that sign has gone
-	Blinded           // one of the signs cannot be seen
+	Blinded           // one of the signs cannot be seen, or can be again
 	Reported          // the handoff tells what the worker listens on
 	Probed            // a probe was answered with something else than ready
 	Arrived           // the worker waits at the gate of its handoff

@@ -4,6 +4,7 @@ package signs
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -67,8 +68,8 @@ type Worker struct {
 	Beats      <-chan bool                                       // WATCHDOG=1 of the worker; true: WATCHDOG=trigger
 	// Hangs is told of a sign, and Relieved that it has gone.
 	Hangs, Relieved func(context.Context, Hung)
-	// Blind is told that ByQueue cannot be seen, and why.
-	Blind func(context.Context, error)
+	// Blind is told that a sign cannot be seen, and why; nil: it can be again.
+	Blind func(context.Context, Sign, error)
 }
 
 // Watch watches until what it returns is called, which returns when nothing does any more.
@@ -102,21 +103,38 @@ func (w *Worker) watchQueue(ctx context.Context, limit time.Duration) {
 		if err != nil {
 			if ctx.Err() == nil {
 				w.Log.Error("a worker that hangs is not noticed by its queue (alive.queue)", "generation", w.Generation, "error", err)
-				w.Blind(ctx, err)
+				w.Blind(ctx, ByQueue, err)
 			}
 			return
 		}
 	}
 }
 
+// errNowhere is why no request is made.
+var errNowhere = errors.New("no address of listen can be asked from here; a URL, such as http://HOST:PORT/PATH, is asked wherever that is")
+
 // watchAnswers makes a request each alive.interval, which whoever configures alive.path wants.
 func (w *Worker) watchAnswers(ctx context.Context, alive Settings) {
 	probes := w.Prober
 	probes.AnswerTimeout = alive.Timeout
+	blind := false
+	// aim says once, and not when it is too late, that nobody can tell from here.
+	aim := func() (target probe.Target, can bool) {
+		if target, can = w.Target(alive.Path); can == blind {
+			blind = !can
+			var why error
+			if blind {
+				why = errNowhere
+				w.Log.Error("a worker that hangs is not noticed by its answers (alive.path)", "generation", w.Generation, "error", why)
+			}
+			w.Blind(ctx, ByProbe, why)
+		}
+		return target, can
+	}
 	ask := func() (complaint string) {
-		target, can := w.Target(alive.Path)
+		target, can := aim()
 		if !can {
-			return "" // nobody can tell from here
+			return ""
 		}
 		shown, _ := w.Target(cmp.Or(alive.Shown, alive.Path))
 		// Its queue would be filled with requests that were given up.
@@ -129,6 +147,7 @@ func (w *Worker) watchAnswers(ctx context.Context, alive Settings) {
 		defer cancel()
 		return probes.Ask(ctx, target, shown)
 	}
+	aim()
 	failures := 0
 	ticker := time.NewTicker(alive.Interval)
 	defer ticker.Stop()

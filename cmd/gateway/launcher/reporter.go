@@ -145,6 +145,9 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 	if observed.Blind != "" {
 		s.Problems = append(s.Problems, "alive.queue is in vain, a worker that hangs is not noticed: "+observed.Blind)
 	}
+	if observed.Mute != "" {
+		s.Problems = append(s.Problems, "alive.path is in vain, no request is made: "+observed.Mute)
+	}
 	if hung := observed.Hung; hung != nil {
 		s.Problems = append(s.Problems, api.SayHung(observed.Generation, observed.PID, hung.Detail))
 	}
