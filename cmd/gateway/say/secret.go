@@ -52,7 +52,8 @@ func IsSecret(name string) bool {
 
 var (
 	urlScheme = lazy.Regexp(`(?i)[a-z][a-z0-9+.-]*://`)
-	webScheme = lazy.Regexp(`(?i)(https?|wss?|ftp)://$`)
+	// Those of which the user is a name, and no token.
+	sshScheme = lazy.Regexp(`(?i)^((\w+\+)?ssh|sftp|scp|rsync)://$`)
 	bearer    = lazy.Regexp(`(?i)\b(bearer\s+)[^\s"']+`)
 	basic     = lazy.Regexp(`(?i)\b(basic\s+)([a-z0-9+/_-]+)=*`)
 	// Secrets that are known by how they begin, whatever stands before them: of OpenAI, Anthropic and others, Stripe, GitHub, GitLab, Slack,
@@ -137,7 +138,7 @@ func valueOf(arg, until string) string {
 	return arg
 }
 
-// maskUsers hides the user of each URL, who for a web server often is a token, and for ssh a name.
+// maskUsers hides the user of each URL, who often is a token, and for ssh a name.
 func maskUsers(text string) string {
 	var b strings.Builder
 	for {
@@ -152,7 +153,7 @@ func maskUsers(text string) string {
 		if i := strings.IndexAny(rest, " \t\r\n\"'<>"); i >= 0 {
 			rest = rest[:i]
 		}
-		if user := userOf(rest); user != "" && (strings.Contains(user, ":") || webScheme().MatchString(scheme)) {
+		if user := userOf(rest); user != "" && (strings.Contains(user, ":") || !sshScheme().MatchString(scheme)) {
 			b.WriteString(hidden)
 			text = text[len(user):]
 		}

@@ -40,6 +40,8 @@ func TestMasked(t *testing.T) {
 		{"curl -H Authorization: Bearer hush"}, // a process that set its title
 		{"g", "https://user:hush@host/path"},
 		{"g", "https://hush@host/path"},
+		{"g", "nats://hush@host:4222"},
+		{"g", "amqps://hush@host", "--broker=mqtt://hush@host"},
 		{"g", "--proxy=http://user:hush@host:8080"},
 		{"g", "postgres://user:hush@hush@host/db"},
 		{"g", "postgres://user:hu/hush@host/db"},
@@ -105,6 +107,7 @@ func TestNotMasked(t *testing.T) {
 		{"g", "-p", "plain"},
 		{"git", "clone", "ssh://git@host/repository"},
 		{"git", "clone", "git@host:repository"},
+		{"g", "git+ssh://git@host/repository", "sftp://plain@host/", "rsync://plain@host/module"},
 		{"npm", "--registry", "http://localhost:4873/@scope/package"},
 		{"curl", "http://host:8080/path", "https://[::1]:443/"},
 		{"curl", "http://auth:8080/", "https://auth.example.com/key"},
