@@ -42,9 +42,10 @@ says it.`,
 				targets = []client.Target{client.Nowhere(scope.Name)}
 			}
 			var all []metrics.Launcher
-			exit := 0
-			for i, t := range slices.Concat(targets, others) {
-				l := metrics.Launcher{Name: string(t.Instance), Status: status.Of(cmd.Context(), t).Status}
+			exit, asked := 0, slices.Concat(targets, others)
+			views, _ := status.All(cmd.Context(), asked)
+			for i, t := range asked {
+				l := metrics.Launcher{Name: string(t.Instance), Status: views[i].Status}
 				if t.Scope == units.User {
 					l.User = systemd.UserName(cmp.Or(t.UID, os.Geteuid()))
 				}

@@ -228,6 +228,9 @@ type OpenClaw struct {
 	Entry   string `json:"entry"` // the file that was started
 }
 
+// Reasons are all for which a generation ends.
+var Reasons = []string{"crash", "config", "restart", "unready", "idle", "hung", "oom", "stop"}
+
 // Ends is how many generations have ended for a reason.
 type Ends struct {
 	Reason string `json:"reason"`

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -71,13 +72,30 @@ func TestText(t *testing.T) {
 	if !strings.Contains(string(text), `gateway_verdict{verdict="down"} 1`) || strings.Count(string(text), "} 1\n") != 1 {
 		t.Errorf("the verdict of one that is down:\n%s", text)
 	}
-	// Several are told apart, by words that somebody else may have chosen.
+	// Several are told apart, by words that somebody else may have chosen. What that one has for a reason or an address makes no
+	// series unless it is one, and each is there once.
 	other := down
-	other.User, other.Sockets = "al\"i\\ce\nx 1", []api.Socket{{Address: "\x1b[31m\n\"}"}}
+	other.User, other.Config.State, other.Sockets = "al\"i\\ce\nx 1", "applied", []api.Socket{
+		{Address: "\x1b[31m\n\"}"}, {Address: "unix:/run/a\"b.sock"}, {Address: "[0::1]:1"}, {Address: "[::1]:01"}, {Address: "*:2"},
+	}
+	other.Worker.Ends = []api.Ends{{Reason: "x"}, {Reason: "x"}, {Reason: "crash"}, {Reason: "crash", Count: 9}}
 	const user = `scope="user",user="al\"i\\ce\\nx 1"} 0`
-	want(t, Text([]Launcher{down, other}),
-		`gateway_up{scope="system"} 0`, `gateway_up{`+user,
-		`gateway_queue_length{address="\\x1b[31m\\n\"}",`+user, `gateway_client_wait_seconds{address="\\x1b[31m\\n\"}",`+user)
+	lines := []string{
+		`gateway_up{scope="system"} 0`, strings.TrimSuffix(`gateway_up{`+user, "0") + "1", `gateway_generation{` + user,
+		`gateway_restarts_total{reason="crash",` + user,
+	}
+	for _, family := range []string{"queue_length", "client_wait_seconds"} {
+		for _, address := range []string{`unix:/run/a\"b.sock`, "[::1]:1", "*:2"} {
+			lines = append(lines, `gateway_`+family+`{address="`+address+`",`+user)
+		}
+	}
+	want(t, Text([]Launcher{down, other}), append(lines, `gateway_strays_total{`+user, `gateway_config_rejected{`+user)...)
+	for port := range 2 * mostAddresses {
+		other.Sockets = append(other.Sockets, api.Socket{Address: fmt.Sprintf("127.0.0.1:%d", 1000+port)})
+	}
+	if n := strings.Count(string(Text([]Launcher{down, other})), "gateway_queue_length{"); n != mostAddresses {
+		t.Errorf("%d addresses of one launcher, want %d", n, mostAddresses)
+	}
 }
 
 func TestUp(t *testing.T) {

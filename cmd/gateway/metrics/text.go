@@ -48,8 +48,10 @@ var families = []family{
 		add(float64(l.Worker.Generation))
 	})},
 	{"gateway_restarts_total", "counter", "Generations of the worker that have ended since the launcher started, by reason.", ofWorker(func(l *Launcher, add adder) {
-		for _, ends := range l.Worker.Ends {
-			add(float64(ends.Count), "reason", ends.Reason)
+		for _, reason := range api.Reasons {
+			if i := slices.IndexFunc(l.Worker.Ends, func(e api.Ends) bool { return e.Reason == reason }); i >= 0 {
+				add(float64(l.Worker.Ends[i].Count), "reason", reason)
+			}
 		}
 	})},
 	{"gateway_ready_seconds", "gauge", "How long the present generation needed from its start until it was ready.", ofWorker(func(l *Launcher, add adder) {
@@ -86,21 +88,31 @@ func ofWorker(samples func(*Launcher, adder)) func(*Launcher, adder) {
 	}
 }
 
-// ofSockets are samples of addresses, each once: of several sockets on one the largest counts.
+// mostAddresses are as many as listen has at the most.
+const mostAddresses = 64
+
+// ofSockets are samples of addresses, each once: of several sockets on one the largest counts. A launcher of another user's may say
+// anything: what is no address makes no series.
 func ofSockets(value func(api.Socket) (float64, bool)) func(*Launcher, adder) {
 	return func(l *Launcher, add adder) {
 		largest := map[string]float64{}
 		var addresses []string
 		for _, socket := range l.Sockets {
 			v, known := value(socket)
-			if !known {
+			at, err := socket.At()
+			if !known || err != nil {
 				continue
 			}
-			if _, again := largest[socket.Address]; !again {
-				addresses = append(addresses, socket.Address)
+			address := at.String()
+			if strings.HasPrefix(socket.Address, "*:") {
+				address = fmt.Sprintf("*:%d", at.Port())
 			}
-			largest[socket.Address] = max(largest[socket.Address], v)
+			if _, again := largest[address]; !again {
+				addresses = append(addresses, address)
+			}
+			largest[address] = max(largest[address], v)
 		}
+		addresses = addresses[:min(len(addresses), mostAddresses)]
 		for _, address := range addresses {
 			add(largest[address], "address", address)
 		}

@@ -89,19 +89,32 @@ func WriteHistory(w io.Writer, all []api.History, several bool, format Format) e
 func All(ctx context.Context, targets []client.Target) (all []View, exit int) {
 	others, cancel := context.WithTimeout(ctx, othersLimit)
 	defer cancel()
+	users := map[int]context.Context{}
 	for _, t := range targets {
 		asking := ctx
 		if t.Theirs() {
-			asking = others
+			if users[t.UID] == nil {
+				user, cancel := context.WithTimeout(others, userLimit)
+				defer cancel()
+				users[t.UID] = user
+			}
+			asking = users[t.UID]
 		}
 		s := Of(asking, t)
+		if t.Theirs() && asking.Err() != nil { // whatever it was taken for, it has not had its time
+			s = blank(t)
+			s.Problems = append(s.Problems, "it was not asked to the end: launchers of other users have kept root waiting for too long")
+		}
 		all, exit = append(all, s), max(exit, s.ExitStatus())
 	}
 	return all, exit
 }
 
-// othersLimit is how long other users may keep root waiting, all together.
-const othersLimit = 10 * time.Second
+// How long other users may keep root waiting: all together, and one with all launchers, of which one may be silent.
+const (
+	othersLimit = 3 * time.Second
+	userLimit   = client.AnswerLimit + 500*time.Millisecond
+)
 
 // Of asks the launcher, and fills in what it cannot know: what the service
 // manager says, and what the kernel says to whoever asks.
@@ -177,13 +190,18 @@ func complete(ctx context.Context, t client.Target, s *View) {
 	}
 }
 
-// withoutLauncher is the status when no launcher answers, for the reason err: what
-// the service manager and the kernel know.
-func withoutLauncher(ctx context.Context, t client.Target, err error) View {
-	s := View{at: t, theirs: t.Theirs(), Status: api.Status{
+// blank is a status of which nothing is known but what the manager says.
+func blank(t client.Target) View {
+	return View{at: t, theirs: t.Theirs(), Status: api.Status{
 		Instance: string(t.Instance), Version: api.ProgramVersion(), Verdict: api.VerdictDegraded, Problems: []string{}, Notes: []string{}, Unit: t.Unit,
 		Sockets: []api.Socket{}, Leaving: []api.Leaving{}, Launcher: api.Launcher{PID: t.Unit.MainPID}, Worker: api.Worker{State: api.StateWaiting, Ends: []api.Ends{}},
 	}}
+}
+
+// withoutLauncher is the status when no launcher answers, for the reason err: what
+// the service manager and the kernel know.
+func withoutLauncher(ctx context.Context, t client.Target, err error) View {
+	s := blank(t)
 	alive := false
 	if process, err := proctree.Find(t.Unit.MainPID); t.Unit.MainPID > 0 && err == nil {
 		s.Launcher.Since = api.Moment(process.Since())

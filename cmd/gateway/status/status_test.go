@@ -3,9 +3,13 @@ package status
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
@@ -42,6 +46,38 @@ func TestNoManager(t *testing.T) {
 	at := client.NewTarget(t.Context(), units.User, "")
 	if s := Of(t.Context(), at); at.Unasked != nil || s.Verdict != api.VerdictDown || s.ExitStatus() != 3 {
 		t.Errorf("%v: %s (exit status %d)", at.Unasked, s.Verdict, s.ExitStatus())
+	}
+}
+
+// TestOthersLimit: silent launchers of other users keep root waiting for so long, one user less long than all, and nobody is told to
+// hang who has not had the time.
+func TestOthersLimit(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, to have launchers of other users: make test")
+	}
+	var targets []client.Target
+	for _, uid := range []int{65533, 65533, 65534, 65534} {
+		directory := t.TempDir()
+		path := filepath.Join(directory, "control.sock")
+		silent, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(silent)
+		if err := errors.Join(unix.Bind(silent, &unix.SockaddrUnix{Name: path}), os.Chmod(directory, 0o700), os.Chown(directory, uid, -1)); err != nil {
+			t.Fatal(err)
+		}
+		fixtures.As(t, uid, func() { err = unix.Listen(silent, 8) }) // whose it is from now on
+		if err != nil {
+			t.Fatal(err)
+		}
+		targets = append(targets, client.Target{UID: uid, Scope: units.User, Control: path})
+	}
+	all, _ := All(t.Context(), targets)
+	for i, want := range []string{"does not answer on " + targets[0].Control, "it was not asked", "it was not asked", "it was not asked"} {
+		if said := strings.Join(all[i].Problems, "; "); !strings.Contains(said, want) || want == "it was not asked" && len(all[i].Problems) != 1 {
+			t.Errorf("of launcher %d is said %q, want %q", i, said, want)
+		}
 	}
 }
 

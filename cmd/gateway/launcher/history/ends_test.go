@@ -1,6 +1,7 @@
 package history
 
 import (
+	"slices"
 	"testing"
 
 	"openclaw-gateway/cmd/gateway/api"
@@ -17,7 +18,9 @@ func TestCounts(t *testing.T) {
 	e.Add(ends.Exit{Reason: ends.ReasonConfig, Successor: true})
 	var w api.Worker
 	e.Tell(&w)
+	var reasons []string
 	for _, count := range w.Ends {
+		reasons = append(reasons, count.Reason)
 		want := 0
 		if count.Reason == string(ends.ReasonCrash) {
 			want = 1
@@ -25,6 +28,9 @@ func TestCounts(t *testing.T) {
 		if count.Count != want {
 			t.Errorf("%s: %d, want %d", count.Reason, count.Count, want)
 		}
+	}
+	if !slices.Equal(reasons, api.Reasons) {
+		t.Errorf("the reasons are %q, and those who ask know %q", reasons, api.Reasons)
 	}
 	if w.StraysEnded != 2 {
 		t.Errorf("%d strays, want 2", w.StraysEnded)
