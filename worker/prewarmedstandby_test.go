@@ -87,6 +87,29 @@ func TestPrewarmedStandby(t *testing.T) {
 				t.Errorf("a fresh one serves: %+v", now)
 			}
 		},
+		"a restart without waiting that fails, and one that waits": func(t *testing.T, r *prewarmedRig) {
+			s := r.stood()
+			if err := os.Rename(r.folder, r.folder+"-away"); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.outcome(r.supervisor.Restart(true)); err == nil {
+				t.Fatal("without its directory the next one starts")
+			}
+			r.ended(3, ends.ReasonRestart)
+			if err := os.Rename(r.folder+"-away", r.folder); err != nil {
+				t.Fatal(err)
+			}
+			r.write("stay", "")
+			outcome := r.supervisor.Restart(false)
+			r.beside(4, BesideParked)
+			r.remove("stay")
+			r.signal(s, unix.SIGTERM)
+			if exit := r.ended(2, ends.ReasonRestart); exit.Code != 0 {
+				t.Errorf("the one that finishes its work ended: %s", exit)
+			}
+			r.want(r.outcome(outcome))
+			r.servedBy(4)
+		},
 		"edit": func(t *testing.T, r *prewarmedRig) {
 			r.stood()
 			spec := r.spec

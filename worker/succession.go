@@ -55,7 +55,6 @@ func (s *Supervisor) replace(e generation.Event) {
 func (s *Supervisor) replaceServing(reason ends.Reason) {
 	if s.serving.Stage == generation.Ready && s.prepared == nil {
 		if err := s.prepare(); err != nil {
-			s.now = false
 			s.keepServing(err)
 			return
 		}
@@ -96,9 +95,10 @@ func (s *Supervisor) discard() {
 	s.prepared = nil
 }
 
-// keepServing tells why the next generation cannot be started. The standby has been thrown away for that.
+// keepServing tells why the next generation cannot be started. The standby has been thrown away for that, and the hurry is over.
 func (s *Supervisor) keepServing(why error) {
 	defer s.standBy()
+	s.now = false
 	if s.untried() {
 		s.problem = why.Error()
 		s.rollBack()
