@@ -39,7 +39,8 @@ type Control struct {
 	file   fs.FileInfo // of the socket, to know it again
 	lost   error       // why there is none, where it was removed
 
-	asked sync.RWMutex // each request that does something has it for reading until it is answered
+	asked    sync.RWMutex  // each request that does something has it for reading until it is answered
+	answered chan struct{} // and tells then whoever wants to have it alone
 }
 
 // questionLimit is in bytes: the largest configuration that is read (8 MiB), in JSON.
@@ -50,7 +51,7 @@ type peerKey struct{}
 // New makes the control socket. It fails when another launcher answers
 // there, so it also keeps two of them apart.
 func New(directory *runtimedir.Directory, log *slog.Logger) (*Control, error) {
-	c := &Control{log: log, directory: directory}
+	c := &Control{log: log, directory: directory, answered: make(chan struct{}, 1)}
 	path, err := directory.Path()
 	if err == nil {
 		err = c.listen(path)
@@ -200,7 +201,13 @@ func (c *Control) Serve(l Verbs) {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 			c.logAsker(r)
 			c.asked.RLock()
-			defer c.asked.RUnlock()
+			defer func() {
+				c.asked.RUnlock()
+				select {
+				case c.answered <- struct{}{}:
+				default: // it has been told already that it is to look
+				}
+			}()
 			answer(w, do(r.Context()))
 		})
 	}
@@ -282,23 +289,17 @@ func answer(w http.ResponseWriter, err error) {
 	_ = http.NewResponseController(w).Flush()
 }
 
-// Quiet returns when each request that does something has its answer; others wait until release is called.
+// Quiet returns when each request that does something has its answer; others wait until release is called. While it waits nobody else does:
+// whoever waits for a lock for writing would hold up those who can end what it waits for, as "gateway restart --now" can.
 func (c *Control) Quiet(ctx context.Context) (release func(), err error) {
-	quiet := make(chan struct{})
-	go func() {
-		c.asked.Lock()
-		close(quiet)
-	}()
-	select {
-	case <-quiet:
-		return c.asked.Unlock, nil
-	case <-ctx.Done():
-		go func() {
-			<-quiet
-			c.asked.Unlock()
-		}()
-		return nil, context.Cause(ctx)
+	for !c.asked.TryLock() {
+		select {
+		case <-c.answered:
+		case <-ctx.Done():
+			return nil, errors.New("somebody still waits for what comes of a restart or a reload")
+		}
 	}
+	return c.asked.Unlock, nil
 }
 
 // Pass passes the socket on.
@@ -324,7 +325,7 @@ func Resume(directory *runtimedir.Directory, log *slog.Logger, fd int) (*Control
 		return nil, errors.Join(errors.New("take the control socket: it is none"), listener.Close())
 	}
 	socket.SetUnlinkOnClose(true)
-	c := &Control{log: log, directory: directory, socket: socket}
+	c := &Control{log: log, directory: directory, answered: make(chan struct{}, 1), socket: socket}
 	c.file, _ = os.Lstat(socket.Addr().String()) // where it has been removed, Keep makes it again
 	return c, nil
 }
