@@ -44,6 +44,9 @@ func testRestarters(t *testing.T, here place) {
 	for _, name := range []string{"pm2", "supervisorctl", "sv", "s6-svc"} {
 		m.WriteFile(t, "/usr/local/bin/"+name, "#!/bin/sh\necho \"$*\" >>/tmp/"+name+".log; kill \"$(cat /run/again)\"; timeout 60 tail -f /dev/null --pid \"$(cat /run/again)\"\n", 0o755)
 	}
+	// As nvm has it: in no PATH but that of PM2's daemon, which is a Python here.
+	m.WriteFile(t, "/opt/nvm/pm2", "import os, sys\nos.execv('/usr/local/bin/pm2', sys.argv)\n", 0o755)
+	python := strings.TrimSpace(m.Run(t, "readlink", "-f", "/usr/bin/python3"))
 	as := []string{"install", own, "--now"}
 	if !here.user {
 		as = append(as, "--run-as", "root")
@@ -54,7 +57,7 @@ func testRestarters(t *testing.T, here place) {
 	for _, test := range []struct{ name, command, what, stop string }{
 		{"a loop", "sh -c 'exec 2>/dev/null; " + claw + "; exec >/dev/null; while :; do " + claw + "; done'", "a loop in a shell, pid ", "kill PID"},
 		{"PM2", "env pm_id=3 bash -c 'exec -a \"PM2 v5.4.3: God Daemon (/root/.pm2)\" /usr/bin/python3 /opt/again.py " + claw + "'", "PM2, pid ", "pm2 delete 3"},
-		{"PM2 with a script", "env pm_id=4 bash -c 'exec -a \"PM2 v7.0.4: God Daemon (/root/.pm2)\" /usr/bin/python3 /opt/again.py " + nodePath + " /opt/titled/dist/index.js gateway --port 18789'", "PM2, pid ", "pm2 delete 4"},
+		{"PM2 with a script", "env pm_id=4 PATH=/opt/nvm:/usr/bin:/bin bash -c 'exec -a \"PM2 v7.0.4: God Daemon (/srv/pm2)\" /usr/bin/python3 /opt/again.py " + nodePath + " /opt/titled/dist/index.js gateway --port 18789'", "PM2, pid ", "env PM2_HOME=/srv/pm2 " + python + " /opt/nvm/pm2 delete 4"},
 		{"supervisord", "env SUPERVISOR_GROUP_NAME=bots SUPERVISOR_PROCESS_NAME=claw /usr/bin/python3 /opt/supervisord " + claw, "supervisord, pid ", "supervisorctl stop bots:claw"},
 		{"runit", "env -C /opt bash -c 'exec -a runsv /usr/bin/python3 /opt/again.py " + claw + "'", "runsv, pid ", "sv down /opt"},
 		{"s6", "env -C /opt bash -c 'exec -a s6-supervise /usr/bin/python3 /opt/again.py " + claw + "'", "s6-supervise, pid ", "s6-svc -d /opt"},
