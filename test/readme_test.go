@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,36 +17,53 @@ import (
 // section is a heading of a page whose blocks of commands somebody is to type.
 type section struct {
 	page, heading string
-	blocks        []string // a word of each
-	untyped       string   // why no test types them; "": one does
+	blocks        []block
+}
+
+type block struct {
+	word    string // one that is in it
+	untyped string // why no test types it; "": one does
 }
 
 // sections are all of them, in README.md and in docs.
 var sections = []section{
-	{page: "README.md", heading: "The port is taken: have it back now", blocks: []string{"gateway reclaim"}},
-	{page: "README.md", heading: "Get it", blocks: []string{"dpkg --install", "npm install", "golang-go", "backports", "make build", "make run", "make test"}},
-	{page: "README.md", heading: "`gateway adopt`", blocks: []string{"gateway adopt", "gateway status"}},
-	{page: "README.md", heading: "Going back", blocks: []string{"gateway adopt --undo"}},
-	{page: "docs/containers.md", heading: "In a container", blocks: []string{"docker build"}, untyped: "a machine has no Docker: TestContainer does what the Dockerfile says"},
-	{page: "docs/doctor.md", heading: "Doctor's findings", blocks: []string{"gateway doctor"}},
-	{page: "docs/doctor.md", heading: "Who holds the port", blocks: []string{"gateway reclaim"}},
-	{page: "docs/how-it-works.md", heading: "Measured", blocks: []string{"make bench"}, untyped: "it is no test"},
-	{page: "docs/monitoring.md", heading: "Metrics", blocks: []string{"--textfile"}},
-	{page: "docs/openclaw.md", heading: "What adopt does", blocks: []string{"gateway adopt", "gateway status", "gateway adopt --undo"}},
-	{page: "docs/openclaw.md", heading: "For the whole machine", blocks: []string{"cat > openclaw.yaml", "gateway install --system"}},
-	{page: "docs/storm.md", heading: "Storm", blocks: []string{"make storm"}, untyped: "TestStorm has sixty of its faults"},
+	{"README.md", "The port is taken: have it back now", []block{{"gateway reclaim", ""}}},
+	{"README.md", "Get it", []block{
+		{"dpkg --install", ""},
+		{"npm install", ""},
+		{"golang-go", "Debian's packages are not on a machine"},
+		{"backports", "neither are these"},
+		{"make build", "machine.Build does it for every machine"},
+		{"make run", "a machine has no Go: TestByHand runs the same program by hand"},
+		{"make test", "it runs this"},
+	}},
+	{"README.md", "`gateway adopt`", []block{{"gateway adopt", ""}, {"gateway status", ""}}},
+	{"README.md", "Going back", []block{{"gateway adopt --undo", ""}}},
+	{"docs/containers.md", "In a container", []block{{"docker build", "a machine has no Docker: TestContainer does what the Dockerfile says"}}},
+	{"docs/doctor.md", "Doctor's findings", []block{{"gateway doctor", ""}}},
+	{"docs/doctor.md", "Who holds the port", []block{{"gateway reclaim", ""}}},
+	{"docs/how-it-works.md", "Measured", []block{{"make bench", "it is no test"}}},
+	{"docs/monitoring.md", "Metrics", []block{{"--textfile", ""}}},
+	{"docs/openclaw.md", "What adopt does", []block{{"gateway adopt", ""}, {"gateway status", ""}, {"gateway adopt --undo", ""}}},
+	{"docs/openclaw.md", "For the whole machine", []block{{"cat > openclaw.yaml", ""}, {"gateway install --system", ""}}},
+	{"docs/storm.md", "Storm", []block{{"make storm", "TestStorm has sixty of its faults"}}},
 }
 
 var fencedCommands = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
-// typable returns the blocks of commands of a section.
-func typable(t *testing.T, page, heading string) []string {
+// typable returns the blocks of commands of a section that are typed.
+func typable(t *testing.T, page, heading string) (typed []string) {
 	t.Helper()
 	at := slices.IndexFunc(sections, func(s section) bool { return s.page == page && s.heading == heading })
-	if at < 0 || sections[at].untyped != "" {
-		t.Fatalf("%s, %q is none of the sections that are typed", page, heading)
+	if at < 0 {
+		t.Fatalf("%s, %q is none of the sections", page, heading)
 	}
-	return sections[at].read(t)
+	for i, commands := range sections[at].read(t) {
+		if sections[at].blocks[i].untyped == "" {
+			typed = append(typed, commands)
+		}
+	}
+	return typed
 }
 
 func (s section) read(t *testing.T) (blocks []string) {
@@ -65,20 +83,38 @@ func (s section) read(t *testing.T) (blocks []string) {
 	if len(blocks) != len(s.blocks) {
 		t.Fatalf("%s, %q has %d blocks of commands, want %d: %q", s.page, s.heading, len(blocks), len(s.blocks), blocks)
 	}
-	for i, word := range s.blocks {
-		if !strings.Contains(blocks[i], word) {
-			t.Fatalf("%s, %q: block %d lacks %q:\n%s", s.page, s.heading, i+1, word, blocks[i])
+	for i, block := range s.blocks {
+		if !strings.Contains(blocks[i], block.word) {
+			t.Fatalf("%s, %q: block %d lacks %q:\n%s", s.page, s.heading, i+1, block.word, blocks[i])
 		}
 	}
 	return blocks
 }
 
-// TestSections: no block of commands is in a page that no test knows of.
+var made = regexp.MustCompile(`(?m)(?:^|" )make ([a-z-]+)`)
+
+// TestSections: no block of commands is in a page that no test knows of, and those that nobody types are a shell's, and make what the
+// Makefile has.
 func TestSections(t *testing.T) {
 	t.Parallel()
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := map[string]int{}
 	for _, s := range sections {
-		want[s.page] += len(s.read(t))
+		blocks := s.read(t)
+		want[s.page] += len(blocks)
+		for _, block := range blocks {
+			if output, err := exec.Command("bash", "-n", "-c", block).CombinedOutput(); err != nil {
+				t.Errorf("%s, %q: %v: %s", s.page, s.heading, err, output)
+			}
+			for _, match := range made.FindAllStringSubmatch(block, -1) {
+				if !strings.Contains(string(makefile), "\n"+match[1]+": ") {
+					t.Errorf("%s, %q: there is no target %s", s.page, s.heading, match[1])
+				}
+			}
+		}
 	}
 	pages, err := filepath.Glob("../docs/*.md")
 	if err != nil {
