@@ -373,7 +373,10 @@ func TestInstallRefuses(t *testing.T) {
 	if err := os.Rename(installableProgram(t), openclaw); err != nil {
 		t.Fatal(err)
 	}
-	good := installableProgram(t)
+	good, everybodys := installableProgram(t), installableProgram(t)
+	if err := os.Chmod(everybodys, 0o777); err != nil {
+		t.Fatal(err)
+	}
 	link := filepath.Join(t.TempDir(), "gateway")
 	if err := os.Symlink(openclaw, link); err != nil {
 		t.Fatal(err)
@@ -391,7 +394,8 @@ func TestInstallRefuses(t *testing.T) {
 		"no scope":                {good, 0, "", []string{"install", "--root", "R"}, "", "gateway install --system for the machine's, or gateway install --user"},
 		"both scopes":             {good, 0, "", []string{"install", "--system", "--user", "--root", "R"}, "", "say which units"},
 		"uninstall without scope": {good, 0, "", []string{"uninstall", "--root", "R"}, "", "gateway uninstall --system"},
-		"not root":                {good, 1000, "", []string{"install", "--system"}, "", "sudo gateway install --system"},
+		"not root":                {"/usr/bin/env", 1000, "", []string{"install", "--system", "--config", "/etc/own.yaml"}, "", "run `sudo /usr/bin/env install --system --config /etc/own.yaml`, or use --user"},
+		"not root's":              {everybodys, 1000, "", []string{"install", "--system", "--name", "work", "--run-as", "alice", "--now"}, "", "run `sudo install -m 755 " + everybodys + " /usr/local/bin/gateway && sudo /usr/local/bin/gateway install --system --name work --run-as alice --now`"},
 		"uninstall not root":      {good, 1000, "", []string{"uninstall", "--system"}, "", "sudo gateway uninstall --system"},
 		"user scope under sudo":   {good, 0, "alice", []string{"install", "--user"}, "", "as the user whose they are"},
 		"run as in user scope":    {good, 0, "", []string{"install", "--user", "--run-as", "alice", "--root", "R"}, "", "--system only"},

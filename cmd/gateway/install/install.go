@@ -367,10 +367,23 @@ func (in *Installer) scope(verb string) (units.Scope, error) {
 		}
 		return units.User, nil
 	}
+	if changesHost && in.EUID() != 0 && verb == "install" {
+		return "", in.notRoot()
+	}
 	if changesHost && in.EUID() != 0 {
 		return "", fmt.Errorf("the machine's units are root's: run \"sudo %s\", or use --user for your own", in.command(verb, "--system"))
 	}
 	return units.System, nil
+}
+
+// notRoot refuses to install for the machine as another user than root, and has the whole command line that root is to run. sudo does
+// not look where that user has this program.
+func (in *Installer) notRoot() error {
+	program, err := in.program(units.System)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("the machine's units are root's: run `%s`, or use --user for your own", systemd.As(in.EUID(), 0, in.again(program, in.RunAs)...))
 }
 
 // command is one of this program about the instance.
@@ -431,9 +444,13 @@ func (in *Installer) saysWho(scope units.Scope, dir string) error {
 		"or `%s` if root is meant", ErrUsage, as(cmp.Or(os.Getenv("SUDO_USER"), "USER")), as("root"))
 }
 
-// again is this very command line, for another program and with a user to run as.
+// again is this very command line, for another program and with a user to run as; "": nobody has said which.
 func (in *Installer) again(program, runAs string) []string {
-	return slices.Concat([]string{program, "install", "--system"}, in.Name.Flag(), []string{"--run-as", runAs}, in.options())
+	argv := append([]string{program, "install", "--system"}, in.Name.Flag()...)
+	if runAs != "" {
+		argv = append(argv, "--run-as", runAs)
+	}
+	return append(argv, in.options()...)
 }
 
 // options are those of this command line that are not about a scope.
@@ -590,7 +607,7 @@ func (in *Installer) program(scope units.Scope) (string, error) {
 	}
 	if others, _ := errors.AsType[*read.OthersError](read.OnlyRoots(resolved)); scope == units.System && others != nil && (in.Root == "" || in.Root == "/") {
 		steps, path := systemd.Secure(in.EUID(), resolved, others)
-		again := systemd.As(in.EUID(), 0, in.again(path, cmp.Or(in.RunAs, "root"))...)
+		again := systemd.As(in.EUID(), 0, in.again(path, in.RunAs)...)
 		return "", fmt.Errorf("%w, and the system's units start it as root: run `%s`", others, strings.Join(append(steps, again), " && "))
 	}
 	return resolved, nil
