@@ -80,13 +80,13 @@ func TestPackages(t *testing.T) {
 	t.Run("Debian 12", func(t *testing.T) {
 		t.Parallel()
 		m, install := on(t, place{}, true)
-		testPackagesPerson(t, m, now)
-		testPackagesSystem(t, m, install, now, later)
+		alice := testPackagesPerson(t, m, now)
+		testPackagesSystem(t, m, alice, install, now, later)
 	})
 	t.Run("Debian 13", func(t *testing.T) {
 		t.Parallel()
-		m, _ := on(t, place{root: debian13}, true)
-		testPackagesUser(t, m, now)
+		m, install := on(t, place{root: debian13}, true)
+		testPackagesUser(t, m, install, now, later)
 	})
 	t.Run("npm", func(t *testing.T) {
 		t.Parallel()
@@ -97,11 +97,14 @@ func TestPackages(t *testing.T) {
 
 var pageLink = regexp.MustCompile(`\]\(([^)#\s]+)`)
 
-// linked follows the links of the pages in the packages: what they lead to has to be there as well.
+// linked follows the links of the pages in the packages: what they lead to has to be there as well. And the npm
+// package has its files: npm leaves out without a word what is missing.
 func linked(t *testing.T, packages string) {
 	t.Helper()
 	directory := t.TempDir()
-	unpack := "cd " + directory + "; mkdir deb npm; dpkg-deb -x " + filepath.Join(packages, debIn(t, packages)) + " deb; tar xzf " + packages + "/" + packageName + "-[0-9]*.tgz -C npm"
+	unpack := "cd " + directory + "; mkdir deb npm; dpkg-deb -x " + filepath.Join(packages, debIn(t, packages)) + " deb; tar xzf " + packages + "/" + packageName + "-[0-9]*.tgz -C npm" +
+		"; cd npm/package; for file in LICENSE bin/gateway.js man/gateway.8 man/gateway.yaml.5 completions/gateway.bash completions/gateway.zsh" +
+		" completions/gateway.fish config.example.yaml config.schema.json; do test -s $file || { echo $file is not in the npm package; exit 1; }; done"
 	if output, err := exec.Command("sh", "-euc", unpack).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
@@ -127,7 +130,7 @@ func linked(t *testing.T, packages string) {
 }
 
 // testPackagesPerson: behind the launcher, and back, by what README.md tells to type; then OpenClaw and the package are removed.
-func testPackagesPerson(t *testing.T, m *machine.Machine, now string) {
+func testPackagesPerson(t *testing.T, m *machine.Machine, now string) *machine.Scope {
 	alice := m.AddUser(t, "alice")
 	fromPackage(t, m, alice, "/mnt/now/"+debIn(t, now))
 	types(t, alice, typable(t, "README.md", "Going back")[0])
@@ -135,10 +138,12 @@ func testPackagesPerson(t *testing.T, m *machine.Machine, now string) {
 	isStock(t, m, alice)
 	alice.Run(t, "openclaw", "gateway", "uninstall")
 	types(t, alice, "sudo dpkg --purge "+packageName)
+	return alice
 }
 
-// testPackagesSystem: a server's own unit is adopted; with a later version everything goes on; nothing is left in the end.
-func testPackagesSystem(t *testing.T, m *machine.Machine, install func(string) string, now, later string) {
+// testPackagesSystem: a server's own unit is adopted; with a later version everything goes on, and alice is told how hers does; nothing
+// is left in the end.
+func testPackagesSystem(t *testing.T, m *machine.Machine, alice *machine.Scope, install func(string) string, now, later string) {
 	m.Run(t, "useradd", "--create-home", "claw")
 	m.WriteFile(t, "/etc/systemd/system/claw.service", "[Service]\nUser=claw\nExecStart="+nodePath+" "+machineEntry+
 		" gateway --port 18789 --allow-unconfigured --token a-token-that-is-long-enough-for-a-test\nRestart=always\n[Install]\nWantedBy=multi-user.target\n", 0o600)
@@ -159,6 +164,15 @@ func testPackagesSystem(t *testing.T, m *machine.Machine, install func(string) s
 	// A second instance, with the built-in server.
 	m.Run(t, "gateway", "install", "--system", "--run-as", "claw", "--name", "second", "--now")
 	m.Systemctl(t, "start", "openclaw-gateway-second.service")
+	// One of alice's, and one of bob's, who has a copy of his own.
+	bob := m.AddUser(t, "bob")
+	starts := func(who *machine.Scope, program, address string) {
+		who.Run(t, "sh", "-euc", "mkdir -p ~/.config/openclaw-gateway-own; echo 'listen: [\""+address+"\"]' >~/.config/openclaw-gateway-own/config.yaml; "+
+			program+" install --user --name own --now; systemctl --user start openclaw-gateway-own.service")
+	}
+	starts(alice, "gateway", "127.0.0.1:18801")
+	bob.Run(t, "sh", "-c", "cp /usr/bin/gateway ~/copy")
+	starts(bob, "~/copy", "127.0.0.1:18802")
 
 	before := statusBy(t, m, "gateway")
 	said := install("/mnt/later/" + debIn(t, later))
@@ -166,6 +180,16 @@ func testPackagesSystem(t *testing.T, m *machine.Machine, install func(string) s
 		strings.Count(said, "is version "+laterOne) != 2 { // the second instance, too
 		t.Errorf("the upgrade says %q; the launcher is %+v and was %+v, with the worker %d and %d", said, is.Launcher, before.Launcher, is.Worker.PID, before.Worker.PID)
 	}
+	_, upgrade, found := strings.Cut(said, "As alice run: ")
+	upgrade, _, _ = strings.Cut(upgrade, "\n")
+	if !found || strings.Contains(said, "As bob") {
+		t.Fatalf("of alice's launcher and bob's the upgrade does not name hers alone:\n%s", said)
+	}
+	if said := alice.Run(t, "sh", "-c", upgrade); !strings.Contains(said, "is version "+laterOne) {
+		t.Errorf("`%s` says %q", upgrade, said)
+	}
+	alice.Run(t, "gateway", "uninstall", "--user", "--name", "own")
+	bob.Run(t, "sh", "-c", "~/copy uninstall --user --name own")
 	if version := m.Run(t, "gateway", "--version"); !strings.HasPrefix(version, "gateway "+laterOne+" ") {
 		t.Errorf("the version is %q", version)
 	}
@@ -227,9 +251,9 @@ func testPackagesSystem(t *testing.T, m *machine.Machine, install func(string) s
 	m.Run(t, "dpkg", "--remove", packageName)
 }
 
-// testPackagesUser: all that README.md and the pages about OpenClaw and doctor tell a person to type, the rescue too; and the
-// removal names that person, who has not gone back.
-func testPackagesUser(t *testing.T, m *machine.Machine, now string) {
+// testPackagesUser: all that README.md and the pages about OpenClaw and doctor tell a person to type, the rescue too; the
+// removal names that person, who has not gone back; and what the whole machine has goes on with a later version, and goes in the end.
+func testPackagesUser(t *testing.T, m *machine.Machine, install func(string) string, now, later string) {
 	alice := m.AddUser(t, "alice")
 	a := m.As(alice)
 	fromPackage(t, m, alice, "/mnt/now/"+debIn(t, now))
@@ -264,8 +288,9 @@ func testPackagesUser(t *testing.T, m *machine.Machine, now string) {
 	said := m.Run(t, "sh", "-c", "dpkg --remove "+packageName+" 2>&1")
 	_, command, found := strings.Cut(said, "To stop it: ")
 	command, _, _ = strings.Cut(command, "\n")
-	if !found || !strings.Contains(said, "openclaw-gateway.service of user alice runs /usr/bin/gateway too") {
-		t.Fatalf("the removal does not name alice's units:\n%s", said)
+	if !found || !strings.Contains(said, "openclaw-gateway.service of user alice runs /usr/bin/gateway too") ||
+		!strings.Contains(said, "user who is not logged in") {
+		t.Fatalf("the removal does not name alice's units, and that there may be others':\n%s", said)
 	}
 	m.Run(t, "sh", "-c", command)
 	for _, unit := range []string{service, socket} {
@@ -273,12 +298,25 @@ func testPackagesUser(t *testing.T, m *machine.Machine, now string) {
 			t.Errorf("after `%s` %s is %+v", command, unit, u)
 		}
 	}
+
+	install("/mnt/now/" + debIn(t, now))
+	m.Run(t, "gateway", "install", "--system", "--run-as", "alice", "--name", "second", "--now")
+	m.Systemctl(t, "start", "openclaw-gateway-second.service")
+	if said := install("/mnt/later/" + debIn(t, later)); !strings.Contains(said, "is version "+laterOne) {
+		t.Errorf("the upgrade says %q", said)
+	}
+	m.Run(t, "dpkg", "--purge", packageName)
+	left := m.Run(t, "sh", "-c", "ls -d /etc/systemd/system/openclaw-gateway* /etc/openclaw-gateway* /var/lib/openclaw-gateway* /var/cache/openclaw-gateway* 2>/dev/null || true")
+	if left != "" {
+		t.Errorf("after the purge there is\n%s", left)
+	}
 }
 
 // testPackagesNpm: users of OpenClaw have npm. Root's program is for both scopes, a user's own for that user's.
 func testPackagesNpm(t *testing.T, m *machine.Machine) {
 	const tarballs = "$(ls /mnt/now/" + packageName + "-linux-*.tgz) $(ls /mnt/now/" + packageName + "-[0-9]*.tgz)"
 	alice := m.AddUser(t, "alice")
+	maySudo(t, m, alice)
 	alice.Run(t, "sh", "-euc", "cd; npm install --global --offline --prefix ~/.npm-global "+tarballs)
 	own := alice.Home() + "/.npm-global/bin/gateway"
 	native := alice.Home() + "/.npm-global/lib/node_modules/" + packageName + "-linux-"
@@ -289,19 +327,47 @@ func testPackagesNpm(t *testing.T, m *machine.Machine) {
 	a := m.As(alice)
 	awaitAnswer(t, a)
 	alice.Run(t, own, "uninstall", "--user")
-	_, err := m.Output(own, "install", "--system", "--run-as", "alice")
+	_, err := alice.Output(own, "install", "--system", "--run-as", "alice", "--now")
 	_, helps, _ := strings.Cut(errorText(err), "run `")
 	helps, _, _ = strings.Cut(helps, "`")
-	if !strings.HasPrefix(helps, "install -m 755 "+native) {
+	if !strings.HasPrefix(helps, "sudo install -m 755 "+native) {
 		t.Fatalf("a program that alice can replace: %v", err)
 	}
-	m.Run(t, "sh", "-c", helps)
+	types(t, alice, helps)
+	awaitAnswer(t, m)
 	m.Run(t, "/usr/local/bin/gateway", "uninstall", "--system")
 	m.Run(t, "rm", "/usr/local/bin/gateway")
-	m.WriteFile(t, "/root/.npmrc", "offline=true\nprefix=/usr/local\n", 0o600)
-	maySudo(t, m, alice)
+	// What npm looks up would be written down here.
+	const registry = "http://127.0.0.1:4873/"
+	m.WriteFile(t, "/root/.npmrc", "registry="+registry+"\nprefix=/usr/local\n", 0o600)
+	m.Run(t, "systemd-run", "--property=StandardError=file:/run/asked", "python3", "-m", "http.server", "--bind", "127.0.0.1", "4873")
 	alice.Run(t, "sh", "-euc", "cp "+tarballs+" ~")
 	types(t, alice, typable(t, "README.md", "Get it")[1])
+	m.Run(t, "curl", "--silent", "--retry", "5", "--retry-connrefused", registry)
+	if asked := m.Run(t, "cat", "/run/asked"); strings.Count(asked, "GET ") != 1 {
+		t.Errorf("npm has asked a registry:\n%s", asked)
+	}
 	m.Run(t, "gateway", "install", "--system", "--run-as", "alice", "--now")
 	awaitAnswer(t, m)
+	m.Run(t, "gateway", "uninstall", "--system")
+	readme, err := os.ReadFile("../README.md")
+	_, uninstall, found := strings.Cut(string(readme), "`sudo npm uninstall ")
+	uninstall, _, _ = strings.Cut(uninstall, "`")
+	if err != nil || !found {
+		t.Fatalf("README.md has no command that removes the npm packages (%v)", err)
+	}
+	types(t, alice, "sudo npm uninstall "+uninstall)
+	if left := m.Run(t, "sh", "-c", "ls -d /usr/local/lib/node_modules/"+packageName+"* 2>/dev/null || true"); left != "" {
+		t.Errorf("after `sudo npm uninstall %s` there is\n%s", uninstall, left)
+	}
+}
+
+// TestNpmAlone: who has installed the small one of the npm packages alone is told to install both files, as README.md does.
+func TestNpmAlone(t *testing.T) {
+	t.Parallel()
+	output, err := exec.Command(required(t, "NODE"), "../packaging/npm/gateway.js", "status").CombinedOutput()
+	command := strings.TrimPrefix(strings.TrimSpace(typable(t, "README.md", "Get it")[1]), "sudo ")
+	if err == nil || !strings.HasSuffix(strings.TrimSpace(string(output)), "run: "+command) {
+		t.Errorf("without the processor's package (%v):\n%s\nwant `%s`", err, output, command)
+	}
 }

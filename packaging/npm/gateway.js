@@ -8,7 +8,7 @@ try {
 } catch {
 	console.error(
 		process.platform === "linux" && ["x64", "arm64"].includes(process.arch)
-			? `gateway: the package ${name} is missing: npm was told to leave out optional packages. Run: npm install -g --include=optional openclaw-gateway-launcher`
+			? `gateway: the package ${name} is missing. Put its .tgz file beside the one of openclaw-gateway-launcher, and in that folder run: npm install --global --offline ./openclaw-gateway-launcher-*.tgz`
 			: `gateway: there is no program for ${process.platform} on ${process.arch}: it needs Linux on x64 or arm64`,
 	);
 	process.exit(1);

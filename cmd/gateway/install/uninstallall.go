@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"openclaw-gateway/cmd/gateway/client"
+	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
 	"openclaw-gateway/units/instance"
 )
@@ -56,5 +57,7 @@ func (in *Installer) UninstallAll(ctx context.Context) error {
 		fmt.Fprintf(in.Advice, "%s of user %s runs %s too, and is not root's to remove. To stop it: %s\n",
 			t.Service(), t.Unit.User, program, t.Manager().Command(in.EUID(), "disable", "--now", t.Socket(), t.Service()))
 	}
+	fmt.Fprintf(in.Advice, "the units of a user who is not logged in are not seen from here. If they run %s, that user stops them with: %s\n",
+		program, systemd.Manager{User: true}.Own("disable", "--now", instance.Default.Socket(), instance.Default.Service()))
 	return errors.Join(failed...)
 }
