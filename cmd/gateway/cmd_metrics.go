@@ -1,9 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"errors"
-	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -11,8 +9,6 @@ import (
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/metrics"
 	"openclaw-gateway/cmd/gateway/status"
-	"openclaw-gateway/cmd/gateway/systemd"
-	"openclaw-gateway/units"
 )
 
 func newMetricsCommand() *cobra.Command {
@@ -42,13 +38,11 @@ says it.`,
 				targets = []client.Target{client.Nowhere(scope.Name)}
 			}
 			var all []metrics.Launcher
-			exit, asked := 0, slices.Concat(targets, others)
+			exit := 0
+			asked := slices.Concat(targets, others)
 			views, _ := status.All(cmd.Context(), asked)
 			for i, t := range asked {
-				l := metrics.Launcher{Name: string(t.Instance), Status: views[i].Status}
-				if t.Scope == units.User {
-					l.User = systemd.UserName(cmp.Or(t.UID, os.Geteuid()))
-				}
+				l := metrics.Launcher{Name: string(t.Instance), User: t.Owner(), Status: views[i].Status}
 				if i < len(targets) && !l.Up() {
 					exit = 3
 				}

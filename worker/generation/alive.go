@@ -30,7 +30,9 @@ func (g *Generation) WatchAlive(settings signs.Settings) {
 		Log: g.Options.Log, Generation: g.Number, Queues: g.Spec.Queues, Prober: g.prober(), Target: g.target, Waiting: g.own.Waiting, Beats: g.beats,
 		Hangs:    func(ctx context.Context, hung signs.Hung) { g.sign(ctx, Hangs, hung) },
 		Relieved: func(ctx context.Context, hung signs.Hung) { g.sign(ctx, Relieved, hung) },
-		Blind:    func(ctx context.Context, by signs.Sign, err error) { g.tellOf(ctx, Event{Kind: Blinded, Err: err, hung: signs.Hung{By: by}}) },
+		Blind: func(ctx context.Context, by signs.Sign, err error) {
+			g.tellOf(ctx, Event{Kind: Blinded, Err: err, hung: signs.Hung{By: by}})
+		},
 	}
 	g.cease = watched.Watch(settings)
 }

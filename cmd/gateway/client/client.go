@@ -93,6 +93,14 @@ type Target struct {
 // Theirs reports whether it is another user's scope.
 func (t Target) Theirs() bool { return t.UID != 0 && t.UID != os.Geteuid() }
 
+// Owner is the name of the user whose scope it is; "" for the system's.
+func (t Target) Owner() string {
+	if t.Scope != units.User {
+		return ""
+	}
+	return systemd.UserName(t.user())
+}
+
 // Manager is the service manager of the scope.
 func (t Target) Manager() systemd.Manager {
 	if t.Theirs() {
