@@ -217,6 +217,9 @@ func Away(command []string, kind handoff.Kind) string {
 			return name + startsAnother
 		case name == "openclaw.mjs":
 			return "openclaw.mjs may start another Node.js, which does not get the sockets: name dist/index.js of the same package instead of it in worker.command"
+		case slices.ContainsFunc([]string{"openclaw", "clawdbot", "moltbot"}, func(product string) bool { return strings.HasSuffix(word, "/"+product+"/dist/entry.js") }):
+			return "entry.js of OpenClaw may start another Node.js, which does not get the sockets: name dist/index.js of the same package instead of it in worker.command, " +
+				"or set worker.handoff to intercept"
 		case i > 0 && !strings.HasPrefix(word, "-"):
 			return "" // what is behind it is for the program itself
 		}

@@ -81,3 +81,15 @@ func TestAdvice(t *testing.T) {
 		}
 	}
 }
+
+// TestAway: an entry file of OpenClaw's starts itself again, and one of that name of another program's does not.
+func TestAway(t *testing.T) {
+	for command, want := range map[string]bool{
+		"node /opt/clawdbot/dist/entry.js gateway": true, "node --no-warnings /opt/openclaw/dist/entry.js gateway": true,
+		"node /opt/openclaw/dist/index.js gateway": false, "node /srv/app/dist/entry.js gateway": false, "node x.js /opt/openclaw/dist/entry.js": false,
+	} {
+		if got := Away(strings.Fields(command), handoff.Preload); strings.Contains(got, "may start another Node.js") != want {
+			t.Errorf("%s: %q", command, got)
+		}
+	}
+}

@@ -91,7 +91,9 @@ func losesSockets(cfg *config.Config) *Doubt {
 		if cfg.Worker.Handoff == config.HandoffAuto && kind == handoff.Preload && why.StartsAnother(cfg.Worker.Command) {
 			return nil // it gets intercept
 		}
-		if away := why.Away(cfg.Worker.Command, kind); away != "" {
+		// With that variable, which adopt sets, no OpenClaw starts itself a second time.
+		ready := slices.ContainsFunc(cfg.Worker.Environment, func(entry string) bool { return strings.HasSuffix(entry, "_NODE_OPTIONS_READY=1") })
+		if away := why.Away(cfg.Worker.Command, kind); away != "" && !ready {
 			return &Doubt{"worker.command", away}
 		}
 	}

@@ -93,7 +93,7 @@ func Here(environment []string) (m Machine) {
 			m.Tailnet = prefix.Addr()
 		}
 	}
-	m.Container = valueOf(environment, "FLY_MACHINE_ID") != "" && valueOf(environment, "FLY_APP_NAME") != "" ||
+	m.Container = ValueOf(environment, "FLY_MACHINE_ID") != "" && ValueOf(environment, "FLY_APP_NAME") != "" ||
 		slices.ContainsFunc([]string{"/.dockerenv", "/run/.containerenv"}, exists)
 	if content, err := os.ReadFile("/proc/1/cgroup"); err == nil {
 		m.Container = m.Container || inContainer().Match(content)

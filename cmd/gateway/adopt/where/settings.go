@@ -39,15 +39,15 @@ type Settings struct {
 // present one wins.
 func Variable(environment []string, name string) string {
 	for _, product := range openclaw.Names() {
-		if value := strings.TrimSpace(valueOf(environment, strings.ToUpper(product)+"_"+name)); value != "" {
+		if value := strings.TrimSpace(ValueOf(environment, strings.ToUpper(product)+"_"+name)); value != "" {
 			return value
 		}
 	}
 	return ""
 }
 
-// valueOf is the value of a variable, the last one of that name; "" without it.
-func valueOf(environment []string, name string) (value string) {
+// ValueOf is the value of a variable, the last one of that name; "" without it.
+func ValueOf(environment []string, name string) (value string) {
 	for _, entry := range environment {
 		if said, ok := strings.CutPrefix(entry, name+"="); ok {
 			value = said
@@ -78,7 +78,7 @@ func Read(argv, environment []string, home, product string) (own Settings, err e
 	}
 	inHome := func(path string) string {
 		if rest, ok := strings.CutPrefix(path, "~/"); ok {
-			return filepath.Join(cmp.Or(valueOf(environment, "HOME"), home), rest)
+			return filepath.Join(cmp.Or(ValueOf(environment, "HOME"), home), rest)
 		}
 		return path
 	}
@@ -97,6 +97,10 @@ func Read(argv, environment []string, home, product string) (own Settings, err e
 	}
 	// What the environment does not say already, OpenClaw takes from here, and after that from its configuration.
 	further, _, _ := config.ReadEnvironmentFile("-" + filepath.Join(own.StateDir, ".env"))
+	if at := filepath.Dir(own.StateDir); own.StateDir == filepath.Join(at, ".openclaw") { // the head of package dotenv
+		second, _, _ := config.ReadEnvironmentFile("-" + filepath.Join(at, ".config/openclaw/gateway.env"))
+		further = append(second, further...)
+	}
 	own.EnvPort = Variable(further, "GATEWAY_PORT")
 	tree, err := readIncluding(own.Path, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -143,7 +147,7 @@ func variablesOf(tree map[string]any) (entries []string) {
 
 // formerStateDir is where an OpenClaw of an older name has its state.
 func formerStateDir(home string, environment []string, product, profile string) string {
-	home = cmp.Or(valueOf(environment, "HOME"), home)
+	home = cmp.Or(ValueOf(environment, "HOME"), home)
 	if said := Variable(environment, "STATE_DIR"); said != "" {
 		if rest, ok := strings.CutPrefix(said, "~/"); ok {
 			said = filepath.Join(home, rest)
@@ -154,7 +158,11 @@ func formerStateDir(home string, environment []string, product, profile string) 
 	if profile != "" {
 		suffix = "-" + profile
 	}
-	return filepath.Join(home, "."+product+suffix)
+	present, former := filepath.Join(home, "."+product+suffix), filepath.Join(home, ".clawdbot"+suffix)
+	if exists(present) && !exists(former) {
+		return present
+	}
+	return former // moltbot's as well, unless it has one of its own alone (resolveStateDir of its src/config/paths.ts)
 }
 
 func exists(path string) bool {

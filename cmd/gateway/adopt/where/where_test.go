@@ -50,6 +50,26 @@ func TestReadOwn(t *testing.T) {
 			},
 			want: Settings{StateDir: ".openclaw", Path: ".openclaw/openclaw.json", Found: true, EnvPort: "5", Bind: "custom", CustomHost: "10.0.0.1"},
 		},
+		{
+			name: "a second file of variables, behind the first",
+			files: map[string]string{
+				".openclaw/openclaw.json": `{gateway: {bind: "${BIND}", customBindHost: "${HOST}"}}`, ".openclaw/.env": "BIND=custom\n",
+				".config/openclaw/gateway.env": "BIND=lan\nHOST=10.0.0.1\nOPENCLAW_GATEWAY_PORT=5\n",
+			},
+			want: Settings{StateDir: ".openclaw", Path: ".openclaw/openclaw.json", Found: true, EnvPort: "5", Bind: "custom", CustomHost: "10.0.0.1"},
+		},
+		{
+			name: "none for a profile", argv: "node index.js --profile work gateway", files: map[string]string{".config/openclaw/gateway.env": "OPENCLAW_GATEWAY_PORT=5\n"},
+			want: Settings{StateDir: ".openclaw-work", Path: ".openclaw-work/openclaw.json"},
+		},
+		{
+			name: "the next name, where the one before still has it", product: "moltbot", files: map[string]string{".clawdbot/moltbot.json": `{"gateway": {"port": 6}}`},
+			want: Settings{StateDir: ".clawdbot", Path: ".clawdbot/moltbot.json", Found: true, Port: 6},
+		},
+		{
+			name: "the next name, of its own", product: "moltbot", files: map[string]string{".moltbot/moltbot.json": `{"gateway": {"port": 6}}`},
+			want: Settings{StateDir: ".moltbot", Path: ".moltbot/moltbot.json", Found: true, Port: 6},
+		},
 		{name: "one that includes itself", files: map[string]string{".openclaw/openclaw.json": `{"$include": "./openclaw.json"}`}, fails: "include each other"},
 		{name: "broken", files: map[string]string{".openclaw/openclaw.json": `{"gateway": {`}, fails: ".openclaw/openclaw.json is no JSON5"},
 		{
