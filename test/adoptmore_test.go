@@ -186,6 +186,14 @@ exec /usr/bin/`+program+` "$@"
 			t.Errorf("exit status %d, it does not say %q", status, words)
 		}
 	}
+	// What has a home of its own has its state there, and not in root's.
+	m.WriteFile(t, "/etc/systemd/system/alex.service", "[Service]\nEnvironment=HOME=/root/agents/alex\nExecStart=/usr/local/bin/openclaw gateway --port 18790\n", 0o644)
+	m.Systemctl(t, "daemon-reload")
+	if said, status := dryRun(t, m.Scope, "alex.service"); status != 1 || !strings.Contains(said, "HOME=/root/agents/alex") || !strings.Contains(said, "`gateway adopt alex.service --system --run-as root` leaves it root's") {
+		t.Errorf("exit status %d\n%s", status, said)
+	}
+	m.Run(t, "rm", "/etc/systemd/system/alex.service")
+	m.Systemctl(t, "daemon-reload")
 	// On a terminal it is asked.
 	typed := func(answers string) string {
 		output, _ := m.Output("sh", "-c", "printf '"+answers+"' | script -qec '"+gatewayPath+" adopt' /dev/null")
@@ -326,7 +334,13 @@ func TestAdoptFormer(t *testing.T) {
 	root := m.As(m.System())
 	root.Run(t, "rm", "-f", "/.dockerenv")
 	root.Run(t, "sh", "-euc", `mkdir -p /opt/clawdbot/dist; echo '{"name": "clawdbot", "version": "2026.1.24", "type": "module"}' >/opt/clawdbot/package.json
-echo 'import http from "node:http"; const port = Number(process.env.CLAWDBOT_GATEWAY_PORT); http.createServer((q, a) => a.end("bot " + process.env.CLAWDBOT_STATE_DIR)).listen(port, "127.0.0.1")' >/opt/clawdbot/dist/entry.js`)
+cat >/opt/clawdbot/dist/entry.js <<'end'
+import http from "node:http"
+import { spawn } from "node:child_process"
+const { env } = process
+if (env.CLAWDBOT_NODE_OPTIONS_READY === "1") http.createServer((q, a) => a.end("bot " + env.CLAWDBOT_STATE_DIR)).listen(Number(env.CLAWDBOT_GATEWAY_PORT), "127.0.0.1")
+else spawn(process.execPath, process.argv.slice(1), { stdio: "inherit", env: { ...env, CLAWDBOT_NODE_OPTIONS_READY: "1" } }).on("exit", code => process.exit(code ?? 1)) // as its src/entry.ts does
+end`)
 	m.WriteFile(t, unitPath(m.Scope, "clawdbot-gateway.service"), "[Service]\nExecStart="+nodePath+" /opt/clawdbot/dist/entry.js gateway --port 18789\nEnvironment=CLAWDBOT_GATEWAY_PORT=18789 CLAWDBOT_STATE_DIR=%h/.clawdbot CLAWDBOT_SERVICE_MARKER=clawdbot\n[Install]\nWantedBy=default.target\n", 0o644)
 	m.Systemctl(t, "enable", "--now", "clawdbot-gateway.service")
 	awaitAnswer(t, m)

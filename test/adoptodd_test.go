@@ -42,7 +42,7 @@ func testAdoptOdd(t *testing.T, here place) {
 			files: map[string]string{
 				folder + `/my\x2dbot.service`: "[Unit]\nDescription=a \"bot\" \\\n  of mine\n[Service]\n" + user + "WorkingDirectory=-/srv/none\n" +
 					"Environment=\"PEM=-----BEGIN-----\\nAb c=\\n-----END-----\" 'ONE=a \"b\" $HOME' TWO=\\x41%% \"THREE=it's\"\nEnvironment=GONE=1 N=%N\nUnsetEnvironment=GONE\n" +
-					"EnvironmentFile=-/etc/my bot 100%%/*.env\nEnvironmentFile=-/etc/none/*.env\n" +
+					"EnvironmentFile=-/etc/my bot 100%%/*.env\nEnvironmentFile=-/etc/none/*.env\nStateDirectory=bot zoo\nRuntimeDirectory=bot\n" +
 					"ExecStart=" + nodePath + " --max-old-space-size=300 " + quoted + ` gateway --name "a; b" '$$X' "${ONE}" --port 18789` + " \\\n# a comment\n  --verbose\n" + install,
 				"/etc/my bot 100%/a.env": "FROM_FILE=\"two\nlines\"\n# no\nTICK='`x` $y \\'\n",
 				"/etc/my bot 100%/b.env": "LAST=1\n",

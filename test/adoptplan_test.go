@@ -642,6 +642,24 @@ func testAdoptFinds(t *testing.T, here place) {
 		defer root.Systemctl(t, "stop", "hidden.service")
 		as(t, root, []string{"hidden.service"}, 0, "127.0.0.1:9005", machineNode+" "+machineEntry+" gateway --allow-unconfigured --port 9005 --bind loopback", "what launch has started and runs now")
 	})
+	t.Run("by what a script waits for", func(t *testing.T) {
+		m.As(root).WriteFile(t, "/opt/waits.sh", "#!/bin/sh\nwhat='gateway --allow-unconfigured'\n"+machineNode+" "+machineEntry+" $what\necho ended\n", 0o755)
+		const unit = "/etc/systemd/system/waits.service"
+		m.As(root).WriteFile(t, unit, "[Service]\nUser=alice\nEnvironment=OPENCLAW_STATE_DIR=/home/alice/.waits OPENCLAW_GATEWAY_PORT=9008\nExecStart=/opt/waits.sh\n", 0o644)
+		root.Systemctl(t, "daemon-reload")
+		root.Systemctl(t, "start", "waits.service")
+		defer root.Systemctl(t, "stop", "waits.service")
+		root.Run(t, "curl", "-sf", "--retry", "1000", "--retry-delay", "1", "--retry-max-time", "240", "--retry-all-errors", "http://127.0.0.1:9008/healthz")
+		as(t, root, []string{"waits"}, 0, "127.0.0.1:9008", machineNode+" "+machineEntry+" gateway --allow-unconfigured --port 9008 --bind loopback", "what waits.sh has started and runs now")
+		// What runs listens where the unit no longer says.
+		root.Run(t, "sed", "-i", "s/9008/9009/", unit)
+		root.Systemctl(t, "daemon-reload")
+		as(t, root, []string{"waits"}, 1, "waits.service of the system listens on 127.0.0.1:9008 and [::1]:9008, and going by its unit and its configuration that would be 127.0.0.1:9009 and [::1]:9009",
+			"Add --port 9008 to its ExecStart=")
+		root.Run(t, "sed", "-i", "s/9009/9008/; s/[.]waits/.other/", unit)
+		root.Systemctl(t, "daemon-reload")
+		as(t, root, []string{"waits"}, 1, "the one that runs has its state in /home/alice/.waits", "OPENCLAW_STATE_DIR=/home/alice/.waits")
+	})
 	t.Run("as another user than its unit's", func(t *testing.T) {
 		m.As(alice).WriteFile(t, "/home/alice/start.sh", "#!/bin/sh\nset -- gateway --port 9007 --allow-unconfigured\nexec "+machineNode+" "+machineEntry+" \"$@\"\n", 0o755)
 		// Its command says so, and another one's does not: then what runs shows it.

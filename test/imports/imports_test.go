@@ -162,7 +162,7 @@ var walls = []wall{
 		"cmd/gateway/adopt",
 		[]string{
 			"cmd/gateway/adopt/lines", "cmd/gateway/adopt/where", "cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/asuser", "cmd/gateway/config", "cmd/gateway/dropins", "cmd/gateway/holders",
-			"cmd/gateway/openclaw/...", "cmd/gateway/read", "cmd/gateway/systemd", "units/...", "worker/handoff", "worker/proctree",
+			"cmd/gateway/openclaw/...", "cmd/gateway/read", "cmd/gateway/systemd", "units/...", "listener/sockdiag", "worker/handoff", "worker/proctree",
 		},
 		"it is install for a machine that has an OpenClaw, and asks the daemon nothing",
 	},

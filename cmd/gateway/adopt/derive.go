@@ -56,7 +56,7 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 func derive(ctx context.Context, o Options, c Candidate, all seen) (*Plan, error) {
 	d := derivation{o: o, c: c, p: c.Properties, plan: &Plan{Scope: c.scope()}}
 	for _, step := range []func(context.Context) error{
-		d.refuse, d.account, d.variables, d.command, d.address, d.name(all), d.files, d.old, d.rivals(all), d.clash, d.write, d.leftovers,
+		d.refuse, d.account, d.variables, d.command, d.address, d.asItListens, d.name(all), d.ours, d.files, d.old, d.rivals(all), d.clash, d.write, d.leftovers,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -118,7 +118,16 @@ func (d *derivation) variables(ctx context.Context) error {
 				path, d.c.described(), files[i].Wrong, d.c.Manager.Command(d.o.By.UID, "edit", "--full", d.c.name()))
 		}
 	}
-	inline := d.movedVariables(d.p.List("Environment"))
+	said := d.p.List("Environment")
+	if err := d.ownHome(collect(said, files, d.p.List("UnsetEnvironment"), nil).all); err != nil {
+		return err
+	}
+	inline := d.movedVariables(said)
+	for i := range files {
+		if !files[i].Denied { // systemd reads those
+			files[i].Entries = d.movedVariables(files[i].Entries)
+		}
+	}
 	d.collect = func(added []string) environment { return collect(inline, files, d.p.List("UnsetEnvironment"), added) }
 	d.env = d.collect(nil)
 	return nil
@@ -138,8 +147,11 @@ func (d *derivation) command(ctx context.Context) error {
 	if own := d.p.List("ExecSearchPath"); len(own) > 0 {
 		path = "PATH=" + strings.Join(own, ":")
 	}
-	surroundings := append([]string{path, "HOME=" + d.of.Home, "USER=" + d.of.Name}, d.env.all...)
+	surroundings := append([]string{path, "HOME=" + d.of.Home, "USER=" + d.of.Name, "LOGNAME=" + d.of.Name}, d.env.all...)
 	if !slices.Contains(d.c.Exec.Flags, "no-env-expand") {
+		if name := commandline.OfOneStart(argv, surroundings); name != "" {
+			return fmt.Errorf("%s has ${%s} in its command, which systemd sets for each unit anew, and in ours to something else: write there what it stands for, see that it still starts, and run this again", d.c.described(), name)
+		}
 		if expanded := commandline.Expand(argv, surroundings); !slices.Equal(expanded, argv) {
 			d.note("its command has variables in it (%s): what they stand for now is in the configuration, and no edit of theirs changes that", strings.Join(commandline.Variables(argv), ", "))
 			argv = expanded
@@ -164,6 +176,10 @@ func (d *derivation) command(ctx context.Context) error {
 	}
 	q := question{
 		Home: d.of.Home, Argv: argv, Environment: surroundings, Directory: cmp.Or(directory, d.of.Home), Via: d.c.Via, Script: d.c.Script, Running: d.c.Running,
+		Program: d.c.program(),
+	}
+	if !d.moved() {
+		q.Environ = d.environ()
 	}
 	found, err := askFacts(ctx, d.reader(), q)
 	if err != nil {
@@ -177,8 +193,11 @@ func (d *derivation) command(ctx context.Context) error {
 	if found.Refused != "" {
 		return fmt.Errorf("%s cannot be adopted: %s%s", d.c.described(), strings.TrimSuffix(found.Refused, "."), d.orRoots())
 	}
+	if err := d.ownHome(found.Added); err != nil {
+		return err
+	}
 	if len(found.Added) > 0 {
-		d.env = d.collect(found.Added)
+		d.env = d.collect(d.movedVariables(found.Added))
 	}
 	if d.OnWay {
 		d.env.drop("NODE_COMPILE_CACHE", "with it the openclaw command starts itself a second time, and loses the sockets")

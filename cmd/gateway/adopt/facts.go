@@ -63,6 +63,8 @@ type question struct {
 	Directory   string   // where it is started
 	Via, Script string
 	Running     []string
+	Environ     []string // of that one: what tells it where its state is
+	Program     string   // that it is: its Node.js
 }
 
 // facts are what is found out about a command.
@@ -79,6 +81,8 @@ type facts struct {
 	NodeIs  string // its version; "" where nothing tells it
 	Needs   string // the versions of Node.js that the package runs on
 	OnWay   bool   // it goes through openclaw.mjs, which may start itself once more
+	Again   string // the variable with which one from before 2026.5 does not start itself once more; "" where it does not anyhow
+	found   bool   // Node is what PATH has: nobody has named it
 
 	Own where.Settings
 
@@ -133,6 +137,9 @@ func askFacts(ctx context.Context, of account, q question) (facts, error) {
 // gather finds out what a command starts.
 func gather(q question) (f facts) {
 	f.Passes = true
+	if len(q.Running) > 0 && runtimes(q.Running[0]) && runtimes(q.Program) { // npx finds it by a PATH of its own
+		q.Running = append([]string{q.Program}, q.Running[1:]...)
+	}
 	f.command(q)
 	if f.Refused != "" || f.Another.By != "" {
 		return f
@@ -148,7 +155,33 @@ func gather(q question) (f facts) {
 		f.Refused = err.Error()
 		return f
 	}
+	f.asItRuns(q)
 	return f
+}
+
+// asItRuns refuses where the gateway that runs has another state or another Node.js than its unit shows: the environment of its manager
+// tells it so, or a script, or what the unit said when it was started. What is derived from the unit would be another OpenClaw.
+func (f *facts) asItRuns(q question) {
+	if len(q.Environ) > 0 {
+		now, err := where.Read(f.Said, q.Environ, q.Home, f.Product)
+		if err == nil && (now.StateDir != f.Own.StateDir || now.Path != f.Own.Path) {
+			prefix := strings.ToUpper(f.Product)
+			f.Refused = fmt.Sprintf("the one that runs has its state in %s and its configuration in %s, and its unit says %s and %s: give the unit Environment=%s_STATE_DIR=%[1]s %[5]s_CONFIG_PATH=%[2]s if the first is right, restart it, and run this again",
+				now.StateDir, now.Path, f.Own.StateDir, f.Own.Path, prefix)
+			return
+		}
+	}
+	if !f.found || q.Program == "" {
+		return
+	}
+	node, err := read.Resolve(f.Node)
+	if err != nil || !runtimes(node) || node == q.Program {
+		return
+	}
+	if _, _, err := read.File(node, read.UnitLimit); err == nil {
+		return // a script, which finds another one
+	}
+	f.Refused = fmt.Sprintf("the one that runs is %s, and the PATH of its unit has %s: name the right one in its ExecStart=, before %s, restart it, and run this again", q.Program, node, f.Said[0])
 }
 
 // Programs through which no socket gets, and containers, in which there is no launcher.
@@ -258,14 +291,32 @@ func (f *facts) command(q question) {
 		f.resolved(q, inner, runner, at)
 	case f.Command != nil:
 		f.Said = inner[at:]
-		f.OnWay = !slices.ContainsFunc(f.Said[:max(slices.Index(f.Said, "gateway"), 0)], func(word string) bool { return strings.HasSuffix(word, "/dist/index.js") })
+		f.OnWay = !entersIndex(f.Said)
 	case at == 0 || runtimes(inner[0]):
 		f.direct(q, inner, "")
+	case slices.ContainsFunc(inner[:at], findsNode):
+		f.Command, f.Said = inner, inner[at:]
+		f.OnWay = !entersIndex(f.Said)
 	default:
-		// nice, chrt, a version manager: it becomes what it is called with.
+		// nice, chrt: it becomes what it is called with.
 		f.direct(q, inner[at:], "")
 		f.Command = append(slices.Clone(inner[:at]), f.Command...)
 	}
+}
+
+// entersIndex reports whether a gateway's command line names the entry file that starts nothing else.
+func entersIndex(said []string) bool {
+	return slices.ContainsFunc(said[:max(slices.Index(said, "gateway"), 0)], func(word string) bool { return strings.HasSuffix(word, "/dist/index.js") })
+}
+
+// plain are programs that leave PATH as it is to what they become.
+var plain = []string{"nice", "ionice", "chrt", "taskset", "numactl", "setpriv", "setsid", "nohup", "stdbuf", "timeout", "prlimit"}
+
+// findsNode reports whether a word before a gateway's is a program that may find another Node.js than the unit's PATH has: a version
+// manager, or one that nobody knows.
+func findsNode(word string) bool {
+	name := filepath.Base(word)
+	return !slices.Contains(plain, name) && (handoff.Wraps(name) || filepath.IsAbs(word))
 }
 
 // runtimes reports whether a word is Node.js or Bun, by its name.
@@ -312,11 +363,6 @@ func (f *facts) direct(q question, words []string, why string) {
 		}
 		options, rest = words[1:at], words[at:]
 	}
-	node, err := handoff.Lookup(program, cmp.Or(q.Directory, "/"), environment)
-	if err != nil {
-		f.Refused = fmt.Sprintf("its Node.js is not found: %v", err)
-		return
-	}
 	entry, err := handoff.Lookup(rest[0], cmp.Or(q.Directory, "/"), environment)
 	if err != nil && !strings.Contains(rest[0], "/") && !exists(filepath.Join(q.Directory, rest[0])) {
 		f.Refused = fmt.Sprintf("the command %s is not found: %v", rest[0], err)
@@ -333,12 +379,19 @@ func (f *facts) direct(q question, words []string, why string) {
 		f.Refused = fmt.Sprintf("OpenClaw's program cannot be opened by its user: %v", err)
 		return
 	}
-	if text, _, err := read.File(resolved, read.UnitLimit); err == nil && commandline.IsScript(resolved, text, []string{resolved}) {
-		// As pnpm makes them.
+	kind, err := handoff.Choose(handoff.Auto, entry)
+	if script := err == nil && kind != handoff.Preload && !handoff.Bun(entry, []string{entry}); script && !runtimes(words[0]) {
+		// A script for a shell, as pnpm makes them, or a version manager in its place: these find a Node.js themselves.
 		f.Command, f.Said = append([]string{entry}, rest[1:]...), rest
 		f.OnWay = true
 		return
 	}
+	node, err := handoff.Lookup(program, cmp.Or(q.Directory, "/"), environment)
+	if err != nil {
+		f.Refused = fmt.Sprintf("its Node.js is not found: %v", err)
+		return
+	}
+	f.Node, f.found = node, !strings.Contains(program, "/")
 	main := entry
 	if index := indexOf(resolved); index != "" {
 		main = index
@@ -413,14 +466,12 @@ func (f *facts) program(q question, environment []string) {
 	if len(said) == 0 {
 		return
 	}
-	node, entry := "", said[0]
+	node, entry := f.Node, said[0]
 	if runtimes(said[0]) {
-		node = said[0]
+		node = cmp.Or(node, said[0])
 		if at := commandline.GatewayAt(said[1:]); at >= 0 {
 			entry = said[at+1]
 		}
-	} else if len(f.Command) > 0 && runtimes(f.Command[0]) {
-		node = f.Command[0]
 	}
 	if path, err := handoff.Lookup(entry, cmp.Or(q.Directory, "/"), environment); err == nil {
 		entry = path
@@ -434,7 +485,16 @@ func (f *facts) program(q question, environment []string) {
 			f.Product = pkg.Name
 		}
 	}
-	if node == "" || !filepath.IsAbs(node) {
+	if starts := filepath.Base(entry) == "entry.js" || strings.HasSuffix(entry, ".mjs"); starts && f.Product != openclaw.Names()[0] {
+		f.Again = "CLAWDBOT_NODE_OPTIONS_READY" // moltbot's as well
+	} else if starts && older(f.Version, 2026, 5) {
+		f.Again = "OPENCLAW_NODE_OPTIONS_READY"
+	}
+	guessed := !filepath.IsAbs(node)
+	switch {
+	case guessed && q.Program != "":
+		node, guessed = q.Program, false
+	case guessed:
 		node, _ = handoff.Lookup(cmp.Or(node, "node"), cmp.Or(q.Directory, "/"), environment)
 	}
 	if node == "" {
@@ -443,6 +503,9 @@ func (f *facts) program(q question, environment []string) {
 	if handoff.Bun(node, []string{node}) {
 		f.Refused = "it runs on Bun, which cannot take over a socket (oven-sh/bun 33578): run it with Node.js, and adopt that"
 		return
+	}
+	if guessed {
+		return // a script, or a version manager, may find another one
 	}
 	f.Node, f.NodeIs = node, openclaw.NodeVersion(node)
 	if f.Needs != "" && f.NodeIs != "" && !handoff.Suits(f.NodeIs, f.Needs) {

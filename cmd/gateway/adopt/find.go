@@ -35,6 +35,7 @@ type Candidate struct {
 	Via        string   // what the command goes through: "" is Node.js or OpenClaw's own command, else a script, a shell, npx
 	Script     string   // the path of a script that it goes through
 	Running    []string // the argv of the gateway that it runs now; nil where there is none, or none can be seen
+	PID        int      // of that one
 	Another    Another  // by what it becomes another user than its unit says: then Running is that user's word
 	Ours       bool     // it runs the launcher
 }
@@ -53,6 +54,7 @@ var wanted = []string{
 	"Id", "Names", "LoadState", "UnitFileState", "ActiveState", "SubState", "MainPID", "ControlGroup", "FragmentPath", "DropInPaths", "NeedDaemonReload",
 	"ExecStart", "ExecStartEx", "Environment", "EnvironmentFiles", "UnsetEnvironment", "User", "Group", "DynamicUser", "WorkingDirectory", "RootDirectory", "RootImage", "Type",
 	"ExecSearchPath", "TimeoutStopUSec", "KillSignal", "NetworkNamespacePath", "PrivateNetwork", "TriggeredBy", "WantedBy", "RequiredBy", "BoundBy", "RequisiteOf", "ConsistsOf", "Transient", "UMask",
+	"StateDirectory", "RuntimeDirectory", "CacheDirectory",
 }
 
 // seen is what there is of a scope.
@@ -262,18 +264,18 @@ func (c *Candidate) seeWho(words []string) {
 	if !c.Manager.User {
 		uid = systemd.UserID(cmp.Or(c.Properties["User"], "root"))
 	}
-	argv, other := runningIn(c.Properties["ControlGroup"], uid)
+	argv, pid, other := runningIn(c.Properties["ControlGroup"], uid)
 	switch {
 	case other < 0:
-		c.Running = argv
+		c.Running, c.PID = argv, pid
 	case throughContainer(words) == "": // in one others run anyway
-		c.Running = argv
+		c.Running, c.PID = argv, pid
 		c.Another.User = systemd.UserName(other)
 	}
 }
 
 // becomes reports whether a command may become a gateway that it does not name: a program of an administrator's own unit that has
-// been replaced by it, or that runs packages. Others hold what somebody else has started: cron, sshd, PM2.
+// been replaced by it, or that waits for it and nothing else, or that runs packages. Others hold what somebody else has started: cron, sshd, PM2.
 func becomes(command systemd.Exec, p systemd.Properties) bool {
 	fragment := p["FragmentPath"]
 	if !strings.HasPrefix(fragment, "/etc/") && !strings.HasPrefix(fragment, "/home/") && !strings.HasPrefix(fragment, "/root/") && !strings.Contains(fragment, "/.config/") {
@@ -283,7 +285,14 @@ func becomes(command systemd.Exec, p systemd.Properties) bool {
 	if main > 1 && openclaw.IsGateway(main, proctree.Argv(main)) {
 		return true
 	}
-	return slices.Contains(packageRunners, filepath.Base(command.Path))
+	if slices.Contains(packageRunners, filepath.Base(command.Path)) {
+		return true
+	}
+	if main <= 1 || slices.ContainsFunc(command.Argv, func(word string) bool { return slices.Contains(supervisors, filepath.Base(word)) }) {
+		return false
+	}
+	_, pid, _ := runningIn(p["ControlGroup"], 0)
+	return pid > 0 && holders.Alone(pid, main)
 }
 
 // manages reports whether a service holds what others start: a manager of its own, a session.
@@ -291,12 +300,34 @@ func manages(p systemd.Properties) bool {
 	return strings.HasPrefix(p["Id"], "user@") || p["Id"] == "init.scope"
 }
 
-// runningIn is the argv of the gateway in a control group, of one that runs as another user than that of the uid before all; other is
-// the uid of that one, else -1.
-func runningIn(cgroup string, uid int) (found []string, other int) {
-	other = -1
+// runningIn is the argv and the pid of the gateway in a control group, of one that runs as another user than that of the uid before all;
+// other is the uid of that one, else -1.
+func runningIn(cgroup string, uid int) (found []string, of, other int) {
+	for _, pid := range processes(cgroup) {
+		argv := proctree.Argv(pid)
+		if !openclaw.IsGateway(pid, argv) {
+			continue
+		}
+		uids, err := proctree.UIDs(pid)
+		if err != nil {
+			continue // it has ended
+		}
+		for _, is := range uids {
+			if int(is) != uid {
+				return argv, pid, int(is)
+			}
+		}
+		if found == nil {
+			found, of = argv, pid
+		}
+	}
+	return found, of, -1
+}
+
+// processes are those of a control group, and of those below it.
+func processes(cgroup string) (pids []int) {
 	if cgroup == "" || cgroup == "/" {
-		return nil, other
+		return nil
 	}
 	left := mostGroups // whoever has them delegated can make many
 	_ = filepath.WalkDir(filepath.Join("/sys/fs/cgroup", cgroup), func(path string, entry os.DirEntry, err error) error {
@@ -313,31 +344,13 @@ func runningIn(cgroup string, uid int) (found []string, other int) {
 			return nil
 		}
 		for _, field := range strings.Fields(string(content)) {
-			pid, err := strconv.Atoi(field)
-			if err != nil {
-				continue
-			}
-			argv := proctree.Argv(pid)
-			if !openclaw.IsGateway(pid, argv) {
-				continue
-			}
-			uids, err := proctree.UIDs(pid)
-			if err != nil {
-				continue // it has ended
-			}
-			for _, is := range uids {
-				if int(is) != uid {
-					found, other = argv, int(is)
-					return filepath.SkipAll
-				}
-			}
-			if found == nil {
-				found = argv
+			if pid, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, pid)
 			}
 		}
 		return nil
 	})
-	return found, other
+	return pids
 }
 
 const mostGroups = 200

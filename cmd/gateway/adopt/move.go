@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"openclaw-gateway/cmd/gateway/adopt/where"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -122,12 +123,22 @@ func (d *derivation) movedVariables(inline []string) (rest []string) {
 		if slices.Contains([]string{"HOME", "USER", "LOGNAME"}, name) {
 			continue
 		}
-		if below, ok := strings.CutPrefix(value, d.was.Home+"/"); ok && strings.Contains(name, "_STATE_DIR") || ok && strings.Contains(name, "_CONFIG_PATH") {
-			entry = name + "=" + filepath.Join(d.of.Home, below)
+		itsOwn := strings.Contains(name, "_STATE_DIR") || strings.Contains(name, "_CONFIG_PATH") || name == "OPENCLAW_HOME"
+		if itsOwn && within(value, d.was.Home) {
+			entry = name + "=" + filepath.Join(d.of.Home, strings.TrimPrefix(value, d.was.Home))
 		}
 		rest = append(rest, entry)
 	}
 	return rest
+}
+
+// ownHome refuses to move a gateway that has another home than root's: its state is there, and root's may be another one's.
+func (d *derivation) ownHome(environment []string) error {
+	home := where.ValueOf(environment, "HOME")
+	if !d.moved() || home == "" || filepath.Clean(home) == d.was.Home {
+		return nil
+	}
+	return fmt.Errorf("%s has a home of its own (HOME=%s), and only what is in root's is copied for user %s%s", d.c.described(), home, d.of.Name, d.orRoots())
 }
 
 // within reports whether a path is a folder or lies below it.
@@ -151,10 +162,11 @@ func (d *derivation) move(ctx context.Context, q question) error {
 	}
 	q.Home, q.Environment = d.was.Home, append(slices.Clone(q.Environment), "HOME="+d.was.Home)
 	for i, entry := range q.Environment {
-		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(value, d.of.Home+"/") {
+		if name, value, _ := strings.Cut(entry, "="); within(value, d.of.Home) {
 			q.Environment[i] = name + "=" + filepath.Join(d.was.Home, strings.TrimPrefix(value, d.of.Home))
 		}
 	}
+	q.Environ = d.environ()
 	roots, err := askFacts(ctx, d.was, q)
 	switch {
 	case err != nil:

@@ -91,6 +91,10 @@ func (d *derivation) settings(environmentPath string) {
 		own = append(own, prefix+"_SYSTEMD_UNIT="+unit)
 		why += " and the unit, which they would look for under another name"
 	}
+	if d.Again != "" {
+		own = append(own, d.Again+"=1")
+		why += "; with the last one it does not start itself a second time, which loses the sockets"
+	}
 	d.set("worker.environment", list(own), strings.Join(own, " "), why)
 	if len(d.env.own) > 0 {
 		d.set("worker.environment_file", quoted(environmentPath), environmentPath, fmt.Sprintf("%s of its unit, in a file that only its user can read", say.Count(len(d.env.own), "variable")))

@@ -96,7 +96,7 @@ func (l *look) serviceOf(ctx context.Context, manager systemd.Manager, unit syst
 	if strings.HasPrefix(unit.Name, "user@") { // all that a user runs
 		return RunBy{}
 	}
-	if unit.Main == 0 || h.PID != unit.Main && !l.holding[unit.Main] && !alone(h.PID, unit.Main) {
+	if unit.Main == 0 || h.PID != unit.Main && !l.holding[unit.Main] && !Alone(h.PID, unit.Main) {
 		return RunBy{}
 	}
 	r := l.unit(ctx, manager, unit.Name)
@@ -131,9 +131,9 @@ func (h Holder) others() []netaddr.Address {
 	return others
 }
 
-// alone reports whether a process that descends from a service's main process is all that the service does: the main one
+// Alone reports whether a process that descends from a service's main process is all that the service does: the main one
 // is a shell or npm, and waits for it.
-func alone(pid, main int) bool {
+func Alone(pid, main int) bool {
 	session, err := unix.Getsid(pid)
 	if err != nil || session != main {
 		return false

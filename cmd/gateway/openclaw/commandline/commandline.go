@@ -255,4 +255,26 @@ func Variables(argv []string) (names []string) {
 	return names
 }
 
+// OfOneStart finds in a command line a variable that only systemd can tell, for one start of one unit (systemd.exec(5)); "" without one.
+func OfOneStart(argv, environment []string) string {
+	known := map[string]bool{}
+	for _, entry := range environment {
+		name, _, _ := strings.Cut(entry, "=")
+		known[name] = true
+	}
+	for _, word := range argv {
+		for _, name := range Variables([]string{strings.ReplaceAll(word, "$$", "")}) {
+			if !known[name] && slices.Contains(ofOneStart, name) {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+var ofOneStart = []string{
+	"CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY",
+	"SHELL", "XDG_RUNTIME_DIR", "INVOCATION_ID", "NOTIFY_SOCKET", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "MANAGERPID", "WATCHDOG_PID", "WATCHDOG_USEC",
+}
+
 var anyVariable = lazy.Regexp(`\$\{?([A-Za-z_]\w*)\}?`)

@@ -112,6 +112,17 @@ func TestExpand(t *testing.T) {
 	}
 }
 
+// TestOfOneStart: what the unit says itself is known, and what is for a shell stays.
+func TestOfOneStart(t *testing.T) {
+	for word, want := range map[string]string{
+		"${CREDENTIALS_DIRECTORY}/pw": "CREDENTIALS_DIRECTORY", "$SHELL": "SHELL", "$$STATE_DIRECTORY/x": "", "${NONE}": "", "${CACHE_DIRECTORY}/x": "",
+	} {
+		if got := OfOneStart([]string{"node", word}, []string{"CACHE_DIRECTORY=/x"}); got != want {
+			t.Errorf("%s: %q, want %q", word, got, want)
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	argv := strings.Fields("gateway --port 1 --verbose --port=2 --force --bind lan")
 	if got := LastOption(argv, "--port"); got != "2" {
