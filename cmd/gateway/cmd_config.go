@@ -2,8 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -85,11 +83,11 @@ query of ready.path.`,
 			if err := check.PrintMistakes(cmd.ErrOrStderr(), err); err != nil {
 				return said(err)
 			}
-			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			var rows [][]string
 			for _, value := range cfg.Values() {
-				fmt.Fprintf(table, "%s\t%s\t%s\n", value.Key, say.Printable(config.Shown(cfg, value)), say.Printable(value.Source))
+				rows = append(rows, []string{value.Key, config.Shown(cfg, value), value.Source})
 			}
-			return table.Flush()
+			return say.Table(cmd.OutOrStdout(), rows)
 		},
 	}
 	scope.add(cmd)

@@ -53,7 +53,7 @@ func File(ctx context.Context, out, errOut io.Writer, choice client.Choice, path
 			return err
 		}
 	} else if len(answer.Mistakes) > 0 {
-		fmt.Fprintln(errOut, strings.Join(answer.Mistakes, "\n"))
+		say.Tell(errOut, "%s", strings.Join(answer.Mistakes, "\n"))
 		return ErrSaid
 	}
 	if address, err := netaddr.Parse(answer.InUse); err == nil {
@@ -75,17 +75,17 @@ func File(ctx context.Context, out, errOut io.Writer, choice client.Choice, path
 	if name == "" {
 		name = "no configuration file; the built-in defaults"
 	}
-	if _, err := fmt.Fprintf(out, "%s: valid\n", name); err != nil {
+	if err := say.Tell(out, "%s: valid", name); err != nil {
 		return err
 	}
 	// What this process cannot read as the launcher does has been told, or is a variable of the one's alone.
 	if cfg, err := config.Parse(question.Path, question.Content); err == nil {
 		for _, doubt := range doctor.Doubts(cfg) {
-			fmt.Fprintf(errOut, "%s: %s: warning: %s\n", cfg.Source[doubt.Key], doubt.Key, doubt.Sentence)
+			say.Tell(errOut, "%s: %s: warning: %s", cfg.Source[doubt.Key], doubt.Key, doubt.Sentence)
 		}
 	}
 	if alone != nil {
-		fmt.Fprintf(errOut, "not compared with a running launcher: %v\n", alone)
+		say.Tell(errOut, "not compared with a running launcher: %v", alone)
 		return nil
 	}
 	return status.WriteCheck(out, answer, t)
@@ -96,13 +96,13 @@ func printJudgement(ctx context.Context, errOut io.Writer, scope units.Scope, na
 	findings, unknown := doctor.Judge(ctx, scope, name, question.Path, question.Content, owner)
 	var failed error
 	for _, finding := range findings {
-		fmt.Fprintf(errOut, "%s: %s\n", finding.Severity, say.Printable(finding.Summary))
+		say.Tell(errOut, "%s: %s", finding.Severity, say.Printable(finding.Summary))
 		if finding.Severity == doctor.Error {
 			failed = ErrSaid
 		}
 	}
 	for _, u := range unknown {
-		fmt.Fprintf(errOut, "not looked at: %s\n", say.Printable(u.What))
+		say.Tell(errOut, "not looked at: %s", say.Printable(u.What))
 	}
 	return failed
 }
@@ -110,7 +110,7 @@ func printJudgement(ctx context.Context, errOut io.Writer, scope units.Scope, na
 // PrintMistakes prints mistakes in a configuration as they are, and has [ErrSaid] stand for them; any other error it returns.
 func PrintMistakes(errOut io.Writer, err error) error {
 	if mistakes, ok := errors.AsType[config.Errors](err); ok {
-		fmt.Fprintln(errOut, mistakes)
+		say.Tell(errOut, "%v", mistakes)
 		return ErrSaid
 	}
 	return err

@@ -38,7 +38,7 @@ func (in *Installer) dotEnv(ctx context.Context, to installation) (file dotenv.F
 func (in *Installer) leaveToUs(ctx context.Context, to installation) error {
 	file, is, err := in.dotEnv(ctx, to)
 	if err == nil && !is && in.External != nil && *in.External {
-		fmt.Fprintf(in.Advice, "nothing is written for --external: worker.command does not show that it starts OpenClaw; if it does, write %s into the .env of its state directory yourself\n", dotenv.Line)
+		say.Tell(in.Advice, "nothing is written for --external: worker.command does not show that it starts OpenClaw; if it does, write %s into the .env of its state directory yourself", dotenv.Line)
 	}
 	if err != nil || !is {
 		return err
@@ -55,7 +55,7 @@ func (in *Installer) leaveToUs(ctx context.Context, to installation) error {
 	wanted := in.External != nil
 	way, _ := commandline.Gateway(to.worker.Command, to.worker.Environment)
 	if version := openclaw.Installed(openclaw.Entry(way.Words)); !wanted && version != "" && !dotenv.Known(version) {
-		fmt.Fprintf(in.Advice, "OpenClaw %s cannot be told that its service is yours to run by gateway: its own \"gateway install\", \"stop\" and "+
+		say.Tell(in.Advice, "OpenClaw %s cannot be told that its service is yours to run by gateway: its own \"gateway install\", \"stop\" and "+
 			"\"uninstall\" still act on these units\n", version)
 		return nil
 	}
@@ -63,7 +63,7 @@ func (in *Installer) leaveToUs(ctx context.Context, to installation) error {
 		var asked bool
 		if wanted, asked = say.Confirm(in.In, in.Advice, fmt.Sprintf("OpenClaw's own \"gateway install\" and \"gateway uninstall\" would replace or remove "+
 			"these units. Keep them from it, by %s in %s?", dotenv.Line, file.Path)); !asked {
-			fmt.Fprintf(in.Advice, "OpenClaw's own \"gateway install\" and \"gateway uninstall\" can replace or remove these units: keep them from it with `%s`\n",
+			say.Tell(in.Advice, "OpenClaw's own \"gateway install\" and \"gateway uninstall\" can replace or remove these units: keep them from it with `%s`",
 				in.command("install", append([]string{"--" + string(to.scope), "--external"}, in.options()...)...))
 		}
 	}
@@ -109,7 +109,7 @@ func (in *Installer) giveBack(ctx context.Context, to installation) error {
 	var err error
 	switch to.account, err = in.account(to.scope); {
 	case systemd.NoUser(err): // whose OpenClaw nobody runs
-		fmt.Fprintf(in.Advice, "there is no user %s any more: what OpenClaw's .env of that user has of ours is left as it is, if it is still there\n", in.RunAs)
+		say.Tell(in.Advice, "there is no user %s any more: what OpenClaw's .env of that user has of ours is left as it is, if it is still there", in.RunAs)
 		return nil
 	case err != nil:
 		return err

@@ -104,7 +104,7 @@ func (in *Installer) Install(ctx context.Context) error {
 	in.noteOverrides(ctx, to.scope)
 	in.noteLinger(to.scope)
 	if to.hello && in.Root == "" {
-		fmt.Fprintf(in.Advice, "clients will meet the built-in hello server, until worker.command in %s says what to run\n", in.below(to.config))
+		say.Tell(in.Advice, "clients will meet the built-in hello server, until worker.command in %s says what to run", in.below(to.config))
 	}
 	if err := in.leaveToUs(ctx, to); err != nil {
 		return err
@@ -271,7 +271,7 @@ func (in *Installer) bindable(listen []netaddr.Address) ([]netaddr.Address, erro
 	case len(can) == 0:
 		return nil, fmt.Errorf("this kernel has no IPv6, and listen is %s: add an IPv4 address, such as 127.0.0.1:%d", say.Addresses(listen), listen[0].Port())
 	case len(cannot) > 0:
-		fmt.Fprintf(in.Advice, "this kernel has no IPv6: %s of listen %s left out of the socket unit\n", say.Addresses(cannot), say.Are(len(cannot)))
+		say.Tell(in.Advice, "this kernel has no IPv6: %s of listen %s left out of the socket unit", say.Addresses(cannot), say.Are(len(cannot)))
 	}
 	return can, nil
 }
@@ -315,7 +315,7 @@ func (in *Installer) Uninstall(ctx context.Context) error {
 			return client.Of(scope, in.Name).Unknown(ctx)
 		}
 		if foreign == nil {
-			fmt.Fprintf(in.Advice, "there are no units of the %s scope in %s\n", scope, in.below(dir))
+			say.Tell(in.Advice, "there are no units of the %s scope in %s", scope, in.below(dir))
 		}
 		return foreign
 	}
@@ -341,7 +341,7 @@ func (in *Installer) Uninstall(ctx context.Context) error {
 	}
 	in.RunAs = chosen.RunAs
 	removeErr = errors.Join(removeErr, in.giveBack(ctx, installation{scope: scope, config: chosen.Config}))
-	fmt.Fprintf(in.Advice, "the configuration stays: %s\n", in.below(cmp.Or(chosen.Config, config.DefaultPath(scope == units.User, in.Name))))
+	say.Tell(in.Advice, "the configuration stays: %s", in.below(cmp.Or(chosen.Config, config.DefaultPath(scope == units.User, in.Name))))
 	return removeErr
 }
 
@@ -700,7 +700,7 @@ func (in *Installer) writeConfig(path string, example []byte, account *user.User
 			return err
 		}
 	} else if in.RunAs != "" {
-		fmt.Fprintf(in.Advice, "give %s to the user %s on the system where it will be used; it is readable by its owner only\n", path, in.RunAs)
+		say.Tell(in.Advice, "give %s to the user %s on the system where it will be used; it is readable by its owner only", path, in.RunAs)
 	}
 	_, err = file.Write(example)
 	return err
@@ -788,10 +788,10 @@ func (in *Installer) noteEffects(to installation, active activeUnits) {
 		}
 		switch name := filepath.Base(change.Path); {
 		case name == in.Name.Socket() && active.socket && to.listenChanged():
-			fmt.Fprintln(in.Advice, "the socket was restarted with the new addresses, and the service with it")
+			say.Tell(in.Advice, "the socket was restarted with the new addresses, and the service with it")
 			return
 		case name == in.Name.Socket() && active.socket:
-			fmt.Fprintln(in.Advice, "the socket stays open as it is; its new settings take effect when it is next started, at a boot for instance")
+			say.Tell(in.Advice, "the socket stays open as it is; its new settings take effect when it is next started, at a boot for instance")
 		case name == in.Name.Service() && active.service:
 			fmt.Fprintf(in.Advice, "the running launcher goes on as it was started until %q; its socket stays open meanwhile, and clients wait\n",
 				systemd.Of(to.scope).Own("restart", in.Name.Service()))
@@ -874,7 +874,7 @@ func (in *Installer) noteAccess(account *user.User, path string, access uint32, 
 			bits >>= 3
 		}
 		if bits&want == 0 {
-			fmt.Fprintf(in.Advice, "the user %s cannot %s: change the owner or the mode of %s\n", account.Username, what, at)
+			say.Tell(in.Advice, "the user %s cannot %s: change the owner or the mode of %s", account.Username, what, at)
 			return
 		}
 		if at == "/" {

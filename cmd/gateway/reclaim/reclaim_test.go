@@ -23,8 +23,10 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/netaddr"
+	"openclaw-gateway/test/fixtures"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -504,4 +506,21 @@ func TestTellUnseen(t *testing.T) {
 	if !strings.Contains(said.String(), "3 processes could not be looked into") {
 		t.Errorf("root is told\n%s", said.String())
 	}
+}
+
+// TestTellNarrow: nothing is wider than the terminal.
+func TestTellNarrow(t *testing.T) {
+	t.Parallel()
+	out, fits := fixtures.Narrow(t, 60)
+	w := say.NewWriter(out)
+	h := holders.Holder{
+		Process: proctree.Process{PID: 77}, Role: api.RoleForeign, Command: "node " + strings.Repeat("--option=value ", 9), Why: "it is no OpenClaw gateway",
+		Addresses: []netaddr.Address{netaddr.MustParse("127.0.0.1:18789")},
+	}
+	teller := Teller{By: holders.Asker{Program: "gateway"}, Out: w, Err: w, DryRun: true}
+	teller.Event(Event{Kind: Ending, Holder: h})
+	teller.DryRun = false
+	teller.Event(Event{Kind: Ending, Holder: h})
+	teller.Result(Result{Obstacles: []Obstacle{{Holder: h, Reason: NeedsForce}}, Unseen: 3})
+	fits("could not be looked into")
 }

@@ -48,21 +48,21 @@ func (t *Teller) Event(e Event) {
 	}
 	switch {
 	case e.Kind == Ended:
-		fmt.Fprintf(t.Out, "pid %d has ended by %s after %s\n", e.Holder.PID, signal, say.Duration(e.After))
+		say.Tell(t.Out, "pid %d has ended by %s after %s", e.Holder.PID, signal, say.Duration(e.After))
 		if e.Holder.Role == api.RoleRival && e.Holder.RunBy.Unit != "" {
-			fmt.Fprintf(t.Err, "gateway: %s may start it again: %s\n", e.Holder.RunBy.Unit, e.Holder.Remedy(t.By))
+			say.Tell(t.Err, "gateway: %s may start it again: %s", e.Holder.RunBy.Unit, e.Holder.Remedy(t.By))
 		}
 		if again := e.Holder.RunBy.Restarter; again != nil {
-			fmt.Fprintf(t.Err, "gateway: %s starts it again: `%s` ends that\n", again, again.Stop(t.By))
+			say.Tell(t.Err, "gateway: %s starts it again: `%s` ends that", again, again.Stop(t.By))
 		}
 	case e.Kind == LetGo:
-		fmt.Fprintf(t.Out, "pid %d has let go of %s, and is left to finish its work\n", e.Holder.PID, say.Addresses(e.Holder.Addresses))
+		say.Tell(t.Out, "pid %d has let go of %s, and is left to finish its work", e.Holder.PID, say.Addresses(e.Holder.Addresses))
 	case t.DryRun:
-		fmt.Fprintf(t.Out, "would end %s\n", describeAll(e.Holder))
+		say.Tell(t.Out, "would end %s", describeAll(e.Holder))
 	case e.Signal == unix.SIGKILL:
-		fmt.Fprintf(t.Out, "pid %d still holds %s: sending %s\n", e.Holder.PID, say.Addresses(e.Holder.Addresses), signal)
+		say.Tell(t.Out, "pid %d still holds %s: sending %s", e.Holder.PID, say.Addresses(e.Holder.Addresses), signal)
 	default:
-		fmt.Fprintf(t.Out, "ending %s\n", describeAll(e.Holder))
+		say.Tell(t.Out, "ending %s", describeAll(e.Holder))
 	}
 }
 
@@ -78,7 +78,7 @@ func (t *Teller) Result(r Result) {
 		if obstacle.Reason == Hidden {
 			subject = fmt.Sprintf("a process of user %s", systemd.UserName(int(obstacle.UID)))
 		}
-		fmt.Fprintf(t.Err, "gateway: %s is held by %s: %s; %s\n", say.Addresses(obstacle.Addresses), subject, reason, remedy)
+		say.Tell(t.Err, "gateway: %s is held by %s: %s; %s", say.Addresses(obstacle.Addresses), subject, reason, remedy)
 	}
 	told := func(o Obstacle) bool { return o.Reason == Hidden } // its sentence says so
 	if len(r.Obstacles) > 0 && r.Unseen > 0 && t.By.UID == 0 && !slices.ContainsFunc(r.Obstacles, told) {
@@ -86,7 +86,7 @@ func (t *Teller) Result(r Result) {
 		if t.Log != nil {
 			t.Log.Warn(note)
 		} else {
-			fmt.Fprintf(t.Err, "gateway: %s\n", note)
+			say.Tell(t.Err, "gateway: %s", note)
 		}
 	}
 	if t.Log != nil || len(r.Obstacles) > 0 {
@@ -94,9 +94,9 @@ func (t *Teller) Result(r Result) {
 	}
 	switch {
 	case len(r.Ours) > 0:
-		fmt.Fprintf(t.Out, "%s: held by systemd, our launcher and its worker alone\n", say.Addresses(r.Ours))
+		say.Tell(t.Out, "%s: held by systemd, our launcher and its worker alone", say.Addresses(r.Ours))
 	case !t.DryRun:
-		fmt.Fprintf(t.Out, "%s: free\n", say.Addresses(t.Addresses))
+		say.Tell(t.Out, "%s: free", say.Addresses(t.Addresses))
 	}
 }
 

@@ -1,7 +1,10 @@
 package say
 
 import (
+	"fmt"
+	"io"
 	"strings"
+	"text/tabwriter"
 	"unicode"
 
 	"golang.org/x/text/width"
@@ -113,6 +116,31 @@ func Wrap(text string, first, indent, columns int) string {
 		}
 	}
 	return b.String()
+}
+
+// Tell writes lines for a person. On a terminal none is wider than that: it goes on below.
+func Tell(w io.Writer, format string, values ...any) error {
+	columns := Columns(w)
+	var text strings.Builder
+	for line := range strings.SplitSeq(fmt.Sprintf(format, values...), "\n") {
+		text.WriteString(Wrap(line, 0, 2, columns) + "\n")
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+// Table writes rows whose cells stand below each other, in the way of [Tell].
+func Table(w io.Writer, rows [][]string) error {
+	var b strings.Builder
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		for i := range row {
+			row[i] = Printable(row[i])
+		}
+		fmt.Fprintln(table, strings.Join(row, "\t"))
+	}
+	_ = table.Flush() // a Builder takes everything
+	return Tell(w, "%s", strings.TrimSuffix(b.String(), "\n"))
 }
 
 // units are the words of a line; a command between backquotes is one of as many words as it may be broken between, which are

@@ -1,6 +1,7 @@
 package say
 
 import (
+	"errors"
 	"os/exec"
 	"slices"
 	"strings"
@@ -101,5 +102,30 @@ func TestColumns(t *testing.T) {
 	file, _ := fixtures.Screen(t, false)
 	if got := Columns(NewWriter(file)); got != 0 {
 		t.Errorf("a pipe has %d columns", got)
+	}
+}
+
+// TestTell: on a terminal what is told goes on below, and a command stays one; elsewhere a line stays a line.
+func TestTell(t *testing.T) {
+	t.Parallel()
+	rows := func() [][]string {
+		return [][]string{{"listen", "[127.0.0.1:18789, [::1]:18789]", "default"}, {"worker.command", "[server, --port, 18789]", "config.yaml:3"}}
+	}
+	out, fits := fixtures.Narrow(t, 40)
+	w := NewWriter(out)
+	const sentence = "127.0.0.1:18789 is held by another: `systemctl stop a.service` stops it, and is needed once"
+	if err := errors.Join(Tell(w, "%s", sentence), Table(w, rows())); err != nil {
+		t.Fatal(err)
+	}
+	if text := fits("config.yaml:3"); !strings.Contains(text, "\n  `systemctl stop a.service` stops it,") {
+		t.Errorf("on a terminal it is\n%s", text)
+	}
+	var plain strings.Builder
+	if err := errors.Join(Tell(&plain, "%s\nand", sentence), Table(&plain, rows())); err != nil {
+		t.Fatal(err)
+	}
+	want := sentence + "\nand\nlisten          [127.0.0.1:18789, [::1]:18789]  default\nworker.command  [server, --port, 18789]         config.yaml:3\n"
+	if plain.String() != want {
+		t.Errorf("elsewhere it is\n%swant\n%s", plain.String(), want)
 	}
 }

@@ -1,9 +1,7 @@
 package status
 
 import (
-	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
@@ -12,14 +10,13 @@ import (
 
 // WriteCheck says what a file would change in a launcher.
 func WriteCheck(out io.Writer, a api.CheckReply, t client.Target) error {
-	fmt.Fprintf(out, "saved now, for the launcher of the %s scope (pid %d):\n", t.Scope, a.PID)
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	say.Tell(out, "saved now, for the launcher of the %s scope (pid %d):", t.Scope, a.PID)
+	var rows [][]string
 	for _, c := range a.Changes {
-		fmt.Fprintf(table, "  %s\tfrom %s\tto %s\t%s\n", say.Printable(c.Key), say.Printable(c.From), say.Printable(c.To), say.Printable(string(c.Effect)))
+		rows = append(rows, []string{"  " + c.Key, "from " + c.From, "to " + c.To, string(c.Effect)})
 	}
-	if err := table.Flush(); err != nil {
-		return err
+	if len(rows) > 0 {
+		say.Table(out, rows)
 	}
-	_, err := fmt.Fprintln(out, a.Summary)
-	return err
+	return say.Tell(out, "%s", a.Summary)
 }
