@@ -1,6 +1,7 @@
 package test
 
 import (
+	"fmt"
 	"net/http"
 	"path"
 	"slices"
@@ -125,10 +126,15 @@ func testDropIns(t *testing.T, here place) {
 		}
 	})
 	t.Run("no delegation", func(t *testing.T) {
-		write(t, own(service), "[Service]\nProtectControlGroups=true\n")
+		// With what OpenClaw's documentation (docs/vps.md of 2026.9.6) has people give to its own unit.
+		write(t, own(service), "[Service]\n"+kept+"ProtectControlGroups=true\nEnvironment=OPENCLAW_NO_RESPAWN=1\nEnvironment=NODE_COMPILE_CACHE=/var/tmp/openclaw-compile-cache\n")
 		m.Systemctl(t, "restart", service)
 		get(t, m, ipv4, "/healthz")
 		serving(t, m.Scope, 1)
+		worker := m.Run(t, "/bin/sh", "-c", fmt.Sprintf("tr '\\0' '\\n' </proc/%d/environ", gatewayStatus(t, m.Scope).Worker.PID))
+		if !strings.Contains(worker, "KEPT=1") || strings.Contains(worker, "OPENCLAW_NO_RESPAWN") || strings.Contains(worker, "NODE_COMPILE_CACHE") {
+			t.Errorf("the worker's environment is\n%s", worker)
+		}
 		f := finds(t, m.Scope, "unit-overridden")
 		if !strings.Contains(f.Summary, "ProtectControlGroups=true: the launcher may not make control groups") {
 			t.Errorf("found %+v", f)
