@@ -13,7 +13,6 @@ import (
 // engine stands for what runs containers: it is called as docker, podman and the others are, and ends the process of the
 // container that it is told, whose pid is in /run/containers.
 const engine = `#!/bin/sh
-echo "$(basename "$0") $*" >>/run/engine.log
 case "$*" in *"ps --quiet --filter publish=18789"*) echo 0123456789ab; exit;; esac
 for last; do :; done
 kill "$(cat "/run/containers/$last")"
@@ -242,9 +241,15 @@ func testMends(t *testing.T, here place) {
 		m.Run(t, gatewayPath, "uninstall", own)
 		m.WriteFile(t, "/opt/taker.py", taker, 0o644)
 		const id = "0123456789ab0123456789ab0123456789ab0123456789ab0123456789ab0123"
+		alice := m.AddUser(t, "alice") // who has a rootless Docker
+		hers := fmt.Sprintf("/user.slice/user-%d.slice/user@%[1]d.service/app.slice/docker", alice.UID)
+		run := fmt.Sprintf("/run/user/%d", alice.UID)
+		as, rootless := "runuser --pty -u alice -- env XDG_RUNTIME_DIR="+run+" ", "docker --host unix://"+run+"/docker.sock "
 		for _, test := range []struct{ engine, cgroup, name, command string }{
 			{"docker", "/system.slice/docker-" + id + ".scope", "0123456789ab", "docker stop 0123456789ab"},
 			{"docker", "/system.slice/docker.service", "0123456789ab", "sh -c 'docker stop $(docker ps --quiet --filter publish=18789)'"},
+			{"docker", hers + "-" + id + ".scope", "0123456789ab", as + rootless + "stop 0123456789ab"},
+			{"docker", hers + ".service", "0123456789ab", as + "sh -c '" + rootless + "stop $(" + rootless + "ps --quiet --filter publish=18789)'"},
 			{"podman", "/machine.slice/libpod-" + id + ".scope", "0123456789ab", "podman stop 0123456789ab"},
 			{"lxc-stop", "/lxc.payload.web", "web", "lxc-stop --name web"},
 			{"machinectl", `/machine.slice/machine-my\x2dweb.scope`, "my-web", "machinectl poweroff my-web"},
@@ -254,7 +259,13 @@ func testMends(t *testing.T, here place) {
 			program := "/usr/bin/python3"
 			if path.Base(test.cgroup) == "docker.service" {
 				program = "/opt/engines/docker-proxy"
+				if test.cgroup == hers+".service" {
+					program = "/opt/engines/rootlesskit"
+				}
 				m.Run(t, "cp", "/usr/bin/python3", program)
+			}
+			if strings.HasPrefix(test.cgroup, hers) {
+				program = "setpriv --reuid=alice --regid=alice --init-groups " + program
 			}
 			cgroup := "'/sys/fs/cgroup" + test.cgroup + "'"
 			m.WriteFile(t, "/opt/contain", "#!/bin/sh\nmkdir -p "+cgroup+" /run/containers && echo $$ >"+cgroup+"/cgroup.procs && echo $$ >/run/containers/"+test.name+
