@@ -248,8 +248,8 @@ func lifeOf(t *testing.T, lives []api.Life, generation int) api.Life {
 	return lives[i]
 }
 
-// dumpScript has a Node.js write, when it is told to by SIGWINCH, what it has made of its environment, and each constant of the modules
-// that a list names.
+// dumpScript has a Node.js write, when it is told to by SIGWINCH, what it has made of its environment, when it takes itself to have begun,
+// and each constant of the modules that a list names.
 const dumpScript = `if (require('node:worker_threads').isMainThread && process.argv.includes('gateway') && process.argv.includes('run')) {
   const fs = require('node:fs');
   process.on('SIGWINCH', async () => {
@@ -266,7 +266,7 @@ const dumpScript = `if (require('node:worker_threads').isMainThread && process.a
         if (['string', 'number', 'boolean'].includes(typeof value)) constants[url.split('/').slice(-2).join('/') + ' ' + name] = value;
       }
     }
-    fs.writeFileSync('DUMP.new', JSON.stringify({ env: process.env, argv: process.argv, cwd: process.cwd(), constants }));
+    fs.writeFileSync('DUMP.new', JSON.stringify({ env: process.env, argv: process.argv, cwd: process.cwd(), origin: performance.timeOrigin, constants }));
     fs.renameSync('DUMP.new', 'DUMP');
   });
 }
@@ -277,6 +277,7 @@ type dumped struct {
 	Env       map[string]string `json:"env"`
 	Argv      []string          `json:"argv"`
 	CWD       string            `json:"cwd"`
+	Origin    float64           `json:"origin"` // in ms
 	Constants map[string]any    `json:"constants"`
 }
 
@@ -356,8 +357,14 @@ func testPrewarmedValues(t *testing.T, m *machine.Machine) {
 	if cold.Env["OPENCLAW_WORKSPACE_DIR"] != p.home+"/place-a" || cold.Env["MINE"] != "place-a" || cold.Env["OPENCLAW_PROFILE"] != "work" || len(cold.Constants) < 1000 {
 		t.Fatalf("OpenClaw has %v and %d constants", cold.Env, len(cold.Constants))
 	}
-	p.wants(t, p.restart(t), api.StartPrewarmed, "")
-	wantSame(t, "prewarmed", cold, p.dump(t), "", "")
+	life := p.restart(t)
+	p.wants(t, life, api.StartPrewarmed, "")
+	prewarmed := p.dump(t)
+	wantSame(t, "prewarmed", cold, prewarmed, "", "")
+	// By that OpenClaw tells what its earlier life has left from what it does itself.
+	if begun := float64(life.Started.UnixMilli() + *life.ReleasedAfterMS); prewarmed.Origin < begun-100 {
+		t.Errorf("it takes itself to have begun %.0f ms before it was released", begun-prewarmed.Origin)
+	}
 
 	values(t, "place-b", "")
 	p.wants(t, p.restart(t), api.StartPrewarmed, "")

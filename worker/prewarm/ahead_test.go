@@ -2,6 +2,7 @@ package prewarm
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -204,6 +205,43 @@ func TestAhead(t *testing.T) {
 	l.release(t)
 	if got, want := l.said(t), strings.ReplaceAll(begun, "here", "there"); got != want {
 		t.Errorf("with another value it says %s, want %s", got, want)
+	}
+}
+
+// TestClocks: the clocks that begin with the process begin with the program, and a module that keeps what they show is left to that.
+func TestClocks(t *testing.T) {
+	r := newRig(t)
+	r.write(t, "entry.mjs", `import net from 'node:net';
+import { early } from './early.mjs';
+import { kept } from './plain.mjs';
+import './common.cjs';
+import './reads.mjs';
+net.createServer().listen(0, '127.0.0.1', () => console.log(JSON.stringify({ origin: performance.timeOrigin, early, kept: kept(), now: performance.now(), uptime: process.uptime() * 1000 })));
+`)
+	r.write(t, "early.mjs", "import { once } from './helper.mjs';\nexport const early = once(() => performance.now());\n")
+	r.write(t, "helper.mjs", "export const once = (make) => make();\n")
+	r.write(t, "plain.mjs", "export const kept = performance.now.bind(performance);\nexport const known = [new Date(0) instanceof Date, Date.UTC(2026)];\n")
+	r.write(t, "common.cjs", "module.exports = Date.now();\n")
+	r.write(t, "reads.mjs", "export const at = `${new Date()}`;\n")
+	r.cold(t)
+	l := r.ahead(t)
+	if report := l.told(t, Parked); report.Modules != 2 || report.Apart != 3 {
+		t.Errorf("it has loaded %+v, want helper.mjs and plain.mjs, and the others left to the program", report)
+	}
+	time.Sleep(time.Second) // it grows older
+	released := time.Now()
+	l.release(t)
+	var is struct{ Origin, Early, Kept, Now, Uptime float64 }
+	if err := json.Unmarshal([]byte(l.said(t)), &is); err != nil {
+		t.Fatal(err)
+	}
+	const slack = 10 // in ms: one clock is the wall's
+	lived := float64(time.Since(released).Milliseconds()) + slack
+	if begun := float64(released.UnixMilli()); is.Origin < begun-slack || is.Origin > begun+lived {
+		t.Errorf("it began %.0f ms after it was released", is.Origin-begun)
+	}
+	if is.Early < 0 || is.Early > is.Kept || is.Kept > is.Now || is.Now > lived || is.Uptime < is.Now-slack || is.Uptime > lived {
+		t.Errorf("%.0f ms after it was released it shows %+v", lived, is)
 	}
 }
 

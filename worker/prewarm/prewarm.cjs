@@ -134,6 +134,17 @@ async function load([url, imported], require) {
   else require(fileURLToPath(url));
 }
 
+// Has the clocks that begin with the process begin so many milliseconds later, also for whoever keeps one of these functions.
+function setClocks(later) {
+  const { timeOrigin } = performance;
+  const now = performance.now.bind(performance);
+  const age = () => now() - later();
+  Object.defineProperty(performance, 'timeOrigin', { configurable: true, enumerable: true, get: () => timeOrigin + later() });
+  performance.now = age;
+  process.uptime = () => age() / 1000;
+  require('node:module').syncBuiltinESMExports();
+}
+
 // Loads all of the list in a process that is given up, to see what each module reads while it is evaluated.
 async function examine(orders, registerHooks) {
   const content = read(orders);
@@ -150,15 +161,17 @@ async function examine(orders, registerHooks) {
       return found;
     },
   });
-  const note = (name) => {
-    reads.add(name);
-    if (changes.has(name) || name === '*') for (const url of callers()) apart.add(url);
-    if (changes.has(name) || name === '*') apart.add(loading);
-  };
-  watchReads(note);
-  beforeListening(() => {
+  const leave = () => {
     for (const url of callers()) apart.add(url);
     apart.add(loading);
+  };
+  watchReads((name) => {
+    reads.add(name);
+    if (changes.has(name) || name === '*') leave();
+  });
+  watchTime(() => apart.add(callers()[0] ?? loading)); // who has called that one imports it, or is it
+  beforeListening(() => {
+    leave();
     throw new Error('it listens');
   });
   const require = from(orders);
@@ -220,6 +233,22 @@ function watchReads(note) {
   require('node:module').syncBuiltinESMExports();
 }
 
+// Calls back when the time is read, which a module that is loaded ahead would keep from before.
+function watchTime(looks) {
+  setClocks(() => {
+    looks();
+    return 0;
+  });
+  const { now } = Date;
+  Date.now = () => (looks(), now());
+  globalThis.Date = new Proxy(Date, {
+    construct: (target, given, made) => {
+      if (given.length === 0) looks();
+      return Reflect.construct(target, given, made);
+    },
+  });
+}
+
 function from({ entry }) {
   return require('node:module').createRequire(entry);
 }
@@ -258,6 +287,8 @@ async function park(orders, registerHooks) {
     throw new Error('it listens');
   };
   beforeListening(() => listen());
+  let waited = 0;
+  setClocks(() => waited);
   try {
     found = await loadAhead(orders, registerHooks);
     if (early) throw new Error('a module that was loaded ahead listens');
@@ -268,6 +299,7 @@ async function park(orders, registerHooks) {
   }
   tell(orders, { event: 'parked', ...found.counts });
   hold(orders);
+  waited = performance.now(); // the program is as old as its first line, and not as what was loaded for it
   listen = compare(orders, registerHooks, found.values);
 }
 
