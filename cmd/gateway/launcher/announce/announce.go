@@ -40,7 +40,7 @@ type Announcer struct {
 }
 
 // unnoticed is how long a generation may take from when it got the sockets until it serves, before systemd is told; and one that has let
-// go of them, until its successor, which waits for something else of it, gets them.
+// go of them, until its successor, which waits for something else of it, gets them. One whose program begins only then takes longer.
 const unnoticed = time.Second
 
 // Observe takes note of the worker, and of the addresses that it has.
@@ -56,9 +56,9 @@ func (a *Announcer) Observe(status worker.Status, addresses []netaddr.Address) {
 			change = daemon.SdNotifyReady
 			a.ready, a.up = true, true
 		}
-	case status.State == worker.Starting && a.up && !status.Released.IsZero() && time.Since(status.Released) < unnoticed:
+	case status.State == worker.Starting && a.up && !status.Prewarmed && !status.Released.IsZero() && time.Since(status.Released) < unnoticed:
 		a.giveGrace(status.Generation, unnoticed-time.Since(status.Released))
-	case status.State == worker.Stopping && a.up && status.Successor.State == worker.BesideParked:
+	case status.State == worker.Stopping && a.up && status.Successor.State == worker.BesideParked && status.Successor.Modules == 0:
 		a.giveGrace(-status.Generation, unnoticed)
 	default:
 		failed := status.State == worker.BackingOff || status.State == worker.Failed

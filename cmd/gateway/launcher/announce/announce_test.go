@@ -26,6 +26,10 @@ func TestAnnounce(t *testing.T) {
 		"let in":   {State: worker.Starting, Generation: 2, PID: 11, Released: time.Now().Add(time.Hour)},
 		"followed": {State: worker.Ready, Generation: 2, PID: 11},
 		"lets go":  {State: worker.Stopping, Generation: 1, PID: 10, Successor: worker.Beside{Generation: 2, State: worker.BesideParked}},
+		"ends": {
+			State: worker.Stopping, Generation: 1, PID: 10, Successor: worker.Beside{Generation: 2, State: worker.BesideParked, Modules: 1000},
+		},
+		"begins": {State: worker.Starting, Generation: 2, PID: 11, Prewarmed: true, Released: time.Now().Add(time.Hour)},
 		"backoff": {
 			State: worker.BackingOff, Generation: 1, Failures: 2, LastExit: exit, Problem: "generation 1 ended: exit code 1",
 			NextStart: time.Date(2026, 1, 1, 12, 30, 5, 0, time.UTC),
@@ -49,6 +53,8 @@ func TestAnnounce(t *testing.T) {
 		{"handover, slow", []string{"starting", "ready", "let in", "a second later", "followed"}, []string{"READY=1", "RELOADING=1", "READY=1"}},
 		{"handover, with a second port", []string{"starting", "ready", "lets go", "let in", "kept waiting", "followed"}, []string{"READY=1"}},
 		{"handover, with a second port that is kept", []string{"starting", "ready", "lets go", "kept waiting", "let in", "followed"}, []string{"READY=1", "RELOADING=1", "READY=1"}},
+		{"prewarmed", []string{"starting", "ready", "ends", "begins", "followed"}, []string{"READY=1", "RELOADING=1", "READY=1"}},
+		{"a prewarmed standby", []string{"starting", "ready", "begins", "followed"}, []string{"READY=1", "RELOADING=1", "READY=1"}},
 		{"slow", []string{"starting", "give up", "ready"}, []string{"READY=1", "RELOADING=1", "READY=1"}},
 		{"ready before the patience ends", []string{"starting", "ready", "give up"}, []string{"READY=1"}},
 	}
