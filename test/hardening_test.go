@@ -155,7 +155,7 @@ func testHardening(t *testing.T, here place) {
 	scores(t, here, before, byDefault, hardened)
 }
 
-// scores prints what "systemd-analyze security" says, where "make test" shows it, and compares it with docs/hardening.md.
+// scores prints what "systemd-analyze security" says, where "make test" shows it, and compares it with docs/hardening.md and README.md.
 func scores(t *testing.T, here place, before, byDefault, hardened string) {
 	t.Helper()
 	scope := "the machine's units"
@@ -165,6 +165,10 @@ func scores(t *testing.T, here place, before, byDefault, hardened string) {
 	page, err := os.ReadFile("../docs/hardening.md")
 	if row := fmt.Sprintf("| %s | %s | %s | %s |", scope, before, byDefault, hardened); err != nil || !strings.Contains(string(page), row) {
 		t.Errorf("docs/hardening.md lacks %s (%v)", row, err)
+	}
+	readme, err := os.ReadFile("../README.md")
+	if both := fmt.Sprintf("%s instead of %s", hardened, before); err != nil || !strings.Contains(string(readme), both) {
+		t.Errorf("README.md lacks %s (%v)", both, err)
 	}
 	t.Logf("systemd-analyze security: %s before, %s by default, %s with --hardened", before, byDefault, hardened)
 	if path := os.Getenv("SCORES"); path != "" {

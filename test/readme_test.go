@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/test/machine"
 )
 
@@ -129,6 +130,26 @@ func TestSections(t *testing.T) {
 		if got := len(fencedCommands.FindAllString(string(content), -1)); got != want[page] {
 			t.Errorf("%s has %d blocks of commands, and sections has %d", page, got, want[page])
 		}
+	}
+}
+
+var fencedConfiguration = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
+
+// TestRecipes: what README.md has for the configuration is one.
+func TestRecipes(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	recipes := fencedConfiguration.FindAllSubmatch(content, -1)
+	for _, recipe := range recipes {
+		if _, err := config.Parse("README.md", recipe[1]); err != nil {
+			t.Errorf("%v in\n%s", err, recipe[1])
+		}
+	}
+	if len(recipes) != 3 {
+		t.Errorf("README.md has %d recipes for the alarm, want one for mail, a phone and a unit", len(recipes))
 	}
 }
 
