@@ -206,6 +206,8 @@ func (s *Supervisor) bury() {
 		reason := s.later
 		s.later = ""
 		s.replace(generation.Event{Reason: reason})
+	case s.phase == backingOff && s.again:
+		s.start(generation.Event{})
 	case s.phase == waiting:
 		s.rest(true) // it may be left alone now
 	default:

@@ -237,6 +237,27 @@ func crossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 			r.hurry <- struct{}{}
 			r.awaitEnd()
 		},
+		"one that is to be alone, while one leaves": func(t *testing.T) {
+			drain := fifo(t)
+			r := newHandoverRig(t, kind, "drain="+drain)
+			r.served()
+			r.want(r.outcome(r.supervisor.Restart(false)))
+			spec := r.spec
+			spec.Edition, spec.Handover = 2, false
+			r.want(r.outcome(r.supervisor.Apply(spec, false)))
+			killPID(t, r.servedBy(2).PID)
+			r.ended(2, ends.ReasonCrash)
+			outcome := r.supervisor.Restart(false)
+			s := r.awaitThat("it waits", func(s Status) bool { return strings.Contains(s.Problem, "when generation 1 has finished its work") })
+			if s.State != BackingOff || s.Leaving.Generation != 1 || s.NextStart.IsZero() {
+				t.Errorf("while one leaves: %+v", s)
+			}
+			open(t, drain)
+			r.ended(1, ends.ReasonRestart)
+			r.want(r.outcome(outcome))
+			r.wantAnswer("/", "generation 3,")
+			go func() { _ = os.WriteFile(drain, nil, 0) }()
+		},
 		"the old one is killed while it boots": func(t *testing.T) {
 			boot := fifo(t)
 			r := newHandoverRig(t, kind, "boot="+boot)

@@ -177,6 +177,10 @@ func (s *Supervisor) afterEnd(e generation.Event) {
 
 // start starts the next generation.
 func (s *Supervisor) start(generation.Event) {
+	if s.leaving != nil && !s.spec.Handover {
+		s.awaitLeaving()
+		return
+	}
 	if s.prepared != nil && s.prepared.Spec.Edition != s.spec.Edition {
 		s.discard()
 	}
@@ -201,6 +205,16 @@ func (s *Supervisor) start(generation.Event) {
 	}
 	s.coming = g
 	s.log.Info("worker started", g.Told("handoff", g.Handoff.Kind())...)
+}
+
+// awaitLeaving has the next generation start when the one that leaves has gone, with all its processes: it may be alone only.
+func (s *Supervisor) awaitLeaving() {
+	s.again = true
+	s.problem = fmt.Sprintf("the next generation starts when generation %d has finished its work (restart.mode: exclusive); %s --now ends that", s.leaving.Number, s.options.Restart)
+	s.log.Warn("the next generation waits for the one that leaves (restart.mode)", "leaving", s.leaving.Number)
+	s.enter(backingOff, s.spec.Backoff.Max)
+	s.nextAt = s.since.Add(s.spec.Backoff.Max)
+	s.updateDesk()
 }
 
 // worked reports whether an earlier generation with the same command was ready.
