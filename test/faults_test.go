@@ -175,6 +175,9 @@ func (s *weather) rage(times int) {
 			undo()
 		}
 	}
+	if strings.Contains(s.wants, "standby: true") {
+		s.relieve()
+	}
 	s.settle()
 	s.report = s.load.Stop()
 	s.took = time.Since(began)
@@ -214,6 +217,21 @@ func (s *weather) pass() {
 	defer cancel()
 	if err := s.load.WaitOK(ctx, s.random.IntN(30)); err != nil {
 		s.t.Fatalf("nobody is answered (%v) after %v", err, s.done)
+	}
+}
+
+// relieve has a crash after all that has happened, which the standby follows.
+func (s *weather) relieve() {
+	s.t.Helper()
+	s.calm()
+	was := standby(s.t, s.m)
+	s.gone = append(s.gone, strconv.Itoa(was.Worker.PID))
+	s.killed["worker"]++
+	s.ended++
+	kill(s.t, s.m, was.Worker.PID)
+	serving(s.t, s.m.Scope, was.Successor.Generation)
+	if is := lifeOf(s.t, history(s.t, s.m), was.Successor.Generation); is.PID != was.Successor.PID || is.ReleasedAfterMS == nil {
+		s.t.Errorf("after a crash the standby was %+v, and %+v follows", was.Successor, is)
 	}
 }
 
@@ -268,7 +286,7 @@ func (s *weather) account(now load.Report) {
 }
 
 func (s *weather) strike(victim string) func() {
-	pids := strike(s.t, s.m, victim)
+	pids := strike(s.t, s.m, victim, s.random.IntN)
 	s.killed[victim] += len(pids)
 	s.gone = append(s.gone, pids...)
 	s.ended++

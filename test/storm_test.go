@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -97,9 +98,9 @@ func testFiftyKilledLaunchers(t *testing.T, here place) {
 	}
 }
 
-// strike kills what is there of the launcher, the worker or both, and returns
-// which processes that were.
-func strike(t *testing.T, m *machine.Machine, victim string) (pids []string) {
+// strike kills what is there of the launcher, of one generation of the worker that pick chooses among so many, or of all, and returns which
+// processes that were.
+func strike(t *testing.T, m *machine.Machine, victim string, pick func(int) int) (pids []string) {
 	t.Helper()
 	processes := m.Processes(t)
 	for _, launcher := range processes {
@@ -111,10 +112,18 @@ func strike(t *testing.T, m *machine.Machine, victim string) (pids []string) {
 		if victim != "worker" {
 			pids = append(pids, strconv.Itoa(launcher.PID))
 		}
+		generations := map[string][]string{} // by the control group
 		for _, worker := range processes {
 			if victim != "launcher" && worker.ParentPID == launcher.PID {
-				pids = append(pids, strconv.Itoa(worker.PID))
+				generations[worker.Cgroup] = append(generations[worker.Cgroup], strconv.Itoa(worker.PID))
 			}
+		}
+		groups := slices.Sorted(maps.Keys(generations))
+		if victim == "worker" && len(groups) > 1 {
+			groups = groups[pick(len(groups)):][:1]
+		}
+		for _, group := range groups {
+			pids = append(pids, generations[group]...)
 		}
 	}
 	if len(pids) == 0 {
