@@ -128,6 +128,7 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 	defer l.editions.end()
 	defer l.reporter.history.Kept.Wait()
 	defer l.binds.kept.Wait()
+	defer l.alarm.Kept.Wait()
 	defer beside(context.Background(), held.relisten)()
 	defer beside(ctx, l.alarm.Watch)()
 	defer time.AfterFunc(announce.StartJobLimit, l.reporter.systemd.EndStartJob).Stop()

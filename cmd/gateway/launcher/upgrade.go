@@ -124,6 +124,7 @@ func (l *launcher) comeToRest(ctx context.Context) error {
 		defer close(rest)
 		l.reporter.history.Kept.Wait()
 		l.editions.goodKept.Wait()
+		l.alarm.Kept.Wait()
 		l.binds.kept.Wait()
 		l.desk.drain(ctx)
 	}()

@@ -47,6 +47,9 @@ type Alarm struct {
 	Status   func() api.Status
 	Run      func(context.Context, *exec.Cmd) error // returns when the command has ended, and all that it has started
 
+	// Kept is whether it rings, for the next life of the launcher: nobody waits for the disk, neither the supervisor nor the command.
+	Kept state.Keeper
+
 	log     *slog.Logger
 	path    string // where it is kept that it rings; "" for this life only
 	changed chan struct{}
@@ -58,7 +61,7 @@ type Alarm struct {
 	event      string    // why they are not
 	ringing    time.Time // since when; zero: it does not ring
 	rolledBack int       // the last edition that was
-	kept       time.Time // of that, in the file
+	kept       time.Time // of ringing, what the file has or is about to have
 	pending    int       // how many were that nobody has taken note of yet
 	failure    string    // of the last command
 }
@@ -76,6 +79,7 @@ const mostWaiting = 100
 // New returns one that is quiet, or rings if that is kept in the file at path. What is exported of it has to be set.
 func New(log *slog.Logger, path string) *Alarm {
 	a := &Alarm{log: log, path: path, changed: make(chan struct{}, 1), calm: alarmCalm}
+	a.Kept = state.Keeper{Log: log, What: "whether the alarm rings is", Write: a.write}
 	if content, _, err := read.File(path, 100); err == nil && path != "" {
 		if since, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(string(content))); err == nil {
 			a.ringing, a.kept = since, since
@@ -223,22 +227,26 @@ func (a *Alarm) next() (event string, wait time.Duration) {
 
 // keep takes note of since when it rings for the next life of the launcher: what nobody was told of in this one, that one tells.
 func (a *Alarm) keep(ringing time.Time) {
-	if a.kept.Equal(ringing) {
-		return
+	if !a.kept.Equal(ringing) {
+		a.kept = ringing
+		a.Kept.Keep()
 	}
-	a.kept = ringing
-	var err error
+}
+
+func (a *Alarm) write() error {
+	a.mu.Lock()
+	ringing := a.kept
+	a.mu.Unlock()
 	switch {
 	case a.path == "":
+		return nil
 	case ringing.IsZero():
-		if err = os.Remove(a.path); errors.Is(err, fs.ErrNotExist) {
-			err = nil
+		if err := os.Remove(a.path); !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
+		return nil
 	default:
-		err = state.Write(a.path, []byte(ringing.Format(time.RFC3339Nano)+"\n"))
-	}
-	if err != nil {
-		a.log.Warn("whether the alarm rings is not kept for the next start of the launcher", "error", err)
+		return state.Write(a.path, []byte(ringing.Format(time.RFC3339Nano)+"\n"))
 	}
 }
 

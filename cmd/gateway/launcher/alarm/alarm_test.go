@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -283,6 +284,7 @@ func TestAlarmAcrossLives(t *testing.T) {
 	first.Observe(worker.Status{State: worker.Failed})
 	first.want("failed")
 	first.Observe(worker.Status{State: worker.Stopped})
+	first.Kept.Wait()
 
 	second := newBell(t, path, time.Hour)
 	second.Observe(worker.Status{State: worker.Waiting})
@@ -297,6 +299,48 @@ func TestAlarmAcrossLives(t *testing.T) {
 	second.Observe(worker.Status{State: worker.Ready})
 	second.want("recovered")
 	second.quiet()
+	second.Kept.Wait()
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is kept that the alarm rings: %v", err)
+	}
+}
+
+// TestAlarmDisk: nobody waits for a disk that hangs: the events are told, and the supervisor and who asks for the status go on.
+func TestAlarmDisk(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "alarm")
+	b := newBell(t, path, 0)
+	writes, hangs := make(chan struct{}, 10), make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(hangs) })
+	defer goOn()
+	b.Kept.Write = func() error {
+		writes <- struct{}{}
+		<-hangs
+		return b.write()
+	}
+	b.begin()
+	prompt := func(what string, f func()) {
+		t.Helper()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			f()
+		}()
+		select {
+		case <-done:
+		case <-time.After(bound):
+			t.Fatalf("%s waits for the disk", what)
+		}
+	}
+	b.Observe(worker.Status{State: worker.Failed})
+	<-writes
+	prompt("the status", func() { b.state() })
+	prompt("the supervisor", func() { b.Observe(worker.Status{State: worker.BackingOff}) })
+	b.want("failed")
+	b.Observe(worker.Status{State: worker.Ready})
+	b.want("recovered")
+	goOn()
+	b.Kept.Wait()
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it is kept that the alarm rings: %v", err)
 	}
