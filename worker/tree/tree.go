@@ -235,6 +235,11 @@ type Saved struct {
 
 // Save is about trees of generations alone: a command of the launcher's own cannot be passed on.
 func (t *Trees) Save() (saved Saved, err error) {
+	if t.reaper != nil { // before t.mu: who reaps takes that second
+		t.reaper.mu.Lock()
+		saved.Aside = maps.Clone(t.reaper.aside)
+		t.reaper.mu.Unlock()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for owner := range t.there {
@@ -243,11 +248,6 @@ func (t *Trees) Save() (saved Saved, err error) {
 		}
 	}
 	saved.Commands = t.commands.Load()
-	if t.reaper != nil {
-		t.reaper.mu.Lock()
-		defer t.reaper.mu.Unlock()
-		saved.Aside = maps.Clone(t.reaper.aside)
-	}
 	return saved, nil
 }
 
