@@ -2,14 +2,17 @@ package logging
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/lmittmann/tint"
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/say"
@@ -28,7 +31,7 @@ func New(format string, level slog.Leveler, stderr *os.File) *slog.Logger {
 	text := say.NewWriter(stderr)
 	switch format {
 	case config.FormatJournal:
-		return slog.New(&journalHandler{level: level, fallback: slog.NewTextHandler(text, options)})
+		return slog.New(&journalHandler{level: level, fallback: slog.NewTextHandler(text, options), journal: newSender(journalPath)})
 	case config.FormatJSON:
 		return slog.New(slog.NewJSONHandler(say.NewJSONWriter(stderr), options))
 	default:
@@ -54,6 +57,7 @@ type journalHandler struct {
 	level    slog.Leveler
 	attrs    []slog.Attr
 	fallback slog.Handler // when the journal cannot be reached
+	journal  *sender
 }
 
 func (h *journalHandler) Enabled(_ context.Context, level slog.Level) bool {
@@ -61,9 +65,20 @@ func (h *journalHandler) Enabled(_ context.Context, level slog.Level) bool {
 }
 
 func (h *journalHandler) Handle(ctx context.Context, record slog.Record) error {
+	lost := h.journal.lost.Load()
+	if lost > 0 {
+		record = record.Clone()
+		record.AddAttrs(slog.Int64("lines_lost_before", lost))
+	}
 	message, fields := h.entry(record)
-	if err := journal.Send(message, priority(record.Level), fields); err != nil {
+	fields["MESSAGE"], fields["PRIORITY"] = message, strconv.Itoa(int(priority(record.Level)))
+	switch err := h.journal.send(fields, lost == 0); {
+	case errors.Is(err, unix.EAGAIN): // standard error leads to the same journal, and a write there waits
+		h.journal.lost.Add(1)
+	case err != nil:
 		return h.fallback.Handle(ctx, record)
+	default:
+		h.journal.lost.CompareAndSwap(lost, 0)
 	}
 	return nil
 }
