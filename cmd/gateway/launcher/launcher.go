@@ -42,7 +42,8 @@ type launcher struct {
 	hurry      chan struct{} // to the supervisor
 	control    *control.Control
 	spawner    spawn.Spawner
-	stopping   atomic.Bool
+	stops      chan os.Signal // of which the first one stops it
+	stopping   atomic.Bool    // one of them has come
 	upgrading  sync.Mutex
 	answer     func()        // has the control socket answer; after an upgrade when there is a status
 	answering  chan struct{} // closed by that

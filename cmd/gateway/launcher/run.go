@@ -53,7 +53,7 @@ func Run(ctx context.Context, options Options) error {
 }
 
 func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
-	signals := catchSignals() // before anything else: until then one that ends the launcher ends the worker at once
+	stops, others := catchSignals() // before anything else: until then one that ends the launcher ends the worker at once
 	heirloom, err := findHeirloom()
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 		defer held.unlink()
 	}
 	l := newLauncher(log, level, held, files, options.Hello)
-	l.reporter.place, l.control, l.spawner = control.Problem, control, spawner
+	l.reporter.place, l.control, l.spawner, l.stops = control.Problem, control, spawner, stops
 	if supervised := supervision(log, directory, options.Instance, source); heirloom == nil {
 		l.begin(cfg, rejected, supervised)
 	} else if err := l.resume(heirloom, supervised); err != nil {
@@ -132,8 +132,9 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 	defer beside(context.Background(), held.relisten)()
 	defer beside(ctx, l.alarm.Watch)()
 	defer time.AfterFunc(announce.StartJobLimit, l.reporter.systemd.EndStartJob).Stop()
-	handleSignals(signals, log, func() { l.reloadBeside(ctx, false) }, func() {
-		l.stopping.Store(true)
+	handleSignals(stops, others, log, func() { l.reloadBeside(ctx, false) }, func(signal string) {
+		l.stopping.Store(true) // before the line, which may take a moment: an upgrade must not come between
+		log.Info("stopping", "signal", signal)
 		announce.Notify(daemon.SdNotifyStopping)
 		stop()
 	}, l.Hurry)

@@ -174,10 +174,11 @@ func (l *launcher) become(program upgrade.Program, saved worker.Saved, files *pa
 	if err := program.Unchanged(); err != nil {
 		return err
 	}
-	if l.stopping.Load() {
+	l.log.Info("the launcher becomes the program that is installed now", "program", program.Path)
+	defer listenForStops(l.stops) // where it does not
+	if stopsCome(l.stops) || l.stopping.Load() {
 		return worker.ErrStopping
 	}
-	l.log.Info("the launcher becomes the program that is installed now", "program", program.Path)
 	return l.spawner.Become(spawn.Program{Path: program.Path, Argv: os.Args, Environ: environ}, files)
 }
 

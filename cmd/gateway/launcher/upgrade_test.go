@@ -2,12 +2,19 @@ package launcher
 
 import (
 	"errors"
+	"os"
+	"os/signal"
+	"runtime"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/cmd/gateway/launcher/upgrade"
 	"openclaw-gateway/passed"
 	"openclaw-gateway/worker"
 	"openclaw-gateway/worker/signs"
+	"openclaw-gateway/worker/spawn"
 )
 
 // TestBequeath: when a generation did not serve is known to the next program, and what is told waits for no edit.
@@ -41,4 +48,33 @@ func TestBequeath(t *testing.T) {
 		t.Errorf("while an edit is applied: %v", err)
 	}
 	l.editions.mu.Unlock()
+}
+
+// TestStopBeforeExecve: a stop that has come, and that nobody has taken yet, does not end with the program to which it came.
+func TestStopBeforeExecve(t *testing.T) {
+	l, c, _ := rigControl(t)
+	l.control, l.spawner = c, spawn.New(t.Context())
+	stops, others := catchSignals()
+	t.Cleanup(func() {
+		signal.Stop(stops)
+		signal.Stop(others)
+	})
+	l.stops = stops
+	program, err := upgrade.Installed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program.Path = t.TempDir() + "/none" // which cannot be executed
+	become := func() error { return l.become(program, worker.Saved{}, new(passed.Files)) }
+	if err := become(); err == nil || errors.Is(err, worker.ErrStopping) {
+		t.Errorf("without a stop: %v", err)
+	}
+	runtime.LockOSThread() // so that it has come when the call returns
+	defer runtime.UnlockOSThread()
+	if err := unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := become(); !errors.Is(err, worker.ErrStopping) {
+		t.Errorf("with a stop: %v", err)
+	}
 }
