@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -124,8 +123,8 @@ func (l *launcher) comeToRest(ctx context.Context) error {
 		defer close(rest)
 		l.reporter.history.Kept.Wait()
 		l.editions.goodKept.Wait()
-		l.alarm.Kept.Wait()
 		l.binds.kept.Wait()
+		l.alarm.Kept.Wait()
 		l.desk.drain(ctx)
 	}()
 	select {
@@ -306,7 +305,7 @@ func (e *editions) resume(all []heirEdition, supervise func(inUse edition, good 
 		return errors.New("no configuration is in use")
 	}
 	e.level.Set(inUse.cfg.Log.Level)
-	e.environment.follow(math.MinInt64, inUse.cfg.Worker.EnvironmentFile)
+	e.environment.follow(0, inUse.cfg.Worker.EnvironmentFile)
 	e.supervisor = supervise(*inUse, e.good.Load(), int(e.rolledBack.Load()))
 	return nil
 }

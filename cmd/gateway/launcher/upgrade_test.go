@@ -78,3 +78,22 @@ func TestStopBeforeExecve(t *testing.T) {
 		t.Errorf("with a stop: %v", err)
 	}
 }
+
+// TestResumeWatches: edits of the environment file are noticed by the next program too, also where it cannot use the configuration as it
+// is by then.
+func TestResumeWatches(t *testing.T) {
+	_, e, tried, folder, _ := rigLauncher(t)
+	all, err := e.bequeath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := &editions{assembler: e.assembler, log: e.log, level: e.level, report: e.report}
+	next.environment = environmentWatch{log: e.log, edited: func() {}}
+	t.Cleanup(next.end)
+	if err := next.resume(all, func(edition, *edition, int) applier { return tried }); err != nil {
+		t.Fatal(err)
+	}
+	if got := next.environment.path; got != folder+"/environment" {
+		t.Errorf("edits of %q are noticed", got)
+	}
+}
