@@ -27,7 +27,8 @@ type editions struct {
 	report func(configReport)
 
 	environment environmentWatch
-	readings    atomic.Int64 // how many were begun
+	unwatched   atomic.Pointer[error] // why edits of the file are not noticed; nil: they are
+	readings    atomic.Int64          // how many were begun
 
 	// mu makes one reload wait for the other. No file is read while it is held.
 	mu         sync.Mutex
@@ -334,6 +335,12 @@ func (e *editions) problems() []string {
 		for _, drift := range drifts {
 			problems = append(problems, drift.problem)
 		}
+	}
+	if err := e.unwatched.Load(); err != nil {
+		problems = append(problems, fmt.Sprintf("edits of the configuration are not noticed, use gateway reload: %v", *err))
+	}
+	if err := e.environment.unwatched.Load(); err != nil {
+		problems = append(problems, fmt.Sprintf("edits of the environment file are not noticed, use gateway reload: %v", *err))
 	}
 	e.goodKept.Tell(&problems)
 	return problems

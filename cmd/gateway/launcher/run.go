@@ -143,6 +143,7 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 		go l.watchFile(ctx, edits)
 	} else {
 		log.Error("edits of the configuration are not noticed, use gateway reload", "error", unwatched)
+		l.editions.unwatched.Store(&unwatched)
 	}
 	if heirloom != nil {
 		l.reloadBeside(ctx, true) // what has been edited meanwhile
@@ -221,5 +222,7 @@ func (l *launcher) watchFile(ctx context.Context, edits *watch.Watcher) {
 	})
 	if err != nil && ctx.Err() == nil {
 		l.log.Error("edits of the configuration are not noticed any more, use gateway reload", "error", err)
+		l.editions.unwatched.Store(&err)
+		l.reporter.changed()
 	}
 }

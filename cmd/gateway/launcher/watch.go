@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"openclaw-gateway/cmd/gateway/config/watch"
 )
@@ -13,6 +14,8 @@ import (
 type environmentWatch struct {
 	log    *slog.Logger
 	edited func() // is called with each edit, and must not wait
+
+	unwatched atomic.Pointer[error] // why edits are not noticed; nil: they are, or no file is watched
 
 	mu      sync.Mutex
 	watcher *watch.Watcher // nil where no file is watched
@@ -41,11 +44,13 @@ func (w *environmentWatch) follow(number int64, setting string) {
 		_ = w.watcher.Close()
 		w.watcher = nil
 	}
+	w.unwatched.Store(nil)
 	if path == "" {
 		return
 	}
 	watcher, err := watch.New(path)
 	if err != nil {
+		w.unwatched.Store(&err)
 		w.log.Warn("edits of the environment file are not noticed, use gateway reload", "error", err)
 		return
 	}
@@ -58,6 +63,7 @@ func (w *environmentWatch) follow(number int64, setting string) {
 		})
 		if err != nil {
 			w.log.Error("edits of the environment file are not noticed any more, use gateway reload", "error", err)
+			w.unwatched.Store(&err)
 		}
 	}()
 }

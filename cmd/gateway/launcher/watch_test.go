@@ -2,11 +2,14 @@ package launcher
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
@@ -58,5 +61,38 @@ func TestWatchStatus(t *testing.T) {
 				t.Errorf("the watch ended with %v", err)
 			}
 		})
+	}
+}
+
+// TestUnnoticed: where an edit would not be noticed, or that the control socket is removed, the status says so.
+func TestUnnoticed(t *testing.T) {
+	l, c, _ := rigControl(t)
+	l.reporter.place = c.Problem
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max}, nil); err != nil { // no new descriptor
+		t.Fatal(err)
+	}
+	l.editions.environment.follow(1, "/some/environment")
+	c.Keep(t.Context())
+	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	wrong := errors.New("wrong")
+	l.editions.unwatched.Store(&wrong)
+	problems := strings.Join(l.Status().Problems, "\n")
+	for _, want := range []string{
+		"edits of the configuration are not noticed, use gateway reload: wrong", "edits of the environment file are not noticed, use gateway reload: watch /some/environment: ",
+		"a control socket that is removed does not come back by itself: ",
+	} {
+		if !strings.Contains(problems, want) {
+			t.Errorf("%q is no problem of\n%s", want, problems)
+		}
+	}
+	l.editions.environment.follow(2, "")
+	if problems := strings.Join(l.Status().Problems, "\n"); strings.Contains(problems, "environment") {
+		t.Errorf("without an environment file the problems are\n%s", problems)
 	}
 }

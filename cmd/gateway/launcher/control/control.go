@@ -37,7 +37,7 @@ type Control struct {
 	mu     sync.Mutex
 	socket *net.UnixListener
 	file   fs.FileInfo // of the socket, to know it again
-	lost   error       // why there is none, where it was removed
+	lost   error       // why there is none, where it was removed, or would be none
 
 	asked    sync.RWMutex  // each request that does something has it for reading until it is answered
 	answered chan struct{} // and tells then whoever wants to have it alone
@@ -99,6 +99,7 @@ func (c *Control) Keep(ctx context.Context) {
 	events, err := inotify.New()
 	if err != nil {
 		c.log.Error("a control socket that is removed does not come back by itself", "error", err)
+		c.lose(fmt.Errorf("a control socket that is removed does not come back by itself: %w", err))
 		return
 	}
 	defer events.Close()
@@ -110,9 +111,16 @@ func (c *Control) Keep(ctx context.Context) {
 		}
 		if _, err := events.Read(true); err != nil && ctx.Err() == nil {
 			c.log.Error("a control socket that is removed does not come back by itself any more", "error", err)
+			c.lose(fmt.Errorf("a control socket that is removed does not come back by itself any more: %w", err))
 			return
 		}
 	}
+}
+
+func (c *Control) lose(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost = why
 }
 
 // restore looks whether the control socket is where it was made, or should be now, and makes it there if it is not. The parent
