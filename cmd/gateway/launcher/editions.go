@@ -30,7 +30,7 @@ type editions struct {
 	unwatched   atomic.Pointer[error] // why edits of the file are not noticed; nil: they are
 	readings    atomic.Int64          // how many were begun
 
-	// mu makes one reload wait for the other. No file is read while it is held.
+	// mu makes one reload wait for the other, and the first one for begin. After that no file is read while it is held.
 	mu         sync.Mutex
 	supervisor applier
 	prepared   int   // how many there were
@@ -66,11 +66,11 @@ type configReport struct {
 // serves, if one is known. supervise is called with what the first worker is made from and with what is known to work, nil
 // if nothing is; an edit waits until it has returned.
 func (e *editions) begin(cfg *config.Config, err error, supervise func(first generation.Spec, good *generation.Spec) applier) {
+	e.mu.Lock() // before the environment file is watched
+	defer e.mu.Unlock()
 	read := reading{cfg: cfg, err: err}
 	e.completeReading(&read)
 	saved := e.readSaved(err != nil)
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.supervisor = supervise(e.first(read, saved))
 }
 

@@ -3,6 +3,7 @@ package launcher
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/test/sockets"
+	"openclaw-gateway/worker/generation"
 )
 
 // rigReading is a launcher that has applied a configuration with an environment file, beside which others can be put.
@@ -185,4 +187,38 @@ func sparse(path string) error {
 	}
 	defer file.Close()
 	return file.Truncate(8 << 40)
+}
+
+// onLine is called with each line of a log.
+type onLine func(message string)
+
+func (f onLine) Enabled(context.Context, slog.Level) bool { return true }
+func (f onLine) WithAttrs([]slog.Attr) slog.Handler       { return f }
+func (f onLine) WithGroup(string) slog.Handler            { return f }
+func (f onLine) Handle(_ context.Context, record slog.Record) error {
+	f(record.Message)
+	return nil
+}
+
+// TestFirstEdit: an edit of the environment file that comes before there is a supervisor waits for that.
+func TestFirstEdit(t *testing.T) {
+	_, e, tried, _, put := rigLauncher(t)
+	put("environment", "export A=1\n")
+	e.supervisor = nil
+	read := false
+	e.log = slog.New(onLine(func(message string) {
+		if !strings.HasPrefix(message, "environment file: ") {
+			return
+		}
+		read = true
+		if e.mu.TryLock() {
+			e.mu.Unlock()
+			t.Error("an edit would be applied while the first configuration is read")
+		}
+	}))
+	cfg, err := e.files.LoadAfter("")
+	e.begin(cfg, err, func(generation.Spec, *generation.Spec) applier { return tried })
+	if !read {
+		t.Error("the environment file was not read")
+	}
 }
