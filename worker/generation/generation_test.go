@@ -1,6 +1,7 @@
 package generation
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -228,6 +229,20 @@ func TestListensAgain(t *testing.T) {
 	g.Handle(Event{Kind: BecameReady})
 	if g.relisten == nil {
 		t.Error("no timer for what it closed before it was ready")
+	}
+}
+
+// TestManyElsewhere: a worker that listens under a new name for each job is not remembered without bounds.
+func TestManyElsewhere(t *testing.T) {
+	t.Parallel()
+	g := New(1, Spec{Queues: new(queues), Sockets: []handoff.Socket{{Address: netaddr.MustParse("unix:/run/held")}}},
+		Surroundings{Options: Options{Log: slog.New(slog.DiscardHandler)}}, func(Event) {})
+	g.Process, g.Stage = &os.Process{}, Ready
+	for i := range 1000 {
+		g.Handle(Event{Kind: Reported, Report: handoff.Report{Event: handoff.Listening, Address: netaddr.MustParse(fmt.Sprintf("unix:/run/job-%d", i))}})
+	}
+	if len(g.elsewhere) != mostNoted || len(g.besides) != mostNoted {
+		t.Errorf("%d and %d addresses are known, want %d", len(g.elsewhere), len(g.besides), mostNoted)
 	}
 }
 

@@ -142,12 +142,7 @@ func (g *Generation) remember(report handoff.Report) error {
 			}
 			g.closed = slices.DeleteFunc(g.closed, func(address netaddr.Address) bool { return address == report.Address })
 		case !report.Ephemeral:
-			if !slices.Contains(g.elsewhere, report.Address) {
-				g.elsewhere = append(g.elsewhere, report.Address)
-			}
-			if !slices.Contains(g.besides, report.Address) {
-				g.besides = append(g.besides, report.Address)
-			}
+			g.elsewhere, g.besides = noted(g.elsewhere, report.Address), noted(g.besides, report.Address)
 		}
 	case handoff.Closed:
 		if held && g.takeClosed(report) {
@@ -198,6 +193,17 @@ func (g *Generation) remember(report handoff.Report) error {
 		}
 	}
 	return nil
+}
+
+// mostNoted is how many addresses are known besides the held ones, as to package intercept: a worker may make a unix socket with a new
+// name for each job.
+const mostNoted = 256
+
+func noted(known []netaddr.Address, address netaddr.Address) []netaddr.Address {
+	if len(known) >= mostNoted || slices.Contains(known, address) {
+		return known
+	}
+	return append(known, address)
 }
 
 // takeClosed takes in that the worker no longer listens somewhere, and reports whether it did before.
