@@ -310,6 +310,9 @@ func (g *Generation) stopLate(Event) {
 
 // stopUnready ends a generation that cannot serve.
 func (g *Generation) stopUnready(e Event) {
+	if e.Report.Event == handoff.Closed && len(g.closed) == 0 {
+		return // it has listened again while that was on its way
+	}
 	level := slog.LevelError
 	if g.Ahead && g.Gated {
 		level = slog.LevelWarn // another one will

@@ -230,6 +230,18 @@ func TestListensAgain(t *testing.T) {
 	if g.relisten == nil {
 		t.Error("no timer for what it closed before it was ready")
 	}
+
+	// It listens again in the moment in which its time is up.
+	g, note = begin(Ready)
+	g.Process, g.Events, g.Options.RelistenTimeout = &os.Process{}, make(chan Event), time.Nanosecond
+	note(handoff.Listening, one)
+	note(handoff.Closed, one)
+	late := <-g.Events
+	note(handoff.Listening, one)
+	g.Handle(late)
+	if g.Stage != Ready {
+		t.Error("it is stopped although it listens again")
+	}
 }
 
 // TestManyElsewhere: a worker that listens under a new name for each job is not remembered without bounds.

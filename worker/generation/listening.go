@@ -92,7 +92,9 @@ func (g *Generation) watchListeners() {
 		g.Options.Log.Warn("worker has closed a listener", g.Told("address", why.Join(g.closed))...)
 		timeout := cmp.Or(g.Options.RelistenTimeout, defaultRelistenTimeout)
 		err := fmt.Errorf("it has closed its listener on %s and has not listened again for %s", why.Join(g.closed), timeout)
-		g.relisten = time.AfterFunc(timeout, func() { g.send(Event{Kind: CannotServe, Err: err}) })
+		g.relisten = time.AfterFunc(timeout, func() {
+			g.send(Event{Kind: CannotServe, Err: err, Report: handoff.Report{Event: handoff.Closed}})
+		})
 	}
 }
 
