@@ -110,10 +110,11 @@ func All(ctx context.Context, targets []client.Target) (all []View, exit int) {
 	return all, exit
 }
 
-// How long other users may keep root waiting: all together, and one with all launchers, of which one may be silent.
+// How long other users may keep root waiting: all together, and one with all launchers, of which one may be silent. There is time
+// for a look at who holds what as well, on a busy machine, too.
 const (
-	othersLimit = 3 * time.Second
-	userLimit   = client.AnswerLimit + 500*time.Millisecond
+	othersLimit = 5 * time.Second
+	userLimit   = client.AnswerLimit + 2*time.Second
 )
 
 // Of asks the launcher, and fills in what it cannot know: what the service
