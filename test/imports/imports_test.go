@@ -86,12 +86,12 @@ var walls = []wall{
 	},
 	{
 		"cmd/gateway/dropins",
-		[]string{"cmd/gateway/openclaw", "cmd/gateway/read", "cmd/gateway/say", "cmd/gateway/systemd", "units/..."},
+		[]string{"cmd/gateway/openclaw/commandline", "cmd/gateway/read", "cmd/gateway/say", "cmd/gateway/systemd", "units/..."},
 		"what systemd has made of our units is the same for whoever asks",
 	},
 	{
 		"cmd/gateway/client",
-		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/dropins", "cmd/gateway/openclaw", "cmd/gateway/systemd", "cmd/gateway/peer", "units/...", "worker/proctree"},
+		[]string{"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/dropins", "cmd/gateway/openclaw/commandline", "cmd/gateway/systemd", "cmd/gateway/peer", "units/...", "worker/proctree"},
 		"a tool speaks to the daemon, and never calls it",
 	},
 	{
@@ -107,7 +107,7 @@ var walls = []wall{
 	{
 		"cmd/gateway/status",
 		[]string{
-			"cmd/gateway/adopt/journal", "cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/dropins", "cmd/gateway/holders", "cmd/gateway/lastwords", "cmd/gateway/openclaw", "cmd/gateway/systemd", "cmd/gateway/config",
+			"cmd/gateway/adopt/journal", "cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/dropins", "cmd/gateway/holders", "cmd/gateway/lastwords", "cmd/gateway/openclaw", "cmd/gateway/openclaw/commandline", "cmd/gateway/systemd", "cmd/gateway/config",
 			"units/...", "listener/sockdiag", "worker/proctree",
 		},
 		"a tool asks the daemon and the kernel, and never calls the daemon",
@@ -123,7 +123,7 @@ var walls = []wall{
 	{
 		"cmd/gateway/verb",
 		[]string{
-			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/holders", "cmd/gateway/lastwords", "cmd/gateway/openclaw",
+			"cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/holders", "cmd/gateway/lastwords", "cmd/gateway/openclaw/commandline",
 			"cmd/gateway/status", "units/...", "worker/proctree",
 		},
 		"a tool asks the daemon and systemd, and never calls the daemon",

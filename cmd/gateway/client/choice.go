@@ -13,7 +13,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/dropins"
-	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/netaddr"
@@ -199,7 +199,7 @@ func (f Choice) Unknown(ctx context.Context) error {
 	}
 	for _, scope := range f.scopes() {
 		service, err := systemd.Of(scope).Unit(ctx, f.Name.Service(), "ExecStart", "LoadState")
-		if err == nil && openclaw.Starts(service.List("ExecStart")) {
+		if err == nil && commandline.Starts(service.List("ExecStart")) {
 			which += fmt.Sprintf("; %s in %s scope is OpenClaw's own, of its profile %s", f.Name.Service(), scope, f.Name)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"openclaw-gateway/cmd/gateway/doctor/gather"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/netaddr"
@@ -79,7 +80,7 @@ func (f *Facts) heldByHolder(h holders.Holder) Finding {
 // adoptable reports whether a unit is OpenClaw's own, as it has written it, on a machine where there is nothing of ours: who has that
 // has an OpenClaw that serves, and wants it kept from harm, not ended.
 func (f *Facts) adoptable(unit *gather.Unit) bool {
-	return unit.Marked && openclaw.Starts(unit.Argv) && !slices.Contains(undisabled, unit.FileState) &&
+	return unit.Marked && commandline.Starts(unit.Argv) && !slices.Contains(undisabled, unit.FileState) &&
 		len(f.Which((*gather.Scope).Installed)) == 0 && len(f.Which((*gather.Scope).Answers)) == 0
 }
 

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
@@ -267,7 +267,7 @@ func listens(now systemd.Properties, own map[string][]string) string {
 
 // RunsLauncher reports whether a service's command line is "gateway run", or that of OpenClaw's install --wrapper.
 func RunsLauncher(argv []string) bool {
-	return len(argv) > 1 && (argv[1] == "run" || argv[1] == "gateway") && !openclaw.Starts(argv)
+	return len(argv) > 1 && (argv[1] == "run" || argv[1] == "gateway") && !commandline.Starts(argv)
 }
 
 // In compares our units as a manager has merged them with what "gateway install" has written, and names what drop-ins change.

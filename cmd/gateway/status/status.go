@@ -22,6 +22,7 @@ import (
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/lastwords"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/netaddr"
@@ -211,7 +212,7 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 	switch {
 	case errors.Is(err, client.ErrSilent):
 		s.Problems = append(s.Problems, silenceOf(t, err))
-	case len(t.Overrides) == 0 && openclaw.Starts(t.Runs):
+	case len(t.Overrides) == 0 && commandline.Starts(t.Runs):
 		s.Launcher, s.Verdict = api.Launcher{}, api.VerdictDown
 		way := fmt.Sprintf("`%s` says what to do about it", gatewayCommand(t, "doctor"))
 		if len(t.Listen) == 0 { // there is nothing of ours

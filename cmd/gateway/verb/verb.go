@@ -14,7 +14,7 @@ import (
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/lastwords"
-	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/status"
 	"openclaw-gateway/units"
@@ -84,7 +84,7 @@ func HasUnits(t client.Target) error {
 		return fmt.Errorf("there is no %s in %s scope: %q writes it (a launcher run by hand stops with Ctrl-C)",
 			t.Service(), t.Scope, say.Shell(t.Gateway("install")...))
 	}
-	if len(t.Overrides) == 0 && openclaw.Starts(t.Runs) {
+	if len(t.Overrides) == 0 && commandline.Starts(t.Runs) {
 		return fmt.Errorf("%s in %s scope is OpenClaw's own and not the launcher: it runs %s; %q says what to do about it",
 			t.Service(), t.Scope, say.CommandLine(t.Runs), say.Shell(t.Gateway("doctor")...))
 	}

@@ -64,6 +64,14 @@ func TestStartsOpenClaw(t *testing.T) {
 	if startsOpenClaw(wrapper) {
 		t.Error("the launcher as OpenClaw's wrapper counts as OpenClaw without the launcher")
 	}
+	script := filepath.Join(t.TempDir(), "wrapper")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec node "+claw+" \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	wrapper.Argv[0] = script
+	if !startsOpenClaw(wrapper) || wrapper.RunsLauncher() {
+		t.Error("a script as OpenClaw's wrapper counts as the launcher")
+	}
 	wrapper.Argv = []string{"/opt/start-it"}
 	if !startsOpenClaw(wrapper) {
 		t.Error("OpenClaw's marker does not count")

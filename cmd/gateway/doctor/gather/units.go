@@ -15,6 +15,7 @@ import (
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/dropins"
 	"openclaw-gateway/cmd/gateway/openclaw"
+	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/units"
@@ -104,7 +105,7 @@ func (s *Scope) before() (chosen units.Choice) {
 
 // startsOpenClaw reports whether a service starts OpenClaw without the launcher.
 func startsOpenClaw(u Unit) bool {
-	return u.Exists() && u.LoadState != "masked" && (openclaw.Starts(u.Argv) || u.Marked && !u.RunsLauncher())
+	return u.Exists() && u.LoadState != "masked" && (commandline.Starts(u.Argv) || u.Marked && !u.RunsLauncher())
 }
 
 func newUnit(p systemd.Properties) Unit {

@@ -34,6 +34,12 @@ func Gateway(argv, environment []string) (way Way, ok bool) {
 	return way, true
 }
 
+// Starts reports whether a unit's command starts a gateway, whatever it goes through.
+func Starts(argv []string) bool {
+	_, ok := Gateway(argv, nil)
+	return ok
+}
+
 var isName = lazy.Regexp(`^[A-Za-z_]\w*$`)
 
 // Through says what a command goes through until it starts a gateway; false where it starts none.
