@@ -277,7 +277,7 @@ func (d *derivation) address(context.Context) (err error) {
 // mayOpen refuses a port that only root may open, and that the service's user asks for, and not the unit, which is root's: systemd
 // would open it for that user.
 func (d *derivation) mayOpen() error {
-	byUnit := commandline.LastOption(d.c.Exec.Argv, "--port") != "" || where.Variable(d.p.List("Environment"), "GATEWAY_PORT") != ""
+	byUnit := openclaw.Option(d.c.Exec.Argv, "--port") != "" || where.Variable(d.p.List("Environment"), "GATEWAY_PORT") != ""
 	if d.c.scope() == units.User || d.of.UID == 0 || byUnit || d.port >= firstOfAll {
 		return nil
 	}

@@ -18,7 +18,6 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
 	"openclaw-gateway/cmd/gateway/openclaw"
-	"openclaw-gateway/cmd/gateway/openclaw/commandline"
 	"openclaw-gateway/cmd/gateway/openclaw/dotenv"
 	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
@@ -237,7 +236,7 @@ func (d *derivation) rivals(all seen) func(context.Context) error {
 func (d *derivation) portOf(other Candidate) int {
 	environment := other.Properties.List("Environment")
 	said := other.Exec.Argv
-	if len(other.Running) > 0 && commandline.LastOption(said, "--port") == "" {
+	if len(other.Running) > 0 && openclaw.Option(said, "--port") == "" {
 		said = other.Running
 	}
 	profile := where.Profile(said, environment)

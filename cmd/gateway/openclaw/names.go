@@ -46,15 +46,16 @@ func PortOf(argv, environment []string) (port int, byOption bool) {
 	return port, false
 }
 
-// Option returns the value of an option of a command line, "" without it.
-func Option(argv []string, name string) string {
+// Option returns the value of an option of a command line, where it stands last, as OpenClaw and our own commands take it; ""
+// without it.
+func Option(argv []string, name string) (value string) {
 	for i, argument := range argv {
 		if argument == name && i+1 < len(argv) {
-			return argv[i+1]
+			value = argv[i+1]
 		}
-		if value, ok := strings.CutPrefix(argument, name+"="); ok {
-			return value
+		if said, ok := strings.CutPrefix(argument, name+"="); ok {
+			value = said
 		}
 	}
-	return ""
+	return value
 }

@@ -9,7 +9,7 @@ import (
 	"os"
 	"slices"
 
-	"openclaw-gateway/cmd/gateway/openclaw/commandline"
+	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/lazy"
 	"openclaw-gateway/netaddr"
 )
@@ -30,15 +30,15 @@ type Machine struct {
 // Bind derives the addresses from what is said (resolveGatewayBindHost and resolveGatewayListenHosts of 2026.9.6): --bind, else
 // gateway.bind of OpenClaw's configuration, else loopback, and auto in what looks like a container.
 func Bind(said []string, own Settings, port int, here Machine) (b Binding, err error) {
-	mode := cmp.Or(commandline.LastOption(said, "--bind"), own.Bind)
+	mode := cmp.Or(openclaw.Option(said, "--bind"), own.Bind)
 	switch {
-	case commandline.LastOption(said, "--bind") != "":
+	case openclaw.Option(said, "--bind") != "":
 		b.Why = "--bind of its command is " + mode
 	case own.Bind != "":
 		b.Why = fmt.Sprintf("gateway.bind of %s is %s", own.Path, mode)
 	default:
 		b.Why = "neither its command nor its configuration says where it listens"
-		tailscale := cmp.Or(commandline.LastOption(said, "--tailscale"), own.Tailscale, "off")
+		tailscale := cmp.Or(openclaw.Option(said, "--tailscale"), own.Tailscale, "off")
 		if mode = "loopback"; here.Container && tailscale == "off" {
 			mode = "auto"
 		}

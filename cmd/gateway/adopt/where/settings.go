@@ -58,7 +58,7 @@ func ValueOf(environment []string, name string) (value string) {
 
 // Profile is OpenClaw's profile: of the command line, else of the environment; "" is the default one.
 func Profile(argv, environment []string) string {
-	profile := cmp.Or(commandline.LastOption(argv, "--profile"), Variable(environment, "PROFILE"))
+	profile := cmp.Or(openclaw.Option(argv, "--profile"), Variable(environment, "PROFILE"))
 	if at := slices.Index(argv, "--dev"); at >= 0 && at < slices.Index(argv, "gateway") {
 		profile = "dev"
 	}
@@ -259,7 +259,7 @@ func merge(into, from map[string]any) {
 // Port is the port that OpenClaw listens on and where that is said, by its own precedence (resolveGatewayPort of 2026.9.6):
 // the command line, the environment, its configuration, the profile's, its default.
 func Port(argv, environment []string, own Settings, product, profile string) (port int, why string, err error) {
-	if said := commandline.LastOption(argv, "--port"); said != "" {
+	if said := openclaw.Option(argv, "--port"); said != "" {
 		port, err := strconv.ParseUint(said, 10, 16)
 		if err != nil || port == 0 {
 			return 0, "", fmt.Errorf("its command says --port %q, which is no port", said)

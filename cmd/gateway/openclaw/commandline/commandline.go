@@ -189,19 +189,6 @@ func ExpandShell(word string, known map[string]string) string {
 	})
 }
 
-// LastOption is the value of an option of a command line, where it stands last, as OpenClaw takes it; "" without it.
-func LastOption(argv []string, name string) (value string) {
-	for i, argument := range argv {
-		if argument == name && i+1 < len(argv) {
-			value = argv[i+1]
-		}
-		if said, ok := strings.CutPrefix(argument, name+"="); ok {
-			value = said
-		}
-	}
-	return value
-}
-
 // WithoutOption takes an option out of a command line, with its value if it has one.
 func WithoutOption(argv []string, name string, valued bool) (rest []string) {
 	for i := 0; i < len(argv); i++ {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"openclaw-gateway/cmd/gateway/openclaw"
 )
 
 func TestGatewayAt(t *testing.T) {
@@ -125,7 +127,7 @@ func TestOfOneStart(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	argv := strings.Fields("gateway --port 1 --verbose --port=2 --force --bind lan")
-	if got := LastOption(argv, "--port"); got != "2" {
+	if got := openclaw.Option(argv, "--port"); got != "2" {
 		t.Errorf("the last --port is %q", got)
 	}
 	got := WithoutOption(WithoutOption(argv, "--port", true), "--force", false)
