@@ -249,7 +249,7 @@ func crossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 			r.ended(2, ends.ReasonCrash)
 			outcome := r.supervisor.Restart(false)
 			s := r.awaitThat("it waits", func(s Status) bool { return strings.Contains(s.Problem, "when generation 1 has finished its work") })
-			if s.State != BackingOff || s.Leaving.Generation != 1 || s.NextStart.IsZero() {
+			if s.State != BackingOff || s.Leaving.Generation != 1 || !s.NextStart.IsZero() {
 				t.Errorf("while one leaves: %+v", s)
 			}
 			open(t, drain)
@@ -279,6 +279,52 @@ func crossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 			killPID(t, first.PID)
 			r.want(r.outcome(outcome))
 			r.wantAnswer("/", "generation 2,")
+		},
+		"the old one is killed while it leaves": func(t *testing.T) {
+			drain := fifo(t)
+			r := newHandoverRig(t, kind, "drain="+drain)
+			first := r.served()
+			r.want(r.outcome(r.supervisor.Restart(false)))
+			killPID(t, first.PID)
+			if exit := r.ended(1, ends.ReasonRestart); exit.Signal != syscall.SIGKILL {
+				t.Errorf("the old one ended: %+v", exit)
+			}
+			r.wantAnswer("/", "generation 2,")
+			r.only(Ready, Starting, Ready)
+			go func() { _ = os.WriteFile(drain, nil, 0) }()
+		},
+		"an edit before it is ready": func(t *testing.T) {
+			drain := fifo(t)
+			r := newHandoverRig(t, kind, "drain="+drain)
+			first := r.unready()
+			spec := r.spec
+			spec.Edition = 3
+			second := r.supervisor.Apply(spec, true)
+			r.ended(2, ends.ReasonConfig)
+			r.want(r.outcome(first))
+			r.want(r.outcome(second))
+			if now := r.servedBy(3); now.Leaving.Generation != 1 {
+				t.Errorf("beside the one that leaves: %+v", now)
+			}
+			open(t, drain)
+			r.ended(1, ends.ReasonConfig)
+			r.wantAnswer("/", "generation 3,")
+			go func() { _ = os.WriteFile(drain, nil, 0) }()
+		},
+		"an edit that fails when it has got the sockets": func(t *testing.T) {
+			drain := fifo(t)
+			r := newHandoverRig(t, kind, "drain="+drain)
+			outcome := r.unready()
+			r.letTimePass(2)
+			r.want(r.outcome(outcome), "the last configuration that worked comes back")
+			r.ended(2, ends.ReasonUnready)
+			if now := r.servedBy(3); now.Leaving.Generation != 1 || now.RolledBack != 2 {
+				t.Errorf("beside the one that leaves: %+v", now)
+			}
+			open(t, drain)
+			r.ended(1, ends.ReasonConfig)
+			r.wantAnswer("/", "generation 3,")
+			go func() { _ = os.WriteFile(drain, nil, 0) }()
 		},
 		"asked again while it boots": func(t *testing.T) {
 			boot := fifo(t)
@@ -429,6 +475,20 @@ func crossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 		delete(all, "another one listens") // with intercept all that belongs to the worker is held
 	}
 	return all
+}
+
+// unready serves, and has an edit lead to a generation that has got the sockets and does not become ready.
+func (r *handoverRig) unready() (outcome <-chan error) {
+	r.t.Helper()
+	r.spec.Probe, r.spec.ReadyPath = generation.ProbeHTTP, "/ready"
+	r.served()
+	spec := r.spec
+	spec.Edition, spec.Command = 2, r.program("unready=1000000")
+	outcome = r.supervisor.Apply(spec, true)
+	r.awaitThat("it has the sockets", func(s Status) bool {
+		return s.State == Starting && s.Generation == 2 && s.Leaving.Generation == 1
+	})
+	return outcome
 }
 
 func (r *handoverRig) dead(pids ...int) {

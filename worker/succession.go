@@ -212,9 +212,7 @@ func (s *Supervisor) awaitLeaving() {
 	s.again = true
 	s.problem = fmt.Sprintf("the next generation starts when generation %d has finished its work (restart.mode: exclusive); %s --now ends that", s.leaving.Number, s.options.Restart)
 	s.log.Warn("the next generation waits for the one that leaves (restart.mode)", "leaving", s.leaving.Number)
-	s.enter(backingOff, s.spec.Backoff.Max)
-	s.nextAt = s.since.Add(s.spec.Backoff.Max)
-	s.updateDesk()
+	s.enter(backingOff, 0)
 }
 
 // worked reports whether an earlier generation with the same command was ready.

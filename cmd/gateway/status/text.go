@@ -250,6 +250,8 @@ func (s *View) headline() string {
 		return "clients of " + where + " wait until somebody acts"
 	case s.Worker.State == api.StateBackingOff && s.Worker.NextStart != nil:
 		return fmt.Sprintf("clients of %s wait until %s, when the next generation starts", where, s.Worker.NextStart.Local().Format(time.TimeOnly))
+	case s.Worker.State == api.StateBackingOff:
+		return "clients of " + where + " wait until the generation that leaves has ended"
 	case s.Worker.State == api.StateStopping:
 		return fmt.Sprintf("clients of %s wait: %s is stopping%s", where, worker, until)
 	case s.Worker.State == api.StateReady:

@@ -169,6 +169,7 @@ func TestHeadline(t *testing.T) {
 	}{
 		{api.VerdictDegraded, api.Worker{State: "backoff", Generation: 3, FrontDesk: true, NextStart: &until}, "clients of 127.0.0.1:1 get HTTP 503 until 12:00:07, when the next generation starts"},
 		{api.VerdictDegraded, api.Worker{State: "backoff", Generation: 3, NextStart: &until}, "clients of 127.0.0.1:1 wait until 12:00:07, when the next generation starts"},
+		{api.VerdictDegraded, api.Worker{State: "backoff", Generation: 3}, "clients of 127.0.0.1:1 wait until the generation that leaves has ended"},
 		{api.VerdictDegraded, api.Worker{State: "failed", FrontDesk: true}, "clients of 127.0.0.1:1 get HTTP 503 until somebody acts"},
 		{api.VerdictDegraded, api.Worker{State: "failed", Generation: 3}, "clients of 127.0.0.1:1 wait until somebody acts"},
 		{api.VerdictDegraded, api.Worker{State: "stopping", Generation: 3, WaitsUntil: &until}, "clients of 127.0.0.1:1 wait: generation 3 is stopping, until 12:00:07 at the latest"},

@@ -209,6 +209,9 @@ func (a *Announcer) describe(s worker.Status) string {
 		}
 		return text + say.Until(s.Until)
 	case worker.BackingOff:
+		if s.NextStart.IsZero() { // it waits for the one that leaves
+			return s.Problem + besides(s)
+		}
 		failures := say.Count(s.Failures, "failure")
 		if s.Failures > 1 {
 			failures += " in a row"

@@ -34,6 +34,16 @@ func TestAnnounce(t *testing.T) {
 			State: worker.BackingOff, Generation: 1, Failures: 2, LastExit: exit, Problem: "generation 1 ended: exit code 1",
 			NextStart: time.Date(2026, 1, 1, 12, 30, 5, 0, time.UTC),
 		},
+		"boots": {
+			State: worker.Ready, Generation: 1, PID: 10, ReadyAfter: 8123 * time.Millisecond,
+			Successor: worker.Beside{Generation: 2, PID: 11, State: worker.BesideBooting},
+		},
+		"stands by": {
+			State: worker.Ready, Generation: 2, PID: 11, ReadyAfter: 50 * time.Millisecond,
+			Successor: worker.Beside{Generation: 3, PID: 12, State: worker.BesideParked, Standby: true},
+		},
+		"leaves":        {State: worker.Ready, Generation: 2, PID: 11, ReadyAfter: 50 * time.Millisecond, Leaving: worker.Beside{Generation: 1, PID: 10}},
+		"leaves alone":  {State: worker.BackingOff, Generation: 2, Problem: "the next generation starts later", Leaving: worker.Beside{Generation: 1, PID: 10}},
 		"idle":          {State: worker.Stopping, Generation: 1, PID: 10, Ending: ends.ReasonIdle},
 		"waiting again": {State: worker.Waiting, Generation: 1, LastExit: exit},
 		"failed":        {State: worker.Failed, Generation: 1, LastExit: exit, Problem: "generation 1 ended: exit code 78"},
@@ -90,7 +100,7 @@ func TestAnnounce(t *testing.T) {
 		said := listenToNotify(t)
 		a := new(Announcer)
 		var got []string
-		for _, name := range []string{"waiting", "starting", "ready", "ready", "stopping", "backoff", "failed", "idle", "waiting again"} {
+		for _, name := range []string{"waiting", "starting", "ready", "ready", "stopping", "backoff", "failed", "idle", "waiting again", "boots", "leaves", "stands by", "leaves alone"} {
 			a.Observe(states[name], addresses)
 			// Now: the queue of such a socket is short (net.unix.max_dgram_qlen).
 			messages := said()
@@ -112,6 +122,10 @@ func TestAnnounce(t *testing.T) {
 			"generation 1 ended: exit code 78",
 			"generation 1 is stopping (pid 10): nobody was connected",
 			"waiting for the next client on 127.0.0.1:18789",
+			"generation 1 serves 127.0.0.1:18789 (pid 10, ready after 8.1s); generation 2 is booting (pid 11)",
+			"generation 2 serves 127.0.0.1:18789 (pid 11, ready after 50ms); generation 1 is leaving (pid 10)",
+			"generation 2 serves 127.0.0.1:18789 (pid 11, ready after 50ms); a standby is parked (generation 3, pid 12)",
+			"the next generation starts later; generation 1 is leaving (pid 10)",
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("STATUS= (-want +got):\n%s", diff)
