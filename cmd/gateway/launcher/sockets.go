@@ -149,26 +149,39 @@ func wishOf(cfg *config.Config) wish { return wish{cfg.Listen, cfg.DualStack, cf
 // them open for it. The launcher binds what it can and does not have yet, all of
 // it or, when an address is in use, none.
 func (h *heldSockets) claim(edition int, wants wish) (listener.Set, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	selected, missing, _ := h.sockets.Select(wants.listen, wants.dualStack)
-	if err := h.narrows(selected, wants.dualStack); err != nil {
-		return nil, err
-	}
+	// Whoever has the names of users is asked, and systemd, without the lock: the supervisor takes it.
 	if h.kind == api.FromItself {
 		if err := wants.number(); err != nil {
 			return nil, err
 		}
 	}
+	selected, held, err := h.take(edition, wants)
+	if err != nil || len(selected) > 0 {
+		return selected, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), driftAgainLimit)
+	defer cancel()
+	return nil, fmt.Errorf("listen is %s, but %s holds %s: %s",
+		say.Listen(wants.listen, wants.dualStack), h.kind, cmp.Or(say.List(say.Texts(held)), "nothing of the kind"), h.mend(ctx, "ListenStream", "BindIPv6Only"))
+}
+
+// take is claim; where nothing is found it claims nothing, and returns what is held.
+func (h *heldSockets) take(edition int, wants wish) (selected, held listener.Set, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	selected, missing, _ := h.sockets.Select(wants.listen, wants.dualStack)
+	if err := h.narrows(selected, wants.dualStack); err != nil {
+		return nil, nil, err
+	}
 	for _, socket := range selected {
 		if err := socket.Grant(wants.access[socket.Address]); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if h.kind == api.FromItself && len(missing) > 0 {
 		bound, err := h.bind(missing, wants, len(selected) > 0)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if len(bound) > 0 {
 			h.set(slices.Concat(h.sockets, bound))
@@ -176,14 +189,11 @@ func (h *heldSockets) claim(edition int, wants wish) (listener.Set, error) {
 		}
 	}
 	if len(selected) == 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), driftAgainLimit)
-		defer cancel()
-		return nil, fmt.Errorf("listen is %s, but %s holds %s: %s",
-			say.Listen(wants.listen, wants.dualStack), h.kind, cmp.Or(say.List(say.Texts(h.sockets)), "nothing of the kind"), h.mend(ctx, "ListenStream", "BindIPv6Only"))
+		return nil, h.sockets, nil
 	}
 	selected = h.besides(selected)
 	h.claims[edition] = selected
-	return selected, nil
+	return selected, h.sockets, nil
 }
 
 // besides adds the unix sockets that a drop-in of the socket unit names: nothing else has their paths.
