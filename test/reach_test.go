@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"openclaw-gateway/test/machine"
 )
@@ -99,6 +100,12 @@ func testUnreachable(t *testing.T, here place) {
 import urllib.request
 print(urllib.request.urlopen(\"http://10.1.0.1:18789/\", timeout=60).read())"'`)
 		want(t, "ok")
+		m.WriteFile(t, configPath(m.Scope), "listen: ['10.1.0.1:18789']\nalive: {path: /}\n"+python, 0o644)
+		m.Run(t, gatewayPath, "reload")
+		for end := time.Now().Add(bound); gatewayStatus(t, m.Scope).Verdict == "ok" && time.Now().Before(end); {
+			continue // it is seen a moment later
+		}
+		want(t, "degraded", "alive.path is in vain, no request is made: no address of listen can be asked from here")
 	})
 }
 
