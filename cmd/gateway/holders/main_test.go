@@ -23,6 +23,7 @@ import (
 // The test binary is its own child: TestMain looks here for what it is to do.
 const (
 	childKey = "HOLDERS_TEST_CHILD"
+	setuid   = "setuid" // does the same as a setuid program of root's that nobody has started
 	hold     = "hold"   // keeps descriptor 3 until its standard input ends
 	launch   = "launch" // does the same, with a worker that has its mark, and its third word for an entry file
 	report   = "report" // prints what it sees of HOLDERS_TEST_INODE and HOLDERS_TEST_ADDRESS as JSON
@@ -39,6 +40,11 @@ type seen struct {
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(childKey) {
+	case setuid:
+		if err := syscall.Setresuid(nobody, 0, 0); err != nil {
+			panic(err)
+		}
+		fallthrough
 	case hold:
 		os.Stdout.WriteString("here\n")
 		io.Copy(io.Discard, os.Stdin)

@@ -1,6 +1,7 @@
 package holders
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -66,7 +67,7 @@ var supervisors = map[string]func(r *Restarter, pid int, argv []string){
 // variable is one that a supervisor has given to a process. What that process's user could have made up becomes no word of a
 // command that another user runs.
 func variable(r *Restarter, pid int, name string) (string, bool) {
-	if uid, err := proctree.UID(pid); err != nil || uid != r.UID {
+	if uid, err := userOf(pid); err != nil || uid != r.UID {
 		return "", false
 	}
 	return proctree.Variable(pid, name)
@@ -75,9 +76,6 @@ func variable(r *Restarter, pid int, name string) (string, bool) {
 // pm2 is how the user of PM2's daemon calls PM2: where that lies beside the daemon's Node.js or in its PATH, as nvm and npm have it,
 // nobody else's PATH has it, nor perhaps the Node.js that it asks env(1) for. A home that is not ~/.pm2 stands in the daemon's title.
 func (r *Restarter) pm2(title string) (argv []string) {
-	if uids, err := proctree.UIDs(r.PID); err != nil || uids[0] != uids[1] {
-		return []string{"pm2"} // whoever has executed another user's program has chosen its title
-	}
 	_, home, _ := strings.Cut(title, " (")
 	if home = strings.TrimSuffix(home, ")"); filepath.IsAbs(home) && home != filepath.Join(systemd.HomeOf(int(r.UID)), ".pm2") {
 		argv = []string{"env", "PM2_HOME=" + home}
@@ -99,6 +97,13 @@ func (r *Restarter) pm2(title string) (argv []string) {
 	return append(argv, "pm2")
 }
 
+// userOf is the user who has chosen what a process is started with: root only where all of its users are root. Of one that has
+// executed a program of somebody else's (setuid) it is the real one.
+func userOf(pid int) (uint32, error) {
+	uids, err := proctree.UIDs(pid)
+	return uint32(cmp.Or(uids[:]...)), err
+}
+
 var (
 	shells   = []string{"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "busybox"}
 	repeats  = lazy.Regexp(`\b(while|until|for)\b`)
@@ -109,7 +114,7 @@ var (
 func restarterOf(h *Holder) *Restarter {
 	for ancestor := range proctree.Ancestry(h.PPID) {
 		argv := proctree.Argv(ancestor.PID)
-		uid, err := proctree.UID(ancestor.PID)
+		uid, err := userOf(ancestor.PID)
 		if len(argv) == 0 || err != nil || proctree.Descends(os.Getpid(), ancestor.PID) {
 			continue
 		}

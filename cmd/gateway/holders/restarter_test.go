@@ -3,9 +3,11 @@ package holders
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,5 +74,31 @@ func TestPM2(t *testing.T) {
 				t.Errorf("%s, want %s", got, test.want)
 			}
 		})
+	}
+}
+
+// TestSetuid: who has started a program that is setuid root has chosen its command line and its folder, so that it is no supervisor
+// of root's.
+func TestSetuid(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, to be somebody else: make test")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for mode, want := range map[string]string{hold: "sv down /", setuid: "runuser --pty -u nobody -- env XDG_RUNTIME_DIR=/run/user/65534 sv down /"} {
+		cmd := child(mode, "runsv", "claw")
+		end := startHolderAs(t, l.(*net.TCPListener), cmd)
+		h := Holder{}
+		h.PPID = cmd.Process.Pid
+		switch r := restarterOf(&h); {
+		case r == nil:
+			t.Errorf("%s: no restarter is found", mode)
+		case r.Stop(Asker{Program: "gateway"}) != want || strings.Contains(r.String(), "root") != (mode == hold):
+			t.Errorf("%s: %s `%s`, want `%s`", mode, r, r.Stop(Asker{Program: "gateway"}), want)
+		}
+		end()
 	}
 }
