@@ -29,7 +29,7 @@ func newReclaimCommand() *cobra.Command {
 		Short:   "end orphaned OpenClaw gateways that hold the port",
 		Example: "gateway reclaim --dry-run\nsudo gateway reclaim 127.0.0.1:18789",
 		Long: `Ends orphans: OpenClaw gateways that no unit keeps running and that hold an address, or one that conflicts with it such as 0.0.0.0. Their command line proves what they are. They get
-SIGTERM, and SIGKILL if the address is not free after 10 seconds. Without ADDRESS it takes the addresses of the installed socket unit, or else "listen" of the configuration, or 127.0.0.1:18789 and [::1]:18789. The socket unit runs this
+SIGTERM, and SIGKILL if the address is not free after 10 seconds. Without ADDRESS it takes the addresses of the installed socket unit, or else "listen" of the configuration, which must be root's or yours, or 127.0.0.1:18789 and [::1]:18789. The socket unit runs this
 command each time before it opens the port.
 
 A rival is an OpenClaw gateway that is the main process of another unit, or below it. It is named, with the command that ends its unit. Foreign are all processes that are no OpenClaw gateway.

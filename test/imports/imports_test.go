@@ -108,7 +108,7 @@ var walls = []wall{
 		"cmd/gateway/status",
 		[]string{
 			"cmd/gateway/adopt/journal", "cmd/gateway/api", "cmd/gateway/say", "cmd/gateway/client", "cmd/gateway/dropins", "cmd/gateway/holders", "cmd/gateway/lastwords", "cmd/gateway/openclaw", "cmd/gateway/openclaw/commandline", "cmd/gateway/systemd", "cmd/gateway/config",
-			"units/...", "listener/sockdiag", "worker/proctree",
+			"cmd/gateway/read", "units/...", "listener/sockdiag", "worker/proctree",
 		},
 		"a tool asks the daemon and the kernel, and never calls the daemon",
 	},

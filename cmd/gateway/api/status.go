@@ -82,6 +82,7 @@ const ScopeNone = "none"
 // Launcher is the launcher's process.
 type Launcher struct {
 	PID   int        `json:"pid"`
+	UID   int        `json:"-"` // whose process it is, as the kernel says to whoever has asked it
 	Since *time.Time `json:"since"`
 	// Upgraded is when it became the program that it is, by "gateway upgrade"; null: it has been started so.
 	Upgraded *time.Time `json:"upgraded"`

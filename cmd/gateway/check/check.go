@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,8 +40,9 @@ func File(ctx context.Context, out, errOut io.Writer, choice client.Choice, path
 	var answer api.CheckReply
 	targets := choice.Targets(ctx)
 	t, alone := status.Reader(ctx, targets, question.Path)
+	var told api.Status
 	if alone == nil {
-		_, alone = t.Status(ctx)
+		told, alone = t.Status(ctx)
 	}
 	if alone == nil {
 		ctx, cancel := context.WithTimeout(ctx, client.CheckLimit)
@@ -56,7 +58,8 @@ func File(ctx context.Context, out, errOut io.Writer, choice client.Choice, path
 		say.Tell(errOut, "%s", strings.Join(answer.Mistakes, "\n"))
 		return ErrSaid
 	}
-	if address, err := netaddr.Parse(answer.InUse); err == nil {
+	wisher := cmp.Or(status.Wisher(told.Launcher.UID), status.Wisher(read.Author(question.Path)))
+	if address, err := netaddr.Parse(answer.InUse); err == nil && wisher == "" {
 		answer.Rejected += ": " + holders.InUse(ctx, address)
 	}
 	if answer.Rejected != "" {

@@ -2,6 +2,13 @@ package check
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"openclaw-gateway/cmd/gateway/api"
@@ -28,4 +35,40 @@ func TestNarrow(t *testing.T) {
 		t.Fatal(err)
 	}
 	fits("the last line")
+}
+
+// TestInUse: who has an address that a file asks for is told with the command that ends it; not where another user wrote that file.
+func TestInUse(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, to be somebody else: make test")
+	}
+	runtime, file := t.TempDir(), filepath.Join(t.TempDir(), "config.yaml")
+	t.Setenv("XDG_RUNTIME_DIR", runtime)
+	held, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	control := filepath.Join(runtime, "openclaw-gateway", api.ControlSocket)
+	if err := errors.Join(os.Mkdir(filepath.Dir(control), 0o700), os.WriteFile(file, []byte("{}\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	socket, err := net.Listen("unix", control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"rejected":"no","in_use":%q}`, held.Addr()) // to whatever is asked
+	})}
+	go func() { _ = server.Serve(socket) }()
+	defer server.Close()
+	for owner, told := range map[int]bool{0: true, 65534: false} {
+		if err := os.Chown(file, owner, -1); err != nil {
+			t.Fatal(err)
+		}
+		err := File(t.Context(), io.Discard, io.Discard, client.Choice{User: true}, file)
+		if err == nil || !strings.Contains(err.Error(), "would reject it: no") || strings.Contains(err.Error(), held.Addr().String()+" is held by") != told {
+			t.Errorf("a file of uid %d: %v, want that it is said who has the address: %t", owner, err, told)
+		}
+	}
 }

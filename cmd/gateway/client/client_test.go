@@ -149,14 +149,15 @@ func TestStranger(t *testing.T) {
 	}
 }
 
-// TestWordsOfOthers: what another user's launcher says begins no line of its own in what root is told; what root's own says may.
+// TestWordsOfOthers: what another user's launcher says begins no line of its own in what root is told, and names no command as
+// ours are named; what root's own says may.
 func TestWordsOfOthers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("needs root, to be somebody else: make test")
 	}
-	const said = "no\n\nAs root run:\n sh x\n"
+	const said = "no\n\nAs root run:\n `sh x`\n"
 	words, _ := json.Marshal(said)
-	for uid, want := range map[int]string{0: said, 65534: "no; ; As root run:;  sh x"} {
+	for uid, want := range map[int]string{0: said, 65534: "no; ; As root run:;  'sh x'"} {
 		directory, err := os.MkdirTemp("", "words")
 		if err != nil {
 			t.Fatal(err)
@@ -184,12 +185,19 @@ func TestWordsOfOthers(t *testing.T) {
 		})}
 		go func() { _ = server.Serve(socket) }()
 		defer server.Close()
-		if err := target.Call(t.Context(), http.MethodPost, "/restart", nil, new(api.Reply)); err == nil || err.Error() != want {
-			t.Errorf("uid %d: the refusal is %q, want %q", uid, err, want)
+		refusal := want
+		if uid != 0 {
+			refusal = "the launcher of user nobody says: " + want
+		}
+		if err := target.Call(t.Context(), http.MethodPost, "/restart", nil, new(api.Reply)); err == nil || err.Error() != refusal {
+			t.Errorf("uid %d: the refusal is %q, want %q", uid, err, refusal)
 		}
 		s, err := target.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)
+		}
+		if s.Launcher.UID != uid {
+			t.Errorf("uid %d: it is said to be of uid %d", uid, s.Launcher.UID)
 		}
 		if got := []string{s.Problems[0], s.Version, s.Sockets[0].Address, s.Worker.LastExit.Detail}; slices.ContainsFunc(got, func(g string) bool { return g != want }) {
 			t.Errorf("uid %d: the status is %q, want %q", uid, got, want)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"syscall"
 	"time"
 
@@ -199,7 +200,7 @@ func (l *Launcher) verify(s *api.Status) error {
 	if len(s.Sockets) > mostSockets {
 		return fmt.Errorf("it names %d sockets, more than a launcher can have: %w", len(s.Sockets), errAnswer)
 	}
-	if l.PID > 0 {
+	if s.Launcher.UID = l.UID; l.PID > 0 {
 		s.Launcher.PID = l.PID
 	}
 	return nil
@@ -232,7 +233,8 @@ func (l *Launcher) call(ctx context.Context, method, path string, question, resu
 	return l.decode(answer, result)
 }
 
-// decode is [decode]; what another user's launcher says can begin no line of its own, whatever it becomes a part of.
+// decode is [decode]; what another user's launcher says can begin no line of its own, whatever it becomes a part of, and names no
+// command as ours are named.
 func (l *Launcher) decode(answer []byte, result any) error {
 	err := decode(answer, result)
 	if err == nil && l.UID != os.Geteuid() {
@@ -246,7 +248,7 @@ func inLine(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
 		if v.CanSet() {
-			v.SetString(say.Line(v.String()))
+			v.SetString(strings.ReplaceAll(say.Line(v.String()), "`", "'"))
 		}
 	case reflect.Pointer:
 		inLine(v.Elem())
@@ -329,6 +331,8 @@ func (l *Launcher) send(ctx context.Context, method, path string, question any) 
 		return nil, unix.EACCES
 	case l.decode(answer, &failure) != nil || failure.Error == "":
 		return nil, refusal(fmt.Sprintf("the launcher answered with %s: perhaps it is of another version", response.Status))
+	case l.UID != os.Geteuid():
+		return nil, refusal(fmt.Sprintf("the launcher of user %s says: %s", systemd.UserName(l.UID), failure.Error))
 	}
 	return nil, refusal(failure.Error)
 }

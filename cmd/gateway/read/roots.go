@@ -42,6 +42,33 @@ func OnlyRoots(path string) error {
 	return &OthersError{Path: path, At: path, Why: fmt.Sprintf("cannot be looked at by root (%v)", err)}
 }
 
+// Author is the user whose word it is what lies there; -1 where others can put another file in the place of root's.
+func (e *OthersError) Author() int {
+	if e.UID > 0 {
+		return e.UID
+	}
+	return -1
+}
+
+// Author is the user whose word the file at a path is, root's where nobody else can change it; -1 where that is not known. That
+// no file is read, "", is root's.
+func Author(path string) int {
+	if path == "" {
+		return 0
+	}
+	absolute, err := filepath.Abs(path)
+	if err == nil {
+		err = OnlyRoots(absolute)
+	}
+	if others, is := errors.AsType[*OthersError](err); is {
+		return others.Author()
+	}
+	if err != nil {
+		return -1
+	}
+	return 0
+}
+
 // OnlyOf is OnlyRoots for some owners whom who asks trusts alike, and says of what cannot be looked at that it cannot.
 func OnlyOf(path string, owners ...int) error { return onlyOf(owners, "", path) }
 

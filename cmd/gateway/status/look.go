@@ -11,6 +11,7 @@ import (
 	"openclaw-gateway/cmd/gateway/client"
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/holders"
+	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/netaddr"
@@ -20,11 +21,13 @@ import (
 type View struct {
 	api.Status
 	at       client.Target
-	owners   map[uint64]uint32 // who made a socket, by its inode
-	commands map[int]string    // all of a holder's command line, by its pid
-	theirs   bool              // it is of another user's launcher
-	closing  bool              // the launcher is being stopped, and its socket after it
-	meets    string            // what clients meet where no launcher tells; "" where the verdict says it
+	owners   map[uint64]uint32          // who made a socket, by its inode
+	commands map[int]string             // all of a holder's command line, by its pid
+	theirs   bool                       // it is of another user's launcher
+	wisher   string                     // who asks for what is not granted, in words; "" where all is
+	granted  map[uint64]netaddr.Address // where sockets are, by the kernel, that are in the way of what is granted
+	closing  bool                       // the launcher is being stopped, and its socket after it
+	meets    string                     // what clients meet where no launcher tells; "" where the verdict says it
 }
 
 // look completes the sockets by what the kernel tells: those that listen on the
@@ -54,7 +57,7 @@ func (s *View) look(ctx context.Context, addresses []netaddr.Address, manager in
 // queues and connections. It answers for this network namespace: what the launcher
 // has said of a socket in another one stays.
 func (s *View) count(addresses []netaddr.Address) error {
-	s.owners = map[uint64]uint32{}
+	s.owners, s.granted = map[uint64]uint32{}, map[uint64]netaddr.Address{}
 	connections := map[netaddr.Address]*int{}
 	for _, address := range addresses {
 		listening, err := sockdiag.Listening(address)
@@ -71,6 +74,9 @@ func (s *View) count(addresses []netaddr.Address) error {
 			}
 			line := &s.Sockets[i]
 			s.owners[socket.Inode] = socket.UID
+			if s.grants(address) {
+				s.granted[socket.Inode] = socket.Address
+			}
 			if socket.Backlog > 0 {
 				line.Queued, line.Backlog = socket.Queued, socket.Backlog
 			}
@@ -122,7 +128,7 @@ func (s *View) findHolders(ctx context.Context, addresses []netaddr.Address, man
 		inodes = append(inodes, socket.Inode)
 	}
 	known := holders.Known{Launcher: s.Launcher.PID}
-	if s.theirs {
+	if s.wisher != "" {
 		known.Launcher = 0 // nothing of theirs is ours
 	}
 	byInode, unseen, err := known.Holders(ctx, inodes, slices.Collect(maps.Values(s.owners))...)
@@ -130,7 +136,7 @@ func (s *View) findHolders(ctx context.Context, addresses []netaddr.Address, man
 		return err
 	}
 	s.Unseen = unseen
-	var held []holders.Socket
+	var held, wished []holders.Socket
 	s.commands = map[int]string{}
 	for i := range s.Sockets {
 		socket := &s.Sockets[i]
@@ -143,12 +149,30 @@ func (s *View) findHolders(ctx context.Context, addresses []netaddr.Address, man
 			// It keeps what it passes; only its descriptors are hidden.
 			socket.Holders = slices.Insert(socket.Holders, 0, holderStatus(holders.Manager(manager)))
 		}
-		if address, err := socket.At(); err == nil {
-			held = append(held, holders.Socket{Socket: sockdiag.Socket{Address: address}, Holders: byInode[socket.Inode]})
+		address, err := socket.At()
+		of := &held
+		if s.wisher != "" { // whose launcher may say that a socket has another address
+			if at, granted := s.granted[socket.Inode]; granted {
+				address, err = at, nil
+			} else {
+				of = &wished
+			}
+		}
+		if err == nil {
+			*of = append(*of, holders.Socket{Socket: sockdiag.Socket{Address: address}, Holders: byInode[socket.Inode]})
 		}
 	}
-	s.Problems = append(s.Problems, s.intruders(holders.Each(held), addresses, holders.Me())...)
+	others := slices.DeleteFunc(slices.Clone(addresses), s.grants)
+	granted := slices.DeleteFunc(slices.Clone(addresses), func(a netaddr.Address) bool { return slices.Contains(others, a) })
+	s.Problems = append(s.Problems, s.intruders(holders.Each(held), granted, holders.Me())...)
+	s.Problems = append(s.Problems, s.intruders(holders.Each(wished), others, holders.Me())...)
 	return nil
+}
+
+// grants reports whether root or the caller asks for an address: what the system's socket unit has is root's word, whoever the
+// launcher is.
+func (s *View) grants(address netaddr.Address) bool {
+	return s.wisher == "" || !s.theirs && slices.Contains(s.at.Listen, address)
 }
 
 // passedBy reports whether it is the manager that keeps a socket, although it
@@ -211,9 +235,8 @@ func (s *View) intruder(h holders.Holder, wanted []netaddr.Address, by holders.A
 		h.Wanted = wanted[:1]
 	}
 	text := fmt.Sprintf("%s %s held by pid %d (%s), %s: %s; ", subject, say.Are(len(h.Addresses)), h.PID, h.Command, article[h.Role], h.Why)
-	if s.theirs {
-		// Nobody is ended because another user wants an address.
-		return text + "user " + s.Unit.User + " asks for it"
+	if s.wisher != "" && !slices.ContainsFunc(h.Wanted, s.grants) {
+		return text + s.wisher + " asks for it"
 	}
 	return text + h.Remedy(by).String()
 }
@@ -227,6 +250,9 @@ func (s *View) lookForEdit(ctx context.Context) {
 	edit, err := config.Load(s.Config.Path)
 	if err != nil {
 		return // which the launcher has said
+	}
+	if Wisher(read.Author(s.Config.Path)) != "" {
+		return
 	}
 	held := map[uint64]bool{}
 	for _, socket := range s.Sockets {

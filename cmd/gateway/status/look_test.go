@@ -2,11 +2,13 @@ package status
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +22,7 @@ import (
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/fixtures"
+	"openclaw-gateway/units"
 	"openclaw-gateway/worker/proctree"
 )
 
@@ -201,11 +204,11 @@ func BenchmarkStatus(b *testing.B) {
 	}
 }
 
-// TestTheirs: what another user's launcher says is that user's word, and no command of it reaches root; nor is root told to end
-// anybody because a user asks for an address.
+// TestTheirs: what another user's launcher says is that user's word; nor is root told to end anybody because a user asks for an
+// address.
 func TestTheirs(t *testing.T) {
-	s := View{Status: api.Status{Problems: []string{"run `rm -r /`"}, Notes: []string{"or `reboot`"}}}
-	s.attribute(client.Target{UID: 1000, Unit: api.Unit{User: "alice"}})
+	s := View{theirs: true, wisher: "user alice", Status: api.Status{Problems: []string{"run 'rm -r /'"}, Notes: []string{"or 'reboot'"}}}
+	s.attribute()
 	if got := s.Problems[0] + " " + s.Notes[0]; got != "the launcher of user alice says: run 'rm -r /' the launcher of user alice says: or 'reboot'" {
 		t.Errorf("got %s", got)
 	}
@@ -213,5 +216,85 @@ func TestTheirs(t *testing.T) {
 	got := s.intruders([]holders.Holder{h}, h.Addresses, holders.Asker{})
 	if want := "0.0.0.0:22 is held by pid 5 (sshd), a foreign process: it is no OpenClaw gateway; user alice asks for it"; len(got) != 1 || got[0] != want {
 		t.Errorf("got  %q\nwant %s", got, want)
+	}
+}
+
+// TestWisher: what the user of the system's service asks for, in a configuration or as a launcher, has root stop nobody. What the
+// socket unit has is root's word even so.
+func TestWisher(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, to be somebody else: make test")
+	}
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	first, wished := listenShared(t, "127.0.0.1:0")
+	second, granted := listenShared(t, "127.0.0.1:0")
+	having := map[netaddr.Address]int{wished: hold(t, first, "cat"), granted: hold(t, second, "cat")}
+	const nobody = 65534
+	config := filepath.Join(os.Getenv("XDG_CONFIG_HOME"), "openclaw-gateway/config.yaml")
+	if err := errors.Join(os.Mkdir(filepath.Dir(config), 0o755), os.WriteFile(config, []byte("listen: ['"+wished.String()+"']\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	inode := func(of netaddr.Address) uint64 {
+		sockets, err := sockdiag.Listening(of)
+		if err != nil || len(sockets) != 1 {
+			t.Fatal(sockets, err)
+		}
+		return sockets[0].Inode
+	}
+	at := client.Target{Scope: units.System, Unit: api.Unit{Scope: "system"}, Listen: []netaddr.Address{granted}}
+	told := func(uid int, sockets ...api.Socket) View {
+		s := View{Status: api.Status{
+			Version: api.ProgramVersion(), Launcher: api.Launcher{UID: uid, Holder: api.FromItself}, Worker: api.Worker{State: api.StateReady},
+			Config: api.Config{Path: config, State: "rejected"}, Sockets: sockets, Problems: []string{"run me"},
+		}}
+		complete(t.Context(), at, &s)
+		return s
+	}
+	for _, test := range []struct {
+		name  string
+		owner int // of the configuration
+		look  func() View
+		stops []netaddr.Address // whose holders a command stops
+	}{
+		{"root's configuration", 0, func() View { return withoutLauncher(t.Context(), client.Nowhere(""), client.ErrNowhere) }, []netaddr.Address{wished}},
+		{"a user's configuration", nobody, func() View { return withoutLauncher(t.Context(), client.Nowhere(""), client.ErrNowhere) }, nil},
+		{"root's launcher", 0, func() View { return told(0, api.Socket{Address: wished.String()}) }, []netaddr.Address{wished}},
+		{"an edit of root's", 0, func() View { return told(0) }, []netaddr.Address{wished}},
+		{"an edit of a user's", nobody, func() View { return told(0) }, nil},
+		{"an edit that a user's launcher names", 0, func() View { return told(nobody) }, nil},
+		{"a user's launcher", 0, func() View { return told(nobody, api.Socket{Address: wished.String()}) }, nil},
+		{"a user's, of the unit", nobody, func() View { return told(nobody, api.Socket{Address: granted.String()}) }, []netaddr.Address{granted}},
+		{"a user's, of both", 0, func() View {
+			return told(nobody, api.Socket{Address: wished.String()}, api.Socket{Address: granted.String()})
+		}, []netaddr.Address{granted}},
+		{"a false address", 0, func() View {
+			return told(nobody, api.Socket{Address: granted.String(), Inode: inode(wished)}, api.Socket{Address: wished.String()})
+		}, []netaddr.Address{granted}},
+		{"a false address of the unit's", 0, func() View {
+			return told(nobody, api.Socket{Address: wished.String(), Inode: inode(granted)}, api.Socket{Address: granted.String()})
+		}, []netaddr.Address{granted}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if err := os.Chown(config, test.owner, -1); err != nil {
+				t.Fatal(err)
+			}
+			s := test.look()
+			problems := strings.Join(s.Problems, "\n")
+			for address, pid := range having {
+				of := slices.DeleteFunc(slices.Clone(s.Problems), func(p string) bool { return !strings.Contains(p, fmt.Sprintf(" pid %d ", pid)) })
+				said, want := strings.Join(of, "\n"), slices.Contains(test.stops, address)
+				if stops := strings.Contains(said, "`"); stops != want || want && !strings.HasPrefix(said, address.String()+" is held by") {
+					t.Errorf("a command stops pid %d, which has %s: %t, want %t:\n%s", pid, address, stops, want, problems)
+				}
+			}
+			if of := s.Launcher.UID == nobody; of != strings.Contains(problems, "the launcher of user nobody says: run me") {
+				t.Errorf("it is user nobody's: %t:\n%s", of, problems)
+			}
+			_, err := Addresses(t.Context(), client.Choice{User: true})
+			if refused := err != nil && strings.Contains(err.Error(), "what user nobody asks for"); refused != (test.owner == nobody) {
+				t.Errorf("the addresses to reclaim: %v", err)
+			}
+		})
 	}
 }

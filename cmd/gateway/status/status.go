@@ -23,6 +23,7 @@ import (
 	"openclaw-gateway/cmd/gateway/lastwords"
 	"openclaw-gateway/cmd/gateway/openclaw"
 	"openclaw-gateway/cmd/gateway/openclaw/commandline"
+	"openclaw-gateway/cmd/gateway/read"
 	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/netaddr"
@@ -126,9 +127,6 @@ func Of(ctx context.Context, t client.Target) View {
 		return withoutLauncher(ctx, t, err)
 	}
 	s := View{Status: told}
-	if t.Theirs() {
-		s.attribute(t)
-	}
 	if s.Launcher.Holder == api.FromSystemd && t.Unit.ActiveState != "" {
 		s.Unit = t.Unit
 	}
@@ -136,12 +134,11 @@ func Of(ctx context.Context, t client.Target) View {
 	return s
 }
 
-// attribute says whose words they are: what another user's launcher tells may be made up, commands for root too.
-func (s *View) attribute(t client.Target) {
-	s.theirs, s.Unit.User = true, t.Unit.User
+// attribute says whose words they are: what another user's launcher tells may be made up.
+func (s *View) attribute() {
 	for _, words := range [][]string{s.Problems, s.Notes} {
 		for i := range words {
-			words[i] = fmt.Sprintf("the launcher of user %s says: %s", t.Unit.User, strings.ReplaceAll(words[i], "`", "'"))
+			words[i] = fmt.Sprintf("the launcher of %s says: %s", s.wisher, words[i])
 		}
 	}
 }
@@ -149,6 +146,12 @@ func (s *View) attribute(t client.Target) {
 // complete adds to a launcher's own answer what can be seen from here.
 func complete(ctx context.Context, t client.Target, s *View) {
 	s.at, s.Instance = t, string(t.Instance) // whatever it is told
+	if s.theirs = t.Theirs(); s.theirs {
+		s.Unit.User = t.Unit.User
+	}
+	if s.wisher = Wisher(cmp.Or(t.UID, s.Launcher.UID)); s.wisher != "" {
+		s.attribute()
+	}
 	if s.Launcher.Holder == api.FromSystemd && t.Unit.ActiveState != "" && t.Unit.MainPID != s.Launcher.PID {
 		s.Problems = append(s.Problems, fmt.Sprintf("the main process of %s is %d, but the launcher that answers is %d",
 			t.Unit.Name, t.Unit.MainPID, s.Launcher.PID))
@@ -181,7 +184,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 	ours := slices.Clone(s.Sockets)
 	s.look(ctx, addresses, manager)
 	s.lookForFiles(ours, t)
-	if !s.theirs {
+	if s.wisher == "" {
 		s.lookForEdit(ctx)
 	}
 	s.SetVerdict()
@@ -258,7 +261,9 @@ func withoutLauncher(ctx context.Context, t client.Target, err error) View {
 		s.Problems = append(s.Problems, err.Error())
 	}
 	s.addHalf(t)
-	addresses, manager := addressesOf(t), 0
+	addresses, wisher := addressesOf(t)
+	s.wisher = wisher
+	manager := 0
 	if t.SocketState == "active" {
 		s.Launcher.Holder = api.FromSystemd
 	}
@@ -479,7 +484,7 @@ func compareSockets(ctx context.Context, t client.Target, s *View, addresses []n
 		case i < 0 && t.SocketState == "active":
 			s.Notes = append(s.Notes, fmt.Sprintf("%s is active, but nothing listens on %s in this network namespace: "+
 				"its sockets are in another one, or the machine does not have the address", t.Socket(), address))
-		case i >= 0 && t.SocketState != "active" && !s.theirs && s.Worst() == "" && s.Verdict == api.VerdictDown:
+		case i >= 0 && t.SocketState != "active" && s.wisher == "" && s.Worst() == "" && s.Verdict == api.VerdictDown:
 			// Another launcher, or another socket unit.
 			problem := ofUser(ctx, address, s.Sockets[i].Holders)
 			if problem == "" {
@@ -519,14 +524,15 @@ func ofUser(ctx context.Context, address netaddr.Address, having []api.Holder) s
 	return ""
 }
 
-// addressesOf are those that should be ours: the socket unit's, else those of the
-// configuration.
-func addressesOf(t client.Target) []netaddr.Address {
+// addressesOf are those that should be ours, the socket unit's, else those of the configuration, and who besides root and the
+// caller asks for them.
+func addressesOf(t client.Target) (addresses []netaddr.Address, wisher string) {
 	if len(t.Listen) > 0 || t.Theirs() {
-		return t.Listen
+		return t.Listen, Wisher(t.UID)
 	}
-	if cfg, err := config.Load(config.Find(t.Instance)); err == nil {
-		return cfg.Listen
+	path := config.Find(t.Instance)
+	if cfg, err := config.Load(path); err == nil {
+		return cfg.Listen, Wisher(read.Author(path))
 	}
-	return config.Default().Listen
+	return config.Default().Listen, ""
 }

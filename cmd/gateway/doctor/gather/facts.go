@@ -264,10 +264,8 @@ func (s *Scope) Author() int {
 		return s.Manager.UID
 	case s.Config.Others == nil:
 		return 0
-	case s.Config.Others.UID > 0:
-		return s.Config.Others.UID
-	default: // root's file, and others can put another one there
-		return -1
+	default:
+		return s.Config.Others.Author()
 	}
 }
 
