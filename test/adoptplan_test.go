@@ -148,6 +148,39 @@ func testAdoptPlan(t *testing.T, here place) {
 			t.Errorf("exit status %d\n%s", status, said)
 		}
 	})
+	t.Run("by what a script waits for", func(t *testing.T) { testAdoptWaiting(t, m) })
+}
+
+// testAdoptWaiting: what a script starts that does not show it, and waits for, is found by what runs, and what runs is compared with the unit.
+func testAdoptWaiting(t *testing.T, m *machine.Machine) {
+	const entry = "/opt/waits/node_modules/openclaw/dist/index.js"
+	m.WriteFile(t, entry, "require('node:http').createServer((q, a) => a.end()).listen(process.env.OPENCLAW_GATEWAY_PORT, '127.0.0.1')\n", 0o644)
+	m.WriteFile(t, filepath.Dir(filepath.Dir(entry))+"/package.json", `{"name": "openclaw", "version": "2026.9.6"}`, 0o644)
+	m.WriteFile(t, "/opt/waits.sh", "#!/bin/sh\nwhat='gateway --allow-unconfigured'\n"+machineNode+" "+entry+" $what\necho ended\n", 0o755)
+	unit := unitPath(m.Scope, "waits.service")
+	m.WriteFile(t, unit, "[Service]\nUser=alice\nEnvironment=OPENCLAW_STATE_DIR=/home/alice/.waits OPENCLAW_GATEWAY_PORT=9008\nExecStart=/opt/waits.sh\n", 0o644)
+	m.Systemctl(t, "daemon-reload")
+	m.Systemctl(t, "start", "waits.service")
+	defer m.Systemctl(t, "stop", "waits.service")
+	m.Run(t, "curl", "-sf", "--retry", "1000", "--retry-delay", "1", "--retry-max-time", "240", "--retry-all-errors", "http://127.0.0.1:9008/")
+	for _, step := range []struct {
+		edit   string
+		status int
+		says   []string
+	}{
+		{"", 0, []string{"listen: 127.0.0.1:9008", machineNode + " " + entry + " gateway --allow-unconfigured --port 9008 --bind loopback", "what waits.sh has started and runs now"}},
+		{"s/9008/9009/", 1, []string{"waits.service of the system listens on 127.0.0.1:9008, and going by its unit and its configuration that would be 127.0.0.1:9009 and [::1]:9009", "Add --port 9008 to its ExecStart="}},
+		{"s/9009/9008/; s/[.]waits /.other /", 1, []string{"the one that runs has its state in /home/alice/.waits", "OPENCLAW_STATE_DIR=/home/alice/.waits"}},
+	} {
+		m.Run(t, "sed", "-i", step.edit, unit)
+		m.Systemctl(t, "daemon-reload")
+		said, status := dryRun(t, m.Scope, "waits")
+		for _, words := range step.says {
+			if flat := strings.Join(strings.Fields(said), " "); status != step.status || !strings.Contains(flat, words) {
+				t.Errorf("edited by %q: exit status %d, want %d; it does not say %q:\n%s", step.edit, status, step.status, words, said)
+			}
+		}
+	}
 }
 
 var systemCases = []adoptCase{
@@ -641,24 +674,6 @@ func testAdoptFinds(t *testing.T, here place) {
 		root.Systemctl(t, "start", "hidden.service")
 		defer root.Systemctl(t, "stop", "hidden.service")
 		as(t, root, []string{"hidden.service"}, 0, "127.0.0.1:9005", machineNode+" "+machineEntry+" gateway --allow-unconfigured --port 9005 --bind loopback", "what launch has started and runs now")
-	})
-	t.Run("by what a script waits for", func(t *testing.T) {
-		m.As(root).WriteFile(t, "/opt/waits.sh", "#!/bin/sh\nwhat='gateway --allow-unconfigured'\n"+machineNode+" "+machineEntry+" $what\necho ended\n", 0o755)
-		const unit = "/etc/systemd/system/waits.service"
-		m.As(root).WriteFile(t, unit, "[Service]\nUser=alice\nEnvironment=OPENCLAW_STATE_DIR=/home/alice/.waits OPENCLAW_GATEWAY_PORT=9008\nExecStart=/opt/waits.sh\n", 0o644)
-		root.Systemctl(t, "daemon-reload")
-		root.Systemctl(t, "start", "waits.service")
-		defer root.Systemctl(t, "stop", "waits.service")
-		root.Run(t, "curl", "-sf", "--retry", "1000", "--retry-delay", "1", "--retry-max-time", "240", "--retry-all-errors", "http://127.0.0.1:9008/healthz")
-		as(t, root, []string{"waits"}, 0, "127.0.0.1:9008", machineNode+" "+machineEntry+" gateway --allow-unconfigured --port 9008 --bind loopback", "what waits.sh has started and runs now")
-		// What runs listens where the unit no longer says.
-		root.Run(t, "sed", "-i", "s/9008/9009/", unit)
-		root.Systemctl(t, "daemon-reload")
-		as(t, root, []string{"waits"}, 1, "waits.service of the system listens on 127.0.0.1:9008 and [::1]:9008, and going by its unit and its configuration that would be 127.0.0.1:9009 and [::1]:9009",
-			"Add --port 9008 to its ExecStart=")
-		root.Run(t, "sed", "-i", "s/9009/9008/; s/[.]waits/.other/", unit)
-		root.Systemctl(t, "daemon-reload")
-		as(t, root, []string{"waits"}, 1, "the one that runs has its state in /home/alice/.waits", "OPENCLAW_STATE_DIR=/home/alice/.waits")
 	})
 	t.Run("as another user than its unit's", func(t *testing.T) {
 		m.As(alice).WriteFile(t, "/home/alice/start.sh", "#!/bin/sh\nset -- gateway --port 9007 --allow-unconfigured\nexec "+machineNode+" "+machineEntry+" \"$@\"\n", 0o755)
