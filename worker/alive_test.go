@@ -92,7 +92,9 @@ func TestHungUnasked(t *testing.T) {
 	r.spec.Alive = signs.Settings{Path: "/", Interval: 50 * time.Millisecond, Timeout: 2 * time.Second, Failures: 2}
 	r.run()
 	r.awaitLog("a worker that hangs is not noticed by its answers (alive.path)")
-	r.awaitThat("why", func(s Status) bool { return s.State == Ready && strings.Contains(s.Mute, "no address of listen can be asked") })
+	r.awaitThat("why", func(s Status) bool {
+		return s.State == Ready && strings.Contains(s.Mute, "no address of listen can be asked")
+	})
 	r.queues.leave()
 	r.awaitThat("nothing", func(s Status) bool { return s.State == Ready && s.Mute == "" })
 }
