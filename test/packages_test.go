@@ -344,8 +344,9 @@ func testPackagesNpm(t *testing.T, m *machine.Machine) {
 	alice.Run(t, "sh", "-euc", "cp "+tarballs+" ~")
 	types(t, alice, typable(t, "README.md", "Get it")[1])
 	m.Run(t, "curl", "--silent", "--retry", "5", "--retry-connrefused", registry)
-	if asked := m.Run(t, "cat", "/run/asked"); strings.Count(asked, "GET ") != 1 {
-		t.Errorf("npm has asked a registry:\n%s", asked)
+	// Of itself npm may ask.
+	if asked := m.Run(t, "cat", "/run/asked"); !strings.Contains(asked, "GET / ") || strings.Contains(asked, packageName) {
+		t.Errorf("a registry was asked for our packages, or not by us:\n%s", asked)
 	}
 	m.Run(t, "gateway", "install", "--system", "--run-as", "alice", "--now")
 	awaitAnswer(t, m)
