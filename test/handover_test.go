@@ -128,17 +128,27 @@ func testHandover(t *testing.T, here place) {
 		alone(t, m)
 	})
 
-	t.Run("one that ends before it listens", func(t *testing.T) {
+	t.Run("one that does not come to listen", func(t *testing.T) {
 		old := gatewayStatus(t, m.Scope).Worker
-		underLoad(t, m, ipv4, "/", 0, func(l *load.Load) {
-			output, err := edit(t, handed("FAIL_BESIDE=1"))
-			if err == nil || !strings.Contains(err.Error(), "ended before it listened") || !strings.Contains(err.Error(), "restart.mode: exclusive") {
-				t.Errorf("gateway reload: %v\n%s", err, output)
+		for configuration, wants := range map[string][]string{
+			handed("FAIL_BESIDE=1"):                              {"ended before it listened", "restart.mode: exclusive"},
+			handed("BOOT_MS=3600000") + "ready: {timeout: 2s}\n": {"it has not come to listen on"},
+		} {
+			underLoad(t, m, ipv4, "/", 0, func(l *load.Load) {
+				output, err := edit(t, configuration)
+				for _, want := range wants {
+					if err == nil || !strings.Contains(err.Error(), want) {
+						t.Errorf("gateway reload: %v, want %q\n%s", err, want, output)
+					}
+				}
+				answered(t, l)
+			})
+			if s := gatewayStatus(t, m.Scope); s.Worker.PID != old.PID || s.Worker.State != "ready" || s.Config.State != "rejected" {
+				t.Errorf("the status is %+v", s)
 			}
-			answered(t, l)
-		})
-		if s := gatewayStatus(t, m.Scope); s.Worker.PID != old.PID || s.Worker.State != "ready" || s.Config.State != "rejected" {
-			t.Errorf("the status is %+v", s)
+		}
+		if said := m.Journal(t, service); !strings.Contains(said, "worker started beside the one that serves") {
+			t.Errorf("the journal does not say that there was another one:\n%s", said)
 		}
 		edited(t, handed())
 	})
