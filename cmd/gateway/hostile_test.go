@@ -88,7 +88,7 @@ func TestHostileLauncher(t *testing.T) {
 		t.Fatal(err)
 	}
 	commands := []string{
-		"status --user", "status --user --json", "doctor --user", "status --user --history", "status --user --watch --json",
+		"status --user", "status --user --json", "metrics --user", "doctor --user", "status --user --history", "status --user --watch --json",
 		"restart --user", "config check --user " + file,
 	}
 	// Most of them wait, most of the time.
@@ -105,7 +105,7 @@ func TestHostileLauncher(t *testing.T) {
 			serveHostile(t, filepath.Join(runtime, "openclaw-gateway"), after, answer)
 			for _, command := range commands {
 				switch {
-				case after && slices.Contains(commands[:3], command): // they ask for nothing else
+				case after && slices.Contains(commands[:4], command): // they ask for nothing else
 				case after && name == "silence" && command == "restart --user": // which takes the time that the worker needs
 				default:
 					running.Go(func() {
