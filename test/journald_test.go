@@ -52,6 +52,22 @@ func testJournaldStopped(t *testing.T, here place) {
 	if lines := root.Run(t, "journalctl", "--no-pager", "--output=cat", "--identifier=gateway"); !strings.Contains(lines, "worker: request /after") {
 		t.Errorf("the worker's lines are not by the identifier of the unit's own stream:\n%s", lines)
 	}
+	// A journal that takes nothing: its queue is full, and it does not read.
+	root.Systemctl(t, "kill", "--signal=STOP", "systemd-journald.service")
+	root.Run(t, "/usr/bin/python3", "-c", `import socket
+for _ in range(10): # the buffer of one is smaller
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.setblocking(False)
+        try:
+            while True: s.sendto(b"MESSAGE=filling\n", "/run/systemd/journal/socket")
+        except BlockingIOError: pass
+`)
+	m.Run(t, gatewayPath, "restart")
+	ask(t, "/full")
+	serving(t, m.Scope, 4)
+	root.Systemctl(t, "kill", "--signal=CONT", "systemd-journald.service")
+	m.Run(t, gatewayPath, "restart")
+	m.WaitJournal(t, service, bound, "lines_lost_before=")
 	environment := m.Run(t, "sh", "-c", "tr '\\0' '\\n' </proc/$1/environ", "sh", strconv.Itoa(gatewayStatus(t, m.Scope).Worker.PID))
 	stream := m.Run(t, "stat", "--dereference", "--format=%d:%i", "/proc/"+strconv.Itoa(gatewayStatus(t, m.Scope).Worker.PID)+"/fd/2")
 	if !strings.Contains(environment, "JOURNAL_STREAM="+stream) {
