@@ -91,15 +91,34 @@ func oldCalls(port uint16) {
 	fmt.Println(g.call(102, 2, g.at(gateAddress+64)), g.call(102, 2, 8), g.call(102, 4, 8), g.call(361, fd, 8, 16))
 }
 
-func init() { ofPort("i386", oldCalls) }
+func init() {
+	ofPort("i386", oldCalls)
+	programs["i386-getpid"] = func([]string) int {
+		g, err := newGate()
+		if err != nil {
+			return 1
+		}
+		fmt.Print(g.call(20))
+		return 0
+	}
+}
 
-// TestI386: a program for i386 gets the socket too, also by the calls of a program that is none.
+// TestI386: a program for i386 gets the socket too, also by the calls of a program that is none. Where the kernel takes no such
+// calls from anybody (ia32_emulation=off, and some virtual machines), such a program comes to its end at the first of them, and binds nothing.
 func TestI386(t *testing.T) {
 	t.Parallel()
 	if _, err := newGate(); errors.Is(err, unix.EPERM) {
 		t.Fatal("no code can be written here:", err)
 	}
 	held := sockets.Hold(t, "127.0.0.1")
+	asked := program("i386-getpid")
+	asked.Stderr = nil // a fault prints all goroutines
+	if output, err := asked.Output(); err != nil && len(output) == 0 && asked.ProcessState.ExitCode() == 2 {
+		w := start(t, held, "i386", port(held[0]))
+		w.ends(2)
+		t.Log("this kernel takes no calls of i386 from anybody")
+		return
+	}
 	w := start(t, held, "i386", port(held[0]))
 	if got := w.output(); got != "0 true 0\n0 true 0\nEINVAL EFAULT EFAULT EFAULT\n" {
 		t.Errorf("it got %q", got)
