@@ -33,7 +33,12 @@ var integers = [...]struct{ level, name int }{
 	{unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP},
 	{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT},
 	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN},
+	{unix.IPPROTO_TCP, unix.TCP_MAXSEG},
 }
+
+// noSegment is what a socket tells of TCP_MAXSEG of which nobody has set it (TCP_MSS_DEFAULT of linux/tcp.h): to set that would bind its
+// connections to it, and 0 takes it back.
+const noSegment = 536
 
 // timeouts are the options that are a struct timeval.
 var timeouts = [...]int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO}
@@ -101,6 +106,9 @@ func (s State) Apply(fd int) (changed int) {
 	for i, option := range integers {
 		// What is the same is not set again: that would pin what follows a sysctl.
 		if want := s.integers[i]; want.known && want != had.integers[i] {
+			if option.name == unix.TCP_MAXSEG && option.level == unix.IPPROTO_TCP && want.number == noSegment {
+				want.number = 0
+			}
 			count(unix.SetsockoptInt(fd, option.level, option.name, want.number))
 		}
 	}

@@ -49,6 +49,7 @@ var changes = map[string]func(fd int) error{
 var values = map[struct{ level, name int }]int{
 	{unix.SOL_SOCKET, unix.SO_KEEPALIVE}: 1, {unix.SOL_SOCKET, unix.SO_OOBINLINE}: 1, {unix.IPPROTO_TCP, unix.TCP_NODELAY}: 1,
 	{unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP}: 9000, {unix.IPPROTO_IP, unix.IP_TOS}: 0x10, {unix.IPPROTO_IPV6, unix.IPV6_TCLASS}: 0x10,
+	{unix.IPPROTO_TCP, unix.TCP_MAXSEG}: 1000,
 }
 
 func init() {
@@ -129,6 +130,44 @@ func TestOver(t *testing.T) {
 	}
 	if got, want := Read(other).Over(Read(one), fresh), Read(both); !same(got, want) {
 		t.Errorf("it is\n%+v, want\n%+v", got, want)
+	}
+}
+
+// TestSegment: the size of a segment that is taken back binds no connection any more.
+func TestSegment(t *testing.T) {
+	t.Parallel()
+	fd := listening(t, unix.AF_INET)
+	before := Read(fd)
+	segment := func() int {
+		t.Helper()
+		client, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(client)
+		at, err := unix.Getsockname(fd)
+		if err == nil {
+			err = unix.Connect(client, at)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := unix.GetsockoptTCPInfo(client, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(info.Snd_mss)
+	}
+	free := segment()
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if bound := segment(); bound > 1000 || free <= 1000 {
+		t.Fatalf("it is %d, and %d before it was set", bound, free)
+	}
+	before.Apply(fd)
+	if now := segment(); now != free {
+		t.Errorf("it is %d, want %d", now, free)
 	}
 }
 
