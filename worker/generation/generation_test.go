@@ -312,6 +312,11 @@ func TestExplain(t *testing.T) {
 			"it listens on 127.0.0.1:80 only: make it listen on [::1]:80 too, or take that out of listen",
 		},
 		"none": {Generation{Handoff: reporting{}}, nil, "it has not listened on 127.0.0.1:80 and [::1]:80"},
+		"none, and something of it cannot be looked into": {
+			Generation{Handoff: reporting{}, obstacle: "cannot look into process 5 (ssh-agent)"},
+			nil,
+			"cannot look into process 5 (ssh-agent); if it is not that, it has not listened on 127.0.0.1:80 and [::1]:80",
+		},
 		"another port of all addresses": {
 			Generation{Handoff: reporting{}, elsewhere: []netaddr.Address{netaddr.MustParse("[::]:81"), netaddr.MustParse("0.0.0.0:82")}},
 			nil,

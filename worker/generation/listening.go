@@ -170,7 +170,7 @@ func (g *Generation) remember(report handoff.Report) error {
 		g.loaded = true
 	case handoff.Unseen:
 		g.obstacle = report.Detail
-		g.Options.Log.Warn("something of the worker's binds without the held sockets", g.Told("problem", report.Detail)...)
+		g.Options.Log.Warn("something of the worker's may bind without the held sockets", g.Told("problem", report.Detail)...)
 	case handoff.Unfiltered:
 		g.obstacle = report.Detail
 		g.Options.Log.Info("worker starts without intercept", g.Told("problem", report.Detail)...)

@@ -61,7 +61,9 @@ func (s Silence) String() string {
 		return fmt.Sprintf("it listens with one socket, %s, for the clients of both families, and those of %s would wait for ever: set listen to %s",
 			s.Both, s.Waiting, AsListen(s.Both))
 	case s.Obstacle != "" && len(s.Missing) > 0:
-		return s.Obstacle
+		other := s
+		other.Obstacle = ""
+		return s.Obstacle + "; if it is not that, " + other.String()
 	case s.Tells && len(s.Missing) > 0 && len(s.Adopted) > 0:
 		return fmt.Sprintf("it listens on %s only: make it listen on %s too, or take that out of listen", Join(s.Adopted), Join(s.Missing))
 	case s.Tells && len(s.Missing) > 0:

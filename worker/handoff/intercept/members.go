@@ -68,7 +68,7 @@ const listening = "0A"
 // whyUnseen says of a thread that cannot be looked into why that may be, and what helps.
 func whyUnseen(tid int) string {
 	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", tid))
-	who := fmt.Sprintf("cannot look into process %d (%s)", tid, bytes.TrimSpace(name))
+	who := fmt.Sprintf("cannot look into process %d (%s), which may want to bind what is held", tid, bytes.TrimSpace(name))
 	if scope, err := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope"); err == nil && strings.TrimSpace(string(scope)) > "1" {
 		return fmt.Sprintf("%s, because kernel.yama.ptrace_scope is %s: set it to 1 (sysctl), or take another worker.handoff", who, bytes.TrimSpace(scope))
 	}

@@ -588,7 +588,7 @@ func TestUnseen(t *testing.T) {
 	}
 	for _, want := range []string{
 		"noprivileges: \n",
-		"unseen: cannot look into process ",
+		"unseen: cannot look into process ", "), which may want to bind what is held: its program may be executed",
 		": its program may be executed and not read, or it forbids it (PR_SET_DUMPABLE), or it is another user's: let the launcher's user read the program, or take another worker.handoff\n",
 		"the worker: EADDRINUSE\n",
 	} {
