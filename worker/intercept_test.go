@@ -37,7 +37,8 @@ func TestIntercept(t *testing.T) {
 	}
 }
 
-// TestInterceptBeside: with auto, too, where it takes nothing away; and who takes the sockets by LISTEN_FDS gets no other ones.
+// TestInterceptBeside: with auto, too, where it takes nothing away; and who takes the sockets by LISTEN_FDS gets no other ones. Either of
+// them has its address for itself.
 func TestInterceptBeside(t *testing.T) {
 	t.Parallel()
 	for program, want := range map[string]handoff.Kind{"bind": handoff.Intercept, "serve": handoff.ListenFDs} {
@@ -54,6 +55,9 @@ func TestInterceptBeside(t *testing.T) {
 				})
 				if answer, err := r.get("/"); err != nil {
 					t.Errorf("generation %d: answered %q, %v", generation, answer, err)
+				}
+				if inUse, err := r.get("/bind/" + r.spec.Sockets[0].Address.String()); inUse != "true" {
+					t.Errorf("generation %d: a second bind of the address gets the socket: %v", generation, err)
 				}
 				if err := r.outcome(r.supervisor.Restart(false)); err != nil {
 					t.Fatal(err)

@@ -333,6 +333,13 @@ func handler(unready int, files []*os.File) http.Handler {
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "generation %s, pid %d", os.Getenv("GATEWAY_GENERATION"), os.Getpid())
 	})
+	mux.HandleFunc("/bind/{address}", func(w http.ResponseWriter, r *http.Request) {
+		listener, err := net.Listen("tcp", r.PathValue("address"))
+		if err == nil {
+			err = listener.Close()
+		}
+		fmt.Fprint(w, errors.Is(err, unix.EADDRINUSE))
+	})
 	mux.HandleFunc("/environment", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(os.Environ())
 	})

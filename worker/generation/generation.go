@@ -219,6 +219,7 @@ func (g *Generation) becomeReady(e Event) {
 	g.ReadyAfter = g.Since.Sub(g.Started)
 	g.watchListeners()
 	g.noteUnserved()
+	g.noteServed(e.answered)
 	g.tell(Event{Kind: BecameReady, Generation: g.Number})
 }
 

@@ -183,7 +183,7 @@ func TestListensAgain(t *testing.T) {
 		}
 		around := Surroundings{Options: Options{Log: slog.New(slog.DiscardHandler), RelistenTimeout: time.Hour}}
 		g := New(1, Spec{Queues: new(queues), Sockets: []handoff.Socket{{Address: one}, {Address: two}}}, around, func(Event) {})
-		g.Process, g.Stage = self, stage
+		g.Handoff, g.Process, g.Stage = reporting{}, self, stage
 		return g, func(what handoff.Event, address netaddr.Address) {
 			g.Handle(Event{Kind: Reported, Report: handoff.Report{Event: what, Address: address, Held: true}})
 		}
@@ -434,6 +434,39 @@ func TestKilledForMemory(t *testing.T) {
 }
 
 type quiet struct{ handoff.Handoff }
+
+// passing is a handoff that is told when the worker serves on what it was passed.
+type passing struct {
+	quiet
+	served chan time.Time
+}
+
+func (p passing) Served() { p.served <- time.Now() }
+
+// TestServed: who has taken a request from each queue serves on what it was passed, or has bound it already. READY=1 may come before the
+// bind. One that tells where it listens needs no such word.
+func TestServed(t *testing.T) {
+	t.Parallel()
+	const later = 20 * time.Millisecond
+	begin := func(handoff handoff.Handoff, e Event) time.Time {
+		around := Surroundings{Options: Options{Log: slog.New(slog.DiscardHandler), RelistenTimeout: later}}
+		g := New(1, Spec{Queues: new(queues)}, around, func(Event) {})
+		g.Handoff, g.Process = handoff, new(os.Process)
+		g.enter(Starting, 0)
+		now := time.Now()
+		g.Handle(e)
+		return now
+	}
+	p := passing{served: make(chan time.Time, 1)}
+	if begin(p, Event{Kind: BecameReady, answered: true}); len(p.served) != 1 {
+		t.Fatal("one that has answered is not said to serve")
+	}
+	<-p.served
+	if ready := begin(p, Event{Kind: BecameReady}); (<-p.served).Sub(ready) < later {
+		t.Error("one that has said READY=1 is said to serve at once")
+	}
+	begin(reporting{}, Event{Kind: BecameReady, adopted: true}) // or it would panic
+}
 
 func (quiet) Shim() *handoff.Order { return nil }
 

@@ -75,6 +75,18 @@ func (g *Generation) noteUnserved() {
 	}
 }
 
+// noteServed has nobody get for a bind what the worker was passed and serves on, beside the one that has it. READY=1 and a path of the
+// configuration do not show that it does, and some say that before they bind: those have some time.
+func (g *Generation) noteServed(answered bool) {
+	switch {
+	case g.Kind() != handoff.ListenFDs:
+	case answered:
+		g.Handoff.Served()
+	default:
+		time.AfterFunc(cmp.Or(g.Options.RelistenTimeout, defaultRelistenTimeout), g.Handoff.Served)
+	}
+}
+
 // stuck reports whether the worker listens nowhere because of a clash, or with one socket where it would have to have two.
 func (g *Generation) stuck() bool {
 	return g.clash.IsValid() && len(g.Listening) == 0 || g.both.IsValid() && !g.Listening[netaddr.AllOfIPv4(g.both.Port())]

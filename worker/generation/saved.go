@@ -176,5 +176,6 @@ func Resume(saved Saved, spec Spec, around Surroundings, tell func(Event)) (*Gen
 	}
 	g.follow(main, func(context.Context) {}, func() error { return nil })
 	g.noteUnserved()
+	g.noteServed(false)
 	return g, nil
 }

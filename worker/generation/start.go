@@ -382,7 +382,7 @@ func (g *Generation) probe(ctx context.Context) {
 	probes := g.prober()
 	path := g.Spec.Probe == ProbeHTTP || (g.Spec.Probe == ProbeAuto && g.Spec.ReadyPath != "")
 	kind := g.Handoff.Kind()
-	tells := kind == handoff.Preload || kind == handoff.Intercept
+	tells, answered := kind == handoff.Preload || kind == handoff.Intercept, false
 	switch {
 	case tells:
 		select {
@@ -403,13 +403,14 @@ func (g *Generation) probe(ctx context.Context) {
 		if tells, err = g.awaitEither(ctx, probes, said); err != nil {
 			return
 		}
+		answered = !tells
 	case probes.AwaitAnswers(ctx, addresses(g.wanted()), said) != nil:
 		return
 	}
 	if path && g.awaitPath(ctx, probes, said) != nil {
 		return
 	}
-	g.send(Event{Kind: BecameReady, adopted: tells})
+	g.send(Event{Kind: BecameReady, adopted: tells, answered: answered})
 }
 
 // awaitEither returns nil when the worker tells that it listens, if it can, or takes a request from each queue.

@@ -24,6 +24,7 @@ type Event struct {
 	more       time.Duration // of Extended
 	modules    int           // of Loaded
 	adopted    bool          // BecameReady because it listens, not because it said so
+	answered   bool          // BecameReady because it has taken a request from each queue
 }
 
 // Kind of an event.

@@ -50,6 +50,8 @@ func (h beside) Reports() *Reports { return h.filter.reports }
 
 func (h beside) Watch() bool { return h.filter.Watch() }
 
+func (h beside) Served() { h.filter.Served() }
+
 func (h beside) Close() error { return errors.Join(h.Handoff.Close(), h.filter.Close()) }
 
 // passBeside has it tell what another handoff hears, besides.

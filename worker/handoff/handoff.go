@@ -43,6 +43,8 @@ type Handoff interface {
 	// Watch has a worker that is being stopped be looked at, until it has closed its listeners ([Closed]), and reports whether that begins
 	// now: false where it tells that by itself.
 	Watch() bool
+	// Served tells that the worker serves, and has said neither where nor by what.
+	Served()
 	// Suspend returns when everything that the worker has said or asked for is told or answered, and nothing more is taken in until resume
 	// is called; Save passes on what there is then.
 	Suspend(context.Context) (resume func(), err error)

@@ -125,6 +125,8 @@ func (h *intercepted) Release() { h.interceptor.Release() }
 
 func (h *intercepted) Watch() bool { return h.interceptor.Watch() }
 
+func (h *intercepted) Served() { h.interceptor.Served() }
+
 func (h *intercepted) Close() error {
 	err := h.interceptor.Close()
 	h.serving.Wait()

@@ -45,4 +45,6 @@ func (h listenFDs) Release() {}
 
 func (h listenFDs) Watch() bool { return false }
 
+func (h listenFDs) Served() {}
+
 func (h listenFDs) Close() error { return nil }

@@ -152,6 +152,8 @@ func (p *preload) Release() { _ = p.gate.Close() }
 
 func (p *preload) Watch() bool { return false }
 
+func (p *preload) Served() {}
+
 func (p *preload) Close() error {
 	_, _, _ = p.writer.Close(), p.wait.Close(), p.gate.Close() // unless that was done
 	return p.reports.Close()

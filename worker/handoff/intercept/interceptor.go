@@ -74,6 +74,7 @@ type Interceptor struct {
 	told     map[Told]bool
 	besides  []*held // what is bound besides
 	still    bool    // it is suspended
+	served   bool    // on what was passed: of that no call tells
 	pause    passed.Pause
 	gate
 }
@@ -371,6 +372,15 @@ func (i *Interceptor) give(n notifier, id uint64, tid int, h *held, own traits, 
 	return nil
 }
 
+// Served is told that the worker serves. Where nobody is seen to have a held socket it does so on those that it was passed, and has them
+// all from then on: who takes them need make no call that is seen.
+func (i *Interceptor) Served() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	seen := slices.ContainsFunc(i.held, func(h *held) bool { return h.listening || i.has(h) })
+	i.served = i.served || i.Passed > 0 && !seen
+}
+
 // fresh are the options of a socket of that kind of which nobody has set any.
 func fresh(of traits) (options sockopts.State) {
 	fd, err := unix.Socket(of.domain, of.kind|unix.SOCK_CLOEXEC, of.protocol)
@@ -475,6 +485,9 @@ const mostSeen = 50_000
 
 // has reports whether a process of the generation has the socket: where it was put, or anywhere, for it may have been inherited.
 func (i *Interceptor) has(h *held) bool {
+	if i.served && h.number >= 0 {
+		return true
+	}
 	if slices.ContainsFunc(h.takers, func(t taker) bool { return inodeAt(t.process, t.fd) == h.inode }) {
 		return true
 	}

@@ -16,6 +16,7 @@ type Saved struct {
 	FD      int         `json:"fd"` // on which the kernel tells of the calls; -1: it does no more
 	Passed  int         `json:"passed"`
 	Gate    bool        `json:"gate"` // Options.Besides
+	Served  bool        `json:"served"`
 	Held    []SavedHeld `json:"held"`
 	Besides []SavedHeld `json:"besides"`
 	Told    []Told      `json:"told"`
@@ -80,7 +81,7 @@ func (i *Interceptor) Suspend(ctx context.Context) (resume func(), err error) {
 func (i *Interceptor) Save(files *passed.Files) (saved Saved, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	saved = Saved{FD: -1, Passed: i.Passed, Gate: i.Options.Besides, Held: []SavedHeld{}, Besides: []SavedHeld{}, Told: []Told{}}
+	saved = Saved{FD: -1, Passed: i.Passed, Gate: i.Options.Besides, Served: i.served, Held: []SavedHeld{}, Besides: []SavedHeld{}, Told: []Told{}}
 	if i.shut || i.count > 0 || i.watching {
 		return saved, fmt.Errorf("the worker waits at its gate, or ends")
 	}
@@ -116,6 +117,7 @@ func Resume(saved Saved, options Options) (i *Interceptor, listener *os.File, er
 	if i, err = New(options); err != nil {
 		return nil, nil, err
 	}
+	i.served = saved.Served
 	for _, was := range saved.Held {
 		h := i.heldAs(was.Inode)
 		if h == nil {
