@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -268,6 +269,8 @@ var edges = []edge{
 	{name: "no socket", do: func(port uint16) string { return named(unix.Bind(0, v4("127.0.0.1", port))) }},
 	{name: "mapped, v6only", do: bound(unix.AF_INET6, unix.SOCK_STREAM, 0, to6("::ffff:127.0.0.1"), v6only)},
 	{name: "all of both", do: bound(unix.AF_INET6, unix.SOCK_STREAM, 0, to6("::"), dual)},
+	{name: "all of both, MPTCP", do: bound(unix.AF_INET6, unix.SOCK_STREAM, unix.IPPROTO_MPTCP, to6("::"), dual)},
+	{name: "all of IPv4, mapped", do: bound(unix.AF_INET6, unix.SOCK_STREAM, 0, to6("::ffff:0.0.0.0"), dual), but: "0.0.0.0 nonblock false cloexec true"},
 	{name: "all of IPv6", do: bound(unix.AF_INET6, unix.SOCK_STREAM, 0, to6("::"), v6only)},
 	{name: "all of IPv4", do: bound(unix.AF_INET, unix.SOCK_STREAM, 0, to4("0.0.0.0"))},
 	{name: "another address", do: bound(unix.AF_INET, unix.SOCK_STREAM, 0, to4("127.0.0.2"))},
@@ -443,7 +446,34 @@ func doEdges(port string) int {
 // TestEdges: what is ours comes out as if nobody had the port, and all else as for anybody.
 func TestEdges(t *testing.T) {
 	t.Parallel()
-	held := sockets.Hold(t, "127.0.0.1", "::1")
+	compare(t, sockets.Hold(t, "127.0.0.1", "::1"), func(e edge) bool { return e.ours })
+}
+
+// TestWildcardEdges: the same where the wildcards are held, by one socket or by one of each family.
+func TestWildcardEdges(t *testing.T) {
+	t.Parallel()
+	server, address := sockets.Server(t, "tcp", "[::]:0")
+	file, err := server.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for name, test := range map[string]struct {
+		held []sockets.Held
+		ours []string
+	}{
+		"one":  {[]sockets.Held{{File: file, Address: address}}, []string{"all of both", "all of both, MPTCP"}},
+		"each": {sockets.Hold(t, "0.0.0.0", "::"), []string{"all of both", "all of both, MPTCP", "all of IPv6", "all of IPv4", "all of IPv4, mapped"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			compare(t, test.held, func(e edge) bool { return slices.Contains(test.ours, e.name) })
+		})
+	}
+}
+
+// compare does them all where the port is held, where somebody else has it, and where nobody has.
+func compare(t *testing.T, held []sockets.Held, ours func(edge) bool) {
+	t.Helper()
 	port := strconv.Itoa(int(held[0].Address.Port()))
 	w := start(t, held, "edges", port)
 	got := results(t, w.output())
@@ -463,10 +493,10 @@ func TestEdges(t *testing.T) {
 	asFree, asTaken := results(t, string(free)), results(t, string(taken))
 	for _, e := range edges {
 		want := asTaken[e.name]
-		if e.ours {
+		if ours(e) {
 			want = asFree[e.name]
 		}
-		if e.but != "" {
+		if ours(e) && e.but != "" {
 			if want == e.but {
 				t.Errorf("%s: the kernel says so too: %q", e.name, want)
 			}
