@@ -210,6 +210,7 @@ var edges = []edge{
 	{name: "no options", ours: true, do: after(nil, optionsOf)},
 	{name: "a watch from before", ours: true, do: watched},
 	{name: "a watch of another one from before", ours: true, do: watchedBefore},
+	{name: "a duplicate from before", ours: true, do: duplicate},
 	{name: "two sockets", ours: true, do: after(nil, again())},
 	{name: "two sockets, SO_REUSEADDR, one listens", ours: true, do: after([]func(int) error{reuseAddr}, func(fd int, port uint16) string {
 		return fmt.Sprint(unix.Listen(fd, 1), again(reuseAddr)(fd, port))
@@ -381,6 +382,31 @@ func watched(port uint16) string {
 	accepted, _, acceptErr := unix.Accept(fd)
 	defer reset(accepted)
 	return fmt.Sprint(n, err, events[0], acceptErr)
+}
+
+// duplicate binds by one descriptor of a socket, and serves by another one, that a set has watched since before.
+func duplicate(port uint16) string {
+	set, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return err.Error()
+	}
+	fd := tcp4()
+	other, err := unix.Dup(fd)
+	defer func() { _, _, _ = unix.Close(set), unix.Close(fd), unix.Close(other) }()
+	err = errors.Join(err, unix.EpollCtl(set, unix.EPOLL_CTL_ADD, other, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: 77}))
+	if err := errors.Join(err, unix.Bind(fd, v4("127.0.0.1", port)), unix.Close(fd), unix.Listen(other, 5)); err != nil {
+		return named(err)
+	}
+	client := tcp4()
+	defer unix.Close(client)
+	if err := unix.Connect(client, v4("127.0.0.1", port)); err != nil {
+		return "connect: " + named(err)
+	}
+	events := make([]unix.EpollEvent, 2)
+	n, err := unix.EpollWait(set, events, 10_000)
+	accepted, _, acceptErr := unix.Accept(other)
+	defer reset(accepted)
+	return fmt.Sprint(shape(other), n, err, events[0], acceptErr)
 }
 
 // nowhere is an address of memory that nobody has.

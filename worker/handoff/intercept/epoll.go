@@ -12,6 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// place is a descriptor of the caller's for the socket that is exchanged. There are more than one where it was duplicated before the
+// bind: on any of them it may be listened.
+type place struct {
+	fd      int
+	cloexec bool
+	watches []watch
+}
+
 // watch is an epoll set that watches the socket which is exchanged: it was put there before the bind, as Netty's native transport
 // does. The kernel drops it with the last descriptor of that socket, and the program would wait for ever.
 type watch struct {
@@ -20,42 +28,77 @@ type watch struct {
 	data   uint64
 }
 
-// watchesOf finds those of a socket at a descriptor, proc_pid_fdinfo(5). A set may have one of another file besides that was at the same
-// number: a child has that open still.
-func watchesOf(process, fd int, inode uint64) (all []watch) {
+// placesOf finds those of a socket in a process, the one that a thread has named first.
+func placesOf(process, tid, named int, inode uint64) ([]place, error) {
+	cloexec, err := closesOnExec(tid, named)
+	if err != nil {
+		return nil, err
+	}
+	all := []place{{fd: named, cloexec: cloexec}}
 	folder := fmt.Sprintf("/proc/%d/fd", process)
 	directory, err := os.Open(folder)
 	if err != nil {
-		return nil
+		return all, nil
 	}
 	defer directory.Close()
-	names, _ := directory.Readdirnames(mostWatching)
+	names, _ := directory.Readdirnames(mostPlaces)
+	var sets []int
 	for _, name := range names {
-		if link, err := os.Readlink(folder + "/" + name); err != nil || link != "anon_inode:[eventpoll]" {
+		fd, fdErr := strconv.Atoi(name)
+		link, err := os.Readlink(folder + "/" + name)
+		switch {
+		case fdErr != nil || err != nil:
+		case link == "anon_inode:[eventpoll]":
+			sets = append(sets, fd)
+		case fd != named && inodeOf(link) == inode:
+			if cloexec, err := closesOnExec(process, fd); err == nil {
+				all = append(all, place{fd: fd, cloexec: cloexec})
+			}
+		}
+	}
+	for at := range all {
+		for _, set := range sets {
+			all[at].watches = append(all[at].watches, watchesOf(process, set, all[at].fd, inode)...)
+		}
+	}
+	return all, nil
+}
+
+// mostPlaces is how many descriptors are looked at: a server that binds has few yet.
+const mostPlaces = 1024
+
+// watchesOf finds those that a set has of a socket at a descriptor, proc_pid_fdinfo(5). It may have one of another file besides that was at
+// the same number: a child has that open still. The kernel waits for who is in epoll_wait(2), and that one's memory perhaps.
+func watchesOf(process, set, fd int, inode uint64) (all []watch) {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%d", process, set))
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(content)) {
+		fields := strings.Fields(line)
+		if len(fields) < 8 || fields[0] != "tfd:" || fields[1] != strconv.Itoa(fd) || fields[7] != "ino:"+strconv.FormatUint(inode, 16) {
 			continue
 		}
-		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", process, name))
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(content)) {
-			fields := strings.Fields(line)
-			if len(fields) < 8 || fields[0] != "tfd:" || fields[1] != strconv.Itoa(fd) || fields[7] != "ino:"+strconv.FormatUint(inode, 16) {
-				continue
-			}
-			set, setErr := strconv.Atoi(name)
-			events, eventsErr := strconv.ParseUint(fields[3], 16, 32)
-			data, dataErr := strconv.ParseUint(fields[5], 16, 64)
-			if errors.Join(setErr, eventsErr, dataErr) == nil {
-				all = append(all, watch{set, uint32(events), data})
-			}
+		events, eventsErr := strconv.ParseUint(fields[3], 16, 32)
+		data, dataErr := strconv.ParseUint(fields[5], 16, 64)
+		if errors.Join(eventsErr, dataErr) == nil {
+			all = append(all, watch{set, uint32(events), data})
 		}
 	}
 	return all
 }
 
-// mostWatching is how many descriptors are looked at: a server that binds has few yet.
-const mostWatching = 1024
+// rewatch has the sets of a process watch the held socket, which is in the places.
+func (h *held) rewatch(pidfd int, at []place) {
+	_ = h.use(func(ours int) error {
+		for _, p := range at {
+			for _, watch := range p.watches {
+				_ = watch.restore(pidfd, p.fd, ours) // it was there for nobody but who looks for it
+			}
+		}
+		return nil
+	})
+}
 
 // restore has the set watch the held socket under the number that it has in the caller: from a thread with a table of descriptors of its
 // own, in which the held socket has that number.

@@ -29,7 +29,7 @@ type Event int
 const (
 	Listening Event = iota // somebody listens on the socket
 	Clash                  // somebody wants an address that overlaps that of the socket, which the kernel refuses
-	Unseen                 // somebody cannot be looked into, and so gets nothing; Detail says who and why
+	Unseen                 // somebody gets nothing, because he cannot be looked into or binds for another one; Detail says who and why
 	Arrived                // somebody wants an address, and waits for Pass
 	Closed                 // nobody has it any more
 )
@@ -291,8 +291,23 @@ func (i *Interceptor) bind(n notifier, id uint64, tid int, c call, passed bool) 
 		pass()
 		return
 	}
+	ours, clash := match(i.held, asked, own)
+	// What reads of the caller or changes something there comes before mu is taken, or after: it may wait for as long as the caller likes.
+	var at []place
+	if ours != nil {
+		if parent := parentWith(from.process, own.inode); parent > 0 {
+			i.obstructed(n, id, whyOfTwo(from.process, parent))
+			pass()
+			return
+		}
+		if at, err = placesOf(from.process, tid, c.fd, own.inode); err != nil {
+			pass()
+			return
+		}
+	}
 	i.mu.Lock()
-	defer i.mu.Unlock()
+	unlock := sync.OnceFunc(i.mu.Unlock)
+	defer unlock()
 	if i.closed() {
 		return
 	}
@@ -306,7 +321,6 @@ func (i *Interceptor) bind(n notifier, id uint64, tid int, c call, passed bool) 
 		pass()
 		return
 	}
-	ours, clash := match(i.held, asked, own)
 	besides := ours == nil && clash == nil && i.Besides && i.fixed(asked, own)
 	switch {
 	case clash != nil:
@@ -324,26 +338,30 @@ func (i *Interceptor) bind(n notifier, id uint64, tid int, c call, passed bool) 
 	case !(ours.shared && own.reusePort) && i.has(ours):
 		_ = n.answer(id, unix.EADDRINUSE)
 	default:
-		if err := i.give(n, id, tid, ours, own, from, c.fd); err != nil && !errors.Is(err, unix.ENOENT) {
+		err := i.give(n, id, ours, own, from, at)
+		unlock()
+		switch {
+		case err == nil:
+			ours.rewatch(from.pidfd, at)
+			_ = n.answer(id, 0)
+		case !errors.Is(err, unix.ENOENT):
 			pass()
 		}
 	}
 }
 
-// give puts the held socket in the place of the caller's, with all that this one was made to be.
-func (i *Interceptor) give(n notifier, id uint64, tid int, h *held, own traits, from *caller, fd int) error {
-	cloexec, err := closesOnExec(tid, fd)
-	if err != nil {
-		return err
-	}
-	watches := watchesOf(from.process, fd, own.inode)
+// give puts the held socket in the places of the caller's, with all that this one was made to be but its watches.
+func (i *Interceptor) give(n notifier, id uint64, h *held, own traits, from *caller, at []place) error {
 	// The mode belongs to the description, which all share. Beside others it is not made blocking: an event loop of theirs would hang in
 	// accept(2), and who has just asked for that address as they did asks for their mode later. Looked at before it is there once more.
 	blocks := !own.nonblocking && !(h.shared && i.has(h))
-	err = h.use(func(ours int) error {
+	err := h.use(func(ours int) error {
 		// First, because that is refused for who has gone: nothing changes on the socket for one of an earlier generation.
-		if err := n.put(id, uintptr(ours), fd, cloexec); err != nil {
+		if err := n.put(id, uintptr(ours), at[0].fd, at[0].cloexec); err != nil {
 			return err
+		}
+		for _, p := range at[1:] {
+			_ = n.put(id, uintptr(ours), p.fd, p.cloexec)
 		}
 		if own.nonblocking || blocks {
 			_ = unix.SetNonblock(ours, own.nonblocking)
@@ -353,19 +371,15 @@ func (i *Interceptor) give(n notifier, id uint64, tid int, h *held, own traits, 
 		}
 		sockopts.Read(from.fd).Over(h.base, fresh(own)).Apply(ours)
 		from.letGo() // or the old socket would stay in the sets, and be heard of
-		for _, watch := range watches {
-			_ = watch.restore(from.pidfd, fd, ours) // it was there for nobody but who looks for it
-		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	h.shared = own.reusePort // and all others too, if there are some
-	h.take(taker{from.process, fd})
+	h.take(taker{from.process, at[0].fd})
 	h.given = true
 	h.narrow = h.ip == netip.IPv6Unspecified() && h.v6only && !own.v6only
-	_ = n.answer(id, 0)
 	if !h.listening {
 		i.after(keptBound, h)
 	}
@@ -464,18 +478,19 @@ func (i *Interceptor) tell(what Told) {
 
 // unseen tells that a thread cannot be looked into, if that is what is wrong with it. It has not been answered yet.
 func (i *Interceptor) unseen(n notifier, id uint64, tid int, err error) {
-	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) {
-		return
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		i.obstructed(n, id, whyUnseen(tid))
 	}
+}
+
+// obstructed tells why somebody gets nothing, of the first one.
+func (i *Interceptor) obstructed(n notifier, id uint64, why string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	first := Told{Event: Unseen}
-	if i.told[first] {
-		return
-	}
-	if detail := whyUnseen(tid); n.waits(id) {
+	if !i.told[first] && n.waits(id) {
 		i.told[first] = true
-		i.Tell(Told{Event: Unseen, Detail: detail})
+		i.Tell(Told{Event: Unseen, Detail: why})
 	}
 }
 

@@ -65,6 +65,26 @@ func listens(inode uint64) bool {
 // listening is TCP_LISTEN of linux/net/tcp_states.h.
 const listening = "0A"
 
+// parentWith is the parent of a process if that has a socket open as well; 0: it has not.
+func parentWith(process int, inode uint64) int {
+	parent, err := status(process, "PPid")
+	if err != nil || parent == os.Getpid() {
+		return 0
+	}
+	left := mostPlaces
+	if found, _ := opens(parent, inode, 0, &left); !found {
+		return 0
+	}
+	return parent
+}
+
+// whyOfTwo says why a process gets no held socket that binds its parent's: that could not be exchanged, and listens on it.
+func whyOfTwo(process, parent int) string {
+	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", process))
+	return fmt.Sprintf("process %d (%s) binds a socket that process %d has made, which would not get the held one: let the program bind its address itself (without authbind, for one), or take another worker.handoff",
+		process, bytes.TrimSpace(name), parent)
+}
+
 // whyUnseen says of a thread that cannot be looked into why that may be, and what helps.
 func whyUnseen(tid int) string {
 	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", tid))

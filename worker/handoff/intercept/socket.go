@@ -97,13 +97,16 @@ func fetch(tid, fd int) (c *caller, err error) {
 	return c, nil
 }
 
-// processOf is the process of a thread, proc_pid_status(5).
-func processOf(tid int) (int, error) {
+// processOf is the process of a thread.
+func processOf(tid int) (int, error) { return status(tid, "Tgid") }
+
+// status is a number of those in proc_pid_status(5).
+func status(tid int, name string) (int, error) {
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(content), "\nTgid:")
+	_, rest, _ := strings.Cut(string(content), "\n"+name+":")
 	line, _, _ := strings.Cut(rest, "\n")
 	return strconv.Atoi(strings.TrimSpace(line))
 }

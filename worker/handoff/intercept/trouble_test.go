@@ -1,6 +1,7 @@
 package intercept_test
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ import (
 func init() {
 	for name, do := range map[string]func(port uint16){
 		"crowd": crowd, "storm": storm, "park": park, "listen": listenAndWait, "bind and wait": bindAndWait,
-		"nested": nested, "liar": liar, "stuck": stuck, "undumpable": undumpable, "ring": ring, "clashing": clashing, "all stuck": allStuck,
+		"nested": nested, "liar": liar, "stuck": stuck, "undumpable": undumpable, "ring": ring, "clashing": clashing, "all stuck": allStuck, "stuck watch": watchedStuck,
 	} {
 		ofPort(name, do)
 	}
@@ -241,6 +242,34 @@ func TestAdopted(t *testing.T) {
 	}
 }
 
+func init() {
+	// Has a child bind its socket, as authbind does, and listens.
+	ofPort("bind by a child", func(port uint16) {
+		fd := tcp4()
+		child := program("bind as 3", strconv.Itoa(int(port)))
+		child.ExtraFiles = []*os.File{os.NewFile(uintptr(fd), "socket")}
+		output, err := child.Output()
+		fmt.Printf("%s %v", output, err)
+		runtime.KeepAlive(child)
+	})
+	ofPort("bind as 3", func(port uint16) { fmt.Print(named(unix.Bind(3, v4("127.0.0.1", port)))) })
+}
+
+// TestBoundForAnother: who binds a socket that another process has, and listens on, is refused, and it is said why.
+func TestBoundForAnother(t *testing.T) {
+	t.Parallel()
+	held := sockets.Hold(t, "127.0.0.1")
+	w := start(t, held, "bind by a child", port(held[0]))
+	if got := w.output(); got != "EADDRINUSE <nil>" {
+		t.Errorf("it got %q", got)
+	}
+	report, err := w.handoff.Reports().Next()
+	want := fmt.Sprintf("binds a socket that process %d has made, ", w.process.Pid)
+	if err != nil || report.Event != handoff.Unseen || !strings.Contains(report.Detail, want) {
+		t.Errorf("reported %+v, %v; want %q", report, err, want)
+	}
+}
+
 // clashing wants many addresses that overlap the held one, and then that.
 func clashing(port uint16) {
 	for i := range 100 {
@@ -430,6 +459,46 @@ func TestLiar(t *testing.T) {
 	}
 }
 
+// watchedStuck binds a socket that an epoll set watches while a thread waits on that whose memory cannot be written, and then another
+// process binds.
+func watchedStuck(port uint16) {
+	start, fault := unreadable()
+	set, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	fd := tcp4()
+	// It is ready at once: there is nobody whom it is connected to.
+	if err := errors.Join(err, unix.EpollCtl(set, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLHUP})); err != nil || start == 0 {
+		fmt.Println(err)
+		return
+	}
+	go func() { _, _, _ = unix.Syscall6(unix.SYS_EPOLL_WAIT, uintptr(set), start, 1, 0, 0, 0) }()
+	if _, err := unix.Read(fault, make([]byte, 32)); err != nil {
+		fmt.Println("read:", err)
+		return
+	}
+	go func() { _ = unix.Bind(fd, v4("127.0.0.1", port)) }()
+	untilInBind(os.Getpid(), 1)
+	fmt.Println(inAnother(port))
+	rest()
+}
+
+// TestStuckWatch: an epoll set that cannot be looked into keeps nobody else waiting, neither one who binds nor the launcher.
+func TestStuckWatch(t *testing.T) {
+	t.Parallel()
+	held := sockets.Hold(t, "127.0.0.1")
+	w := start(t, held, "stuck watch", port(held[0]))
+	w.says(bufio.NewReader(w.stdout), "<nil>")
+	done := make(chan struct{})
+	go func() {
+		w.handoff.Release()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+		t.Error("the launcher waits for the program")
+	}
+}
+
 // stuck calls with memory that nobody can read until it has ended, and another process binds meanwhile.
 func stuck(port uint16) {
 	if callUnread(5) {
@@ -445,29 +514,38 @@ func allStuck(uint16) {
 	}
 }
 
-// callUnread binds so many times with memory that cannot be read, and returns when the launcher has begun to.
-func callUnread(many int) bool {
+// unreadable is a page of memory for which whoever wants it waits, and where that is told; 0: there is none.
+func unreadable() (start uintptr, fault int) {
 	// A user fault descriptor, userfaultfd(2): whoever reads the page waits for it.
-	fault, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0)
+	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0)
 	if errno != 0 {
 		fmt.Println("userfaultfd:", errno)
-		return false
+		return 0, -1
 	}
 	size := os.Getpagesize()
 	page, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		fmt.Println(err)
-		return false
+		return 0, -1
 	}
-	start := uintptr(unsafe.Pointer(&page[0]))
-	api := [3]uint64{0xaa}                                                                                         // struct uffdio_api
-	register := [4]uint64{uint64(start), uint64(size), 1}                                                          // struct uffdio_register, of missing pages
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fault, 0xc018aa3f, uintptr(unsafe.Pointer(&api))); errno != 0 { // UFFDIO_API
+	start = uintptr(unsafe.Pointer(&page[0]))
+	api := [3]uint64{0xaa}                                                                                      // struct uffdio_api
+	register := [4]uint64{uint64(start), uint64(size), 1}                                                       // struct uffdio_register, of missing pages
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, 0xc018aa3f, uintptr(unsafe.Pointer(&api))); errno != 0 { // UFFDIO_API
 		fmt.Println("api:", errno)
-		return false
+		return 0, -1
 	}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fault, 0xc020aa00, uintptr(unsafe.Pointer(&register))); errno != 0 { // UFFDIO_REGISTER
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, 0xc020aa00, uintptr(unsafe.Pointer(&register))); errno != 0 { // UFFDIO_REGISTER
 		fmt.Println("register:", errno)
+		return 0, -1
+	}
+	return start, int(fd)
+}
+
+// callUnread binds so many times with memory that cannot be read, and returns when the launcher has begun to.
+func callUnread(many int) bool {
+	start, fault := unreadable()
+	if start == 0 {
 		return false
 	}
 	for range many {
@@ -478,7 +556,7 @@ func callUnread(many int) bool {
 	}
 	// Whoever reads is told to the owner of the descriptor.
 	for range min(many, 32) {
-		if _, err := unix.Read(int(fault), make([]byte, 32)); err != nil {
+		if _, err := unix.Read(fault, make([]byte, 32)); err != nil {
 			fmt.Println("read:", err)
 			return false
 		}
