@@ -105,7 +105,8 @@ func (h *held) rewatch(pidfd int, at []place) {
 func (w watch) restore(pidfd, fd, held int) error {
 	result := make(chan error)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends here, and the table with it
+		// Never unlocked: the thread ends here, and the table with it. The process's first one is main's, in the launcher.
+		runtime.LockOSThread()
 		result <- func() error {
 			// What unshare(2) does as well, which containers forbid.
 			if err := unix.CloseRange(math.MaxUint32, math.MaxUint32, unix.CLOSE_RANGE_UNSHARE); err != nil {

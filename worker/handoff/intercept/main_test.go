@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -40,9 +41,14 @@ var programs = map[string]func(arguments []string) int{
 	},
 }
 
+// The first thread is main's, as in the launcher: others look at its table of descriptors for the process's (pidfd_getfd(2)), and a thread
+// that puts a watch back has one of its own.
+func init() { runtime.LockOSThread() }
+
 // TestMain makes the test's own program the shim, as the launcher's is, and the programs.
 func TestMain(m *testing.M) {
 	if name := os.Getenv(programVariable); name != "" {
+		runtime.UnlockOSThread()
 		os.Exit(programs[name](os.Args[1:]))
 	}
 	os.Exit(m.Run())
