@@ -352,5 +352,8 @@ end`)
 	if _, body := get(t, m, ipv4, "/"); body != "bot /home/alice/.clawdbot" {
 		t.Errorf("it answers %q", body)
 	}
+	if s := gatewayStatus(t, m.Scope); s.Worker.Generation != 1 { // a second one would have got the sockets by intercept
+		t.Errorf("it is served by generation %d", s.Worker.Generation)
+	}
 	m.Run(t, gatewayPath, "adopt", "--undo")
 }
