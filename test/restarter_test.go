@@ -56,7 +56,7 @@ func testRestarters(t *testing.T, here place) {
 	claw := nodePath + " " + fakeEntry + " gateway --port 18789"
 	for _, test := range []struct{ name, command, what, stop string }{
 		{"a loop", "sh -c 'exec 2>/dev/null; " + claw + "; exec >/dev/null; while :; do " + claw + "; done'", "a loop in a shell, pid ", "kill PID"},
-		{"PM2", "env pm_id=3 bash -c 'exec -a \"PM2 v5.4.3: God Daemon (/root/.pm2)\" /usr/bin/python3 /opt/again.py " + claw + "'", "PM2, pid ", "pm2 delete 3"},
+		{"PM2", "env pm_id=3 bash -c 'exec -a \"PM2 v5.4.3: God Daemon (" + m.Home() + "/.pm2)\" /usr/bin/python3 /opt/again.py " + claw + "'", "PM2, pid ", "pm2 delete 3"},
 		{"PM2 with a script", "env pm_id=4 PATH=/opt/nvm:/usr/bin:/bin bash -c 'exec -a \"PM2 v7.0.4: God Daemon (/srv/pm2)\" /usr/bin/python3 /opt/again.py " + nodePath + " /opt/titled/dist/index.js gateway --port 18789'", "PM2, pid ", "env PM2_HOME=/srv/pm2 " + python + " /opt/nvm/pm2 delete 4"},
 		{"supervisord", "env SUPERVISOR_GROUP_NAME=bots SUPERVISOR_PROCESS_NAME=claw /usr/bin/python3 /opt/supervisord " + claw, "supervisord, pid ", "supervisorctl stop bots:claw"},
 		{"runit", "env -C /opt bash -c 'exec -a runsv /usr/bin/python3 /opt/again.py " + claw + "'", "runsv, pid ", "sv down /opt"},
