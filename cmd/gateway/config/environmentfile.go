@@ -172,7 +172,8 @@ const (
 	newline    = "\n\r"
 )
 
-// parse is systemd's state machine, which accepts anything. It returns the line of the assignment in which a quote is open at the end; 0 where none is.
+// parse is systemd's state machine, which accepts anything. It returns the line of the assignment in which a quote is open at the
+// end; 0 where none is.
 func parse(content []byte, yield func(assignment) bool) (open int) {
 	var (
 		state       = preKey

@@ -56,7 +56,7 @@ func (in *Installer) leaveToUs(ctx context.Context, to installation) error {
 	way, _ := commandline.Gateway(to.worker.Command, to.worker.Environment)
 	if version := openclaw.Installed(openclaw.Entry(way.Words)); !wanted && version != "" && !dotenv.Known(version) {
 		say.Tell(in.Advice, "OpenClaw %s cannot be told that its service is yours to run by gateway: its own \"gateway install\", \"stop\" and "+
-			"\"uninstall\" still act on these units\n", version)
+			"\"uninstall\" still act on these units", version)
 		return nil
 	}
 	if !wanted {

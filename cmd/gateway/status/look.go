@@ -244,15 +244,12 @@ func (s *View) intruder(h holders.Holder, wanted []netaddr.Address, by holders.A
 // lookForEdit says who has an address that a rejected edit asks for: a launcher run by hand cannot bind it, and sends whoever
 // reads that here.
 func (s *View) lookForEdit(ctx context.Context) {
-	if s.Launcher.Holder != api.FromItself || s.Config.State != api.ConfigRejected {
+	if s.Launcher.Holder != api.FromItself || s.Config.State != api.ConfigRejected || Wisher(read.Author(s.Config.Path)) != "" {
 		return
 	}
 	edit, err := config.Load(s.Config.Path)
 	if err != nil {
 		return // which the launcher has said
-	}
-	if Wisher(read.Author(s.Config.Path)) != "" {
-		return
 	}
 	held := map[uint64]bool{}
 	for _, socket := range s.Sockets {

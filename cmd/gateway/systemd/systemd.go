@@ -1,6 +1,6 @@
 // Package systemd asks service managers, the system's and those of users, over D-Bus: over the manager's own socket, which
-// is there without a bus, too. What root asks a user's manager, a child asks that
-// is that user, see [asuser]; the journal and the names of users are asked of journalctl and getent.
+// is there without a bus, too. What root asks a user's manager, a child asks that is that user, see [asuser]; the journal and the
+// names of users are asked of journalctl and getent.
 package systemd
 
 import (

@@ -213,7 +213,7 @@ func (g *gatherer) program(s *Scope) {
 	if found == "" {
 		return
 	}
-	c.Node = Node{Program: found, Version: openclaw.NodeVersion(found), Range: pkg.Engines.Node, OpenClaw: pkg.Version}
+	c.Node.Program, c.Node.Version, c.Node.Range = found, openclaw.NodeVersion(found), pkg.Engines.Node
 	if c.Node.Version == "" {
 		g.addUnknown(false, "whether %s is a Node.js that OpenClaw %s runs on is not known: no file beside it tells its version", found, pkg.Version)
 	}

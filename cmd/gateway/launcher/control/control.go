@@ -98,8 +98,7 @@ func (c *Control) listen(directory string) error {
 func (c *Control) Keep(ctx context.Context) {
 	events, err := inotify.New()
 	if err != nil {
-		c.log.Error("a control socket that is removed does not come back by itself", "error", err)
-		c.lose(fmt.Errorf("a control socket that is removed does not come back by itself: %w", err))
+		c.lose(err)
 		return
 	}
 	defer events.Close()
@@ -110,17 +109,19 @@ func (c *Control) Keep(ctx context.Context) {
 			c.log.Error("the control socket was removed and cannot be made again", "error", err)
 		}
 		if _, err := events.Read(true); err != nil && ctx.Err() == nil {
-			c.log.Error("a control socket that is removed does not come back by itself any more", "error", err)
-			c.lose(fmt.Errorf("a control socket that is removed does not come back by itself any more: %w", err))
+			c.lose(err)
 			return
 		}
 	}
 }
 
-func (c *Control) lose(why error) {
+// lose says that from now on nobody would notice that the socket is removed.
+func (c *Control) lose(err error) {
+	const what = "a control socket that is removed does not come back by itself"
+	c.log.Error(what, "error", err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lost = why
+	c.lost = fmt.Errorf("%s: %w", what, err)
 }
 
 // restore looks whether the control socket is where it was made, or should be now, and makes it there if it is not. The parent
