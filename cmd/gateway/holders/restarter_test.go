@@ -13,18 +13,17 @@ import (
 
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/test/wait"
-	"openclaw-gateway/worker/proctree"
 )
 
 // TestPM2: the command names the PM2 that its user has, where a PATH does not lead to it, and the home that its daemon has.
 func TestPM2(t *testing.T) {
 	folder, plain := t.TempDir(), t.TempDir()
 	node, module := filepath.Join(folder, "bin/node"), filepath.Join(folder, "npm/pm2")
-	sleep, err := exec.LookPath("sleep")
+	cat, err := exec.LookPath("cat")
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, err := os.ReadFile(sleep)
+	program, err := os.ReadFile(cat)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,21 +32,25 @@ func TestPM2(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	start := func(t *testing.T, environment string, argv ...string) int {
-		cmd := &exec.Cmd{Path: node, Args: argv, Env: []string{environment}}
-		if err := cmd.Start(); err != nil {
+	start := func(t *testing.T, environment, title string) int {
+		cmd := &exec.Cmd{Path: node, Args: []string{title}, Env: []string{environment}}
+		in, inErr := cmd.StdinPipe()
+		out, outErr := cmd.StdoutPipe()
+		if err := errors.Join(inErr, outErr, cmd.Start()); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-		wait.Within(t, 10*time.Second, "its command line", func() error {
-			for len(proctree.Argv(cmd.Process.Pid)) == 0 { // the kernel is at execve(2) still
-				time.Sleep(time.Millisecond)
+		// What it gives back shows that execve(2) is over, and with it that its command line is there.
+		wait.Within(t, 10*time.Second, "what it was told", func() error {
+			if _, err := in.Write([]byte("x")); err != nil {
+				return err
 			}
-			return nil
+			_, err := out.Read(make([]byte, 1))
+			return err
 		})
 		return cmd.Process.Pid
 	}
-	app := start(t, "pm_id=3", "node", "60")
+	app := start(t, "pm_id=3", "node")
 	for name, test := range map[string]struct{ home, path, own, want string }{
 		"in its PATH":          {filepath.Join(systemd.HomeOf(os.Getuid()), ".pm2"), "/nowhere:" + filepath.Dir(module), plain, node + " " + module + " delete 3"},
 		"of a home of its own": {"/srv/my pm2", "", plain, "env 'PM2_HOME=/srv/my pm2' pm2 delete 3"},
@@ -65,7 +68,7 @@ func TestPM2(t *testing.T) {
 				defer os.Remove(beside)
 			}
 			h := &Holder{}
-			h.PID, h.PPID = app, start(t, "PATH="+test.path, fmt.Sprintf("PM2 v7.0.4: God Daemon (%s)", test.home), "60")
+			h.PID, h.PPID = app, start(t, "PATH="+test.path, fmt.Sprintf("PM2 v7.0.4: God Daemon (%s)", test.home))
 			r := restarterOf(h)
 			if r == nil || r.What != "PM2" {
 				t.Fatalf("%+v", r)
