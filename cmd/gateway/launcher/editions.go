@@ -27,8 +27,8 @@ type editions struct {
 	report func(configReport)
 
 	environment environmentWatch
-	unwatched   atomic.Pointer[error] // why edits of the file are not noticed; nil: they are
-	readings    atomic.Int64          // how many were begun
+	unwatched   unwatched    // of the configuration file
+	readings    atomic.Int64 // how many were begun
 
 	// mu makes one reload wait for the other, and the first one for begin. After that no file is read while it is held.
 	mu         sync.Mutex
@@ -336,12 +336,8 @@ func (e *editions) problems() []string {
 			problems = append(problems, drift.problem)
 		}
 	}
-	if err := e.unwatched.Load(); err != nil {
-		problems = append(problems, fmt.Sprintf("edits of the configuration are not noticed, use gateway reload: %v", *err))
-	}
-	if err := e.environment.unwatched.Load(); err != nil {
-		problems = append(problems, fmt.Sprintf("edits of the environment file are not noticed, use gateway reload: %v", *err))
-	}
+	e.unwatched.tell(&problems)
+	e.environment.unwatched.tell(&problems)
 	e.goodKept.Tell(&problems)
 	return problems
 }

@@ -142,8 +142,7 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 		defer edits.Close()
 		go l.watchFile(ctx, edits)
 	} else {
-		log.Error("edits of the configuration are not noticed, use gateway reload", "error", unwatched)
-		l.editions.unwatched.Store(&unwatched)
+		l.editions.unwatched.because(unwatched, log, "configuration")
 	}
 	if heirloom != nil {
 		l.reloadBeside(ctx, true) // what has been edited meanwhile
@@ -221,8 +220,7 @@ func (l *launcher) watchFile(ctx context.Context, edits *watch.Watcher) {
 		l.reloadBeside(ctx, true)
 	})
 	if err != nil && ctx.Err() == nil {
-		l.log.Error("edits of the configuration are not noticed any more, use gateway reload", "error", err)
-		l.editions.unwatched.Store(&err)
+		l.editions.unwatched.because(err, l.log, "configuration")
 		l.reporter.changed()
 	}
 }

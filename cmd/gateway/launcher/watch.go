@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -10,12 +11,30 @@ import (
 	"openclaw-gateway/cmd/gateway/config/watch"
 )
 
+// unwatched is why edits of a file are not noticed; the zero value: they are, or no file is watched.
+type unwatched struct{ why atomic.Pointer[string] }
+
+// because takes note of that, and logs it.
+func (u *unwatched) because(err error, log *slog.Logger, file string) {
+	what := fmt.Sprintf("edits of the %s are not noticed, use gateway reload", file)
+	log.Error(what, "error", err)
+	why := what + ": " + err.Error()
+	u.why.Store(&why)
+}
+
+// tell adds it to the problems.
+func (u *unwatched) tell(problems *[]string) {
+	if why := u.why.Load(); why != nil {
+		*problems = append(*problems, *why)
+	}
+}
+
 // environmentWatch has edits of worker.environment_file noticed.
 type environmentWatch struct {
 	log    *slog.Logger
 	edited func() // is called with each edit, and must not wait
 
-	unwatched atomic.Pointer[error] // why edits are not noticed; nil: they are, or no file is watched
+	unwatched unwatched
 
 	mu      sync.Mutex
 	watcher *watch.Watcher // nil where no file is watched
@@ -44,14 +63,13 @@ func (w *environmentWatch) follow(number int64, setting string) {
 		_ = w.watcher.Close()
 		w.watcher = nil
 	}
-	w.unwatched.Store(nil)
+	w.unwatched.why.Store(nil)
 	if path == "" {
 		return
 	}
 	watcher, err := watch.New(path)
 	if err != nil {
-		w.unwatched.Store(&err)
-		w.log.Warn("edits of the environment file are not noticed, use gateway reload", "error", err)
+		w.unwatched.because(err, w.log, "environment file")
 		return
 	}
 	w.watcher = watcher
@@ -62,8 +80,7 @@ func (w *environmentWatch) follow(number int64, setting string) {
 			w.edited()
 		})
 		if err != nil {
-			w.log.Error("edits of the environment file are not noticed any more, use gateway reload", "error", err)
-			w.unwatched.Store(&err)
+			w.unwatched.because(err, w.log, "environment file")
 		}
 	}()
 }

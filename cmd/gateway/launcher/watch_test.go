@@ -80,8 +80,7 @@ func TestUnnoticed(t *testing.T) {
 	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
 		t.Fatal(err)
 	}
-	wrong := errors.New("wrong")
-	l.editions.unwatched.Store(&wrong)
+	l.editions.unwatched.because(errors.New("wrong"), l.log, "configuration")
 	problems := strings.Join(l.Status().Problems, "\n")
 	for _, want := range []string{
 		"edits of the configuration are not noticed, use gateway reload: wrong", "edits of the environment file are not noticed, use gateway reload: watch /some/environment: ",
