@@ -245,6 +245,27 @@ net.createServer().listen(0, '127.0.0.1', () => console.log(JSON.stringify({ ori
 	}
 }
 
+// TestImporters: whoever asks for a module that is left to the program is left to it, too, also where Node.js knows the answer from another
+// module of the same directory.
+func TestImporters(t *testing.T) {
+	r := newRig(t)
+	r.write(t, "entry.mjs", `import net from 'node:net';
+import './first.cjs';
+import './importer.mjs';
+net.createServer().listen(0, '127.0.0.1', () => console.log('begun'));
+`)
+	r.write(t, "first.cjs", "require('./clock.cjs');\n")
+	r.write(t, "data.json", "{}")
+	r.write(t, "importer.mjs", "import './plain.mjs';\nimport './data.json' with { type: 'json' };\nimport './second.cjs';\n")
+	r.write(t, "second.cjs", "require('./clock.cjs');\nrequire('./data.json');\n")
+	r.write(t, "clock.cjs", "module.exports = Date.now();\n")
+	r.cold(t)
+	l := r.ahead(t)
+	if report := l.told(t, Parked); report.Modules != 1 || report.Apart != 4 {
+		t.Errorf("it has loaded %+v, want plain.mjs, and the others left to the program", report)
+	}
+}
+
 // TestStale: what the program changes for the first time, and a module has read, ends it before that goes on.
 func TestStale(t *testing.T) {
 	r := newRig(t)

@@ -153,11 +153,14 @@ async function examine(orders, registerHooks) {
   const apart = new Set(); // modules that cannot be loaded ahead
   let loading;
   const importers = new Map(); // url -> those that ask for it
+  const asks = (importer, url) => {
+    if (!importers.has(url)) importers.set(url, new Set());
+    importers.get(url).add(importer);
+  };
   registerHooks({
     resolve(specifier, context, next) {
       const found = next(specifier, context);
-      if (!importers.has(found.url)) importers.set(found.url, new Set());
-      importers.get(found.url).add(context.parentURL);
+      asks(context.parentURL, found.url);
       return found;
     },
   });
@@ -182,6 +185,11 @@ async function examine(orders, registerHooks) {
     } catch {
       apart.add(loading);
     }
+  }
+  const { pathToFileURL } = require('node:url');
+  // No hook sees what is required a second time from one directory: Node.js knows the answer. It notes who has asked.
+  for (const { filename, children } of Object.values(require.cache)) {
+    for (const child of children ?? []) if (child.filename) asks(pathToFileURL(filename).href, pathToFileURL(child.filename).href); // imported data has neither
   }
   const waiting = [...apart];
   for (const url of waiting) {
