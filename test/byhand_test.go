@@ -178,7 +178,7 @@ func testWrongSockets(t *testing.T, here place) {
 			if again := m.Unit(t, unit); again.MainPID != u.MainPID {
 				t.Errorf("it was started again: %+v", again)
 			}
-			m.Systemctl(t, "stop", unit, test.name+".socket")
+			m.Systemctl(t, "stop", test.name+".socket", unit) // the socket first: a datagram that nobody has read would start the service again
 		})
 	}
 	// As OpenClaw's own "gateway install --wrapper" writes it.
