@@ -195,6 +195,10 @@ func testUpgradeRefused(t *testing.T, m *machine.Machine) {
 	}
 	root.Run(t, "sh", "-c", "cp "+gatewayPath+" /opt/other && mv /opt/other "+program)
 	upgrade(t, m)
+	slow := "#!/bin/sh\ntest $1 = can-upgrade || sleep 3\nexec " + gatewayPath + ` "$@"` + "\n" // longer than an answer may take
+	root.WriteFile(t, "/opt/other", slow, 0o755)
+	root.Run(t, "mv", "/opt/other", program)
+	upgrade(t, m)
 	runs(gatewayPath)
 }
 

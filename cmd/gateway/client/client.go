@@ -270,15 +270,20 @@ func (t Target) Ask(ctx context.Context, path string, result any) error {
 // Status asks the launcher for what it knows by heart: one that hangs shows itself
 // before it is asked for something that may take long.
 func (t Target) Status(ctx context.Context) (api.Status, error) {
-	s, err := t.status(ctx)
+	s, err := t.statusWithin(ctx, AnswerLimit)
 	if errors.Is(err, ErrCut) { // one that has become another program answers still
-		s, err = t.status(ctx)
+		s, err = t.Next(ctx)
 	}
 	return s, err
 }
 
-func (t Target) status(ctx context.Context) (api.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, AnswerLimit)
+// Next is Status for a launcher that has just become another program, which reads first what the earlier one has left to it.
+func (t Target) Next(ctx context.Context) (api.Status, error) {
+	return t.statusWithin(ctx, ManagerLimit)
+}
+
+func (t Target) statusWithin(ctx context.Context, limit time.Duration) (api.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	l, err := t.Reach(ctx)
 	if err != nil {

@@ -36,7 +36,7 @@ func Upgrade(ctx context.Context, out, errOut io.Writer, t client.Target) error 
 	if !errors.Is(err, client.ErrCut) {
 		return err
 	}
-	after, err := t.Status(ctx)
+	after, err := t.Next(ctx)
 	switch {
 	case err != nil:
 		return fmt.Errorf("the launcher does not answer since it was to become another program: %w", err)

@@ -28,7 +28,7 @@ func Request(ctx context.Context, errOut io.Writer, t client.Target, path string
 		err = whileTold(ctx, errOut, t, "restart", func() error {
 			err := t.Call(ctx, http.MethodPost, path, nil, new(api.Reply))
 			if errors.Is(err, client.ErrCut) {
-				if after, failed := t.Status(ctx); failed == nil && upgraded(before, after) {
+				if after, failed := t.Next(ctx); failed == nil && upgraded(before, after) {
 					// It has become another program meanwhile, and nobody has taken the request.
 					return t.Call(ctx, http.MethodPost, path, nil, new(api.Reply))
 				}
