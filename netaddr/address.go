@@ -103,6 +103,23 @@ func (a Address) Compare(b Address) int {
 	return cmp.Or(cmp.Compare(a.path, b.path), a.tcp.Compare(b.tcp))
 }
 
+// Overlap reports whether two sockets cannot listen side by side, as the kernel decides it (ipv6_rcv_saddr_equal in
+// net/ipv4/inet_connection_sock.c). An IPv6 wildcard that is dual-stack takes the clients of both families; of other addresses that says
+// nothing.
+func Overlap(a Address, aDual bool, b Address, bDual bool) bool {
+	one, other := a.Addr(), b.Addr()
+	switch {
+	case a == b:
+		return true
+	case a.IsUnix() || b.IsUnix() || a.Port() != b.Port():
+		return false
+	case one.Is4() == other.Is4():
+		return one.IsUnspecified() || other.IsUnspecified()
+	default:
+		return one == netip.IPv6Unspecified() && aDual || other == netip.IPv6Unspecified() && bDual
+	}
+}
+
 // MarshalText is String; empty for none.
 func (a Address) MarshalText() ([]byte, error) {
 	if a.IsUnix() {

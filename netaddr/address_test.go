@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -39,5 +40,40 @@ func TestOf(t *testing.T) {
 	}
 	if got := Of(&net.IPAddr{}); got.IsValid() {
 		t.Errorf("got %s of no server's address", got)
+	}
+}
+
+func TestOverlap(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		a, b string // one that begins with * is dual-stack
+		want bool
+	}{
+		{"127.0.0.1:1", "127.0.0.1:1", true},
+		{"127.0.0.1:1", "127.0.0.1:2", false},
+		{"127.0.0.1:1", "127.0.0.2:1", false},
+		{"127.0.0.1:1", "0.0.0.0:1", true},
+		{"127.0.0.1:1", "[::]:1", false},
+		{"127.0.0.1:1", "*[::]:1", true},
+		{"127.0.0.1:1", "*[::]:2", false},
+		{"0.0.0.0:1", "[::]:1", false},
+		{"0.0.0.0:1", "*[::]:1", true},
+		{"0.0.0.0:1", "*[::1]:1", false}, // not a wildcard
+		{"[::1]:1", "[::]:1", true},
+		{"[::]:1", "*[::]:1", true},
+		{"[fe80::1%2]:1", "[fe80::1%3]:1", false},
+		{"unix:/run/a", "unix:/run/a", true},
+		{"unix:/run/a", "unix:/run/b", false},
+		{"unix:/run/a", "*[::]:0", false},
+	} {
+		a, aDual := strings.CutPrefix(test.a, "*")
+		b, bDual := strings.CutPrefix(test.b, "*")
+		one, other := MustParse(a), MustParse(b)
+		if got := Overlap(one, aDual, other, bDual); got != test.want {
+			t.Errorf("%s and %s: %t", test.a, test.b, got)
+		}
+		if got := Overlap(other, bDual, one, aDual); got != test.want {
+			t.Errorf("%s and %s: %t", test.b, test.a, got)
+		}
 	}
 }

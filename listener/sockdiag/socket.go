@@ -161,20 +161,7 @@ func conflicting(states uint32, addr netaddr.Address) ([]Socket, error) {
 	return sockets, nil
 }
 
-// conflicts reports whether addr cannot be bound while e listens, as the kernel decides it (ipv6_rcv_saddr_equal in
-// net/ipv4/inet_connection_sock.c).
+// conflicts reports whether addr cannot be bound while e listens; the kernel's table knows no zones.
 func (e entry) conflicts(addr netaddr.Address) bool {
-	ip, other := e.Address.Addr(), addr.Addr().Unmap().WithZone("")
-	switch {
-	case e.Address.Port() != addr.Port():
-		return false
-	case ip == other:
-		return true
-	case ip.Is4() == other.Is4():
-		return ip.IsUnspecified() || other.IsUnspecified()
-	case ip.Is4():
-		return other.IsUnspecified()
-	default:
-		return ip.IsUnspecified() && !e.v6only
-	}
+	return netaddr.Overlap(e.Address, !e.v6only, netaddr.From(addr.Addr().Unmap().WithZone(""), addr.Port()), true)
 }

@@ -46,11 +46,6 @@ func (l Listener) String() string {
 	return "{" + strings.Join(entries, ", ") + "}"
 }
 
-// clashes says whether the kernel refuses to bind the two together.
-func (l Listener) clashes(other Listener) bool {
-	return Clash(l.Address, other.Address) || (l.DualStack || other.DualStack) && l.Address.Port() == other.Address.Port()
-}
-
 // listened makes what else there is of c.Listeners.
 func (c *Config) listened() {
 	c.Listen, c.DualStack, c.Names, c.Access = nil, false, map[netaddr.Address]string{}, map[netaddr.Address]netaddr.Access{}
@@ -243,7 +238,7 @@ func (l *loader) checkListen(key string) {
 			switch {
 			case shown == other:
 				l.report(element(key, i), "%s is there twice", shown)
-			case one.clashes(earlier):
+			case netaddr.Overlap(one.Address, one.DualStack, earlier.Address, earlier.DualStack):
 				l.report(element(key, i), "%s and %s cannot be bound together: the one for all addresses holds the other", shown, other)
 			}
 		}

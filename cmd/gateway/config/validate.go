@@ -93,13 +93,6 @@ func (l *loader) checkLeast(key string, d time.Duration) {
 	}
 }
 
-// Clash says whether the kernel refuses to bind b beside a: one is the wildcard of the same family and port. IPv4 and
-// IPv6 do not meet where the sockets are IPv6 only.
-func Clash(a, b netaddr.Address) bool {
-	return a.Port() == b.Port() && a.Addr().Is4() == b.Addr().Is4() &&
-		(a.Addr().IsUnspecified() || b.Addr().IsUnspecified())
-}
-
 func (l *loader) checkCommand(key string, command []string) {
 	for i, argument := range command {
 		switch {

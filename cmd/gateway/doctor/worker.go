@@ -104,7 +104,7 @@ func workerClash(f *Facts, s *gather.Scope) *Finding {
 		address := netaddr.From(wants, held.Port())
 		shown := say.Address(held, s.Config.Loaded.DualStack)
 		both := shown != held.String() // one for IPv6 and IPv4
-		if held == address || !both && !config.Clash(held, address) || slices.Contains(listen, address) {
+		if held == address || !netaddr.Overlap(held, both, address, false) || slices.Contains(listen, address) {
 			continue
 		}
 		return &Finding{

@@ -88,8 +88,7 @@ func holds(t client.Target) bool {
 // overlaps reports whether the sockets of both cannot stand side by side.
 func (n *neighbour) overlaps(address netaddr.Address, dualStack bool) bool {
 	return slices.ContainsFunc(n.listen, func(own netaddr.Address) bool {
-		both := dualStack && address.Addr() == netip.IPv6Unspecified() || !n.narrow && own.Addr() == netip.IPv6Unspecified()
-		return own == address || config.Clash(own, address) || both && own.Port() == address.Port() && own.IsValid()
+		return netaddr.Overlap(own, !n.narrow, address, dualStack)
 	})
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -303,9 +302,8 @@ func (h *heldSockets) foresee(wants wish) (listener.Set, []netaddr.Address, erro
 // overlaps refuses an address that cannot be bound beside one that is held: that
 // one stays open until the next generation has become ready.
 func (h *heldSockets) overlaps(address netaddr.Address, dualStack bool) error {
-	dualStack = dualStack && address.Addr() == netip.IPv6Unspecified()
 	for _, held := range h.sockets {
-		if config.Clash(address, held.Address) || (dualStack || held.DualStack) && address.Port() == held.Address.Port() {
+		if netaddr.Overlap(address, dualStack, held.Address, held.DualStack) {
 			return occupied(say.Address(address, dualStack), held)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"openclaw-gateway/netaddr"
 )
 
 // match says for which held socket an unbound one is to be exchanged that is about to be bound, or with which one that address
@@ -36,23 +38,10 @@ func match(held []*held, asked sockaddr, own traits) (ours, clash *held) {
 		switch {
 		case h.ip == ip && h.scope == asked.scope && !narrower:
 			return h, nil
-		case overlap(h.traits, ip, asked.scope, own.v6only):
+		case h.ip == ip && h.scope != asked.scope: // a link-local address of another interface
+		case netaddr.Overlap(netaddr.From(h.ip, h.port), !h.v6only, netaddr.From(ip, h.port), !own.v6only):
 			clash = h
 		}
 	}
 	return nil, clash
-}
-
-// overlap reports whether an address cannot be bound beside a held one of the same port.
-func overlap(h traits, ip netip.Addr, scope uint32, v6only bool) bool {
-	switch {
-	case h.ip == ip:
-		return h.scope == scope
-	case h.ip == netip.IPv6Unspecified():
-		return ip.Is6() || !h.v6only
-	case ip == netip.IPv6Unspecified():
-		return h.ip.Is6() || !v6only
-	default:
-		return h.ip.Is4() == ip.Is4() && (h.ip.IsUnspecified() || ip.IsUnspecified())
-	}
 }

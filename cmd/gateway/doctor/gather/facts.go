@@ -3,7 +3,6 @@ package gather
 import (
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -351,8 +350,7 @@ func (s *Scope) Unusable(unit string) bool {
 // the IPv6 wildcard and dual-stack.
 func (u *Unit) Overlaps(address netaddr.Address, dualStack bool) bool {
 	return slices.ContainsFunc(u.Listen, func(own netaddr.Address) bool {
-		both := dualStack && address.Addr() == netip.IPv6Unspecified() || !u.IPv6Only && own.Addr() == netip.IPv6Unspecified()
-		return own == address || config.Clash(own, address) || both && own.Port() == address.Port()
+		return netaddr.Overlap(own, !u.IPv6Only, address, dualStack)
 	})
 }
 
