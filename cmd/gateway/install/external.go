@@ -3,6 +3,7 @@ package install
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -37,6 +38,10 @@ func (in *Installer) dotEnv(ctx context.Context, to installation) (file dotenv.F
 // leaveToUs has OpenClaw's own commands leave the units alone, or takes that back, as far as somebody has said so.
 func (in *Installer) leaveToUs(ctx context.Context, to installation) error {
 	file, is, err := in.dotEnv(ctx, to)
+	if errors.Is(err, dotenv.ErrUnknown) {
+		say.Tell(in.Advice, "OpenClaw's own \"gateway install\" and \"gateway uninstall\" can replace or remove these units: %v", err)
+		return nil
+	}
 	if err == nil && !is && in.External != nil && *in.External {
 		say.Tell(in.Advice, "nothing is written for --external: worker.command does not show that it starts OpenClaw; if it does, write %s into the .env of its state directory yourself", dotenv.Line)
 	}
@@ -115,8 +120,12 @@ func (in *Installer) giveBack(ctx context.Context, to installation) error {
 		return err
 	}
 	file, is, err := in.dotEnv(ctx, to)
-	if err != nil || !is {
-		return err
+	switch {
+	case err != nil:
+		say.Tell(in.Advice, "what OpenClaw's .env has of ours is left as it is, if there is one: %v", err)
+		return nil
+	case !is:
+		return nil
 	}
 	return in.takeOut(ctx, file)
 }

@@ -2,6 +2,7 @@ package install
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -86,6 +87,27 @@ func TestLeaveToUs(t *testing.T) {
 			}
 		})
 	}
+	t.Run("state that is somewhere", func(t *testing.T) {
+		script, path := filepath.Join(t.TempDir(), "start.sh"), filepath.Join(t.TempDir(), "config.yaml")
+		text := "#!/bin/sh\n. /etc/default/openclaw\nexport OPENCLAW_STATE_DIR=\"$DATA/openclaw\"\nexec node " + fixtures.OpenClaw(t) + " gateway\n"
+		if err := errors.Join(os.WriteFile(script, []byte(text), 0o755), os.WriteFile(path, []byte("worker: {command: ["+script+"]}\n"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		for what, act := range map[string]func(*Installer) error{
+			"install": func(in *Installer) error {
+				return in.leaveToUs(t.Context(), installation{scope: units.User, worker: config.Worker{Command: []string{script}}})
+			},
+			"uninstall": func(in *Installer) error {
+				return in.giveBack(t.Context(), installation{scope: units.User, config: path})
+			},
+		} {
+			var said bytes.Buffer
+			in := &Installer{EUID: os.Geteuid, Out: io.Discard, Advice: &said}
+			if err := act(in); err != nil || !strings.Contains(said.String(), "by OPENCLAW_STATE_DIR in worker.environment") {
+				t.Errorf("%s: %v, and it says %q", what, err, said.String())
+			}
+		}
+	})
 	t.Run("another program", func(t *testing.T) {
 		var said bytes.Buffer
 		in := &Installer{EUID: os.Geteuid, External: &yes, Out: io.Discard, Advice: &said}

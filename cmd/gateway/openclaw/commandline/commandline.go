@@ -135,6 +135,7 @@ type Script struct {
 	Words  []string // of the command that does, its own arguments put in, and its variables as far as they are known
 	Passes bool     // it passes on what it is called with
 	Set    []string // the variables that it has set by then
+	Unread bool     // where OpenClaw has its state may be said in what is not read here
 }
 
 // ReadScript looks for the command in the text of a script that is called with arguments.
@@ -144,34 +145,72 @@ func ReadScript(text string, arguments, environment []string) (found Script, ok 
 		name, value, _ := strings.Cut(entry, "=")
 		known[name] = value
 	}
-	var assignments []string
 	text = strings.ReplaceAll(text, "\\\n", " ")
 	for line := range strings.Lines(text) {
-		if set := assigned().FindStringSubmatch(strings.TrimRight(line, "\r\n")); set != nil {
-			if words := Split(set[2]); len(words) == 1 {
-				known[set[1]] = ExpandShell(words[0], known)
-				assignments = append(assignments, set[1]+"="+known[set[1]])
-				continue
+		line := Split(line)
+		if sets := assignments(line); len(sets) > 0 {
+			for _, set := range sets {
+				name, value, _ := strings.Cut(set, "=")
+				known[name] = ExpandShell(value, known)
+				found.Set = append(found.Set, name+"="+known[name])
+				if placed(set) {
+					found.Unread = strings.ContainsAny(known[name], "$`")
+				}
 			}
+			continue
 		}
-		var words []string
-		passes := false
-		for _, word := range Split(line) {
+		found.Words, found.Passes = nil, false
+		for _, word := range line {
 			if word == "$@" || word == "$*" || word == "${@}" {
-				words, passes = append(words, arguments...), true
+				found.Words, found.Passes = append(found.Words, arguments...), true
 				continue
 			}
-			words = append(words, ExpandShell(word, known))
+			found.Words = append(found.Words, ExpandShell(word, known))
 		}
-		if at := GatewayAt(words); at >= 0 {
-			return Script{words, passes, assignments}, true
+		if GatewayAt(found.Words) >= 0 {
+			return found, true
 		}
+		found.Unread = found.Unread || sources(line) && known[stateDir] == "" || slices.ContainsFunc(line, placed)
 	}
 	return Script{}, false
 }
 
+// assignments are the variables of a line of a script that does no more than to set some; nil for every other.
+func assignments(words []string) (sets []string) {
+	for i, word := range words {
+		name, _, set := strings.Cut(word, "=")
+		switch {
+		case set && isName().MatchString(name):
+			sets = append(sets, word)
+		case i == 0 && slices.Contains([]string{"export", "readonly", "local", "declare"}, word), word == "-x", isName().MatchString(word) && i > 0:
+		default:
+			return nil
+		}
+	}
+	return sets
+}
+
+// stateDir is the variable that says where OpenClaw has its state.
+const stateDir = "OPENCLAW_STATE_DIR"
+
+// placed reports whether a word sets a variable by which OpenClaw has its state elsewhere.
+func placed(word string) bool {
+	name, _, set := strings.Cut(word, "=")
+	return set && slices.Contains([]string{stateDir, "OPENCLAW_HOME", "HOME"}, name)
+}
+
+// sources reports whether a shell's line has it read another file, which may set any variable; that of nvm sets none of OpenClaw's.
+func sources(words []string) bool {
+	for i, word := range words[:max(len(words)-1, 0)] {
+		first := i == 0 || slices.Contains([]string{";", "&", "|", "(", "{", "then", "do", "else", "!"}, words[i-1])
+		if first && (word == "." || word == "source") && filepath.Base(words[i+1]) != "nvm.sh" {
+			return true
+		}
+	}
+	return false
+}
+
 var (
-	assigned = lazy.Regexp(`^\s*(?:export\s+|readonly\s+|local\s+|declare\s+(?:-x\s+)?)?([A-Za-z_]\w*)=(.*)$`)
 	variable = lazy.Regexp(`\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::?-([^}]*))?\})`)
 )
 

@@ -16,6 +16,7 @@ type Way struct {
 	Script string   // the same, where that is a script
 	Words  []string // of the command that does start it
 	Set    []string // variables that are set on the way, as far as they are known
+	Unread bool     // where OpenClaw has its state may be said in what is not read here
 }
 
 // Gateway is Through with the gateway's own words alone, for those who have a command and no unit that says whose it is.
@@ -28,8 +29,10 @@ func Gateway(argv, environment []string) (way Way, ok bool) {
 	for _, word := range way.Words[:at] {
 		if name, _, set := strings.Cut(word, "="); set && isName().MatchString(name) {
 			way.Set = append(way.Set, word)
+			way.Unread = way.Unread || placed(word) && strings.ContainsAny(word, "$`")
 		}
 	}
+	way.Unread = way.Unread || sources(way.Words[:at]) && !slices.ContainsFunc(way.Set, placed)
 	way.Words = way.Words[at:]
 	return way, true
 }
@@ -66,7 +69,7 @@ func Through(argv, environment []string) (way Way, ok bool) {
 		return way, false
 	}
 	s, found := ReadScript(string(text), arguments, environment)
-	return Way{Via: path, Script: path, Words: s.Words, Set: s.Set}, found && (mentions(s.Words) || mentions([]string{string(text)}) || openclaw.Marked(environment))
+	return Way{Via: path, Script: path, Words: s.Words, Set: s.Set, Unread: s.Unread}, found && (mentions(s.Words) || mentions([]string{string(text)}) || openclaw.Marked(environment))
 }
 
 // ScriptOf is the script that a command runs, by its own name or as the argument of a shell, and what it is called with.

@@ -71,6 +71,7 @@ type Gateway struct {
 	Home        string
 	Environment []string // NAME=value; of one name the last counts
 	Command     []string // its own, without what it goes through; none where it is no gateway
+	Unread      bool     // what it goes through may say elsewhere where its state is
 }
 
 // GatewayOf is the gateway that the worker of a configuration is, for the user who has it. Of the owners see
@@ -83,8 +84,22 @@ func GatewayOf(worker config.Worker, uid int, home string, owners ...int) Gatewa
 	}
 	g.Environment = append(g.Environment, worker.Environment...)
 	way, _ := commandline.Gateway(worker.Command, append([]string{"HOME=" + home}, g.Environment...))
-	g.Command, g.Environment = way.Words, append(g.Environment, way.Set...)
+	if way.Unread && slices.ContainsFunc(g.Environment, func(entry string) bool { return strings.HasPrefix(entry, "OPENCLAW_STATE_DIR=") }) {
+		way.Unread, way.Set = false, nil // somebody has said it here as well
+	}
+	g.Command, g.Environment, g.Unread = way.Words, append(g.Environment, way.Set...), way.Unread
 	return g
+}
+
+// ErrUnknown says that it cannot be told where an OpenClaw has its state.
+var ErrUnknown = errors.New("where OpenClaw has its state is not known: name that directory, as an absolute path, by OPENCLAW_STATE_DIR in worker.environment")
+
+// told is the answer of find, which may come from another process.
+func told(f File, err error) (File, error) {
+	if err == nil && f.Path == "" {
+		err = ErrUnknown
+	}
+	return f, err
 }
 
 // Configured returns the .env of the OpenClaw that a launcher's configuration has it run, for the user who has the launcher. It fails
@@ -92,13 +107,13 @@ func GatewayOf(worker config.Worker, uid int, home string, owners ...int) Gatewa
 func Configured(ctx context.Context, path string, uid int) (File, error) {
 	c := configured{path, uid, systemd.HomeOf(uid)}
 	if os.Geteuid() != 0 || uid == 0 {
-		return c.find()
+		return told(c.find())
 	}
 	credential, err := systemd.Credential(uid)
 	if err != nil {
 		return File{}, err
 	}
-	return configuredAsOwner.Ask(ctx, credential, c)
+	return told(configuredAsOwner.Ask(ctx, credential, c))
 }
 
 type configured struct {
@@ -122,19 +137,19 @@ func (c configured) find() (File, error) {
 	if len(g.Command) == 0 {
 		return File{}, fmt.Errorf("worker.command of %s starts no OpenClaw", c.Path)
 	}
-	return g.find()
+	return g.find(), nil
 }
 
 var findAsOwner = asuser.Question[Gateway, File]{Name: "dotenv.find", Limit: 5 * time.Second, Memory: 24 << 20}
 
 func init() {
-	findAsOwner.Answer(func(_ context.Context, g Gateway) (File, error) { return g.find() })
+	findAsOwner.Answer(func(_ context.Context, g Gateway) (File, error) { return g.find(), nil })
 }
 
 // Find returns the .env of a gateway's state directory, which need not be there.
 func Find(ctx context.Context, g Gateway) (File, error) {
 	if os.Geteuid() != 0 || g.UID == 0 {
-		return g.find()
+		return told(g.find(), nil)
 	}
 	credential, err := systemd.Credential(g.UID)
 	if err != nil {
@@ -145,17 +160,18 @@ func Find(ctx context.Context, g Gateway) (File, error) {
 		name, _, _ := strings.Cut(entry, "=")
 		return !slices.Contains([]string{"HOME", "OPENCLAW_HOME", "OPENCLAW_STATE_DIR"}, name)
 	})
-	return findAsOwner.Ask(ctx, credential, g)
+	return told(findAsOwner.Ask(ctx, credential, g))
 }
 
-func (g Gateway) find() (File, error) {
+// find returns none where it cannot be told.
+func (g Gateway) find() File {
 	folder := openclaw.StateDir(g.Home, g.Environment, g.Command)
-	if folder == "" {
-		return File{}, errors.New("where OpenClaw has its state is not known: its home directory, or OPENCLAW_STATE_DIR, is no absolute path")
+	if folder == "" || g.Unread {
+		return File{}
 	}
 	f := File{Path: filepath.Join(folder, ".env"), UID: g.UID}
 	if home := filepath.Dir(folder); folder == filepath.Join(home, ".openclaw") {
 		f.Second = filepath.Join(home, ".config/openclaw/gateway.env")
 	}
-	return f, nil
+	return f
 }

@@ -312,15 +312,49 @@ func TestConfigured(t *testing.T) {
 	folder := t.TempDir()
 	entry, script, path := fixtures.OpenClaw(t), filepath.Join(folder, "start.sh"), filepath.Join(folder, "config.yaml")
 	must(t, os.WriteFile(script, []byte("#!/bin/sh\nexport OPENCLAW_STATE_DIR=\"$HOME/bot\"\nexec node "+entry+" \"$@\"\n"), 0o755))
+	unknown := map[string]string{
+		"computed.sh":    "export OPENCLAW_STATE_DIR=\"$(realpath /srv/a)\"",
+		"of a file.sh":   ". /etc/default/openclaw\nexport OPENCLAW_STATE_DIR=\"$DATA/openclaw\"",
+		"unquoted.sh":    "export OPENCLAW_STATE_DIR=$(realpath /srv/a)",
+		"backquotes.sh":  "OPENCLAW_STATE_DIR=`cat x`/a; export OPENCLAW_STATE_DIR",
+		"in between.sh":  "export OPENCLAW_STATE_DIR=/srv/$(hostname)",
+		"sourced.sh":     "set -a; . /etc/openclaw/a.env",
+		"conditional.sh": "[ -d /srv/b ] && export OPENCLAW_STATE_DIR=/srv/b",
+		"home.sh":        "export HOME=$(getent passwd bot | cut -d: -f6)",
+	}
+	known := map[string]string{
+		"two.sh": "export OPENCLAW_STATE_DIR=/srv/a X=1", "nvm.sh": "source ~/.nvm/nvm.sh\nexport OPENCLAW_STATE_DIR=/srv/a",
+		"last.sh": ". /etc/x\nOPENCLAW_STATE_DIR=/srv/a\nexport OPENCLAW_STATE_DIR",
+	}
+	for name, text := range unknown {
+		must(t, os.WriteFile(filepath.Join(folder, name), []byte("#!/bin/sh\n"+text+"\nexec node "+entry+" \"$@\"\n"), 0o755))
+		command := "  command: ['" + filepath.Join(folder, name) + "', gateway]\n"
+		must(t, os.WriteFile(path, []byte("worker:\n"+command), 0o600))
+		if file, err := Configured(t.Context(), path, os.Geteuid()); !errors.Is(err, ErrUnknown) {
+			t.Errorf("%s: %q, %v", text, file.Path, err)
+		}
+		must(t, os.WriteFile(path, []byte("worker:\n"+command+"  environment: [OPENCLAW_STATE_DIR=/srv/it]\n"), 0o600)) // as that error says
+		if file, err := Configured(t.Context(), path, os.Geteuid()); err != nil || file.Path != "/srv/it/.env" {
+			t.Errorf("%s, and named besides: %q, %v", text, file.Path, err)
+		}
+	}
+	for name, text := range known {
+		must(t, os.WriteFile(filepath.Join(folder, name), []byte("#!/bin/sh\n"+text+"\nexec node "+entry+" \"$@\"\n"), 0o755))
+		must(t, os.WriteFile(path, []byte("worker:\n  command: ['"+filepath.Join(folder, name)+"', gateway]\n"), 0o600))
+		if file, err := Configured(t.Context(), path, os.Geteuid()); err != nil || file.Path != "/srv/a/.env" {
+			t.Errorf("%s: %q, %v", text, file.Path, err)
+		}
+	}
 	for command, want := range map[string]string{
 		"[node, " + entry + ", gateway]":                                         "/home/u/.openclaw/.env",
 		"[nice, node, " + entry + ", --profile, p, gateway]":                     "/home/u/.openclaw-p/.env",
 		"[sh, -c, OPENCLAW_STATE_DIR=/home/u/x exec node " + entry + " gateway]": "/home/u/x/.env",
 		"[" + script + ", gateway]":                                              "/home/u/bot/.env",
+		"[sh, -c, '. /etc/x; exec node " + entry + " gateway']":                  "",
 		"[node, server.js]":                                                      "",
 	} {
 		must(t, os.WriteFile(path, []byte("worker:\n  command: "+command+"\n"), 0o600))
-		if file, err := (configured{path, os.Geteuid(), "/home/u"}).find(); file.Path != want || (err == nil) != (want != "") {
+		if file, err := told((configured{path, os.Geteuid(), "/home/u"}).find()); file.Path != want || (err == nil) != (want != "") {
 			t.Errorf("%s: %q, %v; want %q", command, file.Path, err, want)
 		}
 	}
