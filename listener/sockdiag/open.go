@@ -14,6 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Ephemeral is the first port that the kernel gives to those who ask for none (ip_local_port_range, ip(7)), as OpenClaw does on its way.
+const Ephemeral = 32768
+
 // OpenBy returns the addresses on which one of the processes listens, as far as their descriptors can be seen in the time
 // that ctx gives.
 func OpenBy(ctx context.Context, pids ...int) ([]netaddr.Address, error) {

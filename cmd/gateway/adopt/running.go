@@ -63,10 +63,14 @@ func listensAt(open []netaddr.Address, port int) bool {
 	return slices.ContainsFunc(open, func(a netaddr.Address) bool { return int(a.Port()) == port })
 }
 
-// misplaced is the option that is missing where somebody listens elsewhere than is planned; "" where nothing is. A gateway has other ports
-// besides; a loopback address more or less lets nobody else in or out.
+// misplaced is the option that is missing where somebody listens elsewhere than is planned; "" where nothing is, or nobody knows yet: it
+// may be starting. A gateway has other ports besides; a loopback address more or less lets nobody else in or out.
 func misplaced(planned, open []netaddr.Address) string {
 	if port := planned[0].Port(); !listensAt(open, int(port)) {
+		open = slices.DeleteFunc(slices.Clone(open), func(a netaddr.Address) bool { return a.Port() >= sockdiag.Ephemeral })
+		if len(open) == 0 {
+			return ""
+		}
 		lowest := slices.MinFunc(open, func(a, b netaddr.Address) int { return int(a.Port()) - int(b.Port()) })
 		return "--port " + strconv.Itoa(int(lowest.Port()))
 	}

@@ -126,23 +126,45 @@ func abruptStop(cfg *config.Config) *Doubt {
 	return nil
 }
 
-// programs are the names of what a command may become: its first word, and what stands where a shell or a wrapper has its program.
-func programs(command []string) (names []string) {
-	words, inShell := command, commandline.InShell(command)
-	if inShell != nil {
-		words = inShell
-	} else if !handoff.Wraps(filepath.Base(command[0])) {
-		words = command[:1]
+// programs are the names of what a command may become: behind wrappers the first word that is neither an option nor its value, nor what
+// the wrapper itself wants. Where each may be an option's value, any of them.
+func programs(words []string) (names []string) {
+	if line := commandline.InShell(words); line != nil {
+		words = lastOf(line)
 	}
-	user, said := handoff.Becomes(words), false
+	var user string
+	skip := false
 	for i, word := range words {
+		name := filepath.Base(word)
+		option := i > 0 && strings.HasPrefix(words[i-1], "-") && words[i-1] != "--" && !strings.Contains(words[i-1], "=")
 		switch {
-		case inShell != nil && i > 0 && !slices.Contains([]string{"exec", ";", "&", "|", "("}, words[i-1]): // an argument
-		case user != "" && word == user && (!said || strings.HasPrefix(words[i-1], "-")): // a server's user is called as it is
-			said = true
+		case strings.HasPrefix(word, "-"), strings.Contains(word, "="):
+		case option && word == user:
+		case option:
+			names = append(names, name)
+		case skip:
+			skip = false
+		case handoff.Wraps(name):
+			user, skip = handoff.Becomes(words[i:]), slices.Contains(withArgument, name)
 		default:
-			names = append(names, filepath.Base(word))
+			return []string{name}
 		}
 	}
 	return names
+}
+
+// withArgument are wrappers with an argument of their own before the program: a user, a file, a folder, a time, processors.
+var withArgument = []string{"gosu", "su-exec", "setuidgid", "s6-setuidgid", "flock", "chroot", "envdir", "s6-envdir", "timeout", "taskset"}
+
+// lastOf is what a shell becomes, or waits for at the end.
+func lastOf(line []string) []string {
+	if at := slices.Index(line, "exec"); at >= 0 {
+		return line[at+1:]
+	}
+	for i, word := range slices.Backward(line) {
+		if slices.Contains([]string{";", "&", "|", "(", ")"}, word) && i+1 < len(line) {
+			return line[i+1:]
+		}
+	}
+	return line
 }

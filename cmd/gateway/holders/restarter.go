@@ -81,6 +81,7 @@ func (r *Restarter) pm2(title string) (argv []string) {
 		argv = []string{"env", "PM2_HOME=" + home}
 	}
 	node, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", r.PID))
+	node = strings.TrimSuffix(node, " (deleted)") // an upgrade has put another in its place
 	folders, _ := proctree.Variable(r.PID, "PATH")
 	for _, folder := range append([]string{filepath.Dir(node)}, filepath.SplitList(folders)...) {
 		found, missing := os.Stat(filepath.Join(folder, "pm2"))
@@ -209,7 +210,7 @@ func (k Known) Waiting(ctx context.Context) ([]Holder, error) {
 		if l.decide(ctx, &h); h.Role != api.RoleOrphan || h.RunBy.Restarter == nil {
 			continue
 		}
-		if listens, _ := sockdiag.OpenBy(ctx, h.PID); !slices.ContainsFunc(listens, func(a netaddr.Address) bool { return a.Port() < ephemeral }) {
+		if listens, _ := sockdiag.OpenBy(ctx, h.PID); !slices.ContainsFunc(listens, func(a netaddr.Address) bool { return a.Port() < sockdiag.Ephemeral }) {
 			waiting = append(waiting, h)
 		}
 	}

@@ -52,11 +52,12 @@ func TestPM2(t *testing.T) {
 	}
 	app := start(t, "pm_id=3", "node")
 	for name, test := range map[string]struct{ home, path, own, want string }{
-		"in its PATH":          {filepath.Join(systemd.HomeOf(os.Getuid()), ".pm2"), "/nowhere:" + filepath.Dir(module), plain, node + " " + module + " delete 3"},
-		"of a home of its own": {"/srv/my pm2", "", plain, "env 'PM2_HOME=/srv/my pm2' pm2 delete 3"},
-		"in the caller's, too": {"/srv/pm2", filepath.Dir(module), filepath.Dir(module), "env PM2_HOME=/srv/pm2 pm2 delete 3"},
-		"below no whole path":  {"x", "npm", plain, "pm2 delete 3"},
-		"beside its Node.js":   {"/srv/pm2", filepath.Dir(module), plain, "env PM2_HOME=/srv/pm2 " + node + " " + filepath.Join(filepath.Dir(node), "pm2") + " delete 3"},
+		"in its PATH":            {filepath.Join(systemd.HomeOf(os.Getuid()), ".pm2"), "/nowhere:" + filepath.Dir(module), plain, node + " " + module + " delete 3"},
+		"of an upgraded Node.js": {"", filepath.Dir(module), plain, node + " " + module + " delete 3"},
+		"of a home of its own":   {"/srv/my pm2", "", plain, "env 'PM2_HOME=/srv/my pm2' pm2 delete 3"},
+		"in the caller's, too":   {"/srv/pm2", filepath.Dir(module), filepath.Dir(module), "env PM2_HOME=/srv/pm2 pm2 delete 3"},
+		"below no whole path":    {"x", "npm", plain, "pm2 delete 3"},
+		"beside its Node.js":     {"/srv/pm2", filepath.Dir(module), plain, "env PM2_HOME=/srv/pm2 " + node + " " + filepath.Join(filepath.Dir(node), "pm2") + " delete 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("PATH", test.own)
@@ -69,6 +70,11 @@ func TestPM2(t *testing.T) {
 			}
 			h := &Holder{}
 			h.PID, h.PPID = app, start(t, "PATH="+test.path, fmt.Sprintf("PM2 v7.0.4: God Daemon (%s)", test.home))
+			if name == "of an upgraded Node.js" {
+				if err := errors.Join(os.WriteFile(node+".new", program, 0o755), os.Rename(node+".new", node)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			r := restarterOf(h)
 			if r == nil || r.What != "PM2" {
 				t.Fatalf("%+v", r)

@@ -116,15 +116,12 @@ func (l *look) serves(ctx context.Context, h *Holder) []netaddr.Address {
 	return addresses
 }
 
-// ephemeral is the first port that the kernel gives to those who ask for none (ip_local_port_range, ip(7)).
-const ephemeral = 32768
-
 // others are where a holder serves besides: on other ports, because another address of the same one goes with it.
 func (h Holder) others() []netaddr.Address {
 	var others []netaddr.Address
 	for _, address := range h.RunBy.Besides {
 		same := func(a netaddr.Address) bool { return a.Port() == address.Port() && a.Path() == address.Path() }
-		if address.Port() < ephemeral && !slices.ContainsFunc(h.Addresses, same) && !slices.ContainsFunc(h.Wanted, same) && !slices.Contains(others, address) {
+		if address.Port() < sockdiag.Ephemeral && !slices.ContainsFunc(h.Addresses, same) && !slices.ContainsFunc(h.Wanted, same) && !slices.Contains(others, address) {
 			others = append(others, address)
 		}
 	}

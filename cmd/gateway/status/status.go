@@ -89,11 +89,15 @@ func WriteHistory(w io.Writer, all []api.History, several bool, format Format) e
 
 // All is the status of each, and the worst exit status.
 func All(ctx context.Context, targets []client.Target) (all []View, exit int) {
-	others, cancel := context.WithTimeout(ctx, othersLimit)
-	defer cancel()
+	var others context.Context
 	users := map[int]context.Context{}
 	for _, t := range targets {
 		asking := ctx
+		if t.Theirs() && others == nil { // not before: one's own may be slow as well
+			var cancel context.CancelFunc
+			others, cancel = context.WithTimeout(ctx, othersLimit)
+			defer cancel()
+		}
 		if t.Theirs() {
 			if users[t.UID] == nil {
 				user, cancel := context.WithTimeout(others, userLimit)

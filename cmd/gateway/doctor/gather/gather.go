@@ -370,14 +370,9 @@ func listenerOf(at *client.Launcher) (Listener, error) {
 	return l, nil
 }
 
-const (
-	// unhurried is how long a worker may start before it counts where it listens:
-	// some open other ports first.
-	unhurried = 10 * time.Second
-	// ephemeral is the first port that the kernel gives to those who ask for none
-	// (ip_local_port_range, ip(7)), as OpenClaw does on its way.
-	ephemeral = 32768
-)
+// unhurried is how long a worker may start before it counts where it listens:
+// some open other ports first.
+const unhurried = 10 * time.Second
 
 // elsewhere returns where a worker listens that takes long to start. Those that
 // cannot be seen are not complained of.
@@ -392,7 +387,7 @@ func elsewhere(ctx context.Context, l *api.Status) []netaddr.Address {
 			at, err := s.At()
 			return err == nil && at == address
 		})
-		return held || address.Port() >= ephemeral
+		return held || address.Port() >= sockdiag.Ephemeral
 	})
 }
 

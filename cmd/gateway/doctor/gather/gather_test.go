@@ -342,6 +342,13 @@ func TestProgram(t *testing.T) {
 	if c, unknown := look("/usr/bin/nice", "node", "/gone/node_modules/openclaw/dist/index.js", "gateway"); c.Missing != "" || len(unknown) > 0 {
 		t.Errorf("an entry file that is perhaps on its way: %q, %v", c.Missing, unknown)
 	}
+	shim := filepath.Join(bin, "openclaw")
+	if err := os.WriteFile(shim, []byte("#!/bin/sh\nexec node "+claw+" \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if c, unknown := look("/usr/bin/nice", "openclaw", "gateway"); c.Missing != "" || len(unknown) > 0 {
+		t.Errorf("a shim behind nice: %q, %v", c.Missing, unknown)
+	}
 	if c, _ := look("node", folder+"/gone.js"); !strings.Contains(c.Missing, "gone.js, which is not there") || c.MissingAt != "worker.command" {
 		t.Errorf("a script that is not there: %q", c.Missing)
 	}

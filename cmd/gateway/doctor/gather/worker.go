@@ -205,6 +205,9 @@ func (g *gatherer) program(s *Scope) {
 		return
 	}
 	pkg, err := openclaw.ReadPackage(entry)
+	if err != nil && way.Via != "" {
+		return // a shim, beside which there is none
+	}
 	if err != nil {
 		g.unknown("which Node.js OpenClaw needs is not known: %v", err)
 		return

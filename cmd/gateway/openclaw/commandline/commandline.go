@@ -288,9 +288,13 @@ func OfOneStart(argv, environment []string) string {
 		name, _, _ := strings.Cut(entry, "=")
 		known[name] = true
 	}
-	for _, word := range argv {
-		for _, name := range Variables([]string{strings.ReplaceAll(word, "$$", "")}) {
-			if !known[name] && slices.Contains(ofOneStart, name) {
+	for i, word := range argv {
+		found := bracedVariable().FindAllString(word, -1)
+		if wholeVariable().MatchString(word) && i > 0 {
+			found = append(found, word)
+		}
+		for _, found := range found {
+			if name := strings.Trim(found, "${}"); !known[name] && slices.Contains(ofOneStart, name) {
 				return name
 			}
 		}

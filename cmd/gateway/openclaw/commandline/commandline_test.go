@@ -118,6 +118,7 @@ func TestExpand(t *testing.T) {
 func TestOfOneStart(t *testing.T) {
 	for word, want := range map[string]string{
 		"${CREDENTIALS_DIRECTORY}/pw": "CREDENTIALS_DIRECTORY", "$SHELL": "SHELL", "$$STATE_DIRECTORY/x": "", "${NONE}": "", "${CACHE_DIRECTORY}/x": "",
+		"export T=$(cat $CREDENTIALS_DIRECTORY/t)": "", "--log=$XDG_RUNTIME_DIR/x": "", "export T=$(cat ${CREDENTIALS_DIRECTORY}/t)": "CREDENTIALS_DIRECTORY",
 	} {
 		if got := OfOneStart([]string{"node", word}, []string{"CACHE_DIRECTORY=/x"}); got != want {
 			t.Errorf("%s: %q, want %q", word, got, want)
