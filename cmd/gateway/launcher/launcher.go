@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"openclaw-gateway/cmd/gateway/api"
@@ -42,8 +41,7 @@ type launcher struct {
 	hurry      chan struct{} // to the supervisor
 	control    *control.Control
 	spawner    spawn.Spawner
-	stops      chan os.Signal // of which the first one stops it
-	stopping   atomic.Bool    // one of them has come
+	stops      *stops
 	upgrading  sync.Mutex
 	answer     func()        // has the control socket answer; after an upgrade when there is a status
 	answering  chan struct{} // closed by that

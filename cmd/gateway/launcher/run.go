@@ -132,8 +132,9 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 	defer beside(context.Background(), held.relisten)()
 	defer beside(ctx, l.alarm.Watch)()
 	defer time.AfterFunc(announce.StartJobLimit, l.reporter.systemd.EndStartJob).Stop()
-	handleSignals(stops, others, log, func() { l.reloadBeside(ctx, false) }, func(signal string) {
-		l.stopping.Store(true) // before the line, which may take a moment: an upgrade must not come between
+	// Until the process ends: one that comes while the launcher ends must not kill it.
+	go handleOthers(others, log, func() { l.reloadBeside(ctx, false) })
+	go stops.handle(func(signal string) {
 		log.Info("stopping", "signal", signal)
 		announce.Notify(daemon.SdNotifyStopping)
 		stop()

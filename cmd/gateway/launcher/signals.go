@@ -8,40 +8,63 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// stops are the signals that stop the launcher.
+type stops struct {
+	signals chan os.Signal
+	asked   chan chan bool // by whoever wants to know whether one has come
+	taken   chan struct{}  // closed when the first one is taken
+}
+
 // catchSignals has the signals that concern the launcher come to it, those that stop it apart from the others.
-func catchSignals() (stops, others chan os.Signal) {
-	stops, others = make(chan os.Signal, 4), make(chan os.Signal, 4)
-	listenForStops(stops)
+func catchSignals() (*stops, chan os.Signal) {
+	s, others := &stops{make(chan os.Signal, 4), make(chan chan bool), make(chan struct{})}, make(chan os.Signal, 4)
+	s.listen()
 	// SIGPIPE as well: a journal that restarts must not end the launcher. It is
 	// caught and not ignored because the worker would inherit that.
 	signal.Notify(others, unix.SIGHUP, unix.SIGPIPE)
-	return stops, others
+	return s, others
 }
 
-func listenForStops(stops chan<- os.Signal) { signal.Notify(stops, unix.SIGTERM, unix.SIGINT) }
+func (s *stops) listen() { signal.Notify(s.signals, unix.SIGTERM, unix.SIGINT) }
 
-// stopsCome reports whether a stop has come that nobody has taken yet. From then on another one ends the launcher, and the worker with
-// it, at once: before an execve nobody would hear of it.
-func stopsCome(stops chan os.Signal) bool {
-	signal.Stop(stops) // returns when all that have come are there
-	return len(stops) > 0
+// come reports whether a stop has come. From then on, until listen is called, another one ends the launcher, and the worker with it, at
+// once: before an execve nobody would hear of it.
+func (s *stops) come() bool {
+	signal.Stop(s.signals) // returns when all that have come are there, or given to the goroutine that takes them, which may not have run yet
+	answer := make(chan bool)
+	select {
+	case s.asked <- answer:
+		return <-answer
+	case <-s.taken:
+		return true
+	}
 }
 
-// handleSignals turns signals into calls: SIGHUP into reload, the first SIGTERM or SIGINT into stop, and each one after it
-// into hurry. It does so until the process ends: one that comes while the launcher ends must not kill it.
-func handleSignals(stops, others <-chan os.Signal, log *slog.Logger, reload func(), stop func(signal string), hurry func()) {
-	go func() {
-		stop(unix.SignalName((<-stops).(unix.Signal)))
-		for range stops {
-			hurry()
-		}
-	}()
-	go func() {
-		for received := range others {
-			if received == unix.SIGHUP {
-				log.Info("applying the configuration", "signal", "SIGHUP")
-				reload()
+// handle has the first one stop, and each one after it hurry.
+func (s *stops) handle(stop func(signal string), hurry func()) {
+	first := true
+	for {
+		select {
+		case received := <-s.signals:
+			if !first {
+				hurry()
+				continue
 			}
+			first = false
+			close(s.taken)
+			stop(unix.SignalName(received.(unix.Signal)))
+		case answer := <-s.asked:
+			answer <- !first || len(s.signals) > 0
 		}
-	}()
+	}
+}
+
+// handleOthers turns SIGHUP into reload.
+func handleOthers(others <-chan os.Signal, log *slog.Logger, reload func()) {
+	for received := range others {
+		if received == unix.SIGHUP {
+			log.Info("applying the configuration", "signal", "SIGHUP")
+			reload()
+		}
+	}
 }

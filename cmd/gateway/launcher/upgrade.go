@@ -174,8 +174,8 @@ func (l *launcher) become(program upgrade.Program, saved worker.Saved, files *pa
 		return err
 	}
 	l.log.Info("the launcher becomes the program that is installed now", "program", program.Path)
-	defer listenForStops(l.stops) // where it does not
-	if stopsCome(l.stops) || l.stopping.Load() {
+	defer l.stops.listen() // where it does not
+	if l.stops.come() {
 		return worker.ErrStopping
 	}
 	return l.spawner.Become(spawn.Program{Path: program.Path, Argv: os.Args, Environ: environ}, files)

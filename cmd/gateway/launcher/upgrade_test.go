@@ -50,32 +50,35 @@ func TestBequeath(t *testing.T) {
 	l.editions.mu.Unlock()
 }
 
-// TestStopBeforeExecve: a stop that has come, and that nobody has taken yet, does not end with the program to which it came.
+// TestStopBeforeExecve: a stop that has come, and that nobody has taken yet, does not end with the program to which it came, and no more
+// one that is on its way to whoever takes it.
 func TestStopBeforeExecve(t *testing.T) {
 	l, c, _ := rigControl(t)
 	l.control, l.spawner = c, spawn.New(t.Context())
-	stops, others := catchSignals()
-	t.Cleanup(func() {
-		signal.Stop(stops)
-		signal.Stop(others)
-	})
-	l.stops = stops
 	program, err := upgrade.Installed()
 	if err != nil {
 		t.Fatal(err)
 	}
 	program.Path = t.TempDir() + "/none" // which cannot be executed
 	become := func() error { return l.become(program, worker.Saved{}, new(passed.Files)) }
-	if err := become(); err == nil || errors.Is(err, worker.ErrStopping) {
-		t.Errorf("without a stop: %v", err)
-	}
 	runtime.LockOSThread() // so that it has come when the call returns
 	defer runtime.UnlockOSThread()
-	if err := unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := become(); !errors.Is(err, worker.ErrStopping) {
-		t.Errorf("with a stop: %v", err)
+	for i := range 200 {
+		var others chan os.Signal
+		l.stops, others = catchSignals()
+		signal.Stop(others)
+		go l.stops.handle(func(string) {}, func() {})
+		if err := become(); err == nil || errors.Is(err, worker.ErrStopping) {
+			t.Fatalf("without a stop: %v", err)
+		}
+		if err := unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		err := become()
+		signal.Stop(l.stops.signals)
+		if !errors.Is(err, worker.ErrStopping) {
+			t.Fatalf("with a stop, after %d: %v", i, err)
+		}
 	}
 }
 
