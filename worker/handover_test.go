@@ -254,8 +254,33 @@ func crossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 			}
 			open(t, drain)
 			r.ended(1, ends.ReasonRestart)
+			if s := r.awaitThat("the next one starts", func(s Status) bool { return s.Generation == 3 }); strings.Contains(s.Problem, "finished its work") {
+				t.Errorf("it waits for one that has gone: %q", s.Problem)
+			}
 			r.want(r.outcome(outcome))
 			r.wantAnswer("/", "generation 3,")
+			go func() { _ = os.WriteFile(drain, nil, 0) }()
+		},
+		"one that was to be alone, and need not be": func(t *testing.T) {
+			drain := fifo(t)
+			r := newHandoverRig(t, kind, "drain="+drain)
+			r.served()
+			r.want(r.outcome(r.supervisor.Restart(false)))
+			spec := r.spec
+			spec.Edition, spec.Handover = 2, false
+			r.want(r.outcome(r.supervisor.Apply(spec, false)))
+			killPID(t, r.servedBy(2).PID)
+			r.ended(2, ends.ReasonCrash)
+			outcome := r.supervisor.Restart(false)
+			r.awaitThat("it waits", func(s Status) bool { return strings.Contains(s.Problem, "when generation 1 has finished its work") })
+			spec.Edition, spec.Handover = 3, true
+			r.want(r.outcome(r.supervisor.Apply(spec, false)))
+			r.want(r.outcome(outcome))
+			if s := r.servedBy(3); s.Leaving.Generation != 1 {
+				t.Errorf("it has waited: %+v", s)
+			}
+			open(t, drain)
+			r.ended(1, ends.ReasonRestart)
 			go func() { _ = os.WriteFile(drain, nil, 0) }()
 		},
 		"the old one is killed while it boots": func(t *testing.T) {

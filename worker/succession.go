@@ -210,9 +210,23 @@ func (s *Supervisor) start(generation.Event) {
 // awaitLeaving has the next generation start when the one that leaves has gone, with all its processes: it may be alone only.
 func (s *Supervisor) awaitLeaving() {
 	s.again = true
-	s.problem = fmt.Sprintf("the next generation starts when generation %d has finished its work (restart.mode: exclusive); %s --now ends that", s.leaving.Number, s.options.Restart)
 	s.log.Warn("the next generation waits for the one that leaves (restart.mode)", "leaving", s.leaving.Number)
 	s.enter(backingOff, 0)
+}
+
+// awaitsLeaving reports whether the next generation is to start as soon as the one that leaves has gone.
+func (s *Supervisor) awaitsLeaving() bool { return s.phase == backingOff && s.again && s.leaving != nil }
+
+// shownProblem is why no generation serves, and what the next one waits for.
+func (s *Supervisor) shownProblem() string {
+	if !s.awaitsLeaving() {
+		return s.problem
+	}
+	waits := fmt.Sprintf("the next generation starts when generation %d has finished its work (restart.mode: exclusive); %s --now ends that", s.leaving.Number, s.options.Restart)
+	if s.problem == "" {
+		return waits
+	}
+	return s.problem + "; " + waits
 }
 
 // worked reports whether an earlier generation with the same command was ready.

@@ -347,6 +347,8 @@ func (s *Supervisor) apply(r request) (restart bool) {
 		// Its worker is still on its way.
 		s.waiters = append(s.waiters, r.reply)
 		return false
+	case s.awaitsLeaving() && s.spec.Handover:
+		s.start(generation.Event{}) // two there may be now
 	default:
 		s.updateDesk()
 		if s.serving != nil {
@@ -388,7 +390,7 @@ func (s *Supervisor) observe() {
 	shown := s.state()
 	status := Status{
 		State: shown, Generation: s.number, Since: s.since, Restarts: max(0, s.lives-1), Failures: s.failures,
-		LastExit: s.last, NextStart: s.nextAt, Until: s.nextAt, QueueLimit: s.spec.Alive.Queue, FrontDesk: s.wantsDesk(), Problem: s.problem,
+		LastExit: s.last, NextStart: s.nextAt, Until: s.nextAt, QueueLimit: s.spec.Alive.Queue, FrontDesk: s.wantsDesk(), Problem: s.shownProblem(),
 		Edition: s.spec.Edition, RolledBack: s.rolled, RollbackReason: s.reason,
 	}
 	status.Successor, status.Leaving = s.besides()

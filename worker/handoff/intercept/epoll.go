@@ -56,10 +56,16 @@ func placesOf(process, tid, named int, inode uint64) ([]place, error) {
 			}
 		}
 	}
-	for at := range all {
-		for _, set := range sets {
-			all[at].watches = append(all[at].watches, watchesOf(process, set, all[at].fd, inode)...)
-		}
+	at := map[int]*place{}
+	for i := range all {
+		at[all[i].fd] = &all[i]
+	}
+	for _, set := range sets { // each read once: a set may watch as many as there are sets
+		watchesOf(process, set, inode, func(fd int, w watch) {
+			if p := at[fd]; p != nil {
+				p.watches = append(p.watches, w)
+			}
+		})
 	}
 	return all, nil
 }
@@ -67,25 +73,25 @@ func placesOf(process, tid, named int, inode uint64) ([]place, error) {
 // mostPlaces is how many descriptors are looked at: a server that binds has few yet.
 const mostPlaces = 1024
 
-// watchesOf finds those that a set has of a socket at a descriptor, proc_pid_fdinfo(5). It may have one of another file besides that was at
-// the same number: a child has that open still. The kernel waits for who is in epoll_wait(2), and that one's memory perhaps.
-func watchesOf(process, set, fd int, inode uint64) (all []watch) {
+// watchesOf finds those that a set has of a socket, each with its descriptor, proc_pid_fdinfo(5). It may have one of another file besides
+// that was at the same number: a child has that open still. The kernel waits for who is in epoll_wait(2), and that one's memory perhaps.
+func watchesOf(process, set int, inode uint64, found func(fd int, w watch)) {
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%d", process, set))
 	if err != nil {
-		return nil
+		return
 	}
 	for line := range strings.Lines(string(content)) {
 		fields := strings.Fields(line)
-		if len(fields) < 8 || fields[0] != "tfd:" || fields[1] != strconv.Itoa(fd) || fields[7] != "ino:"+strconv.FormatUint(inode, 16) {
+		if len(fields) < 8 || fields[0] != "tfd:" || fields[7] != "ino:"+strconv.FormatUint(inode, 16) {
 			continue
 		}
+		fd, fdErr := strconv.Atoi(fields[1])
 		events, eventsErr := strconv.ParseUint(fields[3], 16, 32)
 		data, dataErr := strconv.ParseUint(fields[5], 16, 64)
-		if errors.Join(eventsErr, dataErr) == nil {
-			all = append(all, watch{set, uint32(events), data})
+		if errors.Join(fdErr, eventsErr, dataErr) == nil {
+			found(fd, watch{set, uint32(events), data})
 		}
 	}
-	return all
 }
 
 // rewatch has the sets of a process watch the held socket, which is in the places.

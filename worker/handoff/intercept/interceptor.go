@@ -360,7 +360,12 @@ func (i *Interceptor) give(n notifier, id uint64, h *held, own traits, from *cal
 		if err := n.put(id, uintptr(ours), at[0].fd, at[0].cloexec); err != nil {
 			return err
 		}
-		for _, p := range at[1:] {
+		for more := range at[1:] {
+			p := &at[1+more]
+			if inodeAt(from.process, p.fd) != own.inode { // a thread has closed it since, and has opened something else there
+				p.watches = nil
+				continue
+			}
 			_ = n.put(id, uintptr(ours), p.fd, p.cloexec)
 		}
 		if own.nonblocking || blocks {
