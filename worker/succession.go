@@ -215,7 +215,9 @@ func (s *Supervisor) awaitLeaving() {
 }
 
 // awaitsLeaving reports whether the next generation is to start as soon as the one that leaves has gone.
-func (s *Supervisor) awaitsLeaving() bool { return s.phase == backingOff && s.again && s.leaving != nil }
+func (s *Supervisor) awaitsLeaving() bool {
+	return s.phase == backingOff && s.again && s.leaving != nil
+}
 
 // shownProblem is why no generation serves, and what the next one waits for.
 func (s *Supervisor) shownProblem() string {

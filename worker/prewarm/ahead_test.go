@@ -216,8 +216,18 @@ import { early } from './early.mjs';
 import { kept } from './plain.mjs';
 import './common.cjs';
 import './reads.mjs';
-net.createServer().listen(0, '127.0.0.1', () => console.log(JSON.stringify({ origin: performance.timeOrigin, early, kept: kept(), now: performance.now(), uptime: process.uptime() * 1000 })));
+import './called.mjs';
+import './hrtime.mjs';
+import './bigint.mjs';
+const start = performance.now();
+performance.mark('it');
+const lasts = Math.max(...[[{ start }], ['it'], ['it', undefined]].map((given) => performance.measure('it lasts', ...given).duration));
+const whole = performance.measure('whole').duration;
+net.createServer().listen(0, '127.0.0.1', () => console.log(JSON.stringify({ origin: performance.timeOrigin, early, lasts, whole, kept: kept(), now: performance.now(), uptime: process.uptime() * 1000 })));
 `)
+	r.write(t, "called.mjs", "export const at = Date();\n")
+	r.write(t, "hrtime.mjs", "export const at = process.hrtime();\n")
+	r.write(t, "bigint.mjs", "export const at = process.hrtime.bigint();\n")
 	r.write(t, "early.mjs", "import { once } from './helper.mjs';\nexport const early = once(() => performance.now());\n")
 	r.write(t, "helper.mjs", "export const once = (make) => make();\n")
 	r.write(t, "plain.mjs", "export const kept = performance.now.bind(performance);\nexport const known = [new Date(0) instanceof Date, Date.UTC(2026)];\n")
@@ -225,13 +235,13 @@ net.createServer().listen(0, '127.0.0.1', () => console.log(JSON.stringify({ ori
 	r.write(t, "reads.mjs", "export const at = `${new Date()}`;\n")
 	r.cold(t)
 	l := r.ahead(t)
-	if report := l.told(t, Parked); report.Modules != 2 || report.Apart != 3 {
+	if report := l.told(t, Parked); report.Modules != 2 || report.Apart != 6 {
 		t.Errorf("it has loaded %+v, want helper.mjs and plain.mjs, and the others left to the program", report)
 	}
 	time.Sleep(time.Second) // it grows older
 	released := time.Now()
 	l.release(t)
-	var is struct{ Origin, Early, Kept, Now, Uptime float64 }
+	var is struct{ Origin, Early, Lasts, Whole, Kept, Now, Uptime float64 }
 	if err := json.Unmarshal([]byte(l.said(t)), &is); err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +250,7 @@ net.createServer().listen(0, '127.0.0.1', () => console.log(JSON.stringify({ ori
 	if begun := float64(released.UnixMilli()); is.Origin < begun-slack || is.Origin > begun+lived {
 		t.Errorf("it began %.0f ms after it was released", is.Origin-begun)
 	}
-	if is.Early < 0 || is.Early > is.Kept || is.Kept > is.Now || is.Now > lived || is.Uptime < is.Now-slack || is.Uptime > lived {
+	if is.Early < 0 || is.Early > is.Kept || is.Kept > is.Now || is.Now > lived || is.Lasts > is.Now || is.Whole > is.Now || is.Uptime < is.Now-slack || is.Uptime > lived {
 		t.Errorf("%.0f ms after it was released it shows %+v", lived, is)
 	}
 }

@@ -136,11 +136,16 @@ async function load([url, imported], require) {
 
 // Has the clocks that begin with the process begin so many milliseconds later, also for whoever keeps one of these functions.
 function setClocks(later) {
-  const { timeOrigin } = performance;
+  const { timeOrigin, mark, measure } = performance;
   const now = performance.now.bind(performance);
   const age = () => now() - later();
   Object.defineProperty(performance, 'timeOrigin', { configurable: true, enumerable: true, get: () => timeOrigin + later() });
   performance.now = age;
+  performance.mark = (name, options) => mark.call(performance, name, { startTime: age(), ...options });
+  performance.measure = (name, from, to) => {
+    const given = typeof from === 'object' ? from : { start: from ?? 0, end: to };
+    return measure.call(performance, name, given?.duration === undefined ? { ...given, end: given?.end ?? age() } : given);
+  };
   process.uptime = () => age() / 1000;
   require('node:module').syncBuiltinESMExports();
 }
@@ -249,7 +254,10 @@ function watchTime(looks) {
   });
   const { now } = Date;
   Date.now = () => (looks(), now());
+  const { hrtime } = process;
+  process.hrtime = Object.assign((...given) => (looks(), hrtime(...given)), { bigint: () => (looks(), hrtime.bigint()) });
   globalThis.Date = new Proxy(Date, {
+    apply: (target) => (looks(), target()),
     construct: (target, given, made) => {
       if (given.length === 0) looks();
       return Reflect.construct(target, given, made);

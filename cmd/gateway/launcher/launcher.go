@@ -58,7 +58,7 @@ func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, file
 	l.editions = &editions{
 		assembler: assembler{files: files, held: held, hello: hello}, log: log, level: level, report: l.reporter.configured,
 	}
-	l.editions.environment = environmentWatch{log: log, edited: func() { l.reloadBeside(context.Background(), true) }}
+	l.editions.environment = environmentWatch{log: log, edited: func() { l.reloadBeside(context.Background(), true) }, changed: l.reporter.changed}
 	l.editions.goodKept = state.Keeper{Log: log, What: "the configuration that works is", Write: l.editions.save, Changed: l.reporter.changed}
 	l.reporter.history.Begin(log, l.reporter.changed)
 	ringing, _ := state.Path(state.Alarm) // what is wrong with that is told of the other files

@@ -91,7 +91,7 @@ func TestResumeWatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := &editions{assembler: e.assembler, log: e.log, level: e.level, report: e.report}
-	next.environment = environmentWatch{log: e.log, edited: func() {}}
+	next.environment = environmentWatch{log: e.log, edited: func() {}, changed: func() {}}
 	t.Cleanup(next.end)
 	if err := next.resume(all, func(edition, *edition, int) applier { return tried }); err != nil {
 		t.Fatal(err)

@@ -31,8 +31,9 @@ func (u *unwatched) tell(problems *[]string) {
 
 // environmentWatch has edits of worker.environment_file noticed.
 type environmentWatch struct {
-	log    *slog.Logger
-	edited func() // is called with each edit, and must not wait
+	log     *slog.Logger
+	edited  func() // is called with each edit, and must not wait
+	changed func() // that it ends by itself is a problem of the status
 
 	unwatched unwatched
 
@@ -81,6 +82,7 @@ func (w *environmentWatch) follow(number int64, setting string) {
 		})
 		if err != nil {
 			w.unwatched.because(err, w.log, "environment file")
+			w.changed()
 		}
 	}()
 }
