@@ -210,9 +210,7 @@ func sources(words []string) bool {
 	return false
 }
 
-var (
-	variable = lazy.Regexp(`\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::?-([^}]*))?\})`)
-)
+var variable = lazy.Regexp(`\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::?-([^}]*))?\})`)
 
 // ExpandShell puts the variables in that are known; of the others it leaves the names.
 func ExpandShell(word string, known map[string]string) string {
