@@ -177,13 +177,13 @@ func ReadScript(text string, arguments, environment []string) (found Script, ok 
 
 // assignments are the variables of a line of a script that does no more than to set some; nil for every other.
 func assignments(words []string) (sets []string) {
+	declares := len(words) > 0 && slices.Contains([]string{"export", "readonly", "local", "declare"}, words[0])
 	for i, word := range words {
 		name, _, set := strings.Cut(word, "=")
 		switch {
 		case set && isName().MatchString(name):
 			sets = append(sets, word)
-		case i == 0 && slices.Contains([]string{"export", "readonly", "local", "declare"}, word), word == "-x", isName().MatchString(word) && i > 0:
-		default:
+		case !declares, i > 0 && word != "-x" && !isName().MatchString(word):
 			return nil
 		}
 	}

@@ -50,6 +50,7 @@ func TestReadScript(t *testing.T) {
 		{"nvm", "#!/bin/bash\nsource ~/.nvm/nvm.sh\nnvm use 24 >/dev/null\nopenclaw gateway --port 18789 # the bot\n", nil, "openclaw gateway --port 18789", false},
 		{"a comment alone", "#!/bin/sh\n# openclaw gateway\ntar c ~/.openclaw\n", nil, "", false},
 		{"a client", "#!/bin/sh\nopenclaw gateway status || exit 1\n", nil, "", false},
+		{"a variable for it alone", "export A B=2\nNODE_ENV=production openclaw gateway --port $B\n", nil, "NODE_ENV=production openclaw gateway --port 2", false},
 		{"a set variable of the unit's", "exec openclaw gateway --port $P\n", nil, "exec openclaw gateway --port 5", false},
 	} {
 		got, ok := ReadScript(c.text, c.arguments, []string{"P=5"})
