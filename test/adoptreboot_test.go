@@ -63,6 +63,8 @@ func testAdoptRebooted(t *testing.T, here place) {
 			if !half.after(t, c.step, 0) {
 				t.Fatalf("there is nothing behind %q:\n%s", c.step, half.end(t, m, 9))
 			}
+			ended := make(chan error)
+			go func() { ended <- half.cmd.Wait() }() // or a shutdown waits for what has ended, and was not waited for
 			cut, said := strings.HasPrefix(c.name, "no power"), make(chan string, 1)
 			read := func() {
 				rest, _ := io.ReadAll(half.read)
@@ -75,7 +77,7 @@ func testAdoptRebooted(t *testing.T, here place) {
 			if cut {
 				read()
 			}
-			_ = half.cmd.Wait()
+			<-ended
 			t.Logf("it had said:\n%s\n%s%s", strings.Join(half.printed, "\n"), <-said, half.said.String())
 			up(t)
 			if output, _ := tried(t, m.Scope, gatewayPath, "status"); cut && !strings.Contains(output, "was interrupted") {
