@@ -63,7 +63,7 @@ func testAdoptRebooted(t *testing.T, here place) {
 			if !half.after(t, c.step, 0) {
 				t.Fatalf("there is nothing behind %q:\n%s", c.step, half.end(t, m, 9))
 			}
-			ended := make(chan error)
+			ended := make(chan error, 1)
 			go func() { ended <- half.cmd.Wait() }() // or a shutdown waits for what has ended, and was not waited for
 			cut, said := strings.HasPrefix(c.name, "no power"), make(chan string, 1)
 			read := func() {
