@@ -31,8 +31,9 @@ type server struct {
 	settings settings // its configuration
 }
 
-// breaksOff has the servers that, stopped gracefully, close a connection that they have just accepted and not read from yet.
-var breaksOff = []string{"uvicorn", "puma", "Caddy, from 2.9", "Go"}
+// breaksOff has the servers that, stopped gracefully, close a connection that they have just accepted and not read from yet. Node.js's cluster
+// does where no process of it has got it yet (RoundRobinHandle.remove in lib/internal/cluster/round_robin_handle.js).
+var breaksOff = []string{"uvicorn", "puma", "Caddy, from 2.9", "Go", "Node.js cluster"}
 
 // TestServers has each server of the table in docs/servers.md behind the launcher, configured as its row says: the first client starts
 // it, restarts under load refuse nobody, and a stop leaves nothing of it.
