@@ -183,6 +183,27 @@ func (c *stepwise) await(t testing.TB) bool {
 	}
 }
 
+// wait waits for the end while the machine shuts down, which stops all processes for a moment: nsenter(1) stops with its child, and would
+// never see that end.
+func (c *stepwise) wait() error {
+	for {
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PID, c.cmd.Process.Pid, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil || info.Code != cldStopped:
+			return errors.Join(err, c.cmd.Wait())
+		default:
+			if err := c.cmd.Process.Signal(unix.SIGCONT); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// cldStopped is CLD_STOPPED of waitid(2).
+const cldStopped = 5
+
 // end sends a signal to the command, and returns what it had to say when it has ended.
 func (c *stepwise) end(t testing.TB, m *machine.Machine, signal unix.Signal) string {
 	t.Helper()

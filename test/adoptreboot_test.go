@@ -64,7 +64,7 @@ func testAdoptRebooted(t *testing.T, here place) {
 				t.Fatalf("there is nothing behind %q:\n%s", c.step, half.end(t, m, 9))
 			}
 			ended := make(chan error, 1)
-			go func() { ended <- half.cmd.Wait() }() // or a shutdown waits for what has ended, and was not waited for
+			go func() { ended <- half.wait() }() // or a shutdown waits for what has ended, and was not waited for
 			cut, said := strings.HasPrefix(c.name, "no power"), make(chan string, 1)
 			read := func() {
 				rest, _ := io.ReadAll(half.read)
