@@ -52,6 +52,20 @@ func (r *handoverRig) served() Status {
 	})
 }
 
+// awaitsLeaving starts it, and has a generation that is to be alone wait for the first one, which leaves. It returns where to hear of that.
+func (r *handoverRig) awaitsLeaving() (outcome <-chan error, waits Status) {
+	r.t.Helper()
+	r.served()
+	r.want(r.outcome(r.supervisor.Restart(false)))
+	spec := r.spec
+	spec.Edition, spec.Handover = 2, false
+	r.want(r.outcome(r.supervisor.Apply(spec, false)))
+	killPID(r.t, r.servedBy(2).PID)
+	r.ended(2, ends.ReasonCrash)
+	outcome = r.supervisor.Restart(false)
+	return outcome, r.awaitThat("it waits", func(s Status) bool { return strings.Contains(s.Problem, "when generation 1 has finished its work") })
+}
+
 // ended returns the next end, which has to be that of the generation.
 func (r *handoverRig) ended(generation int, reason ends.Reason) ends.Exit {
 	r.t.Helper()
@@ -240,15 +254,7 @@ func crossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 		"one that is to be alone, while one leaves": func(t *testing.T) {
 			drain := fifo(t)
 			r := newHandoverRig(t, kind, "drain="+drain)
-			r.served()
-			r.want(r.outcome(r.supervisor.Restart(false)))
-			spec := r.spec
-			spec.Edition, spec.Handover = 2, false
-			r.want(r.outcome(r.supervisor.Apply(spec, false)))
-			killPID(t, r.servedBy(2).PID)
-			r.ended(2, ends.ReasonCrash)
-			outcome := r.supervisor.Restart(false)
-			s := r.awaitThat("it waits", func(s Status) bool { return strings.Contains(s.Problem, "when generation 1 has finished its work") })
+			outcome, s := r.awaitsLeaving()
 			if s.State != BackingOff || s.Leaving.Generation != 1 || !s.NextStart.IsZero() {
 				t.Errorf("while one leaves: %+v", s)
 			}
@@ -264,15 +270,8 @@ func crossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 		"one that was to be alone, and need not be": func(t *testing.T) {
 			drain := fifo(t)
 			r := newHandoverRig(t, kind, "drain="+drain)
-			r.served()
-			r.want(r.outcome(r.supervisor.Restart(false)))
+			outcome, _ := r.awaitsLeaving()
 			spec := r.spec
-			spec.Edition, spec.Handover = 2, false
-			r.want(r.outcome(r.supervisor.Apply(spec, false)))
-			killPID(t, r.servedBy(2).PID)
-			r.ended(2, ends.ReasonCrash)
-			outcome := r.supervisor.Restart(false)
-			r.awaitThat("it waits", func(s Status) bool { return strings.Contains(s.Problem, "when generation 1 has finished its work") })
 			spec.Edition, spec.Handover = 3, true
 			r.want(r.outcome(r.supervisor.Apply(spec, false)))
 			r.want(r.outcome(outcome))
