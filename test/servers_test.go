@@ -20,10 +20,12 @@ import (
 	"openclaw-gateway/test/machine"
 )
 
-// hangs does not always end when it is stopped gracefully, behind "Gracefully stopping, waiting for requests to finish" and without
-// a request, or behind "Gracefully shutting down workers", of which one waits on a futex: started by a shell, without a launcher, it
-// hung too, once in the first few of its lives that got SIGTERM 50 ms after its workers had booted.
-const hangs = "puma"
+// mayHang reports whether a server does not always end when it is stopped gracefully. Started without a launcher they hung, too:
+//   - puma, behind "Gracefully stopping, waiting for requests to finish" and without a request, or behind "Gracefully shutting down workers",
+//     of which one waits on a futex: once in the first few of its lives that got SIGTERM 50 ms after its workers had booted;
+//   - HAProxy 3.0, whose master goes to epoll_wait(2) with a SIGUSR1 that it has caught and not seen to: 13 times of 40, 300 ms after it had
+//     answered, on a busy machine. A second one ended it each time.
+func mayHang(name string) bool { return strings.HasPrefix(name, "puma") || name == "haproxy" }
 
 // server is a row of the table of servers in docs/servers.md.
 type server struct {
@@ -31,9 +33,9 @@ type server struct {
 	settings settings // its configuration
 }
 
-// breaksOff has the servers that, stopped gracefully, close a connection that they have just accepted and not read from yet. Node.js's cluster
-// does where no process of it has got it yet (RoundRobinHandle.remove in lib/internal/cluster/round_robin_handle.js).
-var breaksOff = []string{"uvicorn", "puma", "Caddy, from 2.9", "Go", "Node.js cluster"}
+// breaksOff has the servers that, stopped gracefully, close a connection that they have just accepted and not read from yet, or are killed
+// in the end. Node.js's cluster does where no process of it has got it yet (RoundRobinHandle.remove in lib/internal/cluster/round_robin_handle.js).
+var breaksOff = []string{"uvicorn", "puma", "Caddy, from 2.9", "Go", "Node.js cluster", "haproxy"}
 
 // TestServers has each server of the table in docs/servers.md behind the launcher, configured as its row says: the first client starts
 // it, restarts under load refuse nobody, and a stop leaves nothing of it.
@@ -103,7 +105,8 @@ func testServer(t *testing.T, m *machine.Machine, s server) {
 			if now.Verdict != "ok" || len(now.Problems)+len(now.Notes) > 0 || now.Worker.Generation != generation || now.Sockets[0].Inode != inode {
 				t.Errorf("the status is %+v, want generation %d, the socket %d and nothing else to say", now, generation, inode)
 			}
-			if exit := now.Worker.LastExit; exit.Strays > 0 || exit.Signal == "SIGKILL" && s.name != hangs {
+			exit := now.Worker.LastExit
+			if killed := exit.Signal == "SIGKILL"; killed && !mayHang(s.name) || !killed && exit.Strays > 0 {
 				t.Errorf("generation %d has ended with %+v, want an end by itself", generation-1, exit)
 			}
 		}
