@@ -258,6 +258,9 @@ func crossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 			if s.State != BackingOff || s.Leaving.Generation != 1 || !s.NextStart.IsZero() {
 				t.Errorf("while one leaves: %+v", s)
 			}
+			if err := r.supervisor.Hold(t.Context(), false, nil); err == nil || !strings.Contains(err.Error(), "finished its work") {
+				t.Errorf("an upgrade is told: %v", err)
+			}
 			open(t, drain)
 			r.ended(1, ends.ReasonRestart)
 			if s := r.awaitThat("the next one starts", func(s Status) bool { return s.Generation == 3 }); strings.Contains(s.Problem, "finished its work") {

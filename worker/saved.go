@@ -120,7 +120,7 @@ func (s *Supervisor) unsettled() (why string, final bool) {
 	case s.phase == ending || s.phase == stopped:
 		return ErrStopping.Error(), true
 	case s.phase == backingOff || s.phase == failed:
-		return "the worker does not serve: " + s.problem, true
+		return "the worker does not serve: " + s.shownProblem(), true
 	case s.leaving != nil:
 		return fmt.Sprintf("generation %d is leaving", s.leaving.Number), false
 	case s.phase == waiting:

@@ -347,8 +347,10 @@ func (s *Supervisor) apply(r request) (restart bool) {
 		// Its worker is still on its way.
 		s.waiters = append(s.waiters, r.reply)
 		return false
-	case s.awaitsLeaving() && s.spec.Handover:
-		s.start(generation.Event{}) // two there may be now
+	case s.awaitsLeaving() && s.spec.Handover: // two there may be now
+		s.start(generation.Event{})
+		s.waiters = append(s.waiters, r.reply)
+		return false
 	default:
 		s.updateDesk()
 		if s.serving != nil {
