@@ -379,7 +379,7 @@ func testBinder(t *testing.T, m *machine.Machine, s own, edited func(*testing.T,
 	alone(t, m)
 	now := gatewayStatus(t, m.Scope)
 	if now.Worker.Generation != first+3 || now.Worker.Handoff != "intercept" || now.Verdict != "ok" || len(now.Problems) > 0 ||
-		now.Worker.LastExit.Signal == "SIGKILL" && s.name != "puma" { // by itself, too, it hangs for good at a SIGTERM that comes while it boots, or within some 100 ms of that
+		now.Worker.LastExit.Signal == "SIGKILL" && !mayHang(s.name) { // by itself, too, it hangs for good at a SIGTERM that comes while it boots, or within some 100 ms of that
 		t.Errorf("the status is %+v, want generation %d by intercept", now, first+3)
 	}
 	for _, life := range history(t, m) {

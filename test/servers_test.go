@@ -23,8 +23,8 @@ import (
 // mayHang reports whether a server does not always end when it is stopped gracefully. Started without a launcher they hung, too:
 //   - puma, behind "Gracefully stopping, waiting for requests to finish" and without a request, or behind "Gracefully shutting down workers",
 //     of which one waits on a futex: once in the first few of its lives that got SIGTERM 50 ms after its workers had booted;
-//   - HAProxy 3.0, whose master goes to epoll_wait(2) with a SIGUSR1 that it has caught and not seen to: 13 times of 40, 300 ms after it had
-//     answered, on a busy machine. A second one ended it each time.
+//   - HAProxy 3.0, whose master goes to epoll_wait(2) with a SIGUSR1 that it has caught and not seen to. A second one
+//     ends it.
 func mayHang(name string) bool { return strings.HasPrefix(name, "puma") || name == "haproxy" }
 
 // server is a row of the table of servers in docs/servers.md.

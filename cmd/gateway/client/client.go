@@ -45,6 +45,9 @@ var ErrForbidden = errors.New("only the launcher's own user and root may ask it"
 // take. It hangs if it needs longer.
 const AnswerLimit = 2 * time.Second
 
+// nextLimit is the same for one that has just become another program.
+const nextLimit = 10 * time.Second
+
 // CheckLimit is the same for what an edit would do, for which it asks systemd.
 const CheckLimit = 3 * time.Second
 
@@ -279,7 +282,7 @@ func (t Target) Status(ctx context.Context) (api.Status, error) {
 
 // Next is Status for a launcher that has just become another program, which reads first what the earlier one has left to it.
 func (t Target) Next(ctx context.Context) (api.Status, error) {
-	return t.statusWithin(ctx, ManagerLimit)
+	return t.statusWithin(ctx, nextLimit)
 }
 
 func (t Target) statusWithin(ctx context.Context, limit time.Duration) (api.Status, error) {

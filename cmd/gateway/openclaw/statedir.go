@@ -50,6 +50,11 @@ func StateDir(home string, environment, argv []string) string {
 	return present
 }
 
+// Places reports whether a variable of that name says where a gateway has its state.
+func Places(name string) bool {
+	return name == "HOME" || name == "OPENCLAW_HOME" || name == "OPENCLAW_STATE_DIR"
+}
+
 // profileOf returns the profile that an option before OpenClaw's command names, "" for the default one.
 func profileOf(argv []string) (profile string) {
 	for i, argument := range argv {

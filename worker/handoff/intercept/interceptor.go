@@ -360,8 +360,9 @@ func (i *Interceptor) give(n notifier, id uint64, h *held, own traits, from *cal
 		if err := n.put(id, uintptr(ours), at[0].fd, at[0].cloexec); err != nil {
 			return err
 		}
-		for more := range at[1:] {
-			p := &at[1+more]
+		duplicates := at[1:]
+		for k := range duplicates {
+			p := &duplicates[k]
 			if inodeAt(from.process, p.fd) != own.inode { // a thread has closed it since, and has opened something else there
 				p.watches = nil
 				continue

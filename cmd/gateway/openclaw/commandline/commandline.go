@@ -196,7 +196,7 @@ const stateDir = "OPENCLAW_STATE_DIR"
 // placed reports whether a word sets a variable by which OpenClaw has its state elsewhere.
 func placed(word string) bool {
 	name, _, set := strings.Cut(word, "=")
-	return set && slices.Contains([]string{stateDir, "OPENCLAW_HOME", "HOME"}, name)
+	return set && openclaw.Places(name)
 }
 
 // sources reports whether a shell's line has it read another file, which may set any variable; that of nvm sets none of OpenClaw's.

@@ -103,7 +103,7 @@ func told(f File, err error) (File, error) {
 }
 
 // Configured returns the .env of the OpenClaw that a launcher's configuration has it run, for the user who has the launcher. It fails
-// where it runs none, or that cannot be told.
+// where it runs none, and with ErrUnknown where that cannot be told.
 func Configured(ctx context.Context, path string, uid int) (File, error) {
 	c := configured{path, uid, systemd.HomeOf(uid)}
 	if os.Geteuid() != 0 || uid == 0 {
@@ -146,7 +146,7 @@ func init() {
 	findAsOwner.Answer(func(_ context.Context, g Gateway) (File, error) { return g.find(), nil })
 }
 
-// Find returns the .env of a gateway's state directory, which need not be there.
+// Find returns the .env of a gateway's state directory, which need not be there; ErrUnknown where it cannot be told.
 func Find(ctx context.Context, g Gateway) (File, error) {
 	if os.Geteuid() != 0 || g.UID == 0 {
 		return told(g.find(), nil)
@@ -158,7 +158,7 @@ func Find(ctx context.Context, g Gateway) (File, error) {
 	// What it is asked for is in no other variable, and some are secrets.
 	g.Environment = slices.DeleteFunc(slices.Clone(g.Environment), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		return !slices.Contains([]string{"HOME", "OPENCLAW_HOME", "OPENCLAW_STATE_DIR"}, name)
+		return !openclaw.Places(name)
 	})
 	return told(findAsOwner.Ask(ctx, credential, g))
 }
