@@ -35,7 +35,7 @@ var walls = []wall{
 	{"cmd/gateway", []string{"cmd/gateway/...", "units/...", "worker/proctree"}, "it is flags, help and exit status: what a command does is done below it"},
 	{"cmd/gateway/api", []string{"units/instance"}, "what goes over the control socket is a leaf, so that both of its ends can know it"},
 	{"cmd/gateway/say", nil, "how something is written does not depend on what it is about"},
-	{"cmd/gateway/logging", []string{"cmd/gateway/say", "cmd/gateway/config"}, "a line of the log is written the same whoever logs"},
+	{"cmd/gateway/logging", []string{"cmd/gateway/say", "cmd/gateway/config", "worker/proctree"}, "a line of the log is written the same whoever logs"},
 	{"cmd/gateway/read", nil, "whatever is read, others own it in the same way"},
 	{"cmd/gateway/inotify", nil, "an event is one, whoever waits for it"},
 	{"cmd/gateway/peer", nil, "what the kernel says of a connection needs nothing of ours"},

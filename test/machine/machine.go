@@ -269,7 +269,7 @@ func (m *Machine) report(t testing.TB) {
 	defer cancel()
 	var matches []string
 	for _, unit := range []string{"openclaw-gateway.service", "openclaw-gateway.socket"} {
-		for _, field := range []string{"_SYSTEMD_UNIT", "UNIT", "_SYSTEMD_USER_UNIT", "USER_UNIT"} {
+		for _, field := range []string{"_SYSTEMD_UNIT", "UNIT", "OBJECT_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT", "USER_UNIT", "OBJECT_SYSTEMD_USER_UNIT"} {
 			matches = append(matches, field+"="+unit, "+")
 		}
 	}

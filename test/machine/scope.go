@@ -156,7 +156,7 @@ func (s *Scope) matches(unit string) []string {
 		return []string{"--unit=" + unit}
 	}
 	uid := fmt.Sprintf("_UID=%d", s.UID)
-	return []string{"_SYSTEMD_USER_UNIT=" + unit, uid, "+", "USER_UNIT=" + unit, uid}
+	return []string{"_SYSTEMD_USER_UNIT=" + unit, uid, "+", "USER_UNIT=" + unit, uid, "+", "OBJECT_SYSTEMD_USER_UNIT=" + unit, uid}
 }
 
 func (s *Scope) flags(args ...string) []string {

@@ -106,7 +106,7 @@ func cgroupPath(cgroups []procfs.Cgroup) string {
 func UnitOf(path string) (unit string, user bool) {
 	within := false
 	for part := range strings.SplitSeq(path, "/") {
-		if !strings.HasSuffix(part, ".service") && !strings.HasSuffix(part, ".scope") {
+		if !strings.HasSuffix(part, ".service") && !strings.HasSuffix(part, ".scope") && !strings.HasSuffix(part, ".socket") {
 			continue
 		}
 		// systemd puts "_" before a name that the kernel would take for a file of its own (cg_escape).

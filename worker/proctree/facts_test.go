@@ -47,6 +47,7 @@ func TestUnitOf(t *testing.T) {
 		{"/user.slice/user-1000.slice/user@1000.service/app.slice/openclaw-gateway.service", "openclaw-gateway.service", true},
 		{"/user.slice/user-1000.slice/user@1000.service", "user@1000.service", false},
 		{"/system.slice/_cpu.service", "cpu.service", false},
+		{"/user.slice/user-1000.slice/user@1000.service/app.slice/openclaw-gateway.socket", "openclaw-gateway.socket", true},
 		{"/docker/0123456789ab", "", false},
 	} {
 		if unit, user := UnitOf(tc.path); unit != tc.unit || user != tc.user {

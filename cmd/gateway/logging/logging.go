@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/worker/proctree"
 )
 
 // New returns a logger in one of the forms of log.format; auto is the
@@ -31,7 +33,7 @@ func New(format string, level slog.Leveler, stderr *os.File) *slog.Logger {
 	text := say.NewWriter(stderr)
 	switch format {
 	case config.FormatJournal:
-		return slog.New(&journalHandler{level: level, fallback: slog.NewTextHandler(text, options), journal: newSender(journalPath)})
+		return slog.New(&journalHandler{level: level, fallback: slog.NewTextHandler(text, options), journal: newSender(journalPath), unit: unitFields(proctree.Cgroup(os.Getpid()))})
 	case config.FormatJSON:
 		return slog.New(slog.NewJSONHandler(say.NewJSONWriter(stderr), options))
 	default:
@@ -58,6 +60,20 @@ type journalHandler struct {
 	attrs    []slog.Attr
 	fallback slog.Handler // when the journal cannot be reached
 	journal  *sender
+	unit     map[string]string // see unitFields
+}
+
+// unitFields are what journalctl -u finds an entry by (add_matches_for_unit in systemd's src/shared/logs-show.c) where journald does not see
+// whose it is: it looks when it reads the entry, and who has ended until then has no control group any more.
+func unitFields(cgroup string) map[string]string {
+	switch unit, user := proctree.UnitOf(cgroup); {
+	case unit == "":
+		return nil
+	case user:
+		return map[string]string{"OBJECT_SYSTEMD_USER_UNIT": unit}
+	default:
+		return map[string]string{"OBJECT_SYSTEMD_UNIT": unit}
+	}
 }
 
 func (h *journalHandler) Enabled(_ context.Context, level slog.Level) bool {
@@ -86,6 +102,7 @@ func (h *journalHandler) Handle(ctx context.Context, record slog.Record) error {
 // entry is a record as the journal has it.
 func (h *journalHandler) entry(record slog.Record) (message string, fields map[string]string) {
 	fields = map[string]string{}
+	maps.Copy(fields, h.unit)
 	var text strings.Builder
 	text.WriteString(say.Printable(record.Message))
 	add := func(attr slog.Attr) bool {

@@ -40,6 +40,17 @@ func TestJournalEntry(t *testing.T) {
 	if message != text {
 		t.Errorf("the message is\n%s, want\n%s", message, text)
 	}
+	for group, want := range map[string]map[string]string{
+		"/system.slice/openclaw-gateway.socket":                                           {"OBJECT_SYSTEMD_UNIT": "openclaw-gateway.socket"},
+		"/user.slice/user-1000.slice/user@1000.service/app.slice/openclaw-gateway.socket": {"OBJECT_SYSTEMD_USER_UNIT": "openclaw-gateway.socket"},
+		"/": {},
+	} {
+		want["SYSLOG_IDENTIFIER"] = "gateway"
+		message, fields := (&journalHandler{unit: unitFields(group)}).entry(slog.Record{Message: "ended"})
+		if diff := cmp.Diff(want, fields); diff != "" || message != "ended" {
+			t.Errorf("in %s: the message is %q, fields (-want +got):\n%s", group, message, diff)
+		}
+	}
 	if len(h.attrs) != 0 {
 		t.Errorf("the parent has got attributes: %v", h.attrs)
 	}
