@@ -55,13 +55,13 @@ func (l *loader) readFile(content []byte) bool {
 		l.reportAt(root.Line, "", "the file holds %s instead of keys such as listen:", kindOf(root))
 		return false
 	}
-	l.readSection("", root)
+	l.readSection("", root, map[string]int{})
 	return true
 }
 
-// readSection takes the keys of a mapping; section is "" or a section's name.
-func (l *loader) readSection(section string, mapping *yaml.Node) {
-	lines := map[string]int{}
+// readSection takes the keys of a mapping; section is "" or a section's name, and lines where the keys of the file that are read already are:
+// log.level may stand as such, or in its section.
+func (l *loader) readSection(section string, mapping *yaml.Node, lines map[string]int) {
 	for i := 0; i < len(mapping.Content) && len(l.problems) <= problemsLimit; i += 2 {
 		name, node := resolve(mapping.Content[i]), resolve(mapping.Content[i+1])
 		line := mapping.Content[i].Line
@@ -90,7 +90,7 @@ func (l *loader) readSection(section string, mapping *yaml.Node) {
 			case node.Kind != yaml.MappingNode:
 				l.reportAt(line, key, "is a section: its keys go below it, indented, instead of %s", kindOf(node))
 			default:
-				l.readSection(key, node)
+				l.readSection(key, node, lines)
 			}
 		case !slices.Contains(keys(), key):
 			// Quoted only where it must be: a key may hold what a terminal obeys.

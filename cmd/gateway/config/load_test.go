@@ -186,6 +186,13 @@ var mistakes = map[string]struct {
 		lines("log:", "  level: info", "  level: debug"),
 		[]string{"c.yaml:3: log.level: is set twice: remove this one or the one on line 2"},
 	},
+	"in its section and as such": {
+		lines("log.level: debug", "log:", "  level: warn", "worker:", "  idle_stop: 1m", "worker.idle_stop: 2m"),
+		[]string{
+			"c.yaml:3: log.level: is set twice: remove this one or the one on line 1",
+			"c.yaml:6: worker.idle_stop: is set twice: remove this one or the one on line 5",
+		},
+	},
 	"a section twice": {
 		lines("log:", "  level: info", "log:", "  format: text"),
 		[]string{"c.yaml:3: log: is set twice: remove this one or the one on line 1"},
