@@ -44,7 +44,7 @@ type environmentWatch struct {
 }
 
 // follow watches the file of a setting instead of the one before; "" watches none. It is called before the file is read, so
-// that no edit is missed. A reading that began earlier than the one before does not count any more.
+// that no edit is missed. A reading that began earlier than the one before does not count any more. Who has failed to watch it tries again.
 func (w *environmentWatch) follow(number int64, setting string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -56,7 +56,7 @@ func (w *environmentWatch) follow(number int64, setting string) {
 	if strings.ContainsAny(path, `*?[\`) {
 		path = "" // a pattern: which files it means is known when it is read
 	}
-	if path == w.path {
+	if path == w.path && w.unwatched.why.Load() == nil {
 		return
 	}
 	w.path = path

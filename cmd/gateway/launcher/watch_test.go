@@ -72,14 +72,20 @@ func TestUnnoticed(t *testing.T) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max}, nil); err != nil { // no new descriptor
-		t.Fatal(err)
+	withoutDescriptors := func(f func()) {
+		t.Helper()
+		if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max}, nil); err != nil {
+			t.Fatal(err)
+		}
+		f()
+		if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+			t.Fatal(err)
+		}
 	}
-	l.editions.environment.follow(1, "/some/environment")
-	c.Keep(t.Context())
-	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
-		t.Fatal(err)
-	}
+	withoutDescriptors(func() {
+		l.editions.environment.follow(1, "/some/environment")
+		c.Keep(t.Context())
+	})
 	l.editions.unwatched.because(errors.New("wrong"), l.log, "configuration")
 	problems := strings.Join(l.Status().Problems, "\n")
 	for _, want := range []string{
@@ -90,8 +96,16 @@ func TestUnnoticed(t *testing.T) {
 			t.Errorf("%q is no problem of\n%s", want, problems)
 		}
 	}
-	l.editions.environment.follow(2, "")
-	if problems := strings.Join(l.Status().Problems, "\n"); strings.Contains(problems, "environment") {
-		t.Errorf("without an environment file the problems are\n%s", problems)
+	noticed := func(file string) {
+		t.Helper()
+		if problems := strings.Join(l.Status().Problems, "\n"); strings.Contains(problems, "environment") {
+			t.Errorf("with %s the problems are\n%s", file, problems)
+		}
 	}
+	l.editions.environment.follow(2, "")
+	noticed("no environment file")
+	withoutDescriptors(func() { l.editions.environment.follow(3, "/some/environment") })
+	l.editions.environment.follow(4, "/some/environment")
+	noticed("one that is watched at the next reload")
+	l.editions.environment.follow(5, "")
 }
