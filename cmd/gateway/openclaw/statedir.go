@@ -50,10 +50,8 @@ func StateDir(home string, environment, argv []string) string {
 	return present
 }
 
-// Places reports whether a variable of that name says where a gateway has its state.
-func Places(name string) bool {
-	return name == "HOME" || name == "OPENCLAW_HOME" || name == "OPENCLAW_STATE_DIR"
-}
+// Places are the variables that say where a gateway has its state. Who has one, as an absolute path, needs none of those behind it.
+func Places() []string { return []string{"OPENCLAW_STATE_DIR", "OPENCLAW_HOME", "HOME"} }
 
 // profileOf returns the profile that an option before OpenClaw's command names, "" for the default one.
 func profileOf(argv []string) (profile string) {

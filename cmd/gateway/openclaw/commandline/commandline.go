@@ -140,37 +140,24 @@ type Script struct {
 
 // ReadScript looks for the command in the text of a script that is called with arguments.
 func ReadScript(text string, arguments, environment []string) (found Script, ok bool) {
-	known := map[string]string{}
-	for _, entry := range environment {
-		name, value, _ := strings.Cut(entry, "=")
-		known[name] = value
-	}
+	state := newState(environment)
 	text = strings.ReplaceAll(text, "\\\n", " ")
 	for line := range strings.Lines(text) {
 		line := Split(line)
-		if sets := assignments(line); len(sets) > 0 {
-			for _, set := range sets {
-				name, value, _ := strings.Cut(set, "=")
-				known[name] = ExpandShell(value, known)
-				found.Set = append(found.Set, name+"="+known[name])
-				if placed(set) {
-					found.Unread = strings.ContainsAny(known[name], "$`")
-				}
-			}
-			continue
-		}
 		found.Words, found.Passes = nil, false
 		for _, word := range line {
 			if word == "$@" || word == "$*" || word == "${@}" {
 				found.Words, found.Passes = append(found.Words, arguments...), true
 				continue
 			}
-			found.Words = append(found.Words, ExpandShell(word, known))
+			found.Words = append(found.Words, ExpandShell(word, state.known))
 		}
-		if GatewayAt(found.Words) >= 0 {
+		if at := GatewayAt(found.Words); at >= 0 && len(assignments(line)) == 0 {
+			state.begin(line[:min(at, len(line))])
+			found.Set, found.Unread = state.set, state.unread()
 			return found, true
 		}
-		found.Unread = found.Unread || sources(line) && known[stateDir] == "" || slices.ContainsFunc(line, placed)
+		state.pass(line)
 	}
 	return Script{}, false
 }
@@ -188,26 +175,6 @@ func assignments(words []string) (sets []string) {
 		}
 	}
 	return sets
-}
-
-// stateDir is the variable that says where OpenClaw has its state.
-const stateDir = "OPENCLAW_STATE_DIR"
-
-// placed reports whether a word sets a variable by which OpenClaw has its state elsewhere.
-func placed(word string) bool {
-	name, _, set := strings.Cut(word, "=")
-	return set && openclaw.Places(name)
-}
-
-// sources reports whether a shell's line has it read another file, which may set any variable; that of nvm sets none of OpenClaw's.
-func sources(words []string) bool {
-	for i, word := range words[:max(len(words)-1, 0)] {
-		first := i == 0 || slices.Contains([]string{";", "&", "|", "(", "{", "then", "do", "else", "!"}, words[i-1])
-		if first && (word == "." || word == "source") && filepath.Base(words[i+1]) != "nvm.sh" {
-			return true
-		}
-	}
-	return false
 }
 
 var variable = lazy.Regexp(`\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::?-([^}]*))?\})`)

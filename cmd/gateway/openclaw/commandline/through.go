@@ -26,13 +26,11 @@ func Gateway(argv, environment []string) (way Way, ok bool) {
 		return Way{}, false
 	}
 	at := GatewayAt(way.Words)
-	for _, word := range way.Words[:at] {
-		if name, _, set := strings.Cut(word, "="); set && isName().MatchString(name) {
-			way.Set = append(way.Set, word)
-			way.Unread = way.Unread || placed(word) && strings.ContainsAny(word, "$`")
-		}
+	if way.Script == "" {
+		state := newState(environment)
+		state.begin(way.Words[:at])
+		way.Set, way.Unread = state.set, state.unread()
 	}
-	way.Unread = way.Unread || sources(way.Words[:at]) && !slices.ContainsFunc(way.Set, placed)
 	way.Words = way.Words[at:]
 	return way, true
 }

@@ -158,7 +158,7 @@ func Find(ctx context.Context, g Gateway) (File, error) {
 	// What it is asked for is in no other variable, and some are secrets.
 	g.Environment = slices.DeleteFunc(slices.Clone(g.Environment), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		return !openclaw.Places(name)
+		return !slices.Contains(openclaw.Places(), name)
 	})
 	return told(findAsOwner.Ask(ctx, credential, g))
 }

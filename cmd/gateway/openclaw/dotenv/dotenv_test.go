@@ -321,10 +321,24 @@ func TestConfigured(t *testing.T) {
 		"sourced.sh":     "set -a; . /etc/openclaw/a.env",
 		"conditional.sh": "[ -d /srv/b ] && export OPENCLAW_STATE_DIR=/srv/b",
 		"home.sh":        "export HOME=$(getent passwd bot | cut -d: -f6)",
+		// What is said afterwards of another variable, or with it, changes nothing.
+		"sourced and home.sh":  ". /etc/openclaw.env\nexport HOME=/home/x",
+		"computed and home.sh": "export OPENCLAW_STATE_DIR=\"/srv/$(hostname)/state\"\nHOME=/home/x",
+		"else.sh":              ". /etc/oc.env\nexport OPENCLAW_STATE_DIR=\"${OPENCLAW_STATE_DIR:-/srv/b}\"",
+		"else of another.sh":   ". /etc/oc.env\nexport OPENCLAW_STATE_DIR=\"${DATA-/srv}/b\"",
+		"of one computed.sh":   "DATA=$(hostname)\nDATA=${DATA}x; OPENCLAW_STATE_DIR=/srv/$DATA; export OPENCLAW_STATE_DIR",
+		"branch.sh":            "if [ -d /mnt/state ]; then\n  export OPENCLAW_STATE_DIR=/mnt/state\nfi",
+		"branch of a line.sh":  "if [ -d /mnt/state ]; then export OPENCLAW_STATE_DIR=/mnt/state; fi",
+		"case.sh":              "case $(hostname) in\n  a) OPENCLAW_STATE_DIR=/srv/b;;\nesac\nexport OPENCLAW_STATE_DIR",
+		"exported.sh":          "export $(grep -v '^#' /etc/oc.env | xargs)",
+		"eval.sh":              "eval \"$(cat /etc/oc.env)\"",
+		"tilde.sh":             ". /etc/oc.env\nOPENCLAW_STATE_DIR='~/b'\nHOME=$(x)",
 	}
 	known := map[string]string{
 		"two.sh": "export OPENCLAW_STATE_DIR=/srv/a X=1", "nvm.sh": "source ~/.nvm/nvm.sh\nexport OPENCLAW_STATE_DIR=/srv/a",
-		"last.sh": ". /etc/x\nOPENCLAW_STATE_DIR=/srv/a\nexport OPENCLAW_STATE_DIR",
+		"last.sh":   ". /etc/x\nOPENCLAW_STATE_DIR=/srv/a\nexport OPENCLAW_STATE_DIR",
+		"a line.sh": "export B=1; export OPENCLAW_STATE_DIR=/srv/a", "else.sh": "OPENCLAW_STATE_DIR=${OPENCLAW_STATE_DIR:-/srv/a}",
+		"other.sh": "if true; then\n B=$(date)\nfi\nexport HOME=$(x)\nexport OPENCLAW_STATE_DIR=/srv/a", "of two.sh": "DATA=/srv\nOPENCLAW_STATE_DIR=$DATA/a",
 	}
 	for name, text := range unknown {
 		must(t, os.WriteFile(filepath.Join(folder, name), []byte("#!/bin/sh\n"+text+"\nexec node "+entry+" \"$@\"\n"), 0o755))
