@@ -58,9 +58,9 @@ func File(ctx context.Context, out, errOut io.Writer, choice client.Choice, path
 		say.Tell(errOut, "%s", strings.Join(answer.Mistakes, "\n"))
 		return ErrSaid
 	}
-	wisher := cmp.Or(status.Wisher(told.Launcher.UID), status.Wisher(read.Author(question.Path)))
-	if address, err := netaddr.Parse(answer.InUse); err == nil && wisher == "" {
-		answer.Rejected += ": " + holders.InUse(ctx, address)
+	if address, err := netaddr.Parse(answer.InUse); err == nil {
+		wisher := cmp.Or(status.Wisher(told.Launcher.UID), status.Wisher(read.Author(question.Path)))
+		answer.Rejected += ": " + holders.InUse(ctx, address, wisher)
 	}
 	if answer.Rejected != "" {
 		return fmt.Errorf("the running launcher (pid %d) would reject it: %s", answer.PID, answer.Rejected)

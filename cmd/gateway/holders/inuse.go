@@ -15,8 +15,8 @@ import (
 )
 
 // InUse explains EADDRINUSE to a person in one sentence: which process holds addr, or the port without listening, and what
-// to run. It fits behind the error of a failed bind.
-func InUse(ctx context.Context, addr netaddr.Address) string {
+// to run; where another user than root and the caller asks for it, who that is instead. It fits behind the error of a failed bind.
+func InUse(ctx context.Context, addr netaddr.Address, wisher string) string {
 	sockets, unseen, err := Known{}.Blocking(ctx, addr)
 	if err == nil && len(sockets) == 0 {
 		// A connection keeps a port as well.
@@ -25,10 +25,10 @@ func InUse(ctx context.Context, addr netaddr.Address) string {
 	if err != nil {
 		return fmt.Sprintf("%s is in use, but by whom could not be found out: %v", addr, err)
 	}
-	return explain(addr, sockets, unseen, Me())
+	return explain(addr, sockets, unseen, Me(), wisher)
 }
 
-func explain(addr netaddr.Address, sockets []Socket, unseen int, by Asker) string {
+func explain(addr netaddr.Address, sockets []Socket, unseen int, by Asker, wisher string) string {
 	sockets = slices.DeleteFunc(slices.Clone(sockets), func(s Socket) bool { return s.Inode == 0 })
 	if len(sockets) == 0 {
 		return addr.String() + " is free again, or only waits for the remains of closed connections: try once more in a minute"
@@ -71,7 +71,11 @@ func explain(addr netaddr.Address, sockets []Socket, unseen int, by Asker) strin
 		}
 		hidden = hidden && h.Role != Unseen
 	}
-	sentence := subject + " is held by " + say.List(who) + ": " + strings.Join(what, ", then ")
+	sentence := subject + " is held by " + say.List(who) + ": "
+	if wisher != "" {
+		return sentence + wisher + " asks for it"
+	}
+	sentence += strings.Join(what, ", then ")
 	if hidden {
 		sentence += ", if that is all: " + UnseenNote(unseen, by)
 	}

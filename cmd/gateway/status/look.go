@@ -244,7 +244,7 @@ func (s *View) intruder(h holders.Holder, wanted []netaddr.Address, by holders.A
 // lookForEdit says who has an address that a rejected edit asks for: a launcher run by hand cannot bind it, and sends whoever
 // reads that here.
 func (s *View) lookForEdit(ctx context.Context) {
-	if s.Launcher.Holder != api.FromItself || s.Config.State != api.ConfigRejected || Wisher(read.Author(s.Config.Path)) != "" {
+	if s.Launcher.Holder != api.FromItself || s.Config.State != api.ConfigRejected {
 		return
 	}
 	edit, err := config.Load(s.Config.Path)
@@ -258,7 +258,7 @@ func (s *View) lookForEdit(ctx context.Context) {
 	for _, address := range edit.Listen {
 		listening, err := sockdiag.Listening(address)
 		if err == nil && slices.ContainsFunc(listening, func(l sockdiag.Socket) bool { return !held[l.Inode] }) {
-			s.Problems = append(s.Problems, holders.InUse(ctx, address))
+			s.Problems = append(s.Problems, holders.InUse(ctx, address, Wisher(read.Author(s.Config.Path))))
 		}
 	}
 }

@@ -284,6 +284,9 @@ func TestWisher(t *testing.T) {
 			for address, pid := range having {
 				of := slices.DeleteFunc(slices.Clone(s.Problems), func(p string) bool { return !strings.Contains(p, fmt.Sprintf(" pid %d ", pid)) })
 				said, want := strings.Join(of, "\n"), slices.Contains(test.stops, address)
+				if strings.HasPrefix(test.name, "an edit of") && address == wished && !strings.HasPrefix(said, address.String()+" is held by ") {
+					t.Errorf("who has %s is not said:\n%s", address, problems)
+				}
 				if stops := strings.Contains(said, "`"); stops != want || want && !strings.HasPrefix(said, address.String()+" is held by") {
 					t.Errorf("a command stops pid %d, which has %s: %t, want %t:\n%s", pid, address, stops, want, problems)
 				}
