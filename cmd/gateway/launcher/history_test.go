@@ -1,9 +1,11 @@
 package launcher
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -193,5 +195,28 @@ func TestStateDirectory(t *testing.T) {
 	var s api.Status
 	if s = l.Status(); len(s.Problems) != 0 {
 		t.Errorf("problems: %q", s.Problems)
+	}
+}
+
+// TestAllKept: whatever the next launcher would not find is a problem, until it is written.
+func TestAllKept(t *testing.T) {
+	l, _, _ := rigControl(t)
+	for _, kept := range l.reporter.kept {
+		if kept.Changed == nil {
+			t.Errorf("who watches is not told that %s not kept", kept.What)
+		}
+		kept.Fail(errors.New("no room"))
+		want := kept.What + " not kept for the next start of the launcher: no room"
+		if problems := l.Status().Problems; !slices.Contains(problems, want) {
+			t.Errorf("%q is no problem of %q", want, problems)
+		}
+		if kept.Wait(); slices.ContainsFunc(l.Status().Problems, func(problem string) bool { return strings.HasPrefix(problem, kept.What) }) {
+			t.Errorf("%s still not kept", kept.What)
+		}
+	}
+	for _, kept := range []*state.Keeper{&l.alarm.Kept, &l.binds.kept, &l.reporter.history.Kept} {
+		if !slices.Contains(l.reporter.kept, kept) {
+			t.Errorf("nobody is told that %s not kept", kept.What)
+		}
 	}
 }

@@ -75,6 +75,8 @@ func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, file
 		return l.supervisor.Exec(ctx, cmd)
 	}
 	l.reporter.alarm = l.alarm
+	l.alarm.Kept.Changed, l.binds.kept.Changed = l.reporter.changed, l.reporter.changed
+	l.reporter.kept = []*state.Keeper{&l.reporter.history.Kept, &l.alarm.Kept, &l.binds.kept}
 	l.reporter.names = func() map[netaddr.Address]string {
 		if current := l.editions.current(); current != nil {
 			return current.cfg.Names

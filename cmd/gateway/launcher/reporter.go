@@ -17,6 +17,7 @@ import (
 	"openclaw-gateway/cmd/gateway/launcher/announce"
 	"openclaw-gateway/cmd/gateway/launcher/history"
 	"openclaw-gateway/cmd/gateway/say"
+	"openclaw-gateway/cmd/gateway/state"
 	"openclaw-gateway/listener"
 	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/netaddr"
@@ -44,6 +45,7 @@ type reporter struct {
 
 	alarm   *alarm.Alarm
 	history history.History
+	kept    []*state.Keeper // what is for the next launcher: where it cannot be written, that is a problem
 	ends    *history.Counts
 	feed    feed
 }
@@ -159,7 +161,9 @@ func (r *reporter) status(observed *worker.Status, problems []string) api.Status
 		s.Notes = append(s.Notes, fmt.Sprintf("generation %d says: %s", observed.Generation, say.Cut(observed.Says, announce.LongestSaid)))
 	}
 	r.alarm.Tell(&s)
-	r.history.Kept.Tell(&s.Problems)
+	for _, kept := range r.kept {
+		kept.Tell(&s.Problems)
+	}
 	r.addSockets(&s, observed)
 	if address := s.Overdue(); address != "" && (observed.State == worker.Stopping || observed.State == worker.BackingOff) {
 		s.Problems = append(s.Problems, fmt.Sprintf("clients wait on %s for longer than alive.queue: generation %d is %s%s",

@@ -105,6 +105,7 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 	}
 	l := newLauncher(log, level, held, files, options.Hello)
 	l.reporter.place, l.control, l.spawner, l.stops = control.Problem, control, spawner, stops
+	control.Changed = l.reporter.changed
 	if supervised := supervision(log, directory, options.Instance, source); heirloom == nil {
 		l.begin(cfg, rejected, supervised)
 	} else if err := l.resume(heirloom, supervised); err != nil {

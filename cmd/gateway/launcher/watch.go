@@ -80,7 +80,9 @@ func (w *environmentWatch) follow(number int64, setting string) {
 			w.log.Info("the environment file was edited", "path", path)
 			w.edited()
 		})
-		if err != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if err != nil && w.watcher == watcher {
 			w.unwatched.because(err, w.log, "environment file")
 			w.changed()
 		}

@@ -82,10 +82,15 @@ func TestUnnoticed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	changed := 0
+	c.Changed = func() { changed++ }
 	withoutDescriptors(func() {
 		l.editions.environment.follow(1, "/some/environment")
 		c.Keep(t.Context())
 	})
+	if changed != 1 {
+		t.Errorf("who watches is told %d times that the control socket would not come back, want once", changed)
+	}
 	l.editions.unwatched.because(errors.New("wrong"), l.log, "configuration")
 	problems := strings.Join(l.Status().Problems, "\n")
 	for _, want := range []string{

@@ -30,6 +30,8 @@ import (
 // Control is the launcher's end of the control socket: HTTP and JSON for those
 // who may signal the launcher anyway, the same user and root.
 type Control struct {
+	Changed func() // is called when Problem becomes another while Keep runs; may be nil
+
 	log       *slog.Logger
 	directory *runtimedir.Directory
 	server    http.Server
@@ -96,6 +98,14 @@ func (c *Control) listen(directory string) error {
 
 // Keep makes the control socket again whenever somebody has removed it, or its directory, until the context is done.
 func (c *Control) Keep(ctx context.Context) {
+	problem := c.Problem()
+	tell := func() {
+		if now := c.Problem(); now != problem && c.Changed != nil {
+			problem = now
+			c.Changed()
+		}
+	}
+	defer tell()
 	events, err := inotify.New()
 	if err != nil {
 		c.lose(err)
@@ -108,6 +118,7 @@ func (c *Control) Keep(ctx context.Context) {
 		if parent, err = c.restore(events, parent); err != nil {
 			c.log.Error("the control socket was removed and cannot be made again", "error", err)
 		}
+		tell()
 		if _, err := events.Read(true); err != nil && ctx.Err() == nil {
 			c.lose(err)
 			return
