@@ -27,7 +27,8 @@ type editions struct {
 	report func(configReport)
 
 	environment environmentWatch
-	unwatched   unwatched    // of the configuration file
+	watch       func() error // has edits of the configuration file noticed from now on; nil where it is not to be tried again
+	unwatched   unwatched    // of that file
 	readings    atomic.Int64 // how many were begun
 
 	// mu makes one reload wait for the other, and the first one for begin. After that no file is read while it is held.
@@ -122,6 +123,9 @@ func (e *editions) reload(ctx context.Context, noticed bool) error {
 // read reads the configuration and what it names.
 func (e *editions) read() reading {
 	read := reading{number: e.readings.Add(1)}
+	if why := e.unwatched.why.Swap(nil); why != nil && (e.watch == nil || e.watch() != nil) {
+		e.unwatched.why.Store(why)
+	}
 	read.cfg, read.err = e.files.LoadAfter(e.before())
 	e.completeReading(&read)
 	return read

@@ -116,6 +116,13 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 	// shut the sockets down at its end.
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	l.editions.watch = func() error {
+		edits, err := watch.New(files.Watched())
+		if err == nil {
+			go l.watchFile(ctx, edits)
+		}
+		return err
+	}
 	if heirloom == nil {
 		l.answer()
 	}

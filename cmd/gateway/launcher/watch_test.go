@@ -113,4 +113,12 @@ func TestUnnoticed(t *testing.T) {
 	l.editions.environment.follow(4, "/some/environment")
 	noticed("one that is watched at the next reload")
 	l.editions.environment.follow(5, "")
+	fails := errors.New("wrong")
+	l.editions.watch = func() error { return fails }
+	for _, fails = range []error{fails, nil} {
+		l.editions.read()
+		if told := strings.Contains(strings.Join(l.Status().Problems, "\n"), "edits of the configuration are not noticed"); told != (fails != nil) {
+			t.Errorf("watched again with %v: it is a problem: %t", fails, told)
+		}
+	}
 }
