@@ -296,7 +296,7 @@ func (i *Interceptor) bind(n notifier, id uint64, tid int, c call, passed bool) 
 	var at []place
 	if ours != nil {
 		if parent := parentWith(from.process, own.inode); parent > 0 {
-			i.obstructed(n, id, whyOfTwo(from.process, parent))
+			i.obstructed(n, id, true, whyOfTwo(from.process, parent))
 			pass()
 			return
 		}
@@ -485,19 +485,20 @@ func (i *Interceptor) tell(what Told) {
 // unseen tells that a thread cannot be looked into, if that is what is wrong with it. It has not been answered yet.
 func (i *Interceptor) unseen(n notifier, id uint64, tid int, err error) {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		i.obstructed(n, id, whyUnseen(tid))
+		i.obstructed(n, id, false, whyUnseen(tid))
 	}
 }
 
-// obstructed tells why somebody gets nothing, of the first one.
-func (i *Interceptor) obstructed(n notifier, id uint64, why string) {
+// obstructed tells why somebody gets nothing, of the first one; once more of the first who certainly has wanted a held socket.
+func (i *Interceptor) obstructed(n notifier, id uint64, certain bool, why string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	first := Told{Event: Unseen}
-	if !i.told[first] && n.waits(id) {
-		i.told[first] = true
-		i.Tell(Told{Event: Unseen, Detail: why})
+	first, last := Told{Event: Unseen}, Told{Event: Unseen, Detail: "certain"}
+	if i.told[last] || i.told[first] && !certain || !n.waits(id) {
+		return
 	}
+	i.told[first], i.told[last] = true, certain
+	i.Tell(Told{Event: Unseen, Detail: why})
 }
 
 // mostSeen is how many descriptors of a generation are looked at, at about 5 us for each. Where nobody was seen by then, nobody has

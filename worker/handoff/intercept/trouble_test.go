@@ -655,6 +655,32 @@ func undumpable(port uint16) {
 	fmt.Println(named(unix.Bind(fd, v4("127.0.0.1", port))))
 }
 
+func init() {
+	ofPort("obstacles", func(port uint16) {
+		for _, name := range []string{"undumpable", "undumpable", "bind by a child", "undumpable", "bind by a child"} {
+			if err := program(name, strconv.Itoa(int(port))).Run(); err != nil {
+				fmt.Println(name, err)
+			}
+		}
+	})
+}
+
+// TestObstacles: who may want a held socket hides nobody who certainly does, and each is told once.
+func TestObstacles(t *testing.T) {
+	t.Parallel()
+	launcher := program("launch", "obstacles")
+	launcher.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	output, err := launcher.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, perhaps, _ := strings.Cut(string(output), "unseen: cannot look into process ")
+	_, certain, found := strings.Cut(perhaps, "unseen: process ")
+	if !found || !strings.Contains(certain, " binds a socket that process ") || strings.Count(string(output), "unseen: ") != 2 {
+		t.Errorf("it says %q, want who cannot be looked into, then who binds another's socket", output)
+	}
+}
+
 // TestUnseen: a launcher without privileges says who cannot be looked into, and which privileges the worker has lost.
 func TestUnseen(t *testing.T) {
 	t.Parallel()
