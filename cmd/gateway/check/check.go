@@ -84,7 +84,7 @@ func File(ctx context.Context, out, errOut io.Writer, choice client.Choice, path
 	// What this process cannot read as the launcher does has been told, or is a variable of the one's alone.
 	if cfg, err := config.Parse(question.Path, question.Content); err == nil {
 		for _, doubt := range doctor.Doubts(cfg) {
-			say.Tell(errOut, "%s: %s: warning: %s", cfg.Source[doubt.Key], doubt.Key, doubt.Sentence)
+			say.Tell(errOut, "%s: %s: warning: %s", cmp.Or(cfg.Source[doubt.Key], name), doubt.Key, doubt.Sentence)
 		}
 	}
 	if alone != nil {

@@ -119,12 +119,18 @@ func shapeMistake(key string, node *yaml.Node) (line int, mistake string) {
 	switch {
 	case isNull(node):
 		return 0, "has no value: give it one, or remove the line"
+	case node.Kind == yaml.MappingNode && key == "worker.environment":
+		return 0, `wants a list such as ["NAME=value"], not keys of its own`
 	case node.Kind == yaml.MappingNode:
 		return 0, "wants a value, not keys of its own"
+	case node.Kind == yaml.ScalarNode && len(choices[key]) > 0 && node.ShortTag() != "!!str":
+		return 0, fmt.Sprintf("%q is not one of %s", say.Cut(node.Value, shownLimit), strings.Join(choices[key], ", "))
 	}
 	for i, entry := range node.Content {
 		switch value := resolve(entry); {
 		case value.Kind == yaml.MappingNode && key == "listen" && plainMapping(value):
+		case value.Kind == yaml.MappingNode && key == "worker.environment":
+			return entry.Line, fmt.Sprintf(`entry %d is %s: write "NAME=value"`, i+1, kindOf(value))
 		case value.Kind != yaml.ScalarNode:
 			return entry.Line, fmt.Sprintf("entry %d is %s: put it in quotes if it is a text", i+1, kindOf(value))
 		case isNull(value):

@@ -186,6 +186,18 @@ var mistakes = map[string]struct {
 		lines("log:", "  level: info", "  level: debug"),
 		[]string{"c.yaml:3: log.level: is set twice: remove this one or the one on line 2"},
 	},
+	"a choice that YAML reads as no text": {
+		lines("restart:", "  prewarm: true", "worker:", "  cache: 1", "  environment: {A: b}"),
+		[]string{
+			`c.yaml:2: restart.prewarm: "true" is not one of off, on`,
+			`c.yaml:4: worker.cache: "1" is not one of auto, off`,
+			`c.yaml:5: worker.environment: wants a list such as ["NAME=value"], not keys of its own`,
+		},
+	},
+	"a variable as a mapping": {
+		lines("worker:", "  environment:", "    - A: b"),
+		[]string{`c.yaml:3: worker.environment: entry 1 is a mapping: write "NAME=value"`},
+	},
 	"in its section and as such": {
 		lines("log.level: debug", "log:", "  level: warn", "worker:", "  idle_stop: 1m", "worker.idle_stop: 2m"),
 		[]string{

@@ -13,6 +13,7 @@ import (
 	"openclaw-gateway/cmd/gateway/config"
 	"openclaw-gateway/cmd/gateway/doctor/gather"
 	"openclaw-gateway/cmd/gateway/openclaw/commandline"
+	"openclaw-gateway/cmd/gateway/say"
 	"openclaw-gateway/cmd/gateway/systemd"
 	"openclaw-gateway/lazy"
 	"openclaw-gateway/units"
@@ -29,7 +30,7 @@ type Doubt struct {
 // Doubts returns all of a configuration.
 func Doubts(cfg *config.Config) []Doubt {
 	var all []Doubt
-	for _, doubt := range []func(*config.Config) *Doubt{waitsAfterExit0, abruptStop, losesSockets, socketPlace, byHandAlone} {
+	for _, doubt := range []func(*config.Config) *Doubt{waitsAfterExit0, abruptStop, endless, losesSockets, socketPlace, byHandAlone} {
 		if d := doubt(cfg); d != nil {
 			all = append(all, *d)
 		}
@@ -101,7 +102,7 @@ func losesSockets(cfg *config.Config) *Doubt {
 }
 
 // graceful are the signals at which servers finish what they have begun, where that is another than the SIGTERM at which they
-// drop it: nginx(8), php-fpm(8), haproxy(1), lighttpd(8).
+// drop it: nginx(8), php-fpm(8), haproxy(1), lighttpd(8), apache2(8).
 var graceful = []struct {
 	program func() *regexp.Regexp
 	signal  syscall.Signal
@@ -110,6 +111,17 @@ var graceful = []struct {
 	{lazy.Regexp(`^php-fpm[0-9.]*$`), unix.SIGQUIT},
 	{lazy.Regexp(`^haproxy$`), unix.SIGUSR1},
 	{lazy.Regexp(`^lighttpd$`), unix.SIGINT},
+	{lazy.Regexp(`^apache2$`), unix.SIGWINCH},
+}
+
+// endless knows the signals that end nothing by themselves (signal(7), "Standard signals"). SIGWINCH is Apache's.
+func endless(cfg *config.Config) *Doubt {
+	switch signal := cfg.Stop.Signal; signal {
+	case unix.SIGCHLD, unix.SIGURG, unix.SIGCONT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+		return &Doubt{"stop.signal", fmt.Sprintf("%s ends only a program that has asked for it: with any other each restart waits for stop.timeout (%s), and kills; most end at SIGTERM",
+			unix.SignalName(signal), say.Duration(cfg.Stop.Timeout))}
+	}
+	return nil
 }
 
 func abruptStop(cfg *config.Config) *Doubt {

@@ -45,6 +45,14 @@ func (f *Facts) logs(s *gather.Scope) string {
 	return s.Manager.Logs(f.UID, s.Instance.Service(), slices.Concat([]string{f.Program, "logs", "--" + string(s.Name)}, s.Instance.Flag()))
 }
 
+// told shows what the launcher and its worker have said: a launcher that was started by hand, as in a container, has no journal.
+func (f *Facts) told(s *gather.Scope) string {
+	if !s.Installed() {
+		return f.gateway(s, "status", "--full")
+	}
+	return f.logs(s)
+}
+
 // install writes the units of a scope with a program, as ours were installed before, and in system scope says who they run as where
 // no unit of ours does.
 func (f *Facts) install(s *gather.Scope, program string, options ...string) string {

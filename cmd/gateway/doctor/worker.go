@@ -161,15 +161,15 @@ func workerRestarting(f *Facts, s *gather.Scope) *Finding {
 	if s.Launcher.Worker.State != api.StateBackingOff {
 		return nil
 	}
-	where, fix := "the journal", f.logs(s)
-	if !s.Installed() { // a launcher that was started by hand, as in a container
-		where, fix = "its log", f.gateway(s, "status", "--full")
+	where := "the journal"
+	if !s.Installed() {
+		where = "its log"
 	}
 	return &Finding{
 		Summary: fmt.Sprintf("the worker has failed, and the launcher waits before it starts the next one: %s says why; "+
 			"when that is mended, `%s` starts it at once", where, f.gateway(s, "restart")),
 		Evidence: said(s.Launcher),
-		Fix:      fix,
+		Fix:      f.told(s),
 	}
 }
 
@@ -258,7 +258,7 @@ func standbyMissing(f *Facts, s *gather.Scope) *Finding {
 	return &Finding{
 		Summary:  fmt.Sprintf("after a crash clients wait for the whole start, in spite of %s: %s", s.Line("restart.standby"), s.Launcher.StandbyObstacle),
 		Evidence: map[string]any{"generation": s.Launcher.Worker.Generation, "config": s.Config.Path},
-		Fix:      f.logs(s),
+		Fix:      f.told(s),
 	}
 }
 

@@ -149,14 +149,21 @@ func (g *gatherer) program(s *Scope) {
 			c.NoAlarm = err.Error()
 		}
 	}
-	if len(spec.Command) == 0 {
-		return // the built-in server
-	}
 	directory := cmp.Or(spec.Directory, handoff.Directory(s.home()))
 	environ = append(environ, spec.Environment...)
-	if _, err := os.Stat(directory); spec.Directory != "" && errors.Is(err, fs.ErrNotExist) {
-		c.Missing, c.MissingAt = directory+" is not there", "worker.directory"
-		return
+	if spec.Directory != "" {
+		info, err := os.Stat(directory)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			c.Missing, c.MissingAt = directory+" is not there", "worker.directory"
+			return
+		case err == nil && !info.IsDir():
+			c.Missing, c.MissingAt = directory+" is not a directory", "worker.directory"
+			return
+		}
+	}
+	if len(spec.Command) == 0 {
+		return // the built-in server
 	}
 	found, err := g.executable(s, "worker.command", spec.Command, directory, environ)
 	if err != nil {
@@ -174,6 +181,9 @@ func (g *gatherer) program(s *Scope) {
 	way, _ := commandline.Gateway(spec.Command, spec.Environment)
 	entry := openclaw.Entry(way.Words)
 	if entry == "" {
+		if err := handoff.Missing(found, spec.Command, directory); err != nil {
+			c.Missing, c.MissingAt = fmt.Sprintf("its program cannot be started: %v", err), "worker.command"
+		}
 		return
 	}
 	if way.Via != "" { // on its way it may find another Node.js than by this PATH
