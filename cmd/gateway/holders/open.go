@@ -136,6 +136,9 @@ func lookInto(ctx context.Context, processes procfs.Procs, wanted map[string]uin
 						pid, s := processes[theirs[i]].PID, &sights[theirs[i]]
 						if s.found, s.err = sockdiag.Descriptors(ctx, pid, wanted); s.err == nil && len(s.found) > 0 {
 							s.holder, s.err = describe(pid)
+							if s.err == nil && ending(s.holder) {
+								s.err = fs.ErrNotExist
+							}
 						}
 					}
 				})
@@ -144,6 +147,16 @@ func lookInto(ctx context.Context, processes procfs.Procs, wanted map[string]uin
 		looking.Wait()
 	}
 	return sights
+}
+
+// ending reports whether a process has given up its memory (exit_mm in the kernel's do_exit), after which it closes its descriptors: of
+// a large one that takes some milliseconds, in which nobody can tell what it was.
+func ending(h Holder) bool {
+	if len(h.Argv) > 0 {
+		return false
+	}
+	_, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", h.PID))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 const (

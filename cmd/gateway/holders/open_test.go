@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
+	"openclaw-gateway/listener/sockdiag"
 	"openclaw-gateway/netaddr"
 	"openclaw-gateway/test/sockets"
 	"openclaw-gateway/worker/proctree"
@@ -232,6 +234,49 @@ func TestDescribe(t *testing.T) {
 	}
 	if _, err := describe(1 << 30); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("of no process: %v", err)
+	}
+}
+
+// TestHolderEnds: who ends while it is looked at is no holder of which nothing is known.
+func TestHolderEnds(t *testing.T) {
+	script := "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); b = b'x' * (256 << 20); print(s.getsockname()[1], flush=True); sys.stdin.read()"
+	for range 3 {
+		cmd := exec.Command("python3", "-c", script)
+		_, inErr := cmd.StdinPipe()
+		out, err := cmd.StdoutPipe()
+		if err := errors.Join(inErr, err, cmd.Start()); err != nil {
+			t.Fatal(err)
+		}
+		var port int
+		if _, err := fmt.Fscan(out, &port); err != nil {
+			t.Fatal(err)
+		}
+		pid := cmd.Process.Pid
+		listening, err := sockdiag.Listening(netaddr.MustParse(fmt.Sprintf("127.0.0.1:%d", port)))
+		if err != nil || len(listening) != 1 {
+			t.Fatal(listening, err)
+		}
+		process, err := procfs.NewProc(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wanted := map[string]uint64{fmt.Sprintf("socket:[%d]", listening[0].Inode): listening[0].Inode}
+		look := func() sight {
+			return lookInto(t.Context(), procfs.Procs{process}, wanted, []uint32{uint32(os.Geteuid())})[0]
+		}
+		if s := look(); s.err != nil || len(s.holder.Argv) == 0 {
+			t.Fatalf("before it ends: %+v", s)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for s := look(); s.err == nil && len(s.found) > 0; s = look() {
+			if len(s.holder.Argv) == 0 {
+				t.Errorf("while it ends it is %+v", s.holder)
+				break
+			}
+		}
+		_ = cmd.Wait()
 	}
 }
 
