@@ -127,6 +127,35 @@ func testByHand(t *testing.T, here place) {
 	if code := exitCode(t, m.Command(t.Context(), gatewayPath, "status")); code != 3 {
 		t.Errorf("gateway status of nothing exits with %d, want 3", code)
 	}
+	unread(t, m)
+}
+
+// unread: a launcher whose output nobody reads, a pipe that is full, starts the next worker, and ends.
+func unread(t *testing.T, m *machine.Machine) {
+	const fill = `
+import os, sys
+os.mkfifo("/tmp/unread")
+pipe = os.open("/tmp/unread", os.O_RDWR | os.O_NONBLOCK)
+try:
+    while True: os.write(pipe, b"x" * 4096)
+except BlockingIOError: pass
+os.set_blocking(pipe, True)
+os.dup2(pipe, 1); os.dup2(pipe, 2)
+os.execv(sys.argv[1], sys.argv[1:])
+`
+	command := m.Command(t.Context(), "/usr/bin/python3", "-c", fill, gatewayPath, "run")
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	awaitAnswer(t, m)
+	old := gatewayStatus(t, m.Scope)
+	kill(t, m, old.Worker.PID)
+	awaitAnswer(t, m)
+	wantStatus(t, m.Scope, 0, "ok")
+	m.Run(t, "kill", strconv.Itoa(old.Launcher.PID))
+	if err := command.Wait(); err != nil {
+		t.Errorf("gateway run ended with %v", err)
+	}
 }
 
 // TestByHandWithoutIPv6: an address that the machine lacks is no reason to do

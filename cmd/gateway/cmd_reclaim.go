@@ -56,7 +56,9 @@ With --dry-run nothing is ended; the exit status is the one that you would get w
 				Addresses: addresses, Force: force, DryRun: dryRun, By: holders.Me(),
 			}
 			if proctree.ExecutedBySystemd() && !dryRun {
-				teller.Log = logging.New(config.FormatAuto, slog.LevelInfo, os.Stderr)
+				log, flush := logging.New(config.FormatAuto, slog.LevelInfo, os.Stderr)
+				defer flush()
+				teller.Log = log
 			}
 			options := reclaim.Options{Force: force, DryRun: dryRun, Unbound: reclaim.BeforeBind(), Tell: teller.Event}
 			if teller.By.UID != 0 && !options.Unbound {

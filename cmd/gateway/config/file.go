@@ -130,7 +130,7 @@ func shapeMistake(key string, node *yaml.Node) (line int, mistake string) {
 		switch value := resolve(entry); {
 		case value.Kind == yaml.MappingNode && key == "listen" && plainMapping(value):
 		case value.Kind == yaml.MappingNode && key == "worker.environment":
-			return entry.Line, fmt.Sprintf(`entry %d is %s: write "NAME=value"`, i+1, kindOf(value))
+			return entry.Line, fmt.Sprintf(`entry %d is %s: write "NAME=value", in quotes`, i+1, kindOf(value))
 		case value.Kind != yaml.ScalarNode:
 			return entry.Line, fmt.Sprintf("entry %d is %s: put it in quotes if it is a text", i+1, kindOf(value))
 		case isNull(value):

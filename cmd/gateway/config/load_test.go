@@ -194,10 +194,6 @@ var mistakes = map[string]struct {
 			`c.yaml:5: worker.environment: wants a list such as ["NAME=value"], not keys of its own`,
 		},
 	},
-	"a variable as a mapping": {
-		lines("worker:", "  environment:", "    - A: b"),
-		[]string{`c.yaml:3: worker.environment: entry 1 is a mapping: write "NAME=value"`},
-	},
 	"in its section and as such": {
 		lines("log.level: debug", "log:", "  level: warn", "worker:", "  idle_stop: 1m", "worker.idle_stop: 2m"),
 		[]string{
@@ -235,7 +231,7 @@ var mistakes = map[string]struct {
 	},
 	"a mapping in texts": {
 		lines("worker:", "  environment:", "    - A: 1"),
-		[]string{"c.yaml:3: worker.environment: entry 1 is a mapping: put it in quotes if it is a text"},
+		[]string{`c.yaml:3: worker.environment: entry 1 is a mapping: write "NAME=value", in quotes`},
 	},
 	"nothing in texts":  {lines("worker:", "  command:", "    - node", "    -"), []string{"c.yaml:4: worker.command: entry 2 has no value"}},
 	"a text in numbers": {lines("restart:", "  fatal_exit_codes: [x]"), []string{"c.yaml:2: restart.fatal_exit_codes: want a whole number, not a text"}},
@@ -450,7 +446,7 @@ var mistakes = map[string]struct {
 		[]string{
 			"c.yaml:1: lisen: unknown key: did you mean listen?",
 			`c.yaml:3: worker.handoff: "foo" is not one of auto, listen-fds, preload, intercept`,
-			"c.yaml:4: worker.start: want a text, not a number: put it in quotes",
+			`c.yaml:4: worker.start: "5" is not one of on-demand, at-once`,
 			"c.yaml:6: ready.timeout: 5 has no unit: 5s? (units are ms, s, m and h)",
 			`c.yaml:7: front_desk: want true or false, not "maybe"`,
 			`c.yaml:9: log.level: "loud" is not one of debug, info, warn, error`,

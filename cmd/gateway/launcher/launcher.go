@@ -41,6 +41,7 @@ type launcher struct {
 	hurry      chan struct{} // to the supervisor
 	control    *control.Control
 	spawner    spawn.Spawner
+	flush      func() // has what is logged written
 	stops      *stops
 	upgrading  sync.Mutex
 	answer     func()        // has the control socket answer; after an upgrade when there is a status
@@ -48,7 +49,7 @@ type launcher struct {
 }
 
 func newLauncher(log *slog.Logger, level *slog.LevelVar, held *heldSockets, files config.Named, hello string) *launcher {
-	l := &launcher{log: log, held: held, reporter: newReporter(held), binds: newBinds(log), hurry: make(chan struct{}, 1), answering: make(chan struct{})}
+	l := &launcher{log: log, held: held, reporter: newReporter(held), binds: newBinds(log), hurry: make(chan struct{}, 1), answering: make(chan struct{}), flush: func() {}}
 	l.answer = sync.OnceFunc(func() {
 		if l.control != nil {
 			l.control.Serve(l)

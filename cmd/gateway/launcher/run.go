@@ -73,7 +73,8 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 	if rejected != nil && source.kind == api.FromItself {
 		return rejected
 	}
-	log, level := newLog(cfg, source.refused)
+	log, level, flush := newLog(cfg, source.refused)
+	defer flush()
 	directory, err := runtimedir.New(options.Instance)
 	if err != nil {
 		return err
@@ -104,7 +105,7 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 		defer held.unlink()
 	}
 	l := newLauncher(log, level, held, files, options.Hello)
-	l.reporter.place, l.control, l.spawner, l.stops = control.Problem, control, spawner, stops
+	l.reporter.place, l.control, l.spawner, l.stops, l.flush = control.Problem, control, spawner, stops, flush
 	control.Changed = l.reporter.changed
 	if supervised := supervision(log, directory, options.Instance, source); heirloom == nil {
 		l.begin(cfg, rejected, supervised)
@@ -158,9 +159,9 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 	}
 	if source.kind == api.FromItself && cfg.Log.Format != config.FormatJSON { // whose reader wants nothing else
 		if target, _ := sockets.Reach(sockets[0].Address); target.IsUnix() {
-			fmt.Printf("gateway: run `%s`\n", say.Shell("curl", "--unix-socket", target.Path(), "http://localhost/"))
+			go fmt.Printf("gateway: run `%s`\n", say.Shell("curl", "--unix-socket", target.Path(), "http://localhost/"))
 		} else {
-			fmt.Printf("gateway: open http://%s/\n", target)
+			go fmt.Printf("gateway: open http://%s/\n", target) // perhaps nobody reads it
 		}
 	}
 
@@ -180,18 +181,18 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 }
 
 // newLog makes the log as the configuration asks for it, if there is one, and tells it of the sockets that were refused.
-func newLog(cfg *config.Config, refused []error) (*slog.Logger, *slog.LevelVar) {
+func newLog(cfg *config.Config, refused []error) (log *slog.Logger, level *slog.LevelVar, flush func()) {
 	level, format := new(slog.LevelVar), config.FormatAuto
 	if cfg != nil {
 		level.Set(cfg.Log.Level)
 		format = cfg.Log.Format
 	}
-	log := logging.New(format, level, os.Stderr)
+	log, flush = logging.New(format, level, os.Stderr)
 	slog.SetDefault(log)
 	for _, socket := range refused {
 		log.Error("socket refused", "error", socket)
 	}
-	return log, level
+	return log, level, flush
 }
 
 // supervision is what the supervisor is told of where it runs.

@@ -174,6 +174,7 @@ func (l *launcher) become(program upgrade.Program, saved worker.Saved, files *pa
 		return err
 	}
 	l.log.Info("the launcher becomes the program that is installed now", "program", program.Path)
+	l.flush()
 	defer l.stops.listen() // where it does not
 	if l.stops.come() {
 		return worker.ErrStopping

@@ -20,9 +20,9 @@ import (
 	"openclaw-gateway/worker/proctree"
 )
 
-// New returns a logger in one of the forms of log.format; auto is the
-// journal when standard error leads there, else text.
-func New(format string, level slog.Leveler, stderr *os.File) *slog.Logger {
+// New returns a logger in one of the forms of log.format; auto is the journal when standard error leads there, else text. Nobody waits for
+// whoever reads that: flush has the last lines written before the process ends, as far as somebody reads them within a second.
+func New(format string, level slog.Leveler, stderr *os.File) (log *slog.Logger, flush func()) {
 	options := &slog.HandlerOptions{Level: level}
 	if format == config.FormatAuto {
 		format = config.FormatText
@@ -31,19 +31,28 @@ func New(format string, level slog.Leveler, stderr *os.File) *slog.Logger {
 		}
 	}
 	text := say.NewWriter(stderr)
-	switch format {
-	case config.FormatJournal:
-		return slog.New(&journalHandler{level: level, fallback: slog.NewTextHandler(text, options), journal: newSender(journalPath), unit: unitFields(proctree.Cgroup(os.Getpid()))})
-	case config.FormatJSON:
-		return slog.New(slog.NewJSONHandler(say.NewJSONWriter(stderr), options))
+	var lines *queue
+	var handler slog.Handler
+	switch {
+	case format == config.FormatJSON:
+		lines = newQueue(say.NewJSONWriter(stderr))
+		handler = slog.NewJSONHandler(lines, options)
+	case format != config.FormatJournal && bool(say.PainterFor(text)):
+		lines = newQueue(stderr) // its colours are no Painter's
+		handler = tint.NewTextHandler(lines, &tint.Options{Level: level, TimeFormat: time.DateTime, ReplaceAttr: printable})
 	default:
-		if say.PainterFor(text) {
-			// Its colours are no Painter's.
-			return slog.New(tint.NewTextHandler(stderr, &tint.Options{Level: level, TimeFormat: time.DateTime, ReplaceAttr: printable}))
-		}
-		return slog.New(slog.NewTextHandler(text, options))
+		lines = newQueue(text)
+		handler = slog.NewTextHandler(lines, options)
 	}
+	handler = tallied{handler, lines}
+	if format == config.FormatJournal {
+		handler = &journalHandler{level: level, fallback: handler, journal: newSender(journalPath), unit: unitFields(proctree.Cgroup(os.Getpid()))}
+	}
+	return slog.New(handler), lines.flush
 }
+
+// lostBefore is how many lines before this one are lost.
+const lostBefore = "lines_lost_before"
 
 // printable is an attribute, or a message, without what could disturb a terminal.
 func printable(_ []string, attr slog.Attr) slog.Attr {
@@ -84,7 +93,7 @@ func (h *journalHandler) Handle(ctx context.Context, record slog.Record) error {
 	lost := h.journal.lost.Load()
 	if lost > 0 {
 		record = record.Clone()
-		record.AddAttrs(slog.Int64("lines_lost_before", lost))
+		record.AddAttrs(slog.Int64(lostBefore, lost))
 	}
 	message, fields := h.entry(record)
 	fields["MESSAGE"], fields["PRIORITY"] = message, strconv.Itoa(int(priority(record.Level)))

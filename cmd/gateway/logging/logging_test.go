@@ -84,7 +84,7 @@ func TestLogEvil(t *testing.T) {
 				defer master.Close()
 				defer out.Close()
 			}
-			log := New(strings.Replace(format, "terminal", "text", 1), slog.LevelInfo, out)
+			log, _ := New(strings.Replace(format, "terminal", "text", 1), slog.LevelInfo, out)
 			log.With("with", evil).Warn(evil, "text", evil, "error", errors.New(evil), "list", []string{evil}, "bytes", []byte(evil))
 			buffer := make([]byte, 10_000)
 			n, err := master.Read(buffer)
@@ -151,8 +151,9 @@ func TestLogFormats(t *testing.T) {
 			if test.terminal {
 				out, said = terminal(t)
 			}
-			log := New(test.format, slog.LevelInfo, out)
+			log, flush := New(test.format, slog.LevelInfo, out)
 			log.Warn("careful", "generation", 3)
+			flush()
 			if got := said(); !strings.Contains(got, test.want) || strings.Contains(got, test.not) {
 				t.Errorf("%q lacks %q or has %q", got, test.want, test.not)
 			}
