@@ -110,7 +110,7 @@ func (s *Supervisor) takeOver(e generation.Event) {
 func (s *Supervisor) release(generation.Event) {
 	elder, g := s.serving, s.coming
 	if s.awaited() && !g.Ahead && g.Stage != generation.Stopping && elder != nil && elder.Stage == generation.Stopping && elder.HasLetGo() && !g.WaitsForMore() &&
-		(!g.Standby || s.fails(elder.Why, 0)) {
+		(!g.Standby || s.fails(elder.Ending())) {
 		s.countRelief(elder.Why)
 		s.lives++
 		elder.Left = time.Now()

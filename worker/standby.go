@@ -165,7 +165,7 @@ func (s *Supervisor) relieves(exit ends.Exit) bool {
 
 // relieve has a standby get the sockets as soon as a serving generation that is ended for failing has let go of them.
 func (s *Supervisor) relieve() {
-	if s.standsBy() && !s.coming.Ahead && s.serving != nil && s.serving.Stage == generation.Stopping && s.fails(s.serving.Why, 0) {
+	if s.standsBy() && !s.coming.Ahead && s.serving != nil && s.serving.Stage == generation.Stopping && s.fails(s.serving.Ending()) {
 		s.serving.WatchEnd()
 		s.release(generation.Event{})
 	}

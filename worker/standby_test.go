@@ -64,6 +64,29 @@ func TestStandby(t *testing.T) {
 
 func standbyCrossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 	return map[string]func(t *testing.T){
+		"crash, and what the main process has left does not end": func(t *testing.T) {
+			told, left := fifo(t), make(chan string, 2)
+			go func() {
+				for range 2 { // of the serving one, then of the standby
+					pid, _ := os.ReadFile(told)
+					left <- string(pid)
+				}
+			}()
+			r := newStandbyRig(t, kind, "leave="+told, "left=SIGTERM:-1", "mib=1")
+			r.options.RestTimeout = time.Hour
+			first, _ := r.parked(path)
+			killPID(t, first.PID)
+			if s := r.servedBy(2); s.Leaving.Generation != 1 || s.Failures != 1 {
+				t.Errorf("the standby serves beside what is left: %+v", s)
+			}
+			r.wantAnswer("/", "generation 2,")
+			pid, err := strconv.Atoi(<-left)
+			if err != nil {
+				t.Fatal(err)
+			}
+			killPID(t, pid)
+			r.ended(1, ends.ReasonCrash)
+		},
 		"crash": func(t *testing.T) {
 			r := newStandbyRig(t, kind)
 			first, second := r.parked(path)

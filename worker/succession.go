@@ -35,7 +35,7 @@ func (s *Supervisor) replace(e generation.Event) {
 	serves := s.serving != nil && s.serving.Stage == generation.Ready
 	switch {
 	case s.awaited() && s.coming.Stage == generation.Parked && !serves && s.coming.Spec.Edition == s.spec.Edition &&
-		(!s.coming.Standby || s.fails(s.serving.Why, 0)):
+		(!s.coming.Standby || s.fails(s.serving.Ending())):
 		// It is about to follow.
 	case s.awaited():
 		s.anew = e.Reason

@@ -1,6 +1,7 @@
 package generation
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -102,6 +103,18 @@ func (g *Generation) WatchEnd() {
 			g.Listening[address] = true
 		}
 	}
+}
+
+// closeUnheld is told that a main process has ended that told itself what it closes: what nobody of the others has it has let go of.
+func (g *Generation) closeUnheld() {
+	var held []netaddr.Address
+	for _, process := range g.tree.Left(g.Process.Pid) {
+		held = append(held, g.Options.ListensOn(process.PID)...)
+	}
+	maps.DeleteFunc(g.Listening, func(address netaddr.Address, _ bool) bool {
+		return !address.IsUnix() && !slices.Contains(held, address)
+	})
+	g.tell(Event{Kind: LetGo, Generation: g.Number})
 }
 
 // arrive holds the worker at an address, if it may not have that.

@@ -140,6 +140,7 @@ type Generation struct {
 	stopLimit time.Duration  // from the stop signal to SIGKILL
 	stopUntil time.Time      // the same as a moment
 	headless  bool           // its main process has ended, and others live
+	code      int            // with which that has; -1: by a signal, or nobody can tell
 	rest      context.Context
 	killRest  context.CancelFunc // those are killed
 	Why       ends.Reason        // why it was told to end; "": it does so by itself
@@ -421,15 +422,30 @@ const restPause = time.Second
 const defaultRestTimeout = 10 * time.Second
 
 // behead is told that the main process has ended, and that others of the generation live. They have got the signal.
-func (g *Generation) behead(Event) {
+func (g *Generation) behead(e Event) {
 	if g.Stage != Stopping {
 		g.leave()
 	}
-	g.headless = true
+	g.headless, g.code = true, e.Exit.Code
+	if g.Kind() == handoff.Preload {
+		g.closeUnheld()
+	}
 	if g.Gated { // it has served nobody, and may be frozen
 		g.killRest()
 	}
 	g.SetLimit(max(1, min(time.Until(g.stopUntil), cmp.Or(g.Options.RestTimeout, defaultRestTimeout))))
+}
+
+// Ending is why the generation ends, as far as that is known before it has ended, with the exit code of a main process that has crashed.
+func (g *Generation) Ending() (reason ends.Reason, code int) {
+	switch {
+	case g.Why != "" || !g.headless:
+		return g.Why, 0
+	case g.code == 0 && g.ReadyAfter > 0:
+		return ends.ReasonRestart, 0
+	default:
+		return ends.ReasonCrash, g.code
+	}
 }
 
 func (g *Generation) signal(signal syscall.Signal) {
@@ -523,7 +539,7 @@ func (g *Generation) await(heard func()) ends.Exit {
 	g.tree.MainEnded()
 	exit.Strays = g.tree.Left(pid)
 	if len(exit.Strays) > 0 {
-		g.Events <- Event{Kind: Beheaded, Generation: g.Number}
+		g.Events <- Event{Kind: Beheaded, Generation: g.Number, Exit: ends.Exit{Code: leader.Status(pid)}}
 		g.tree.Linger(g.rest, pid, g.Spec.StopSignal)
 	}
 	killed, err := g.tree.End(pid)

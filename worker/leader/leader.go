@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -144,6 +145,21 @@ func (l *Leader) Await(heard func()) *os.Process {
 			return f.process
 		}
 	}
+}
+
+// Status is the exit status, or -1 where a signal has ended it or nobody can tell, of a process that has ended and that nobody has waited for.
+func Status(pid int) int {
+	var info struct { // siginfo_t of a child, waitid(2)
+		Signo, Errno, Code, _ int32
+		PID, UID              uint32
+		Status                int32
+		_                     [100]byte
+	}
+	const exited = 1 // CLD_EXITED
+	if err := unix.Waitid(unix.P_PID, pid, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil || info.Code != exited {
+		return -1
+	}
+	return int(info.Status)
 }
 
 // ErrUnknown says that a process has ended, and that nobody can tell how.
