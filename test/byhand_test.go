@@ -2,6 +2,8 @@ package test
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os/exec"
@@ -128,6 +130,38 @@ func testByHand(t *testing.T, here place) {
 		t.Errorf("gateway status of nothing exits with %d, want 3", code)
 	}
 	unread(t, m)
+	hangsUp(t, m)
+}
+
+// hangsUp: who closes the terminal has ended the launcher that runs there.
+func hangsUp(t *testing.T, m *machine.Machine) {
+	const onTerminal = `
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0: os.execv(sys.argv[1], sys.argv[1:])
+sys.stdin.read()
+os.kill(pid, 1) # of somebody who wants it to reload
+seen = b""
+while b"applying the configuration" not in seen: seen += os.read(terminal, 4096)
+os.close(terminal)
+print("exit", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+`
+	ctx, cancel := context.WithTimeout(t.Context(), 4*bound)
+	defer cancel()
+	command := m.Command(ctx, "/usr/bin/python3", "-c", onTerminal, gatewayPath, "run")
+	var output strings.Builder
+	command.Stdout = &output
+	stdin, err := command.StdinPipe()
+	if err := errors.Join(err, command.Start()); err != nil {
+		t.Fatal(err)
+	}
+	awaitAnswer(t, m)
+	if err := errors.Join(stdin.Close(), command.Wait()); err != nil || output.String() != "exit 0\n" {
+		t.Errorf("%v, %q", err, output.String())
+	}
+	if left := inodes(t, m); len(left) > 0 {
+		t.Errorf("somebody still listens: %v", left)
+	}
 }
 
 // unread: a launcher whose output nobody reads, a pipe that is full, starts the next worker, and ends.
@@ -143,7 +177,9 @@ os.set_blocking(pipe, True)
 os.dup2(pipe, 1); os.dup2(pipe, 2)
 os.execv(sys.argv[1], sys.argv[1:])
 `
-	command := m.Command(t.Context(), "/usr/bin/python3", "-c", fill, gatewayPath, "run")
+	ctx, cancel := context.WithTimeout(t.Context(), 4*bound)
+	defer cancel()
+	command := m.Command(ctx, "/usr/bin/python3", "-c", fill, gatewayPath, "run")
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"openclaw-gateway/worker/ends"
 	"openclaw-gateway/worker/generation"
 	"openclaw-gateway/worker/handoff"
+	"openclaw-gateway/worker/proctree"
 	"openclaw-gateway/worker/signs"
 )
 
@@ -65,26 +66,20 @@ func TestStandby(t *testing.T) {
 func standbyCrossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 	return map[string]func(t *testing.T){
 		"crash, and what the main process has left does not end": func(t *testing.T) {
-			told, left := fifo(t), make(chan string, 2)
-			go func() {
-				for range 2 { // of the serving one, then of the standby
-					pid, _ := os.ReadFile(told)
-					left <- string(pid)
-				}
-			}()
-			r := newStandbyRig(t, kind, "leave="+told, "left=SIGTERM:-1", "mib=1")
+			r := newStandbyRig(t, kind, "leave="+filepath.Join(t.TempDir(), "pid"), "left=SIGTERM:-1", "mib=1")
 			r.options.RestTimeout = time.Hour
 			first, _ := r.parked(path)
+			tree := proctree.Tree(first.PID)
 			killPID(t, first.PID)
 			if s := r.servedBy(2); s.Leaving.Generation != 1 || s.Failures != 1 {
 				t.Errorf("the standby serves beside what is left: %+v", s)
 			}
 			r.wantAnswer("/", "generation 2,")
-			pid, err := strconv.Atoi(<-left)
-			if err != nil {
-				t.Fatal(err)
+			for _, pid := range tree {
+				if pid != first.PID {
+					killPID(t, pid)
+				}
 			}
-			killPID(t, pid)
 			r.ended(1, ends.ReasonCrash)
 		},
 		"crash": func(t *testing.T) {

@@ -22,7 +22,7 @@ func newRunCommand() *cobra.Command {
 		Example: "gateway run --config openclaw.yaml",
 		Long: `Is the launcher: takes the listening sockets from systemd, starts the server (called the worker) at the first connection, and starts it
 again each time it ends. Started by hand, it opens the addresses of "listen" itself. SIGTERM and SIGINT stop the worker and then the launcher; a
-second one does not wait for the worker. SIGHUP applies the configuration.
+second one does not wait for the worker. SIGHUP applies the configuration; when the terminal is closed, it stops as well.
 
 Exit status: 75 if the worker was stopped because nobody was connected (worker.idle_stop). systemd keeps the sockets, and
 starts it again for the next client. Started by hand, it waits for that client itself.`,

@@ -142,7 +142,7 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 	defer beside(ctx, l.alarm.Watch)()
 	defer time.AfterFunc(announce.StartJobLimit, l.reporter.systemd.EndStartJob).Stop()
 	// Until the process ends: one that comes while the launcher ends must not kill it.
-	go handleOthers(others, log, func() { l.reloadBeside(ctx, false) })
+	go handleOthers(others, log, func() { l.reloadBeside(ctx, false) }, stops.hangUp)
 	go stops.handle(func(signal string) {
 		log.Info("stopping", "signal", signal)
 		announce.Notify(daemon.SdNotifyStopping)

@@ -1,9 +1,11 @@
 package launcher
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,12 +61,25 @@ func (s *stops) handle(stop func(signal string), hurry func()) {
 	}
 }
 
-// handleOthers turns SIGHUP into reload.
-func handleOthers(others <-chan os.Signal, log *slog.Logger, reload func()) {
+// hangUp stops as a signal does.
+func (s *stops) hangUp() { s.signals <- unix.SIGHUP }
+
+// handleOthers turns SIGHUP into reload, or a stop where it comes because the terminal is gone: who closes that has ended what runs there.
+func handleOthers(others <-chan os.Signal, log *slog.Logger, reload, hangUp func()) {
 	for received := range others {
-		if received == unix.SIGHUP {
+		switch {
+		case received != unix.SIGHUP:
+		case slices.ContainsFunc([]int{unix.Stdin, unix.Stdout, unix.Stderr}, hungUp):
+			hangUp()
+		default:
 			log.Info("applying the configuration", "signal", "SIGHUP")
 			reload()
 		}
 	}
+}
+
+// hungUp reports whether a descriptor is of a terminal that is gone: each ioctl(2) fails so (hung_up_tty_ioctl in the kernel).
+func hungUp(descriptor int) bool {
+	_, err := unix.IoctlGetTermios(descriptor, unix.TCGETS)
+	return errors.Is(err, unix.EIO)
 }

@@ -80,7 +80,11 @@ func walk(path string) (*os.File, fs.FileInfo, error) {
 		target, err := linkTarget(next)
 		_ = next.Close()
 		links++
+		// What /proc/PID/fd names so has no path: /dev/stdin, and a shell's <(…).
+		kind, _, nameless := strings.Cut(target, ":[")
 		switch {
+		case err == nil && nameless && !strings.Contains(kind, "/"):
+			err = fmt.Errorf("%s is a %s: put a regular file there", path, strings.Replace(kind, "pipe", "named pipe", 1))
 		case !roots || !trusted(found):
 			err = fmt.Errorf("%s: %q on the way is a link that another user than root can choose, and %w", path, found.Name(), ErrLink)
 		case err == nil && links > linksLimit:

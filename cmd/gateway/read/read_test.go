@@ -97,7 +97,13 @@ func TestKinds(t *testing.T) {
 	_, err = unix.FcntlInt(leased.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
 	must(t, err)
 
+	unnamed, end, err := os.Pipe()
+	must(t, err)
+	defer unnamed.Close()
+	defer end.Close()
+
 	tests := []struct{ path, want string }{
+		{fmt.Sprintf("/proc/self/fd/%d", unnamed.Fd()), "is a named pipe: put a regular file there"},
 		{at("folder"), "is a directory: put a regular file there"},
 		{at("pipe"), "is a named pipe: put a regular file there"},
 		{at("held"), "is a named pipe: put a regular file there"},
