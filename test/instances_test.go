@@ -232,6 +232,8 @@ func testInstances(t *testing.T, here place) {
 	})
 
 	t.Run("by hand", func(t *testing.T) {
+		fails(root, []string{"there is no configuration of an instance typo", "write /etc/openclaw-gateway-typo/config.yaml"}, "run", "--name", "typo")
+		fails(root, []string{"--config names no file"}, "run", "--config", "")
 		m.WriteFile(t, "/etc/hand.yaml", "listen: [\"127.0.0.1:18849\"]\n", 0o644)
 		runByHand(t, m, "--name", "hand", "--config", "/etc/hand.yaml")
 		if l := instancesOf(t, root, 0, "--name", "hand"); l.Instance != "hand" || l.Unit.Scope != "none" {

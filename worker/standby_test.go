@@ -16,7 +16,6 @@ import (
 	"openclaw-gateway/worker/ends"
 	"openclaw-gateway/worker/generation"
 	"openclaw-gateway/worker/handoff"
-	"openclaw-gateway/worker/proctree"
 	"openclaw-gateway/worker/signs"
 )
 
@@ -66,20 +65,21 @@ func TestStandby(t *testing.T) {
 func standbyCrossings(path string, kind handoff.Kind) map[string]func(t *testing.T) {
 	return map[string]func(t *testing.T){
 		"crash, and what the main process has left does not end": func(t *testing.T) {
-			r := newStandbyRig(t, kind, "leave="+filepath.Join(t.TempDir(), "pid"), "left=SIGTERM:-1", "mib=1")
+			told := fifo(t)
+			r := newStandbyRig(t, kind, "leave="+told, "left=SIGTERM:-1", "mib=1")
 			r.options.RestTimeout = time.Hour
 			first, _ := r.parked(path)
-			tree := proctree.Tree(first.PID)
+			left, err := strconv.Atoi(hear(t, told))
+			if err != nil {
+				t.Fatal(err)
+			}
 			killPID(t, first.PID)
 			if s := r.servedBy(2); s.Leaving.Generation != 1 || s.Failures != 1 {
 				t.Errorf("the standby serves beside what is left: %+v", s)
 			}
+			hear(t, told)
 			r.wantAnswer("/", "generation 2,")
-			for _, pid := range tree {
-				if pid != first.PID {
-					killPID(t, pid)
-				}
-			}
+			killPID(t, left)
 			r.ended(1, ends.ReasonCrash)
 		},
 		"crash": func(t *testing.T) {

@@ -27,7 +27,12 @@ second one does not wait for the worker. SIGHUP applies the configuration; when 
 Exit status: 75 if the worker was stopped because nobody was connected (worker.idle_stop). systemd keeps the sockets, and
 starts it again for the next client. Started by hand, it waits for that client itself.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runLauncher(cmd.Context(), options) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if options.Config == "" && cmd.Flags().Changed("config") {
+				return usageError("--config names no file")
+			}
+			return runLauncher(cmd.Context(), options)
+		},
 	}
 	cmd.Flags().StringVar(&options.Config, "config", "", "the configuration `FILE` (default: the user's, else /etc/openclaw-gateway/config.yaml)")
 	cmd.Flags().Var(instance.Option{Name: &options.Instance}, "name", "run this instance, with the configuration and the control socket of its `NAME`")

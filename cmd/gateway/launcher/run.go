@@ -70,8 +70,12 @@ func run(ctx context.Context, options Options, spawner spawn.Spawner) error {
 	// Before it is read, so that no edit is missed.
 	edits, unwatched := watch.New(files.Watched())
 	cfg, rejected := files.LoadAfter(keptGood())
-	if rejected != nil && source.kind == api.FromItself {
+	switch byHand := source.kind == api.FromItself; {
+	case byHand && rejected != nil:
 		return rejected
+	case byHand && options.Instance != "" && files.Name() == "":
+		// The addresses of the defaults are another instance's.
+		return fmt.Errorf("there is no configuration of an instance %s: write %s, or name another file by --config", options.Instance, files.Watched())
 	}
 	log, level, flush := newLog(cfg, source.refused)
 	defer flush()
