@@ -428,6 +428,25 @@ export const plain = 'plain';
 	})
 }
 
+// TestNothingToLoad: a program of one file tells that it is one.
+func TestNothingToLoad(t *testing.T) {
+	r := newRig(t)
+	r.write(t, "entry.mjs", "import http from 'node:http';\nhttp.createServer(() => {}).listen(0, '127.0.0.1', () => console.log('listening'));\n")
+	a, err := Learning(r.program(t), r.lists, r.place, r.environ, settled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := r.start(t, a)
+	defer l.end()
+	wait.InDirectory(t, bound, r.lists, func() (string, bool) {
+		_, err := ReadList(r.lists, a.key)
+		return fmt.Sprint(err), errors.Is(err, ErrNothing)
+	})
+	if _, err := Loading(r.program(t), r.lists, r.place, r.environ, settled, 3); !errors.Is(err, ErrNothing) {
+		t.Errorf("to load it ahead: %v", err)
+	}
+}
+
 // TestList: a list that is not this user's alone is refused, and one of another program is none.
 func TestList(t *testing.T) {
 	r := newRig(t)

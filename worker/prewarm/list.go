@@ -24,6 +24,9 @@ const (
 // ErrNoList says that no life of the program has told what it loads.
 var ErrNoList = errors.New("no earlier start has told which modules it loads, as Node.js from 22.15 on does ten seconds after it listens")
 
+// ErrNothing says that there is nothing to load ahead.
+var ErrNothing = errors.New("the program has loaded no modules besides its own file, so there is nothing to load ahead: take restart.prewarm out")
+
 // List is what a life of a program has loaded.
 type List struct {
 	Learned time.Time // when that was
@@ -31,7 +34,8 @@ type List struct {
 	files   []string
 }
 
-// ReadList returns the list of the program with that key. It fails where somebody else could have written it, and with [ErrNoList].
+// ReadList returns the list of the program with that key. It fails where somebody else could have written it, and with [ErrNoList] or
+// [ErrNothing].
 func ReadList(directory, key string) (List, error) {
 	path := filepath.Join(directory, listFile)
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
@@ -58,11 +62,14 @@ func ReadList(directory, key string) (List, error) {
 		Modules [][2]any `json:"modules"` // the URL, and whether it is imported
 		Besides []string `json:"besides"` // the URLs of what else they have asked for
 	}
-	if err := json.Unmarshal(content, &list); err != nil || len(list.Modules) == 0 {
+	if err := json.Unmarshal(content, &list); err != nil || list.Modules == nil {
 		return List{}, ErrNoList // torn, or of another launcher
 	}
 	if list.Key != key {
 		return List{}, fmt.Errorf("the program, its command or its environment has changed: %w", ErrNoList)
+	}
+	if len(list.Modules) == 0 {
+		return List{}, ErrNothing
 	}
 	known := List{Learned: info.ModTime(), Modules: len(list.Modules)}
 	for _, module := range list.Modules {

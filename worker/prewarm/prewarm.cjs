@@ -88,7 +88,7 @@ function learn(orders, registerHooks) {
       return found;
     },
   });
-  let written = 0;
+  let written = -1; // none are news as well
   const write = () => {
     if (modules.size === written) return;
     written = modules.size;
