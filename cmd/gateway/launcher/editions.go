@@ -2,9 +2,12 @@ package launcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -346,12 +349,17 @@ func (e *editions) problems() []string {
 	return problems
 }
 
-// notes says what is hardly meant in the environment file.
+// notes says what is hardly meant in the environment file, and of a configuration that is gone.
 func (e *editions) notes() []string {
 	notes := []string{}
 	if all := e.oddities.Load(); all != nil {
 		for _, odd := range *all {
 			notes = append(notes, "worker.environment_file: "+odd.String())
+		}
+	}
+	if path := e.before(); path != "" {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) { // that is no edit: an editor's removal is followed by one
+			notes = append(notes, path+" is gone: put it back before the launcher starts again, or write {} there if all defaults are meant")
 		}
 	}
 	return notes

@@ -105,6 +105,15 @@ func TestOddEnvironment(t *testing.T) {
 			t.Errorf("a check of one that was emptied: %+v", answer)
 		}
 	}
+	if err := os.Rename(e.files.Path, folder+"/away"); err != nil {
+		t.Fatal(err)
+	}
+	if notes := strings.Join(l.Status().Notes, "\n"); !strings.Contains(notes, e.files.Path+" is gone: put it back") {
+		t.Errorf("without the configuration the notes are %q", notes)
+	}
+	if err := os.Rename(folder+"/away", e.files.Path); err != nil {
+		t.Fatal(err)
+	}
 	put("environment", "# none\n")
 	if err := e.reload(t.Context(), true); err != nil || *tried != 2 || len(l.Status().Notes) > 0 || len(e.current().fromFile) > 0 {
 		t.Errorf("a comment alone: %v, %d editions, notes %q", err, *tried, l.Status().Notes)
