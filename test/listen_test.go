@@ -104,6 +104,12 @@ func testListenEditByHand(t *testing.T, here place) {
 		wantAnswers(stays, comes)
 		wantRefused("127.0.0.1:18796")
 		free()
+		wantStatus(t, m.Scope, 1, "degraded", "nobody else has the addresses of the edit now: `gateway reload --"+kind(m.Scope)+"` applies it")
+		m.Run(t, gatewayPath, "reload", "--"+kind(m.Scope))
+		wantStatus(t, m.Scope, 0, "ok")
+		wantAnswers(stays, "127.0.0.1:18796", occupied)
+		m.WriteFile(t, file, listen(comes, stays), 0o644)
+		m.Run(t, gatewayPath, "reload")
 	})
 
 	t.Run("overlap", func(t *testing.T) {

@@ -6,6 +6,9 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"openclaw-gateway/cmd/gateway/api"
 	"openclaw-gateway/cmd/gateway/client"
@@ -243,7 +246,7 @@ func (s *View) intruder(h holders.Holder, wanted []netaddr.Address, by holders.A
 
 // lookForEdit says who has an address that a rejected edit asks for: a launcher run by hand cannot bind it, and sends whoever
 // reads that here.
-func (s *View) lookForEdit(ctx context.Context) {
+func (s *View) lookForEdit(ctx context.Context, t client.Target) {
 	if s.Launcher.Holder != api.FromItself || s.Config.State != api.ConfigRejected {
 		return
 	}
@@ -255,10 +258,15 @@ func (s *View) lookForEdit(ctx context.Context) {
 	for _, socket := range s.Sockets {
 		held[socket.Inode] = true
 	}
+	free := strings.Contains(s.Config.Error, unix.EADDRINUSE.Error())
 	for _, address := range edit.Listen {
 		listening, err := sockdiag.Listening(address)
 		if err == nil && slices.ContainsFunc(listening, func(l sockdiag.Socket) bool { return !held[l.Inode] }) {
 			s.Problems = append(s.Problems, holders.InUse(ctx, address, Wisher(read.Author(s.Config.Path))))
+			free = false
 		}
+	}
+	if free {
+		s.Problems = append(s.Problems, "nobody else has the addresses of the edit now: `"+gatewayCommand(t, "reload")+"` applies it")
 	}
 }

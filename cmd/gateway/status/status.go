@@ -189,7 +189,7 @@ func complete(ctx context.Context, t client.Target, s *View) {
 	s.look(ctx, addresses, manager)
 	s.lookForFiles(ours, t)
 	if s.wisher == "" {
-		s.lookForEdit(ctx)
+		s.lookForEdit(ctx, t)
 	}
 	s.SetVerdict()
 	s.addOverdue()
