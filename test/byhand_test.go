@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"openclaw-gateway/test/machine"
 )
 
@@ -112,6 +114,19 @@ func testByHand(t *testing.T, here place) {
 			t.Errorf("the second gateway run says %v, which lacks %q", err, word)
 		}
 	}
+
+	// As by Ctrl-Z.
+	m.Run(t, "kill", "-STOP", strconv.Itoa(s.Launcher.PID))
+	goOn := fmt.Sprintf("kill -CONT %d", s.Launcher.PID)
+	wantStatus(t, m.Scope, 1, "degraded", "its process was stopped by a signal, `"+goOn+"` lets it go on")
+	// nsenter has stopped itself as well, and lets it go on with itself.
+	for errors.Is(unix.Waitid(unix.P_PID, h.command.Process.Pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil), unix.EINTR) {
+	}
+	m.Run(t, "sh", "-c", goOn)
+	if err := h.command.Process.Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	wantStatus(t, m.Scope, 0, "ok")
 
 	stop := fmt.Sprintf("kill %d", s.Launcher.PID)
 	if d := diagnose(t, m.Scope, gatewayPath); d.exit != 0 {

@@ -408,15 +408,23 @@ func gatewayCommand(t client.Target, verb string) string {
 
 // silenceOf explains a launcher that hangs.
 func silenceOf(t client.Target, err error) string {
-	text := err.Error()
-	if process, err := procfs.NewProc(t.Unit.MainPID); t.Unit.MainPID > 0 && err == nil {
+	text, pid := err.Error(), t.Unit.MainPID
+	if pid == 0 { // one that was started by hand has its control socket
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if launcher, err := t.Reach(ctx); err == nil {
+			pid = launcher.PID
+			launcher.Close()
+		}
+	}
+	if process, err := procfs.NewProc(pid); pid > 0 && err == nil {
 		stat, err := process.Stat()
 		switch {
 		case err == nil && stat.State == "T":
-			command := t.Manager().As(os.Geteuid(), "kill", "-CONT", strconv.Itoa(t.Unit.MainPID))
+			command := t.Manager().As(os.Geteuid(), "kill", "-CONT", strconv.Itoa(pid))
 			return fmt.Sprintf("%s: its process was stopped by a signal, `%s` lets it go on", text, command)
 		case err == nil && stat.State == "t": // which no signal ends (ptrace(2))
-			return fmt.Sprintf("%s: a debugger has stopped its process, pid %d, and can let it go on", text, t.Unit.MainPID)
+			return fmt.Sprintf("%s: a debugger has stopped its process, pid %d, and can let it go on", text, pid)
 		}
 	}
 	if t.Unit.MainPID > 0 {
