@@ -194,6 +194,10 @@ var mistakes = map[string]struct {
 			`c.yaml:5: worker.environment: wants a list such as ["NAME=value"], not keys of its own`,
 		},
 	},
+	"a home in a command": {
+		lines("worker:", "  command: [~/bin/server]"),
+		[]string{"c.yaml:2: worker.command: the first entry begins with ~, which only a shell expands: write the whole path"},
+	},
 	"in its section and as such": {
 		lines("log.level: debug", "log:", "  level: warn", "worker:", "  idle_stop: 1m", "worker.idle_stop: 2m"),
 		[]string{

@@ -141,7 +141,7 @@ var more = map[string]func(*schema){
 
 func positive(s *schema) { s.AllOf = []*schema{{Pattern: `[1-9]`}} }
 
-func command(s *schema) { s.PrefixItems = []*schema{{Type: "string", Pattern: `\S`}} }
+func command(s *schema) { s.PrefixItems = []*schema{{Type: "string", Pattern: `^[^~\s]|^\s+\S`}} }
 
 func path(s *schema) { s.Pattern = `^(/|/[^/\s]\S*|https?://[^/\s]\S*)?$` }
 

@@ -98,6 +98,8 @@ func (l *loader) checkCommand(key string, command []string) {
 		switch {
 		case i == 0 && strings.TrimSpace(argument) == "":
 			l.report(element(key, i), "the first entry is empty: it is the program")
+		case i == 0 && strings.HasPrefix(argument, "~"):
+			l.report(element(key, i), "the first entry begins with ~, which only a shell expands: write the whole path")
 		case hasNUL(argument):
 			l.report(element(key, i), "entry %d holds a NUL byte", i+1)
 		}
