@@ -105,10 +105,17 @@ func (g *Generation) WatchEnd() {
 	}
 }
 
+// mostLeft is at how many processes closeUnheld looks: each takes some milliseconds.
+const mostLeft = 50
+
 // closeUnheld is told that a main process has ended that told itself what it closes: what nobody of the others has it has let go of.
 func (g *Generation) closeUnheld() {
+	left := g.tree.Left(g.Process.Pid)
+	if len(left) > mostLeft {
+		return // it is awaited that they end
+	}
 	var held []netaddr.Address
-	for _, process := range g.tree.Left(g.Process.Pid) {
+	for _, process := range left {
 		held = append(held, g.Options.ListensOn(process.PID)...)
 	}
 	maps.DeleteFunc(g.Listening, func(address netaddr.Address, _ bool) bool {
