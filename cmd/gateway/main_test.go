@@ -45,6 +45,7 @@ func TestCommandLine(t *testing.T) {
 		{"version", []string{"version"}, 0, []string{"gateway ", "linux/"}, nil},
 		{"valid", []string{"config", "check", "--user", good}, 0, []string{good + ": valid"}, []string{"not compared with a running launcher: there is none"}},
 		{"every mistake", []string{"config", "check", bad}, 1, nil, []string{bad + ":2: ", "did you mean worker.command", bad + ":3: ", "ready.timeout"}},
+		{"no file", []string{"config", "check", ""}, 1, nil, []string{"the name of the file is empty"}},
 		{"missing file", []string{"config", "check", "/no/such.yaml"}, 1, nil, []string{"/no/such.yaml"}},
 		{"values", []string{"config", "show", good}, 0, []string{"ready.timeout", "5m", "default", good + ":2", "TOKEN", "sh --token=***", "http://u:xxxxx@127.0.0.1/x"}, nil},
 		{"values of no instance", []string{"config", "show", "--name", "nope"}, 1, nil, []string{"there is no such instance: nope"}},

@@ -88,7 +88,10 @@ func ConfigOf(f client.Choice) string {
 // FileOf is the configuration that is named in args, or that of the scope or the instance, or the one that a launcher run by hand
 // would read. It is an error that there is no such instance: none has units of that name, nor a configuration.
 func FileOf(ctx context.Context, f client.Choice, args []string) (config.Named, error) {
-	if len(args) == 1 {
+	switch {
+	case len(args) == 1 && args[0] == "": // a shell's variable that is not set
+		return config.Named{}, errors.New("the name of the file is empty")
+	case len(args) == 1:
 		return config.Named{Path: args[0]}, nil
 	}
 	file := config.Named{Path: ConfigOf(f), Instance: f.Name}
