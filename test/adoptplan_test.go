@@ -667,11 +667,18 @@ func testAdoptFinds(t *testing.T, here place) {
 		defer root.Systemctl(t, "stop", "passing.service")
 		as(t, root, []string{"passing.service"}, 1, "has no file: it was started by systemd-run")
 	})
+	const tells = "/home/alice/runs"
+	m.As(root).WriteFile(t, "/opt/tells.cjs", "require('node:fs').writeFileSync('"+tells+"', 'yes')\n", 0o644)
+	runs := func(unit string) { // what it starts first has become OpenClaw
+		root.Run(t, "rm", "-f", tells)
+		root.Systemctl(t, "restart", unit)
+		m.WaitFile(t, tells, bound, func(content string, err error) bool { return err == nil && content == "yes" })
+	}
 	t.Run("by what runs", func(t *testing.T) {
 		m.As(root).WriteFile(t, "/opt/launch", "#!/usr/bin/perl\nexec('"+machineNode+"', '"+machineEntry+"', 'gateway', '--port', '9005', '--allow-unconfigured');\n", 0o755)
-		m.As(root).WriteFile(t, "/etc/systemd/system/hidden.service", "[Service]\nUser=alice\nEnvironment=OPENCLAW_STATE_DIR=/home/alice/.hidden\nExecStart=/opt/launch\n", 0o644)
+		m.As(root).WriteFile(t, "/etc/systemd/system/hidden.service", "[Service]\nUser=alice\nEnvironment=OPENCLAW_STATE_DIR=/home/alice/.hidden NODE_OPTIONS=--require=/opt/tells.cjs\nExecStart=/opt/launch\n", 0o644)
 		root.Systemctl(t, "daemon-reload")
-		root.Systemctl(t, "start", "hidden.service")
+		runs("hidden.service")
 		defer root.Systemctl(t, "stop", "hidden.service")
 		as(t, root, []string{"hidden.service"}, 0, "127.0.0.1:9005", machineNode+" "+machineEntry+" gateway --allow-unconfigured --port 9005 --bind loopback", "what launch has started and runs now")
 	})
@@ -684,19 +691,12 @@ func testAdoptFinds(t *testing.T, here place) {
 				"ExecStart="+command+"\n", 0o644)
 			root.Systemctl(t, "daemon-reload")
 		}
-		const tells = "/home/alice/runs"
-		m.As(root).WriteFile(t, "/opt/tells.cjs", "require('node:fs').writeFileSync('"+tells+"', 'yes')\n", 0o644)
-		runs := func() { // the shell has become OpenClaw
-			root.Run(t, "rm", "-f", tells)
-			root.Systemctl(t, "restart", "turned.service")
-			m.WaitFile(t, tells, bound, func(content string, err error) bool { return err == nil && content == "yes" })
-		}
 		unit("/opt/become")
-		runs()
+		runs("turned.service")
 		defer root.Systemctl(t, "stop", "turned.service")
 		as(t, root, []string{"turned.service", "--run-as", "root"}, 1, "it becomes user alice itself: give its unit User=alice, and take what makes it that user out")
 		unit("/usr/bin/setpriv --reuid=alice --regid=alice --init-groups /home/alice/start.sh")
-		runs()
+		runs("turned.service")
 		const refused = "turned.service of the system cannot be adopted: it becomes user alice itself, by setpriv: give its unit User=alice, and take setpriv out"
 		said := as(t, root, []string{"turned.service"}, 1, refused)
 		as(t, root, []string{"turned.service", "--run-as", "root"}, 1, refused)
@@ -708,7 +708,7 @@ func testAdoptFinds(t *testing.T, here place) {
 		_, command, _ := strings.Cut(said, "`")
 		command, _, _ = strings.Cut(command, "`")
 		root.Run(t, "sh", "-c", "SYSTEMD_EDITOR=/opt/editor script -qec '"+command+"' /dev/null </dev/null")
-		runs()
+		runs("turned.service")
 		as(t, root, []string{"turned.service"}, 0, "as user alice.", "127.0.0.1:9007")
 	})
 	t.Run("npx", func(t *testing.T) {
