@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +28,11 @@ func TestCommandLine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	apache := filepath.Join(t.TempDir(), "apache2")
+	abrupt := apache + ".yaml"
+	if err := errors.Join(os.WriteFile(apache, []byte("#!/bin/sh\n"), 0o755), os.WriteFile(abrupt, []byte("worker: {command: ["+apache+"]}\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		name      string
 		arguments []string
@@ -45,6 +51,7 @@ func TestCommandLine(t *testing.T) {
 		{"version", []string{"version"}, 0, []string{"gateway ", "linux/"}, nil},
 		{"valid", []string{"config", "check", "--user", good}, 0, []string{good + ": valid"}, []string{"not compared with a running launcher: there is none"}},
 		{"every mistake", []string{"config", "check", bad}, 1, nil, []string{bad + ":2: ", "did you mean worker.command", bad + ":3: ", "ready.timeout"}},
+		{"a doubt about a default", []string{"config", "check", "--user", abrupt}, 0, []string{abrupt + ": valid"}, []string{abrupt + ": stop.signal: warning: at SIGTERM apache2 drops"}},
 		{"no file", []string{"config", "check", ""}, 1, nil, []string{"the name of the file is empty"}},
 		{"missing file", []string{"config", "check", "/no/such.yaml"}, 1, nil, []string{"/no/such.yaml"}},
 		{"values", []string{"config", "show", good}, 0, []string{"ready.timeout", "5m", "default", good + ":2", "TOKEN", "sh --token=***", "http://u:xxxxx@127.0.0.1/x"}, nil},

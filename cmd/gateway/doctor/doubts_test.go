@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,6 +29,7 @@ func TestAbruptStop(t *testing.T) {
 		`[chroot, /srv/nginx, /app]`:                                                             "",
 		`[envdir, /etc/haproxy, /usr/bin/app]`:                                                   "",
 		`[timeout, 1d, lighttpd, -D]`:                                                            "SIGINT",
+		`[apache2, -D, FOREGROUND]`:                                                              "SIGWINCH",
 		`[sh, -c, "nginx -t && exec node server.js"]`:                                            "",
 		`[sh, -c, "nginx -t; nginx -g 'daemon off;'"]`:                                           "SIGQUIT",
 		`[sh, -c, "exec gosu nginx nginx -g 'daemon off;'"]`:                                     "SIGQUIT",
@@ -40,6 +42,21 @@ func TestAbruptStop(t *testing.T) {
 		}
 		if d := abruptStop(cfg); (d == nil) != (want == "") || d != nil && !strings.Contains(d.Sentence, "write "+want) {
 			t.Errorf("%s: %+v, want %q", command, d, want)
+		}
+	}
+}
+
+// TestEndless: a stop.signal that ends nothing by itself is told of; one that does, or that a server may mean, is not.
+func TestEndless(t *testing.T) {
+	t.Parallel()
+	for signal, want := range map[string]bool{"SIGTERM": false, "SIGWINCH": false, "SIGHUP": false, "SIGUSR1": false, "SIGCHLD": true, "SIGCONT": true, "SIGURG": true, "SIGTSTP": true} {
+		cfg, err := config.Parse("c.yaml", []byte("worker: {command: [x]}\nstop: {signal: "+signal+", timeout: 90s}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := slices.ContainsFunc(Doubts(cfg), func(d Doubt) bool { return d.Key == "stop.signal" && strings.Contains(d.Sentence, signal+" ends only") })
+		if said != want {
+			t.Errorf("%s: told of: %t, want %t", signal, said, want)
 		}
 	}
 }

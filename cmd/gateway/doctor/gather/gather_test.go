@@ -352,6 +352,17 @@ func TestProgram(t *testing.T) {
 	if c, _ := look("node", folder+"/gone.js"); !strings.Contains(c.Missing, "gone.js, which is not there") || c.MissingAt != "worker.command" {
 		t.Errorf("a script that is not there: %q", c.Missing)
 	}
+	if c, _ := look("node", folder+"/app/dist/index.js", "gateway", "run"); !strings.Contains(c.Missing, "/app/dist/index.js, which is not there") {
+		t.Errorf("one that may be OpenClaw's by its arguments alone: %q", c.Missing)
+	}
+	for directory, want := range map[string]string{shim: "is not a directory", folder + "/gone": "is not there", folder: ""} {
+		s := &Scope{Name: units.User, Manager: systemd.Manager{User: true, UID: os.Geteuid()}, Config: Config{Loaded: config.Default()}}
+		s.Config.Loaded.Worker.Directory = directory // of the built-in server
+		(&gatherer{facts: &Facts{}}).program(s)
+		if c := s.Config; want == "" && c.Missing != "" || want != "" && (c.Missing != directory+" "+want || c.MissingAt != "worker.directory") {
+			t.Errorf("in %s: %q, want %q", directory, c.Missing, want)
+		}
+	}
 	if c, unknown := look("node", header); c.Node.Version != "" || c.Missing != "" || len(unknown) > 0 {
 		t.Errorf("another server: %+v, %v", c, unknown)
 	}
