@@ -120,7 +120,14 @@ func testByHand(t *testing.T, here place) {
 	goOn := fmt.Sprintf("kill -CONT %d", s.Launcher.PID)
 	wantStatus(t, m.Scope, 1, "degraded", "its process was stopped by a signal, `"+goOn+"` lets it go on")
 	// nsenter has stopped itself as well, and lets it go on with itself.
-	for errors.Is(unix.Waitid(unix.P_PID, h.command.Process.Pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil), unix.EINTR) {
+	stopped := make(chan error, 1)
+	go func() {
+		stopped <- unix.Waitid(unix.P_PID, h.command.Process.Pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(bound):
+		t.Fatal("nsenter has not stopped itself")
 	}
 	m.Run(t, "sh", "-c", goOn)
 	if err := h.command.Process.Signal(unix.SIGCONT); err != nil {

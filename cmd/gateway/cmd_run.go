@@ -80,7 +80,7 @@ func whoHolds(ctx context.Context, err error) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, hintLimit)
 	defer cancel()
-	return fmt.Errorf("%w: %s", used.Err, holders.InUse(ctx, used.Address, ""))
+	return fmt.Errorf("%w: %s", used.Err, holders.InUse(ctx, used.Address))
 }
 
 // hintLimit is how long a look at who holds an address may take.

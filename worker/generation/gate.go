@@ -105,7 +105,7 @@ func (g *Generation) WatchEnd() {
 	}
 }
 
-// mostLeft is at how many processes closeUnheld looks: each takes some milliseconds.
+// mostLeft is at how many processes closeUnheld looks: for each it asks the kernel anew, while the supervisor waits.
 const mostLeft = 50
 
 // closeUnheld is told that a main process has ended that told itself what it closes: what nobody of the others has it has let go of.
@@ -118,10 +118,13 @@ func (g *Generation) closeUnheld() {
 	for _, process := range left {
 		held = append(held, g.Options.ListensOn(process.PID)...)
 	}
+	before := len(g.Listening)
 	maps.DeleteFunc(g.Listening, func(address netaddr.Address, _ bool) bool {
 		return !address.IsUnix() && !slices.Contains(held, address)
 	})
-	g.tell(Event{Kind: LetGo, Generation: g.Number})
+	if len(g.Listening) < before {
+		g.tell(Event{Kind: LetGo, Generation: g.Number})
+	}
 }
 
 // arrive holds the worker at an address, if it may not have that.

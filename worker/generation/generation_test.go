@@ -508,3 +508,24 @@ func TestHungLeaves(t *testing.T) {
 
 // planted is the tree of a generation without processes.
 func planted(log *slog.Logger) *tree.Tree { return &tree.Tree{Trees: tree.New(log, nil, "")} }
+
+// TestEnding: a generation whose main process has ended by itself ends for what that has said.
+func TestEnding(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		generation Generation
+		reason     ends.Reason
+		code       int
+	}{
+		"it serves":                       {Generation{ReadyAfter: 1}, "", 0},
+		"told to, and others live":        {Generation{ReadyAfter: 1, headless: true, code: 5, Why: ends.ReasonConfig}, ends.ReasonConfig, 0},
+		"exit code 0":                     {Generation{ReadyAfter: 1, headless: true}, ends.ReasonRestart, 0},
+		"exit code 0 before it was ready": {Generation{headless: true}, ends.ReasonCrash, 0},
+		"a fatal exit code":               {Generation{ReadyAfter: 1, headless: true, code: 78}, ends.ReasonCrash, 78},
+		"a signal":                        {Generation{ReadyAfter: 1, headless: true, code: -1}, ends.ReasonCrash, -1},
+	} {
+		if reason, code := test.generation.Ending(); reason != test.reason || code != test.code {
+			t.Errorf("%s: %q, %d; want %q, %d", name, reason, code, test.reason, test.code)
+		}
+	}
+}

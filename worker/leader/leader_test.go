@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
@@ -119,5 +120,25 @@ func TestHoldTwo(t *testing.T) {
 	release()
 	if l.Process() != process {
 		t.Errorf("it follows %d", l.Process().Pid)
+	}
+}
+
+// TestStatus: how a child has ended is known before anybody waits for it.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	for script, want := range map[string]int{"exit 0": 0, "exit 78": 78, "kill -KILL $$": -1} {
+		child := exec.Command("sh", "-c", script)
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for errors.Is(unix.Waitid(unix.P_PID, child.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
+		}
+		if got := Status(child.Process.Pid); got != want {
+			t.Errorf("%s: %d, want %d", script, got, want)
+		}
+		_ = child.Wait()
+		if got := Status(child.Process.Pid); got != -1 {
+			t.Errorf("%s, and it was waited for: %d, want -1", script, got)
+		}
 	}
 }

@@ -60,7 +60,7 @@ func File(ctx context.Context, out, errOut io.Writer, choice client.Choice, path
 	}
 	if address, err := netaddr.Parse(answer.InUse); err == nil {
 		wisher := cmp.Or(status.Wisher(told.Launcher.UID), status.Wisher(read.Author(question.Path)))
-		answer.Rejected += ": " + holders.InUse(ctx, address, wisher)
+		answer.Rejected += ": " + holders.InUseFor(ctx, address, wisher)
 	}
 	if answer.Rejected != "" {
 		return fmt.Errorf("the running launcher (pid %d) would reject it: %s", answer.PID, answer.Rejected)

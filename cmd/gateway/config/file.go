@@ -124,7 +124,7 @@ func shapeMistake(key string, node *yaml.Node) (line int, mistake string) {
 	case node.Kind == yaml.MappingNode:
 		return 0, "wants a value, not keys of its own"
 	case node.Kind == yaml.ScalarNode && len(choices[key]) > 0 && node.ShortTag() != "!!str":
-		return 0, fmt.Sprintf("%q is not one of %s", say.Cut(node.Value, shownLimit), strings.Join(choices[key], ", "))
+		return 0, noChoice(key, say.Cut(node.Value, shownLimit))
 	}
 	for i, entry := range node.Content {
 		switch value := resolve(entry); {

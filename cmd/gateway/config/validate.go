@@ -74,8 +74,12 @@ var choices = map[string][]string{
 
 func (l *loader) checkChoice(key, got string) {
 	if l.ok(key) && !slices.Contains(choices[key], got) {
-		l.report(key, "%q is not one of %s", got, strings.Join(choices[key], ", "))
+		l.report(key, "%s", noChoice(key, got))
 	}
+}
+
+func noChoice(key, got string) string {
+	return fmt.Sprintf("%q is not one of %s", got, strings.Join(choices[key], ", "))
 }
 
 func (l *loader) checkPositive(key string, d time.Duration) {

@@ -19,6 +19,6 @@ func BenchmarkOpen(b *testing.B) {
 func BenchmarkInUse(b *testing.B) {
 	addr, _ := sockets.Crowd(b)
 	for b.Loop() {
-		InUse(b.Context(), addr, "")
+		InUse(b.Context(), addr)
 	}
 }

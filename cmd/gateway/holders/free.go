@@ -25,7 +25,7 @@ func AwaitFree(ctx context.Context, addresses []netaddr.Address) error {
 			return err
 		}
 		if len(left) > 0 && left[0].Exact {
-			return fmt.Errorf("%s is not free: %s", address, InUse(ctx, address, ""))
+			return fmt.Errorf("%s is not free: %s", address, InUse(ctx, address))
 		}
 	}
 	return nil

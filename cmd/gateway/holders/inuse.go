@@ -15,8 +15,11 @@ import (
 )
 
 // InUse explains EADDRINUSE to a person in one sentence: which process holds addr, or the port without listening, and what
-// to run; where another user than root and the caller asks for it, who that is instead. It fits behind the error of a failed bind.
-func InUse(ctx context.Context, addr netaddr.Address, wisher string) string {
+// to run. It fits behind the error of a failed bind.
+func InUse(ctx context.Context, addr netaddr.Address) string { return InUseFor(ctx, addr, "") }
+
+// InUseFor is [InUse], without what to run where it is another user, the wisher, who asks for the address; "" for root and the caller.
+func InUseFor(ctx context.Context, addr netaddr.Address, wisher string) string {
 	sockets, unseen, err := Known{}.Blocking(ctx, addr)
 	if err == nil && len(sockets) == 0 {
 		// A connection keeps a port as well.

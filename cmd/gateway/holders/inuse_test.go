@@ -19,7 +19,7 @@ import (
 func TestInUse(t *testing.T) {
 	l, addr := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	cmd, end := startHolder(t, l, "gateway", "--token", "hunter2")
-	if got, want := InUse(t.Context(), addr, ""), fmt.Sprintf("%s is held by this very process (pid %d)", addr, os.Getpid()); !strings.HasPrefix(got, want) {
+	if got, want := InUse(t.Context(), addr), fmt.Sprintf("%s is held by this very process (pid %d)", addr, os.Getpid()); !strings.HasPrefix(got, want) {
 		t.Errorf("held by itself:\n got %s\nwant %s…", got, want)
 	}
 	l.Close()
@@ -27,11 +27,11 @@ func TestInUse(t *testing.T) {
 		t.Fatalf("%s could be bound although the child listens on it", addr)
 	}
 	want := fmt.Sprintf("%s is held by pid %d (gateway --token ***)", addr, cmd.Process.Pid)
-	if got := InUse(t.Context(), addr, ""); !strings.HasPrefix(got, want) || strings.Contains(got, "hunter2") {
+	if got := InUse(t.Context(), addr); !strings.HasPrefix(got, want) || strings.Contains(got, "hunter2") {
 		t.Errorf("held by a child:\n got %s\nwant %s…", got, want)
 	}
 	end()
-	if got := InUse(t.Context(), addr, ""); !strings.Contains(got, "free again") {
+	if got := InUse(t.Context(), addr); !strings.Contains(got, "free again") {
 		t.Errorf("held by nobody: got %s", got)
 	}
 }
@@ -41,7 +41,7 @@ func TestInUseWithoutListener(t *testing.T) {
 	_, addr := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	client := netaddr.Of(sockets.Dial(t, addr).LocalAddr())
 	want := fmt.Sprintf("%s is held by this very process", client)
-	if got := InUse(t.Context(), client, ""); !strings.HasPrefix(got, want) {
+	if got := InUse(t.Context(), client); !strings.HasPrefix(got, want) {
 		t.Errorf("got %s\nwant %s…", got, want)
 	}
 }
@@ -50,7 +50,7 @@ func TestInUseConflict(t *testing.T) {
 	l, addr := sockets.Server(t, "tcp4", "127.0.0.1:0")
 	cmd, _ := startHolder(t, l, "gateway")
 	l.Close()
-	got := InUse(t.Context(), netaddr.From(netip.IPv4Unspecified(), addr.Port()), "")
+	got := InUse(t.Context(), netaddr.From(netip.IPv4Unspecified(), addr.Port()))
 	want := fmt.Sprintf("0.0.0.0:%d conflicts with %s, which is held by pid %d (gateway)", addr.Port(), addr, cmd.Process.Pid)
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("got  %s\nwant %s…", got, want)

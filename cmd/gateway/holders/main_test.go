@@ -95,7 +95,7 @@ func reportSeen() error {
 		return err
 	}
 	_, err = sockdiag.Descriptors(context.Background(), pid, nil)
-	return json.NewEncoder(os.Stdout).Encode(seen{byInode[inode], unseen, InUse(context.Background(), addr, ""), errors.Is(err, fs.ErrPermission)})
+	return json.NewEncoder(os.Stdout).Encode(seen{byInode[inode], unseen, InUse(context.Background(), addr), errors.Is(err, fs.ErrPermission)})
 }
 
 // child prepares the test binary to run again. /proc/self/exe, because another user cannot pass through the directory in

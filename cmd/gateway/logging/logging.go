@@ -51,9 +51,6 @@ func New(format string, level slog.Leveler, stderr *os.File) (log *slog.Logger, 
 	return slog.New(handler), lines.flush
 }
 
-// lostBefore is how many lines before this one are lost.
-const lostBefore = "lines_lost_before"
-
 // printable is an attribute, or a message, without what could disturb a terminal.
 func printable(_ []string, attr slog.Attr) slog.Attr {
 	if kind := attr.Value.Kind(); attr.Key != slog.LevelKey && (kind == slog.KindString || kind == slog.KindAny) {
@@ -91,10 +88,7 @@ func (h *journalHandler) Enabled(_ context.Context, level slog.Level) bool {
 
 func (h *journalHandler) Handle(ctx context.Context, record slog.Record) error {
 	lost := h.journal.lost.Load()
-	if lost > 0 {
-		record = record.Clone()
-		record.AddAttrs(slog.Int64(lostBefore, lost))
-	}
+	record = tellLost(record, lost)
 	message, fields := h.entry(record)
 	fields["MESSAGE"], fields["PRIORITY"] = message, strconv.Itoa(int(priority(record.Level)))
 	switch err := h.journal.send(fields, lost == 0); {

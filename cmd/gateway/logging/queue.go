@@ -69,6 +69,15 @@ func (q *queue) flush() {
 	}
 }
 
+// tellLost adds how many lines before this one are lost, if any are.
+func tellLost(record slog.Record, lost int64) slog.Record {
+	if lost > 0 {
+		record = record.Clone()
+		record.AddAttrs(slog.Int64("lines_lost_before", lost))
+	}
+	return record
+}
+
 // tallied tells with a line how many before it had no room in the queue to which its handler writes.
 type tallied struct {
 	slog.Handler
@@ -77,11 +86,7 @@ type tallied struct {
 
 func (t tallied) Handle(ctx context.Context, record slog.Record) error {
 	lost := t.queue.lost.Load()
-	if lost > 0 {
-		record = record.Clone()
-		record.AddAttrs(slog.Int64(lostBefore, lost))
-	}
-	err := t.Handler.Handle(ctx, record)
+	err := t.Handler.Handle(ctx, tellLost(record, lost))
 	if lost > 0 {
 		t.queue.lost.CompareAndSwap(lost, 0) // else this one is lost as well
 	}

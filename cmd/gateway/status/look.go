@@ -262,7 +262,7 @@ func (s *View) lookForEdit(ctx context.Context, t client.Target) {
 	for _, address := range edit.Listen {
 		listening, err := sockdiag.Listening(address)
 		if err == nil && slices.ContainsFunc(listening, func(l sockdiag.Socket) bool { return !held[l.Inode] }) {
-			s.Problems = append(s.Problems, holders.InUse(ctx, address, Wisher(read.Author(s.Config.Path))))
+			s.Problems = append(s.Problems, holders.InUseFor(ctx, address, Wisher(read.Author(s.Config.Path))))
 			free = false
 		}
 	}

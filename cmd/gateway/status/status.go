@@ -500,7 +500,7 @@ func compareSockets(ctx context.Context, t client.Target, s *View, addresses []n
 			// Another launcher, or another socket unit.
 			problem := ofUser(ctx, address, s.Sockets[i].Holders)
 			if problem == "" {
-				problem = holders.InUse(ctx, address, "")
+				problem = holders.InUse(ctx, address)
 			}
 			s.Problems = append(s.Problems, problem)
 		}

@@ -35,7 +35,7 @@ func WayOut(ctx context.Context, t client.Target, verb string, err error) error 
 		}
 		if held, look := sockdiag.Listening(address); t.SocketState != "active" && look == nil && len(held) > 0 {
 			// What else was said is a consequence.
-			return fmt.Errorf("cannot %s: %s; then `%s`", verb, holders.InUse(ctx, address, ""), command("start"))
+			return fmt.Errorf("cannot %s: %s; then `%s`", verb, holders.InUse(ctx, address), command("start"))
 		}
 	}
 	if missing {

@@ -493,11 +493,11 @@ func (i *Interceptor) unseen(n notifier, id uint64, tid int, err error) {
 func (i *Interceptor) obstructed(n notifier, id uint64, certain bool, why string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	first, last := Told{Event: Unseen}, Told{Event: Unseen, Detail: "certain"}
-	if i.told[last] || i.told[first] && !certain || !n.waits(id) {
+	perhaps, certainly := Told{Event: Unseen}, Told{Event: Unseen, Detail: "certain"}
+	if i.told[certainly] || i.told[perhaps] && !certain || !n.waits(id) {
 		return
 	}
-	i.told[first], i.told[last] = true, certain
+	i.told[perhaps], i.told[certainly] = true, certain
 	i.Tell(Told{Event: Unseen, Detail: why})
 }
 

@@ -665,18 +665,25 @@ func init() {
 	})
 }
 
-// TestObstacles: who may want a held socket hides nobody who certainly does, and each is told once.
-func TestObstacles(t *testing.T) {
-	t.Parallel()
-	launcher := program("launch", "obstacles")
+// unprivileged is what a launcher without privileges says of a worker.
+func unprivileged(t *testing.T, name string) string {
+	t.Helper()
+	launcher := program("launch", name)
 	launcher.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	output, err := launcher.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, perhaps, _ := strings.Cut(string(output), "unseen: cannot look into process ")
+	return string(output)
+}
+
+// TestObstacles: who may want a held socket hides nobody who certainly does, and each is told once.
+func TestObstacles(t *testing.T) {
+	t.Parallel()
+	output := unprivileged(t, "obstacles")
+	_, perhaps, _ := strings.Cut(output, "unseen: cannot look into process ")
 	_, certain, found := strings.Cut(perhaps, "unseen: process ")
-	if !found || !strings.Contains(certain, " binds a socket that process ") || strings.Count(string(output), "unseen: ") != 2 {
+	if !found || !strings.Contains(certain, " binds a socket that process ") || strings.Count(output, "unseen: ") != 2 {
 		t.Errorf("it says %q, want who cannot be looked into, then who binds another's socket", output)
 	}
 }
@@ -684,19 +691,14 @@ func TestObstacles(t *testing.T) {
 // TestUnseen: a launcher without privileges says who cannot be looked into, and which privileges the worker has lost.
 func TestUnseen(t *testing.T) {
 	t.Parallel()
-	launcher := program("launch", "undumpable")
-	launcher.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	output, err := launcher.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	output := unprivileged(t, "undumpable")
 	for _, want := range []string{
 		"noprivileges: \n",
 		"unseen: cannot look into process ", "), which may want to bind what is held: its program may be executed",
 		": its program may be executed and not read, or it forbids it (PR_SET_DUMPABLE), or it is another user's: let the launcher's user read the program, or take another worker.handoff\n",
 		"the worker: EADDRINUSE\n",
 	} {
-		if !strings.Contains(string(output), want) {
+		if !strings.Contains(output, want) {
 			t.Errorf("it says %q, without %q", output, want)
 		}
 	}

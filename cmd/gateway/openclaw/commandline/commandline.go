@@ -207,15 +207,21 @@ func WithoutOption(argv []string, name string, valued bool) (rest []string) {
 	return rest
 }
 
+// valuesOf are the values of the variables in an environment, of two the last.
+func valuesOf(environment []string) map[string]string {
+	values := map[string]string{}
+	for _, entry := range environment {
+		name, value, _ := strings.Cut(entry, "=")
+		values[name] = value
+	}
+	return values
+}
+
 // Expand puts variables into the words of a command line as systemd does before it executes it (systemd.service(5), "Command
 // lines"): a word that is $NAME becomes the words of its value, ${NAME} stands anywhere, $$ is one dollar sign. The program
 // itself is no variable.
 func Expand(argv, environment []string) (words []string) {
-	known := map[string]string{}
-	for _, entry := range environment {
-		name, value, _ := strings.Cut(entry, "=")
-		known[name] = value
-	}
+	known := valuesOf(environment)
 	for i, word := range argv {
 		if name := wholeVariable().FindStringSubmatch(word); name != nil && i > 0 {
 			words = append(words, Split(known[name[1]])...)

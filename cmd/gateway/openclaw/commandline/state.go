@@ -1,6 +1,7 @@
 package commandline
 
 import (
+	"iter"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,12 +19,7 @@ type state struct {
 }
 
 func newState(environment []string) *state {
-	s := &state{known: map[string]string{}, unknown: map[string]bool{}}
-	for _, entry := range environment {
-		name, value, _ := strings.Cut(entry, "=")
-		s.known[name] = value
-	}
-	return s
+	return &state{known: valuesOf(environment), unknown: map[string]bool{}}
 }
 
 // pass takes a line that starts no gateway.
@@ -106,7 +102,7 @@ func (s *state) enter(command []string) []string {
 }
 
 // commands yields what stands between the semicolons of a line.
-func commands(line []string) func(yield func([]string) bool) {
+func commands(line []string) iter.Seq[[]string] {
 	return func(yield func([]string) bool) {
 		for len(line) > 0 {
 			end := slices.Index(line, ";")
